@@ -1,0 +1,1 @@
+"""Engines: tokens in, tokens out. Know nothing of HTTP, SQLite or JSON."""

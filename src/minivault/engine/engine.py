@@ -1,0 +1,101 @@
+"""What every engine is to the rest of the house: tokens in, tokens out.
+
+Knows nothing of text, HTTP, SQLite or JSON. The native engine keeps *the law*: a sequence's tokens are a function of
+weights, prompt tokens, parameters and seed, and of nothing else; :attr:`EngineInfo.exact` says whether an engine does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from minivault.generation import FinishReason, SamplingParams, TokenLogprob
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What an engine promises about itself; pinned in every record."""
+
+    name: str
+    """``native``, ``transformers`` or ``remote``."""
+    build: str
+    """Version of the code that computes; a change of arithmetic changes it."""
+    arithmetic: str
+    """The arithmetic profile, such as ``int8-g32-v1`` or ``f32-v1``. Equal profiles and weights give equal bytes."""
+    exact: bool
+    context_length: int
+    """Most tokens a sequence can have, prompt and answer together."""
+    vocab_size: int
+    kernels: str = ""
+    """The kernel set in use (``scalar``, ``avx2``, ``avx512``, ``neon``); never changes a byte."""
+    threads: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """One sequence to run. ``sampling`` is resolved: no ``None`` but ``logprobs``."""
+
+    request_id: str
+    prompt_token_ids: tuple[int, ...]
+    sampling: SamplingParams
+    eos_token_ids: tuple[int, ...] = ()
+    cache_salt: bytes = b""
+    """Blocks of the prefix cache are shared only between equal salts."""
+    fairness_key: str = ""
+    """Sequences of one key share that key's turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenStep:
+    """What one or more engine steps gave to one sequence. The last one, and only it, has a ``finish_reason``.
+
+    ``token_ids`` never includes an end-of-sequence or stop id that ended the sequence.
+    """
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprob, ...] = ()
+    finish_reason: FinishReason | None = None
+    error: str | None = None
+    """Set with ``FAILED``: a message that is safe to show."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    running: int
+    waiting: int
+    kv_cache_usage: float
+    """Share of KV blocks in use, 0..1."""
+    preemptions: int = 0
+    prompt_tokens: int = 0
+    generation_tokens: int = 0
+    prefix_cache_queries: int = 0
+    prefix_cache_hits: int = 0
+
+
+class TokenStream(Protocol):
+    """The tokens of one sequence, in order. Owned by the event loop."""
+
+    def __aiter__(self) -> AsyncIterator[TokenStep]: ...
+
+    def cancel(self) -> None:
+        """Stop at the next step. Idempotent; does not wait. The stream still ends with a step of its own."""
+
+
+class Engine(Protocol):
+    @property
+    def info(self) -> EngineInfo: ...
+
+    def submit(self, request: EngineRequest) -> TokenStream:
+        """Queue a sequence and return at once. Must be called on a running event loop.
+
+        Raises:
+            ContextTooLong: prompt plus one token exceed ``info.context_length`` or the KV memory.
+            Overloaded: the queue is full.
+            EngineFailed: the engine has stopped.
+        """
+
+    def stats(self) -> EngineStats: ...
+
+    async def close(self) -> None:
+        """Fail what still runs, stop the thread, free the memory."""

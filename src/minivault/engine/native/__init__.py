@@ -1,0 +1,1 @@
+"""The native engine: exact by construction, on the CPU."""

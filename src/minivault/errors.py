@@ -1,0 +1,114 @@
+"""The one tree of exceptions. Each says whose fault it was; none knows HTTP (``api/problems.py`` does the mapping).
+
+    MiniVaultError
+    |-- CallerError                 the one who asked must change something
+    |   |-- InvalidRequest          a field is wrong: ``param`` names it, the message gives its bound
+    |   |   |-- ContextTooLong      prompt and answer do not fit the model's context
+    |   |   `-- UnsupportedFeature  well-formed, but this model or engine cannot do it
+    |   |-- UnknownModel            no such model in the catalog; names the closest
+    |   |-- UnknownRecord           no such record in the vault
+    |   |-- Forbidden               the caller may not do this
+    |   `-- RateLimited             too much in this window: ``retry_after`` in seconds
+    |-- ServerError                 this side must change something
+    |   |-- Overloaded              the queue is full: ``retry_after`` in seconds
+    |   |-- Draining                the server is shutting down
+    |   |-- ModelNotReady           the model is still loading: ``retry_after`` in seconds
+    |   |-- LedgerUnavailable       a record could not be made durable; nothing was answered
+    |   |-- VaultCorrupt            the vault does not hold together; nothing is written to it
+    |   |-- EngineFailed            the engine broke while it worked
+    |   `-- ConfigError             a setting is wrong: names the setting and where it came from
+    `-- CheckpointError             a model's files are at fault
+        |-- CheckpointCorrupt       truncated, overlapping, lying about shapes
+        `-- UnsupportedCheckpoint   sound, but not for this engine: says what was found and what is supported
+"""
+
+from __future__ import annotations
+
+
+class MiniVaultError(Exception):
+    """Base of all. ``str(error)`` is safe to show to the caller: it never echoes input."""
+
+    code: str = "internal_error"
+    """A stable word for programs."""
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after = retry_after
+
+
+class CallerError(MiniVaultError):
+    code = "invalid_request"
+
+
+class InvalidRequest(CallerError):
+    code = "invalid_value"
+
+
+class ContextTooLong(InvalidRequest):
+    code = "context_length_exceeded"
+
+
+class UnsupportedFeature(InvalidRequest):
+    code = "unsupported_feature"
+
+
+class UnknownModel(CallerError):
+    code = "model_not_found"
+
+
+class UnknownRecord(CallerError):
+    code = "record_not_found"
+
+
+class Forbidden(CallerError):
+    code = "forbidden"
+
+
+class RateLimited(CallerError):
+    code = "rate_limit_exceeded"
+
+
+class ServerError(MiniVaultError):
+    code = "server_error"
+
+
+class Overloaded(ServerError):
+    code = "overloaded"
+
+
+class Draining(ServerError):
+    code = "draining"
+
+
+class ModelNotReady(ServerError):
+    code = "model_not_ready"
+
+
+class LedgerUnavailable(ServerError):
+    code = "ledger_unavailable"
+
+
+class VaultCorrupt(ServerError):
+    code = "vault_corrupt"
+
+
+class EngineFailed(ServerError):
+    code = "engine_failed"
+
+
+class ConfigError(ServerError):
+    code = "config_error"
+
+
+class CheckpointError(MiniVaultError):
+    code = "checkpoint_error"
+
+
+class CheckpointCorrupt(CheckpointError):
+    code = "checkpoint_corrupt"
+
+
+class UnsupportedCheckpoint(CheckpointError):
+    code = "unsupported_checkpoint"

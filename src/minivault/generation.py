@@ -1,0 +1,158 @@
+"""The words that every part of MiniVault shares: what is asked, what comes back, and why it ended.
+
+Frozen values from the standard library only. Knows nothing of HTTP, of models, of the vault or of time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+JsonObject = Mapping[str, Any]
+
+
+class FinishReason(StrEnum):
+    """Why a generation ended."""
+
+    STOP = "stop"
+    """The model ended its answer, or a stop string or stop id was met."""
+    LENGTH = "length"
+    """``max_tokens`` or the end of the context was reached."""
+    CANCELLED = "cancelled"
+    """The caller went away; what it had been sent is recorded."""
+    FAILED = "failed"
+    """Something broke on this side; the caller was told so."""
+    INTERRUPTED = "interrupted"
+    """The process died in between; written by the next start."""
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How tokens are chosen. ``None`` means: take the checkpoint's default, and where it has none, the neutral value.
+
+    ``resolved`` parameters (see :meth:`resolve`) hold no ``None`` but ``seed`` and are what the engine and the vault see.
+    """
+
+    max_tokens: int | None = None
+    """Most tokens to generate, at least 1. ``None``: the setting's default."""
+    min_tokens: int = 0
+    """No end of sequence and no stop before so many tokens."""
+    temperature: float | None = None
+    """0 is argmax."""
+    top_k: int | None = None
+    """0 turns it off."""
+    top_p: float | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
+    repetition_penalty: float | None = None
+    """1 turns it off; over prompt and answer."""
+    presence_penalty: float = 0.0
+    """Over the answer alone."""
+    frequency_penalty: float = 0.0
+    """Over the answer alone."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """Pairs of token id and the value added to its logit."""
+    stop: tuple[str, ...] = ()
+    """The answer ends before the first of these; it is not part of the answer."""
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    seed: int | None = None
+    """0 <= seed < 2**63. ``None``: the service draws one, and records it."""
+    logprobs: int | None = None
+    """``None``: none. ``n``: the chosen token's log-probability and those of the ``n`` best alternatives (0..20)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation, as a chat template takes it."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One request after parsing. Exactly one of ``prompt`` and ``messages`` is set. The type is the proof of validity."""
+
+    prompt: str | None = None
+    messages: tuple[Message, ...] = ()
+    system: str | None = None
+    raw: bool = False
+    """True: the bare prompt. False: a model with a chat template gets the prompt as a user turn."""
+    echo: bool = False
+    """The prompt is put before the response."""
+    model: str | None = None
+    """``None``: the server's default model."""
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    stream: bool = False
+    response_format: JsonObject | None = None
+    store: bool = True
+    """False: the vault keeps commitments and drops the content."""
+    request_id: str = ""
+    surface: str = "native"
+    source: str = "http"
+    """``http`` or ``cli``."""
+    ignored: tuple[str, ...] = ()
+    """Names of fields that the client sent and the surface ignores; listed in the record."""
+    raw_request: bytes = b""
+    """The body as it came, for the record's commitment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts by the model's own tokenizer."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token's log-probability (natural log, after penalties and bias, before temperature and truncation)."""
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RecordRef:
+    """The record that holds a call: the index of its outcome leaf and that leaf's hash, 64 hex digits."""
+
+    index: int
+    leaf: str
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A finished generation whose outcome is durable."""
+
+    id: str
+    model: str
+    response: str
+    finish_reason: FinishReason
+    usage: Usage
+    seed: int
+    generated_at: str
+    """UTC, RFC 3339, ``Z``."""
+    record: RecordRef
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of an answer. The pieces' ``text`` joined equals the full response, byte for byte.
+
+    The last chunk of a stream, and only it, carries ``completion``; it exists only once the outcome is durable.
+    """
+
+    text: str
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+    completion: Completion | None = None

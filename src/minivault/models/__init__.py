@@ -1,0 +1,1 @@
+"""What can be run: catalog, checkpoint files, tokenizers, chat templates."""

@@ -1,0 +1,112 @@
+"""Settings: flags > ``MINIVAULT_*`` > ``config.toml`` > defaults. The only module that reads the environment.
+
+Knows nothing of what the settings are for; bounds are checked here, once.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from minivault.errors import ConfigError
+
+DEFAULT_DATA_DIR = Path("~/.minivault")
+
+
+class Settings(BaseSettings):
+    """Every setting of MiniVault, with its default and its bounds."""
+
+    model_config = SettingsConfigDict(env_prefix="MINIVAULT_", extra="forbid", frozen=True)
+
+    data_dir: Path = Field(default=DEFAULT_DATA_DIR, description="Where the vault, logs, models and config.toml live.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 lets the system choose.")
+    unsafe_bind: bool = Field(
+        default=False, description="Allow listening beyond this machine although this version has no API keys."
+    )
+    allowed_hosts: list[str] = Field(default_factory=list, description="More Host names to answer to (DNS rebinding).")
+    url: str = Field(default="http://127.0.0.1:8000", description="The server that client commands talk to.")
+
+    model: str = Field(default="guide", min_length=1, max_length=200, description="The default model.")
+    precision: Literal["int8", "f32"] = Field(default="int8", description="Arithmetic lane of the native engine.")
+    threads: int = Field(default=0, ge=0, le=1024, description="Compute threads; 0 takes one per core.")
+    kernels: Literal["auto", "scalar", "avx2", "avx512", "neon"] = Field(default="auto", description="Kernel set.")
+    kv_cache_memory: int = Field(
+        default=0, ge=0, description="Bytes for the KV cache; 0 takes a quarter of the free memory."
+    )
+    max_batch_tokens: int = Field(default=512, ge=16, le=65536, description="Token budget of one engine step.")
+    max_running: int = Field(default=64, ge=1, le=4096, description="Sequences that run together.")
+    max_waiting: int = Field(default=256, ge=0, le=100_000, description="Sequences that may queue; then 503.")
+
+    max_tokens: int = Field(default=256, ge=1, le=1_000_000, description="Default of max_tokens.")
+    max_body_bytes: int = Field(default=1 << 20, ge=1024, le=1 << 30, description="Largest request body.")
+    rate_limit: str = Field(default="600/minute", description="Requests per client, such as 5/minute; empty: none.")
+    shutdown_timeout: float = Field(default=30.0, ge=0, le=3600, description="Seconds running work may take to end.")
+
+    receipt_deadline: float = Field(
+        default=10.0, gt=0, le=600, description="Seconds a record may take to become durable; then 503."
+    )
+    mirror: bool = Field(default=True, description="Write logs/log.jsonl.")
+    mirror_max_bytes: int = Field(default=100 << 20, ge=4096, description="Size at which the mirror is rotated.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Diagnostic log level.")
+    log_format: Literal["auto", "console", "json"] = Field(default="auto", description="Diagnostic log format.")
+
+    @field_validator("data_dir", mode="after")
+    @classmethod
+    def _expand(cls, value: Path) -> Path:
+        return value.expanduser()
+
+    @property
+    def vault_path(self) -> Path:
+        return self.data_dir / "vault.db"
+
+    @property
+    def log_dir(self) -> Path:
+        return self.data_dir / "logs"
+
+    @property
+    def models_dir(self) -> Path:
+        return self.data_dir / "models"
+
+    @property
+    def config_path(self) -> Path:
+        return self.data_dir / "config.toml"
+
+
+def load_settings(**flags: Any) -> Settings:
+    """Read the settings; ``flags`` that are ``None`` count as not given.
+
+    Raises:
+        ConfigError: a value is out of bounds or unknown; names the setting, never its value.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    data_dir = Path(given.get("data_dir") or os.environ.get("MINIVAULT_DATA_DIR") or DEFAULT_DATA_DIR).expanduser()
+
+    class _WithFile(Settings):
+        model_config = SettingsConfigDict(toml_file=data_dir / "config.toml")
+
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    try:
+        loaded = _WithFile(**given)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(str(part) for part in fault['loc']) or 'settings'}: {fault['msg']}" for fault in error.errors()
+        )
+        raise ConfigError(f"Setting out of bounds or unknown: {faults}") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"Cannot read {data_dir / 'config.toml'}: {error}") from None
+    return Settings.model_construct(**{name: getattr(loaded, name) for name in Settings.model_fields})

@@ -1,0 +1,1 @@
+"""Metrics and diagnostic logs. Neither ever holds a prompt or a key."""

@@ -1,0 +1,1 @@
+"""The vault: durable, tamper-evident records. Knows nothing of models, tokens or HTTP."""
