@@ -1,0 +1,96 @@
+# MiniVault. `make run` and `make test` do all the set-up: they need Python 3.11 or newer, a C++20 compiler and make.
+#
+#   make run      set up on the first call, then serve on http://127.0.0.1:8000    ARGS="--port 9000" passes options on
+#   make test     set up, then run the tests                                       ARGS="tests/cli -k log" passes options on
+#   make check    lint, format check, types, architecture
+#   make bench    benchmarks against peers, in one run
+#   make oracle   add PyTorch and Transformers, so that tests marked `torch` run too
+#   make lock     write requirements/*.txt anew from pyproject.toml and requirements/*.in
+#   make clean    remove what was built
+#
+# Everything is installed into .venv (VENV=... for another place); nothing needs to be activated. Each finished step
+# leaves a stamp there, so a call that has nothing to set up starts at once.
+
+VENV ?= .venv
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+ARGS ?=
+TORCH := torch==2.13.0
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+NATIVE := $(wildcard CMakeLists.txt) pyproject.toml src/minivault/__init__.py $(shell find native -type f 2>/dev/null)
+
+.PHONY: help run test check bench oracle lock clean
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n '3,9s/^#  //p' Makefile
+
+run: $(VENV)/.built
+	@$(BIN)/minivault serve $(ARGS)
+
+test: $(VENV)/.built $(VENV)/.test
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/python -m pytest -p no:cacheprovider tests/test_architecture.py
+
+bench: $(VENV)/.built
+	$(BIN)/python bench/run.py $(ARGS)
+
+oracle: $(VENV)/.oracle
+
+# -- set-up: one stamp a step --------------------------------------------------------------------------------------
+
+$(VENV)/.venv:
+	@test -n "$(PYTHON)" || { echo "MiniVault needs Python 3.11 or newer; name it with PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo "Setting up $(VENV) with $$($(PYTHON) --version); this happens once and takes a few minutes."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "MiniVault needs Python 3.11 or newer; name it with PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.venv requirements/run.txt requirements/build.txt
+	@echo "Installing the libraries that requirements/run.txt and requirements/build.txt pin."
+	@$(PIP) --require-hashes -r requirements/run.txt -r requirements/build.txt
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.run $(NATIVE)
+	@command -v $${CXX:-c++} >/dev/null \
+		|| { echo "MiniVault needs a C++20 compiler (g++ or clang++); name it with CXX=/path/to/compiler" >&2; exit 1; }
+	@echo "Building the native engine."
+	@PATH="$(abspath $(BIN)):$$PATH" $(PIP) --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.run requirements/test.txt
+	@$(PIP) --require-hashes -r requirements/test.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.venv requirements/dev.txt
+	@$(PIP) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.oracle: $(VENV)/.test requirements/oracle.txt
+	@$(PIP) --require-hashes -r requirements/oracle.txt
+	@$(PIP) $(TORCH)
+	@touch $@
+
+# -- upkeep --------------------------------------------------------------------------------------------------------
+
+LOCK := $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
+
+lock: $(VENV)/.venv
+	@$(PIP) uv
+	$(LOCK) pyproject.toml requirements/build.in --extra test --extra dev -o requirements/dev.txt
+	$(LOCK) requirements/build.in -c requirements/dev.txt -o requirements/build.txt
+	$(LOCK) pyproject.toml -c requirements/dev.txt -o requirements/run.txt
+	$(LOCK) pyproject.toml -c requirements/dev.txt --extra test -o requirements/test.txt
+	$(LOCK) requirements/oracle.in -c requirements/dev.txt -o requirements/oracle.txt
+
+clean:
+	rm -rf $(VENV) build
