@@ -6,7 +6,6 @@ by ``runner.py``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
@@ -39,8 +38,8 @@ class Event(Enum):
     CANCEL = "cancel"
 
 
-# Every legal step, and no other. A state that is missing here is final; an event that is missing is a bug of the caller.
-# Only what runs can complete or fail: no token is sampled for a sequence that holds no blocks.
+# Every legal step, and no other: an event that a state does not list is a bug of the caller. Only what runs can complete
+# or fail, for no token is sampled for a sequence that holds no blocks.
 TRANSITIONS: dict[State, dict[Event, State]] = {
     State.WAITING: {
         Event.ADMIT: State.RUNNING,
@@ -82,8 +81,6 @@ class Sequence:
     """Prompt, then what was generated. Only ever appended to; ``block_digests`` counts on it."""
     params: SamplingParams
     """Resolved: nothing but ``logprobs`` is ``None``."""
-    max_length: int
-    """Most tokens it may come to, prompt included; at least one more than the prompt."""
     eos_token_ids: tuple[int, ...] = ()
     cache_salt: bytes = b""
     fairness_key: str = ""
@@ -92,6 +89,8 @@ class Sequence:
     ending_ids: frozenset[int] = field(init=False)
     """The tokens that end it: end of sequence unless ignored, and the stop ids."""
     state: State = State.WAITING
+    max_length: int = 0
+    """Tokens, prompt included, at which it ends with ``LENGTH``. Set by the scheduler, which knows the limits."""
 
     # Owner of the three below: kv_cache.py. The runner reads ``block_table``.
     block_table: list[int] = field(default_factory=list)
@@ -168,5 +167,5 @@ class SampledToken:
     """False: the logits held NaN or infinity. The token means nothing and the sequence fails."""
 
 
-SampledTokens: TypeAlias = Iterable[SampledToken | None]
+SampledTokens: TypeAlias = list[SampledToken | None]
 """One for each item of a batch, in its order; ``None`` where no sample was due."""
