@@ -1,0 +1,123 @@
+"""Settings: flags over the environment over config.toml over defaults; bounds; errors that name and never echo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from minivault.errors import ConfigError
+from minivault.settings import Settings, load_settings
+
+BOUNDS = [
+    ("port", -1),
+    ("port", 65536),
+    ("threads", -1),
+    ("threads", 1025),
+    ("kv_cache_memory", -1),
+    ("max_batch_tokens", 15),
+    ("max_running", 0),
+    ("max_waiting", -1),
+    ("max_tokens", 0),
+    ("max_body_bytes", 1023),
+    ("shutdown_timeout", -0.5),
+    ("receipt_deadline", 0),
+    ("mirror_max_bytes", 4095),
+    ("model", ""),
+    ("precision", "int3"),
+    ("kernels", "sse"),
+    ("log_level", "loud"),
+]
+
+
+def write_config(folder: Path, text: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "config.toml").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_defaults_hold_where_nothing_is_said() -> None:
+    assert load_settings().port == Settings.model_fields["port"].default
+
+
+def test_a_flag_beats_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINIVAULT_PORT", "9001")
+    assert load_settings(port=9002).port == 9002
+
+
+def test_the_environment_beats_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MINIVAULT_PORT", "9001")
+    assert load_settings(data_dir=write_config(tmp_path / "data", "port = 9003")).port == 9001
+
+
+def test_the_file_beats_the_default(tmp_path: Path) -> None:
+    assert load_settings(data_dir=write_config(tmp_path / "data", "port = 9003")).port == 9003
+
+
+def test_the_file_lies_in_the_data_dir_of_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MINIVAULT_DATA_DIR", str(write_config(tmp_path / "data", "threads = 3")))
+    assert load_settings().threads == 3
+
+
+def test_a_flag_that_is_none_was_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINIVAULT_PORT", "9001")
+    assert load_settings(port=None).port == 9001
+
+
+def test_a_false_flag_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINIVAULT_MIRROR", "true")
+    assert load_settings(mirror=False).mirror is False
+
+
+def test_the_home_directory_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load_settings(data_dir="~/vault").vault_path == tmp_path / "vault" / "vault.db"
+
+
+@pytest.mark.parametrize(("name", "value"), BOUNDS)
+def test_a_value_out_of_bounds_is_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=name):
+        load_settings(**{name: value})
+
+
+def test_every_number_has_a_lower_bound() -> None:
+    unbounded = [
+        name
+        for name, field in Settings.model_fields.items()
+        if field.annotation in (int, float)
+        and not any(hasattr(rule, "ge") or hasattr(rule, "gt") for rule in field.metadata)
+    ]
+    assert unbounded == []
+
+
+def test_every_setting_has_a_description() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_a_refused_value_is_never_echoed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINIVAULT_PORT", "hunter2-secret")
+    with pytest.raises(ConfigError) as caught:
+        load_settings()
+    assert "hunter2-secret" not in str(caught.value)
+
+
+def test_an_unknown_name_in_the_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="prot"):
+        load_settings(data_dir=write_config(tmp_path / "data", "prot = 9000"))
+
+
+def test_a_file_that_is_no_toml_is_refused_by_its_path(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"config\.toml"):
+        load_settings(data_dir=write_config(tmp_path / "data", "port: 9000"))
+
+
+def test_a_list_in_the_environment_that_is_no_json_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINIVAULT_ALLOWED_HOSTS", "not-a-list")
+    with pytest.raises(ConfigError, match="allowed_hosts") as caught:
+        load_settings()
+    assert "not-a-list" not in str(caught.value)
+
+
+def test_settings_cannot_be_changed_afterwards() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load_settings().port = 1  # type: ignore[misc]
