@@ -22,11 +22,7 @@ CASES = cases()
 @pytest.mark.filterwarnings("ignore")  # why: theirs to fix, and they differ by version
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_golden_logits_and_greedy_tokens_are_the_oracles(case: GoldenCase) -> None:
-    from tests.oracle.make_checkpoints import (
-        greedy,
-        load_oracle,
-        logits_of,
-    )  # needs torch, which this line is the first to ask for
+    from tests.oracle.make_checkpoints import greedy, load_oracle, logits_of  # why here: it imports torch
 
     oracle = load_oracle(case.folder)
     logits = logits_of(oracle, case.prompt_ids).numpy()

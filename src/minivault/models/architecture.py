@@ -29,7 +29,7 @@ class RopeScaling:
 
     ``linear``: every frequency is divided by ``factor``. ``llama3``: with wavelength ``w = 2 pi / frequency`` and
     ``original = original_context_length``, frequencies with ``w < original / high_freq_factor`` stay, those with
-    ``w > original / low_freq_factor`` are divided by ``factor``, those between are blended linearly in ``original / w``.
+    ``w > original / low_freq_factor`` are divided by ``factor``; between, blended linearly in ``original / w``.
     """
 
     kind: Literal["linear", "llama3"]
