@@ -1,0 +1,382 @@
+"""SQLite behind one door: opening, schema version, durability settings, the one transaction that writes records.
+
+The only module that imports apsw. What it promises: a :class:`Writer` exists only with WAL, ``synchronous=FULL`` and
+foreign keys *read back*, and only while this process holds the lock file; :meth:`Writer.commit` returns only after
+the fsync. Knows nothing of threads, futures, retries or the meaning of what it stores.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import apsw
+
+from minivault.errors import LedgerUnavailable, VaultCorrupt
+from minivault.vault.merkle import Node, Tree
+from minivault.vault.migrations import APPLICATION_ID, MIGRATIONS
+from minivault.vault.record import SealedRecord
+
+Connection = apsw.Connection
+StorageError = apsw.Error
+"""Whatever SQLite reports; :func:`describe` puts it into words."""
+
+BUSY_TIMEOUT_MS = 5_000
+CACHE_KIB = 16_384
+WAL_KEEP_BYTES = 16 << 20
+_NORMAL_STATES = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class CallStart:
+    """What ``calls`` holds of an intent."""
+
+    intent_index: int
+    request_id: str
+    time_ns: int
+    model: str
+    surface: str
+    source: str
+    api_key_id: str | None
+    mode: str
+    store: bool
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnd:
+    """What ``calls`` holds of an outcome."""
+
+    intent_index: int
+    outcome_index: int
+    prompt_tokens: int
+    completion_tokens: int
+    finish_reason: str
+    duration_ns: int | None
+    searchable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCall:
+    """An intent that has no outcome yet."""
+
+    intent_index: int
+    request_id: str
+    store: bool
+    prompt_tokens: int
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction writes."""
+
+    records: list[SealedRecord] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
+    starts: list[CallStart] = field(default_factory=list)
+    ends: list[CallEnd] = field(default_factory=list)
+
+
+class WriterLock:
+    """The lock file beside the vault: one writing process at a time. Let go by the system when the process dies."""
+
+    def __init__(self, vault: Path) -> None:
+        """Take the lock.
+
+        Raises:
+            LedgerUnavailable: another writer holds it.
+        """
+        self._fd = os.open(vault.with_name(vault.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._fd)
+            raise LedgerUnavailable(
+                "another MiniVault process writes this vault; stop it, or use another data directory"
+            ) from None
+
+    def release(self) -> None:
+        """Let the lock go. The file stays: removing it would let two processes lock two files of one name."""
+        os.close(self._fd)
+
+
+class Writer:
+    """The one writable connection. Used by one thread at a time (the ledger thread, once the ledger is open)."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._db = connection
+        self.wal_pages = 0
+        """Pages in the write-ahead log as of the last commit."""
+        connection.set_wal_hook(self._note_wal)
+
+    def _note_wal(self, _db: Connection, _schema: str, pages: int) -> int:
+        self.wal_pages = pages
+        return apsw.SQLITE_OK
+
+    @classmethod
+    def open(cls, path: Path, *, vfs: str = "") -> Writer:
+        """Open or create the vault at ``path``, migrate it, set durability and read it back.
+
+        Raises:
+            StorageError: SQLite could not.
+            LedgerUnavailable: the file system cannot give what was set (no WAL on a network share, say).
+            VaultCorrupt: not a vault, or of a newer version.
+        """
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        db = Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs or None)
+        try:
+            _prepare(db)
+            migrate(db)
+            return cls(db)
+        except BaseException:
+            db.close()
+            raise
+
+    def load_tree(self) -> Tree:
+        """The tree as stored, checked in O(log size): its size against the leaves, its root against its peaks.
+
+        Raises:
+            VaultCorrupt: they do not agree.
+        """
+        size, root = next(self._db.execute("SELECT size, root FROM tree_state"), (0, b""))
+        last = self._db.execute("SELECT max(leaf_index) FROM leaves").get
+        if size != (0 if last is None else last + 1):
+            raise VaultCorrupt(
+                f"the vault's head counts {size} records, but the last record is {last}; run vault verify"
+            )
+        tree = Tree.load(size, self.node)
+        if tree.root() != root:
+            raise VaultCorrupt("the vault's tree does not lead to its head; run vault verify")
+        return tree
+
+    def node(self, level: int, position: int) -> bytes:
+        """A stored complete subtree's hash (a ``NodeSource``)."""
+        return stored_node(self._db, level, position)
+
+    def open_calls(self) -> Iterator[OpenCall]:
+        """Intents without an outcome, oldest first; found by a partial index, without a scan."""
+        rows = self._db.execute(
+            "SELECT intent_index, request_id, store, prompt_tokens FROM calls"
+            " WHERE outcome_index IS NULL ORDER BY intent_index"
+        )
+        for index, request_id, store, prompt_tokens in rows:
+            yield OpenCall(index, request_id, bool(store), prompt_tokens)
+
+    def commit(self, batch: Batch, tree: Tree) -> None:
+        """Write ``batch`` and the head of ``tree`` in one transaction. Returning means: synced to the disk."""
+        db = self._db
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            self._write(batch)
+            db.execute("UPDATE tree_state SET size = ?, root = ?", (tree.size, tree.root()))
+            db.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(StorageError):
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+            raise
+
+    def _write(self, batch: Batch) -> None:
+        db = self._db
+        db.executemany(
+            "INSERT INTO leaves (leaf_index, hash, data) VALUES (?, ?, ?)",
+            [(record.index, record.hash, record.data) for record in batch.records],
+        )
+        db.executemany(
+            "INSERT INTO nodes (level, position, hash) VALUES (?, ?, ?)",
+            [(node.level, node.position, node.hash) for node in batch.nodes],
+        )
+        db.executemany(
+            "INSERT INTO contents (leaf_index, kind, salt, data) VALUES (?, ?, ?, ?)",
+            [
+                (record.index, content.kind.value, content.salt, content.data)
+                for record in batch.records
+                for content in record.contents
+            ],
+        )
+        db.executemany(_INSERT_CALL, [_start_row(start) for start in batch.starts])
+        db.executemany(_FINISH_CALL, [_end_row(end) for end in batch.ends])
+        db.executemany(_INDEX_CALL, [(end.intent_index,) for end in batch.ends if end.searchable])
+
+    def probe(self) -> None:
+        """Write and sync something small, to learn whether writing works again."""
+        self._db.execute("UPDATE counters SET value = value + 1 WHERE name = 'probe'")
+
+    def checkpoint(self) -> None:
+        """Move what the write-ahead log holds into the file, as far as readers allow."""
+        self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    def reset_wal(self) -> None:
+        """Move everything into the file, sync it and empty the write-ahead log.
+
+        After a failed fsync this comes before anything else: the kernel may have dropped pages of the log that it
+        reports as clean, and whatever was appended behind them would be lost with them.
+
+        Raises:
+            StorageError: it could not be done, be it that readers hold the log for longer than the busy timeout.
+        """
+        self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+    @property
+    def connection(self) -> Connection:
+        """For queries on the writer's own thread (the mirror reads what was just committed)."""
+        return self._db
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def open_reader(path: Path) -> Connection:
+    """A read-only connection.
+
+    Raises:
+        StorageError: the file is missing or SQLite could not open it.
+        VaultCorrupt: not a vault, or of another version than this program's.
+    """
+    db = Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        db.set_busy_timeout(BUSY_TIMEOUT_MS)
+        db.pragma("trusted_schema", False)
+        version = db.pragma("user_version")
+        if version > len(MIGRATIONS):
+            raise VaultCorrupt(
+                f"the vault has schema {version}, made by a newer MiniVault; this one knows {len(MIGRATIONS)}"
+            )
+        if version < len(MIGRATIONS) and version:
+            raise VaultCorrupt(
+                f"the vault has the older schema {version}; start the server once to bring it up to date"
+            )
+        return db
+    except BaseException:
+        db.close()
+        raise
+
+
+def is_empty(db: Connection) -> bool:
+    """Whether the file has no schema yet: created, but nothing was ever recorded."""
+    return not db.pragma("user_version")
+
+
+def migrate(db: Connection, migrations: tuple[str, ...] = MIGRATIONS) -> int:
+    """Run the migrations that are due, each in one transaction with its version; returns how many ran.
+
+    Raises:
+        VaultCorrupt: the file is something else, or newer than this program.
+    """
+    version = db.pragma("user_version")
+    if version > len(migrations):
+        raise VaultCorrupt(
+            f"the vault has schema {version}, made by a newer MiniVault; this one knows {len(migrations)}"
+        )
+    if not version and db.execute("SELECT count(*) FROM sqlite_schema").get:
+        raise VaultCorrupt("the file is a database, but not a vault")
+    for number in range(version + 1, len(migrations) + 1):
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            db.execute(migrations[number - 1])
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version = {number}")
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+    return len(migrations) - version
+
+
+def stored_node(db: Connection, level: int, position: int) -> bytes:
+    """The hash of a complete subtree; level 0 is a leaf.
+
+    Raises:
+        VaultCorrupt: it is not there.
+    """
+    if level:
+        row = db.execute("SELECT hash FROM nodes WHERE level = ? AND position = ?", (level, position)).get
+    else:
+        row = db.execute("SELECT hash FROM leaves WHERE leaf_index = ?", (position,)).get
+    if row is None:
+        raise VaultCorrupt(f"the vault's tree lacks its node {level}/{position}; run vault verify")
+    return bytes(row)
+
+
+def describe(error: BaseException) -> str:
+    """What went wrong with the storage, in words that are safe to show."""
+    if isinstance(error, apsw.FullError) or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
+        return "the disk is full"
+    if isinstance(error, apsw.BusyError):
+        return "another program holds the vault's file locked"
+    if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
+        return "the vault's file is damaged"
+    if isinstance(error, apsw.ReadOnlyError):
+        return "the vault's file is read-only"
+    if isinstance(error, apsw.CantOpenError):
+        return "the vault's file cannot be opened"
+    if isinstance(error, (apsw.IOError, OSError)):
+        return "the disk reported an I/O error"
+    return f"the vault's storage failed ({type(error).__name__})"
+
+
+def _prepare(db: Connection) -> None:
+    db.set_busy_timeout(BUSY_TIMEOUT_MS)
+    # A close after a failed fsync must not write; the ledger checkpoints by itself, after the receipts are out.
+    db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    db.pragma("trusted_schema", False)
+    db.pragma("cell_size_check", True)
+    db.pragma("journal_mode", "wal")
+    db.pragma("synchronous", "FULL")
+    db.pragma("fullfsync", True)
+    db.pragma("checkpoint_fullfsync", True)
+    db.pragma("foreign_keys", True)
+    db.pragma("wal_autocheckpoint", 0)
+    db.pragma("journal_size_limit", WAL_KEEP_BYTES)
+    db.pragma("cache_size", -CACHE_KIB)
+    db.pragma("temp_store", "memory")
+    for name, wanted in _NORMAL_STATES.items():
+        found = db.pragma(name)
+        if found != wanted:
+            raise LedgerUnavailable(f"this file system does not give the vault {name}={wanted}; it reports {found}")
+
+
+_INSERT_CALL = """
+INSERT INTO calls (intent_index, request_id, time_ns, model, surface, source, api_key_id, mode, store, prompt_tokens)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_FINISH_CALL = """
+UPDATE calls SET outcome_index = ?, prompt_tokens = ?, completion_tokens = ?, finish_reason = ?, duration_ns = ?
+WHERE intent_index = ?
+"""
+_INDEX_CALL = """
+INSERT INTO search (rowid, prompt, response)
+SELECT intent_index, prompt, response FROM call_texts WHERE intent_index = ?
+"""
+
+
+def _start_row(start: CallStart) -> tuple[int | str | None, ...]:
+    return (
+        start.intent_index,
+        start.request_id,
+        start.time_ns,
+        start.model,
+        start.surface,
+        start.source,
+        start.api_key_id,
+        start.mode,
+        int(start.store),
+        start.prompt_tokens,
+    )
+
+
+def _end_row(end: CallEnd) -> tuple[int | str | None, ...]:
+    return (
+        end.outcome_index,
+        end.prompt_tokens,
+        end.completion_tokens,
+        end.finish_reason,
+        end.duration_ns,
+        end.intent_index,
+    )

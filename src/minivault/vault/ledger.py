@@ -1,0 +1,405 @@
+"""The ledger: appends records durably, in groups, from one thread, and fails closed.
+
+Callers hand a record over and get a future; they never wait for the disk. The ledger thread owns the book and its one
+writable connection: it takes whatever waited while the last commit ran, writes it in one transaction, and resolves the
+futures only after the fsync. If that fails, every future of the group fails, the connection is closed, and nothing of
+the group is tried again; the next append (and a slow tick) opens the file anew, checks it, and service goes on if
+writing works. A second thread fails the futures of a write that hangs.
+
+Knows nothing of HTTP, of engines or of what a prompt means.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from minivault.errors import LedgerUnavailable, MiniVaultError, UnknownRecord
+from minivault.generation import FinishReason
+from minivault.vault.book import LOST, MAX_GROUP, Book, Draft, FreeSpace, bare_outcome, close_orphans, free_space
+from minivault.vault.database import OpenCall, StorageError, Writer, WriterLock, describe
+from minivault.vault.mirror import Mirror
+from minivault.vault.record import Clock, Entropy, Intent, Outcome, Receipt
+
+Observer = Callable[[float, int], None]
+"""Called on the ledger thread after each commit: seconds it took, records in the group. Must not raise or block."""
+
+MAX_GROUP_BYTES = 8 << 20
+RETRY_SECONDS = 1.0
+_HANGS = "a write to the vault's disk hangs"
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerStatus:
+    """A snapshot of the ledger; safe to read from any thread."""
+
+    records: int
+    tree_size: int
+    root: str
+    """64 hex digits."""
+    writable: bool
+    reason: str | None
+    """Why it is not writable."""
+    open_calls: int
+    """Intents that have no outcome yet."""
+    mirror_error: str | None
+    """Why ``log.jsonl`` lags behind; ``None`` when it does not."""
+    signed_at: str | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """A record on its way to the disk."""
+
+    draft: Draft
+    future: Future[Receipt]
+    deadline: float
+    """On the monotonic clock."""
+
+    def size(self) -> int:
+        record = self.draft.record
+        if isinstance(record, Intent):
+            return len(record.prompt_text) + 4 * len(record.prompt_token_ids) + len(record.raw_request)
+        return len(record.response_text) + 4 * len(record.response_token_ids)
+
+
+class Ledger:
+    """The durable, append-only book. Made by :meth:`open`, ended by :meth:`close`; thread-safe in between."""
+
+    def __init__(
+        self,
+        book: Book,
+        lock: WriterLock,
+        mirror: Mirror | None,
+        *,
+        receipt_deadline: float,
+        clock: Clock,
+        observer: Observer | None,
+        max_waiting: int,
+    ) -> None:
+        """Use :meth:`open`."""
+        self._lock = lock
+        self._receipt_deadline = receipt_deadline
+        self._clock = clock
+        self._observer = observer
+        self._max_waiting = max_waiting
+        # Owned by the ledger thread.
+        self._book = book
+        self._mirror = mirror
+        self._mirror_due = mirror is not None
+        self._short_of_space = False
+        self._down: str | None = None
+        # Filled by anyone, emptied by the ledger thread: outcomes whose callers were told that they failed.
+        self._lost: deque[Outcome] = deque()
+        # Shared under _wake.
+        self._wake = threading.Condition()
+        self._waiting: deque[_Entry] = deque()
+        self._in_flight: list[_Entry] = []
+        self._closing = False
+        self._hangs = False
+        # Replaced whole by the ledger thread, read by anyone.
+        self._status = self._snapshot()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="minivault-ledger", daemon=True)
+        self._watchdog = threading.Thread(target=self._watch, name="minivault-ledger-watch", daemon=True)
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        mirror_dir: Path | None,
+        mirror_max_bytes: int = 100 << 20,
+        receipt_deadline: float = 10.0,
+        clock: Clock = time.time_ns,
+        entropy: Entropy = os.urandom,
+        observer: Observer | None = None,
+        max_waiting: int = 10_000,
+        free: FreeSpace = free_space,
+        open_writer: Callable[[Path], Writer] = Writer.open,
+    ) -> Ledger:
+        """Open or create the vault at ``path`` and start the ledger thread.
+
+        Calls that a former process began and did not end have an ``interrupted`` outcome when this returns.
+        ``mirror_dir`` is the folder of ``log.jsonl``; ``None`` turns the mirror off. ``receipt_deadline``: seconds.
+
+        Raises:
+            LedgerUnavailable: another process writes this vault, or the disk cannot be written.
+            VaultCorrupt: the vault does not hold together, or is of a newer version.
+        """
+        book = Book(path, open_writer=lambda: open_writer(path), entropy=entropy, free=free)
+        try:
+            _make_folder(path.parent)
+            lock = WriterLock(path)
+        except OSError as error:
+            raise LedgerUnavailable(f"the vault's folder cannot be used: {describe(error)}") from error
+        try:
+            close_orphans(book, book.resume(), reason=FinishReason.INTERRUPTED, clock=clock)
+        except (StorageError, OSError) as error:
+            book.drop()
+            lock.release()
+            raise LedgerUnavailable(f"the vault cannot be opened for writing: {describe(error)}") from error
+        except BaseException:
+            book.drop()
+            lock.release()
+            raise
+        mirror = Mirror(mirror_dir, mirror_max_bytes) if mirror_dir is not None else None
+        ledger = cls(
+            book,
+            lock,
+            mirror,
+            receipt_deadline=receipt_deadline,
+            clock=clock,
+            observer=observer,
+            max_waiting=max_waiting,
+        )
+        ledger._thread.start()
+        ledger._watchdog.start()
+        return ledger
+
+    def append_intent(self, intent: Intent) -> Future[Receipt]:
+        """Hand an intent over; never blocks on the disk.
+
+        The future resolves when the record is durable, and fails with :class:`LedgerUnavailable` when it cannot be made
+        so, at the deadline at the latest. It cannot be cancelled: a record handed over is going to be written, and the
+        call needs an outcome even if nobody waits for the receipt any more.
+        """
+        return self._append(intent)
+
+    def append_outcome(self, outcome: Outcome) -> Future[Receipt]:
+        """Hand an outcome over; as :meth:`append_intent`.
+
+        A call that is unknown or has ended fails with :class:`UnknownRecord`. When the future fails with
+        :class:`LedgerUnavailable`, the ledger ends the call by itself, as ``failed``, as soon as it can write again.
+        """
+        return self._append(outcome)
+
+    def status(self) -> LedgerStatus:
+        """The state as of the last commit or failure."""
+        status = self._status
+        return replace(status, writable=False, reason=_HANGS) if self._hangs else status
+
+    def close(self) -> None:
+        """Write what waits, bring the mirror level and let the vault go. Open calls stay open until the next start.
+
+        Returns after twice the receipt deadline even if the disk hangs: what hung was never acknowledged.
+        """
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join(2 * self._receipt_deadline)
+        self._ended.set()
+        self._watchdog.join()
+
+    # What runs on the callers' threads
+
+    def _append(self, record: Intent | Outcome) -> Future[Receipt]:
+        future: Future[Receipt] = Future()
+        future.set_running_or_notify_cancel()
+        deadline = time.monotonic() + self._receipt_deadline
+        entry = _Entry(Draft(record, self._clock()), future, deadline)
+        with self._wake:
+            refusal = self._refusal()
+            if refusal is None:
+                self._waiting.append(entry)
+                self._wake.notify()
+        if refusal is not None:
+            self._fail(entry, LedgerUnavailable(refusal, retry_after=RETRY_SECONDS))
+        return future
+
+    def _refusal(self) -> str | None:
+        if self._closing:
+            return "the vault is closing"
+        if self._hangs:
+            return _HANGS
+        if len(self._waiting) >= self._max_waiting:
+            return f"{self._max_waiting} records already wait for the vault's disk"
+        return None
+
+    # What runs on the ledger thread
+
+    def _run(self) -> None:
+        while (entries := self._take()) is not None:
+            try:
+                self._turn(entries)
+            except Exception as error:  # Fail closed, whatever broke: nothing is acknowledged, and service may resume.
+                self._go_down(error)
+            with self._wake:
+                self._in_flight = []
+                self._hangs = False
+            for entry in entries:
+                self._fail(entry, LedgerUnavailable(self._down or LOST, retry_after=RETRY_SECONDS))
+            self._status = self._snapshot()
+        self._finish()
+
+    def _take(self) -> list[_Entry] | None:
+        """What to write next; empty for a turn of chores alone; ``None`` when closing and nothing waits."""
+        with self._wake:
+            while not self._waiting:
+                if self._closing:
+                    return None
+                if self._down is not None or self._short_of_space:
+                    if not self._wake.wait(RETRY_SECONDS):
+                        return []
+                elif self._lost or self._mirror_due:
+                    return []
+                else:
+                    self._wake.wait()
+            group, room = [self._waiting.popleft()], MAX_GROUP_BYTES
+            while self._waiting and len(group) < MAX_GROUP:
+                room -= group[-1].size()
+                if self._waiting[0].size() > room:
+                    break
+                group.append(self._waiting.popleft())
+            self._in_flight = group
+            return group
+
+    def _turn(self, entries: list[_Entry]) -> None:
+        if self._book.writer is None:
+            orphans = self._book.resume()
+            self._down = None
+            self._lost.extend(bare_outcome(call, FinishReason.FAILED, LOST) for call in orphans)
+        if entries:
+            self._write(entries)
+        self._close_lost()
+        self._book.checkpoint()
+        if not entries:
+            self._advance_mirror()
+        if self._short_of_space:
+            self._short_of_space = self._book.short_of_space()
+
+    def _write(self, entries: list[_Entry]) -> None:
+        started = time.perf_counter()
+        results = self._book.write([entry.draft for entry in entries])
+        seconds = time.perf_counter() - started
+        self._short_of_space = any(isinstance(result, LedgerUnavailable) for result in results)
+        # The mirror comes first, so that whoever has an answer finds its line.
+        self._advance_mirror()
+        self._status = self._snapshot()
+        for entry, result in zip(entries, results, strict=True):
+            if isinstance(result, Receipt):
+                self._resolve(entry, result)
+            else:
+                self._fail(entry, result)
+        if self._observer is not None:
+            self._observer(seconds, len(entries))
+
+    def _resolve(self, entry: _Entry, receipt: Receipt) -> None:
+        try:
+            entry.future.set_result(receipt)
+        except InvalidStateError:
+            # It landed after the caller had been told that it failed. An outcome has ended its call at least; an intent
+            # has begun one that nobody will answer.
+            if isinstance(entry.draft.record, Intent):
+                call = self._book.open_calls[receipt.index]
+                self._lost.append(bare_outcome(call, FinishReason.FAILED, LOST))
+
+    def _fail(self, entry: _Entry, error: MiniVaultError) -> None:
+        """Fail a future that is not yet resolved (any thread); an outcome is kept, to end its call later."""
+        if entry.future.done():
+            return
+        try:
+            entry.future.set_exception(error)
+        except InvalidStateError:
+            return
+        record = entry.draft.record
+        if isinstance(record, Outcome) and not isinstance(error, UnknownRecord):
+            self._lost.append(replace(record, finish_reason=FinishReason.FAILED.value, error=LOST))
+
+    def _close_lost(self) -> None:
+        """End the calls whose callers were told that the record failed. Nobody waits for these outcomes."""
+        pending = [self._lost.popleft() for _ in range(min(len(self._lost), MAX_GROUP))]
+        due = {outcome.intent_index: outcome for outcome in pending if outcome.intent_index in self._book.open_calls}
+        if not due:
+            return
+        try:
+            results = self._book.write([Draft(outcome, self._clock()) for outcome in due.values()])
+        except Exception:
+            self._lost.extendleft(due.values())
+            raise
+        calls = [self._book.open_calls[index] for index, result in zip(due, results, strict=True) if _failed(result)]
+        close_orphans(self._book, calls, reason=FinishReason.FAILED, clock=self._clock)
+        self._mirror_due = self._mirror is not None
+
+    def _advance_mirror(self) -> None:
+        if self._mirror is not None and self._book.writer is not None:
+            self._mirror_due = self._mirror.advance(self._book.writer.connection)
+
+    def _go_down(self, error: Exception) -> None:
+        self._book.drop()
+        if self._mirror is not None:
+            self._mirror_due = True
+        self._down = (
+            str(error) if isinstance(error, MiniVaultError) else f"the vault cannot be written: {describe(error)}"
+        )
+
+    def _finish(self) -> None:
+        """The last turn: lost calls, the mirror, an empty write-ahead log. Whatever fails is left to the next start."""
+        try:
+            if self._book.writer is not None:
+                self._close_lost()
+                self._advance_mirror()
+                while self._mirror_due:
+                    self._advance_mirror()
+                self._book.writer.reset_wal()
+        except Exception as error:
+            self._down = describe(error)
+        finally:
+            if self._mirror is not None:
+                self._mirror.close()
+            self._book.drop()
+            self._lock.release()
+            self._status = replace(self._snapshot(), writable=False, reason="the vault is closed")
+
+    def _snapshot(self) -> LedgerStatus:
+        reason = self._down
+        if reason is None and self._short_of_space:
+            reason = "the disk is nearly full: new calls are refused until there is room"
+        return LedgerStatus(
+            records=self._book.tree.size,
+            tree_size=self._book.tree.size,
+            root=self._book.tree.root().hex(),
+            writable=reason is None,
+            reason=reason,
+            open_calls=len(self._book.open_calls),
+            mirror_error=None if self._mirror is None else self._mirror.error,
+        )
+
+    # What runs on the watchdog's thread
+
+    def _watch(self) -> None:
+        """Fail what waited longer than the deadline. The write itself goes on; if it lands, that is no receipt."""
+        interval = min(1.0, self._receipt_deadline / 10)
+        while not self._ended.wait(interval):
+            now = time.monotonic()
+            with self._wake:
+                late = [entry for entry in self._in_flight if entry.deadline <= now]
+                self._hangs = self._hangs or bool(late)
+                while self._waiting and self._waiting[0].deadline <= now:
+                    late.append(self._waiting.popleft())
+            for entry in late:
+                self._fail(
+                    entry, LedgerUnavailable("the record was not durable at the deadline", retry_after=RETRY_SECONDS)
+                )
+
+
+def _failed(result: Receipt | MiniVaultError) -> bool:
+    return not isinstance(result, Receipt)
+
+
+def _make_folder(folder: Path) -> None:
+    """Create the vault's folder for its owner alone, and make its name durable."""
+    if folder.is_dir():
+        return
+    folder.mkdir(mode=0o700, parents=True)
+    parent = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(parent)
+    finally:
+        os.close(parent)

@@ -1,0 +1,178 @@
+"""``logs/log.jsonl``: the plain-text mirror of the vault, one finished call a line, in the order of the outcomes.
+
+The file says itself how far it has come: each line bears the index of its outcome record, so after a crash the last
+whole line that agrees with the vault is where it goes on, and anything behind that line is cut off. No line is lost,
+none comes twice, and there is no second place that could disagree.
+
+Used by the ledger thread alone. Knows nothing of commits: it reads what is durable. Its own failures are reported,
+never raised into the ledger, and made up for later.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from minivault.vault.database import Connection, StorageError, describe
+from minivault.vault.record import format_time
+
+FILE_NAME = "log.jsonl"
+BATCH_LINES = 256
+_CHUNK = 1 << 16
+
+_DUE = """
+SELECT c.outcome_index, c.request_id, c.time_ns, t.prompt, t.response, c.mode, c.source, c.model,
+       c.prompt_tokens, c.completion_tokens, c.duration_ns, c.finish_reason
+FROM calls AS c JOIN call_texts AS t USING (intent_index)
+WHERE c.outcome_index > ? ORDER BY c.outcome_index LIMIT ?
+"""
+_ONE = "SELECT request_id, time_ns FROM calls WHERE outcome_index = ?"
+
+
+class Mirror:
+    """Keeps ``log.jsonl`` in a folder level with the vault."""
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self.folder = folder
+        self.path = folder / FILE_NAME
+        self.max_bytes = max_bytes
+        self.error: str | None = None
+        """Why the last attempt failed; ``None`` once it has caught up again."""
+        self.position: int | None = None
+        """The outcome of the last line; -1 before the first; ``None``: to be found in the file."""
+        self._fd: int | None = None
+        self._size = 0
+
+    def advance(self, db: Connection, limit: int = BATCH_LINES) -> bool:
+        """Write up to ``limit`` lines that are due; returns whether there may be more to do now."""
+        try:
+            if self.position is None:
+                self.position = self._find_position(db)
+            rows = list(db.execute(_DUE, (self.position, limit)))
+            for row in rows:
+                self._write_line(row)
+        except (OSError, StorageError, ValueError) as error:
+            self.error = describe(error)
+            self.close()
+            return False
+        self.error = None
+        return len(rows) == limit
+
+    def close(self) -> None:
+        """Close the file. The position is found again by the next :meth:`advance`."""
+        self.position = None
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def _write_line(self, row: tuple[Any, ...]) -> None:
+        line = (json.dumps(_line(row), ensure_ascii=False) + "\n").encode("utf-8")
+        if self._size and self._size + len(line) > self.max_bytes:
+            self._rotate()
+        if self._fd is None:
+            self._open()
+        assert self._fd is not None  # noqa: S101 - for the type checker: _open has just set it
+        written = os.write(self._fd, line)
+        if written != len(line):
+            raise OSError("short write")
+        self._size += written
+        self.position = row[0]
+
+    def _open(self) -> None:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._size = os.fstat(self._fd).st_size
+
+    def _rotate(self) -> None:
+        """Put the full file aside under the next number: one rename, so a crash leaves either name, never none."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+        numbers = [number for number, _ in self._rotated()]
+        self.path.rename(self.folder / f"{FILE_NAME}.{max(numbers, default=0) + 1}")
+        self._size = 0
+
+    def _rotated(self) -> list[tuple[int, Path]]:
+        prefix = FILE_NAME + "."
+        found = [(path.name.removeprefix(prefix), path) for path in self.folder.glob(prefix + "*")]
+        return sorted((int(suffix), path) for suffix, path in found if suffix.isdecimal())
+
+    def _find_position(self, db: Connection) -> int:
+        """Cut a torn tail off, and say how far the files have come."""
+        if self.path.exists() and self.path.stat().st_size:
+            position = _repair(self.path, db)
+            if position is None:
+                # Not a mirror of this vault: kept, but out of the way.
+                self._rotate()
+                return -1
+            return position
+        rotated = self._rotated()
+        if rotated:
+            return _repair(rotated[-1][1], db, cut=False) or -1
+        return -1
+
+
+def _line(row: tuple[Any, ...]) -> dict[str, Any]:
+    index, request_id, time_ns, prompt, response, mode, source, model, prompt_tokens, tokens, duration_ns, reason = row
+    return {
+        "timestamp": format_time(time_ns),
+        "id": request_id,
+        "prompt": prompt,
+        "response": response,
+        "mode": mode,
+        "source": source,
+        "model": model,
+        "usage": {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": tokens,
+            "total_tokens": prompt_tokens + tokens,
+        },
+        "processing_time_ms": None if duration_ns is None else round(duration_ns / 1e6, 3),
+        "finish_reason": reason,
+        "index": index,
+    }
+
+
+def _repair(path: Path, db: Connection, *, cut: bool = True) -> int | None:
+    """The outcome index of the last line that agrees with the vault; what follows that line is cut off."""
+    with path.open("r+b" if cut else "rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        whole = _line_start(file, end)
+        while whole:
+            start = _line_start(file, whole - 1)
+            file.seek(start)
+            index = _agreeing_index(file.read(whole - start), db)
+            if index is not None:
+                if cut and whole != end:
+                    file.truncate(whole)
+                return index
+            whole = start
+    return None
+
+
+def _line_start(file: Any, end: int) -> int:
+    """Where the line that ends before ``end`` starts: behind the last newline in ``[0, end)``, or at 0."""
+    while end > 0:
+        start = max(0, end - _CHUNK)
+        file.seek(start)
+        found = file.read(end - start).rfind(b"\n")
+        if found >= 0:
+            return start + int(found) + 1
+        end = start
+    return 0
+
+
+def _agreeing_index(line: bytes, db: Connection) -> int | None:
+    try:
+        entry = json.loads(line)
+        index, request_id, timestamp = entry["index"], entry["id"], entry["timestamp"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    if not isinstance(index, int):
+        return None
+    row = next(db.execute(_ONE, (index,)), None)
+    if row is None or row[0] != request_id or format_time(row[1]) != timestamp:
+        return None
+    return index
