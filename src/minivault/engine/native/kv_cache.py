@@ -4,8 +4,8 @@ A block is ``block_size`` consecutive positions of one sequence, in every layer.
 it knows nothing of the memory behind them, of budgets, or of who runs next.
 
 Sharing is by prefix. A full block has a digest that chains over the salt and every token up to its end, so equal
-digests mean equal keys and values, by the law that the engine computes the same bits for the same prefix. A shared block
-is full and therefore never written again: a sequence writes only behind its last shared block.
+digests mean equal keys and values, by the law that the engine computes the same bits for the same prefix. A shared
+block is full and therefore never written again: a sequence writes only behind its last shared block.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ class BlockPool:
     def num_free(self) -> int:
         return len(self._worthless) + len(self._cached)
 
-    def is_free(self, block: int) -> bool:
-        return self._counts[block] == 0
+    def references(self, block: int) -> int:
+        """How many count on a block; 0: it is free."""
+        return self._counts[block]
 
     def allocate(self) -> int:
         """Take a free block for oneself. Its old content is lost.
@@ -128,13 +129,13 @@ class KVCache:
         """Give a sequence blocks for all its tokens, shared ones first; False, and nothing done, where that would leave
         fewer than ``headroom`` blocks free.
 
-        Sets ``num_computed`` to the tokens that the shared blocks hold: always fewer than there are, since the logits of
-        the last token are not in any cache.
+        Sets ``num_computed`` to the tokens that the shared blocks hold: always fewer than there are, since the logits
+        of the last token are not in any cache.
         """
         pool = self.pool
         shared = self._shared_prefix(sequence)
         fresh = self._blocks_for(len(sequence.token_ids)) - len(shared)
-        revived = sum(map(pool.is_free, shared))
+        revived = sum(pool.references(block) == 0 for block in shared)
         if pool.num_free - fresh - revived < headroom:
             return False
         for block in shared:

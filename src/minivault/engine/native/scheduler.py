@@ -319,7 +319,7 @@ class Scheduler:
 
 
 def _take_turn(queue: deque[Sequence], items: dict[Sequence, BatchItem], budget: int) -> int:
-    """Put up to ``budget`` tokens of a key's sequences into ``items``; returns how many. Who has all leaves the queue."""
+    """Put up to ``budget`` tokens of a key's sequences into ``items``; returns how many. Who has all, leaves."""
     left = budget
     while left and queue:
         sequence = queue[0]

@@ -38,8 +38,8 @@ class Event(Enum):
     CANCEL = "cancel"
 
 
-# Every legal step, and no other: an event that a state does not list is a bug of the caller. Only what runs can complete
-# or fail, for no token is sampled for a sequence that holds no blocks.
+# Every legal step, and no other: an event that a state does not list is a bug of the caller. Only what runs can
+# complete or fail, for no token is sampled for a sequence that holds no blocks.
 TRANSITIONS: dict[State, dict[Event, State]] = {
     State.WAITING: {
         Event.ADMIT: State.RUNNING,
