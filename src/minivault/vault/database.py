@@ -251,15 +251,15 @@ def open_reader(path: Path) -> Connection:
             raise VaultCorrupt(
                 f"the vault has the older schema {version}; start the server once to bring it up to date"
             )
-        return db
     except BaseException:
         db.close()
         raise
+    return db
 
 
 def is_empty(db: Connection) -> bool:
     """Whether the file has no schema yet: created, but nothing was ever recorded."""
-    return not db.pragma("user_version")
+    return int(db.pragma("user_version")) == 0
 
 
 def migrate(db: Connection, migrations: tuple[str, ...] = MIGRATIONS) -> int:
@@ -268,7 +268,7 @@ def migrate(db: Connection, migrations: tuple[str, ...] = MIGRATIONS) -> int:
     Raises:
         VaultCorrupt: the file is something else, or newer than this program.
     """
-    version = db.pragma("user_version")
+    version = int(db.pragma("user_version"))
     if version > len(migrations):
         raise VaultCorrupt(
             f"the vault has schema {version}, made by a newer MiniVault; this one knows {len(migrations)}"

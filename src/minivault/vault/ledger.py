@@ -23,7 +23,7 @@ from pathlib import Path
 from minivault.errors import LedgerUnavailable, MiniVaultError, UnknownRecord
 from minivault.generation import FinishReason
 from minivault.vault.book import LOST, MAX_GROUP, Book, Draft, FreeSpace, bare_outcome, close_orphans, free_space
-from minivault.vault.database import OpenCall, StorageError, Writer, WriterLock, describe
+from minivault.vault.database import StorageError, Writer, WriterLock, describe
 from minivault.vault.mirror import Mirror
 from minivault.vault.record import Clock, Entropy, Intent, Outcome, Receipt
 

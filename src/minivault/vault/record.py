@@ -42,10 +42,10 @@ class ContentKind(StrEnum):
     """The pieces of content that a leaf commits to."""
 
     PROMPT_TEXT = "prompt_text"
-    PROMPT_TOKEN_IDS = "prompt_token_ids"
+    PROMPT_TOKEN_IDS = "prompt_token_ids"  # noqa: S105 - tokens of a model, not a secret
     RAW_REQUEST = "raw_request"
     RESPONSE_TEXT = "response_text"
-    RESPONSE_TOKEN_IDS = "response_token_ids"
+    RESPONSE_TOKEN_IDS = "response_token_ids"  # noqa: S105 - tokens of a model, not a secret
 
 
 @dataclass(frozen=True, slots=True)
