@@ -1,0 +1,303 @@
+// The door between Python and the engine's core: converts, checks every size, and lets go of the GIL around work.
+// Knows nothing of scheduling.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <stdexcept>
+#include <thread>
+
+#include "model.hpp"
+
+namespace nb = nanobind;
+using namespace minivault;
+
+namespace {
+
+using Bytes = nb::ndarray<const std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Floats = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+bool cpu_has(const std::string& name) {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    if (name == "avx2") return avx2;
+    if (name == "avx512") {
+        return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+               __builtin_cpu_supports("avx512vnni");
+    }
+#elif defined(__aarch64__)
+    if (name == "neon") return true;
+#endif
+    return name == "scalar";
+}
+
+const KernelSet* find_kernels(const std::string& name) {
+    if (!cpu_has(name)) return nullptr;
+#if defined(__x86_64__)
+    if (name == "avx2") return avx2_kernels();
+    if (name == "avx512") return avx512_kernels();
+#elif defined(__aarch64__)
+    if (name == "neon") return neon_kernels();
+#endif
+    return name == "scalar" ? scalar_kernels() : nullptr;
+}
+
+std::vector<std::string> available_kernels() {
+    std::vector<std::string> names;
+    for (const char* name : {"avx512", "avx2", "neon", "scalar"}) {
+        if (find_kernels(name) != nullptr) names.emplace_back(name);
+    }
+    return names;
+}
+
+DType parse_dtype(const std::string& name) {
+    if (name == "F32") return DType::f32;
+    if (name == "F16") return DType::f16;
+    if (name == "BF16") return DType::bf16;
+    throw std::invalid_argument("dtype must be F32, F16 or BF16");
+}
+
+std::vector<float> to_vector(const Floats& values) {
+    return std::vector<float>(values.data(), values.data() + values.size());
+}
+
+ModelSpec parse_spec(const nb::dict& d) {
+    ModelSpec s;
+    const auto get = [&](const char* key, auto& field) { field = nb::cast<std::decay_t<decltype(field)>>(d[key]); };
+    get("vocab_size", s.vocab_size);
+    get("hidden_size", s.hidden_size);
+    get("layers", s.layers);
+    get("attention_heads", s.attention_heads);
+    get("kv_heads", s.kv_heads);
+    get("head_dim", s.head_dim);
+    get("intermediate_size", s.intermediate_size);
+    get("layer_norm", s.layer_norm);
+    get("norm_eps", s.norm_eps);
+    get("gated_mlp", s.gated_mlp);
+    get("attention_scale", s.attention_scale);
+    get("sliding_window", s.sliding_window);
+    get("rope_theta", s.rope_theta);
+    get("rope_scaling", s.rope_scaling);
+    get("rope_factor", s.rope_factor);
+    get("rope_low_freq_factor", s.rope_low_freq_factor);
+    get("rope_high_freq_factor", s.rope_high_freq_factor);
+    get("rope_original_context", s.rope_original_context);
+    bool f32 = false;
+    get("f32", f32);
+    s.lane = f32 ? Lane::f32 : Lane::int8;
+    for (const int size : {s.vocab_size, s.hidden_size, s.layers, s.attention_heads, s.kv_heads, s.head_dim,
+                           s.intermediate_size}) {
+        if (size < 1 || size > (1 << 20)) throw std::invalid_argument("a size of the model is out of range");
+    }
+    if (s.hidden_size % kLanes != 0 || s.intermediate_size % kLanes != 0 || s.head_dim % 2 != 0 || s.head_dim > 1024 ||
+        s.attention_heads % s.kv_heads != 0) {
+        throw std::invalid_argument("hidden and intermediate size must be multiples of 16, head_dim even");
+    }
+    return s;
+}
+
+// What the core keeps of one sequence: where its keys and values lie, and how its tokens are chosen.
+struct SequenceState {
+    Sampler sampler;
+    std::vector<std::int32_t> blocks;
+};
+
+class Core {
+  public:
+    Core(const nb::dict& spec, const std::string& kernels, int threads) {
+        const KernelSet* set = find_kernels(kernels);
+        if (set == nullptr) throw std::invalid_argument("this machine has no such kernels");
+        if (threads < 1 || threads > 1024) throw std::invalid_argument("threads must be 1..1024");
+        model_ = std::make_unique<Model>(parse_spec(spec), *set, threads);
+    }
+
+    void set_table(const std::string& name, const Bytes& data, const std::string& dtype, int rows, int columns) {
+        const DType type = parse_dtype(dtype);
+        require(rows > 0 && columns == model_->spec().hidden_size &&
+                data.size() == item_size(type) * rows * columns, "a table's shape and bytes do not agree");
+        auto table = std::make_unique<Table>(data.data(), type, rows, columns);
+        if (name == "embed") {
+            require(rows == model_->spec().vocab_size, "the embedding must have a row for each token");
+            model_->embedding = std::move(table);
+        } else {
+            model_->positions = std::move(table);
+        }
+    }
+
+    void set_norm(int layer, const std::string& name, const Floats& weight, const std::optional<Floats>& bias) {
+        const std::size_t size = model_->spec().hidden_size;
+        require(weight.size() == size && (!bias || bias->size() == size), "a norm must have hidden_size weights");
+        Norm& norm = name == "final_norm"  ? model_->final_norm
+                     : name == "attn_norm" ? layer_at(layer).attention_norm
+                                           : layer_at(layer).mlp_norm;
+        norm.weight = to_vector(weight);
+        norm.bias = bias ? to_vector(*bias) : std::vector<float>{};
+    }
+
+    using PySource = std::tuple<Bytes, std::string, bool, std::int64_t, std::int64_t, int, std::optional<Floats>>;
+
+    // Sources are (data, dtype, transposed, stored_out, row_start, rows, bias).
+    void set_linear(int layer, const std::string& name, const std::vector<PySource>& sources, int inputs, int outputs) {
+        std::vector<Source> list;
+        std::int64_t total = 0;
+        for (const auto& [data, dtype, transposed, stored_out, row_start, rows, bias] : sources) {
+            const DType type = parse_dtype(dtype);
+            require(rows > 0 && row_start >= 0 && row_start + rows <= stored_out && inputs > 0 &&
+                    data.size() == item_size(type) * stored_out * inputs, "a matrix's shape and bytes do not agree");
+            require(!bias || bias->size() == static_cast<std::size_t>(rows), "a bias must have an entry for each output");
+            list.push_back({data.data(), type, transposed, stored_out, row_start, rows,
+                            bias ? to_vector(*bias) : std::vector<float>{}});
+            total += rows;
+        }
+        require(total == outputs, "the sources of a matrix must make up its outputs");
+        std::unique_ptr<Matrix>& slot = matrix_slot(layer, name, inputs, outputs);
+        nb::gil_scoped_release release;
+        slot = std::make_unique<Matrix>(model_->spec().lane, list, inputs, model_->team());
+    }
+
+    void finish(int blocks, int max_rows) {
+        require(blocks > 0 && max_rows > 0, "blocks and max_rows must be positive");
+        nb::gil_scoped_release release;
+        model_->finish(blocks, max_rows);
+        ready_ = true;
+    }
+
+    // Runs tokens[i] of sequence i from position starts[i] on; where sample[i], returns its next token.
+    std::vector<Sampled> step(const std::vector<SequenceState*>& states, const std::vector<std::vector<int>>& tokens,
+                              const std::vector<int>& starts, const std::vector<bool>& sample) {
+        return run(states, tokens, starts, &sample);
+    }
+
+    // Runs likewise without sampling; returns the logits of every row, [rows, vocab_size].
+    nb::ndarray<nb::numpy, float> forward(const std::vector<SequenceState*>& states,
+                                          const std::vector<std::vector<int>>& tokens, const std::vector<int>& starts) {
+        run(states, tokens, starts, nullptr);
+        const std::size_t rows = model_->logit_rows();
+        const std::size_t vocab = model_->spec().vocab_size;
+        auto* copy = new float[rows * vocab];
+        for (std::size_t r = 0; r < rows; ++r) std::memcpy(copy + r * vocab, model_->logits(static_cast<int>(r)), vocab * 4);
+        const nb::capsule owner(copy, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+        return nb::ndarray<nb::numpy, float>(copy, {rows, vocab}, owner);
+    }
+
+    std::size_t weight_bytes() const { return model_->weight_bytes(); }
+    std::size_t cache_bytes() const { return model_->cache_bytes(); }
+    std::string kernels() const { return model_->kernels().name; }
+    int threads() const { return model_->team().size(); }
+
+  private:
+    static void require(bool holds, const char* message) {
+        if (!holds) throw std::invalid_argument(message);
+    }
+
+    Layer& layer_at(int layer) {
+        require(layer >= 0 && layer < model_->spec().layers, "a layer is out of range");
+        return model_->layers[layer];
+    }
+
+    std::unique_ptr<Matrix>& matrix_slot(int layer, const std::string& name, int inputs, int outputs) {
+        const ModelSpec& s = model_->spec();
+        const int queries = s.attention_heads * s.head_dim;
+        const auto fits = [&](int in, int out) {
+            require(inputs == in && outputs == out, "a matrix does not have the model's shape");
+        };
+        if (name == "head") {
+            fits(s.hidden_size, s.vocab_size);
+            return model_->head;
+        }
+        Layer& l = layer_at(layer);
+        if (name == "qkv") {
+            fits(s.hidden_size, queries + 2 * s.kv_heads * s.head_dim);
+            return l.qkv;
+        }
+        if (name == "output") {
+            fits(queries, s.hidden_size);
+            return l.output;
+        }
+        if (name == "mlp_in") {
+            fits(s.hidden_size, s.intermediate_size * (s.gated_mlp ? 2 : 1));
+            return l.mlp_in;
+        }
+        require(name == "mlp_out", "no such matrix");
+        fits(s.intermediate_size, s.hidden_size);
+        return l.mlp_out;
+    }
+
+    std::vector<Sampled> run(const std::vector<SequenceState*>& states, const std::vector<std::vector<int>>& tokens,
+                             const std::vector<int>& starts, const std::vector<bool>* sample) {
+        require(ready_, "the model is not finished");
+        require(!states.empty() && states.size() == tokens.size() && states.size() == starts.size() &&
+                (sample == nullptr || sample->size() == states.size()), "a step's lists must be of one length");
+        std::vector<StepItem> items;
+        for (std::size_t i = 0; i < states.size(); ++i) {
+            Sampler* sampler = sample != nullptr && (*sample)[i] ? &states[i]->sampler : nullptr;
+            items.push_back({&tokens[i], starts[i], &states[i]->blocks, sampler, sample == nullptr});
+        }
+        std::vector<Sampled> sampled;
+        nb::gil_scoped_release release;
+        model_->step(items, sampled);
+        return sampled;
+    }
+
+    std::unique_ptr<Model> model_;
+    bool ready_ = false;
+};
+
+SequenceState* make_state(const std::vector<int>& prompt, float temperature, int top_k, float top_p, float min_p,
+                          float typical_p, float repetition_penalty, float presence_penalty, float frequency_penalty,
+                          std::uint64_t seed, int min_tokens, int logprobs,
+                          const std::vector<std::pair<int, float>>& logit_bias, const std::vector<int>& end_ids) {
+    return new SequenceState{Sampler({temperature, top_k, top_p, min_p, typical_p, repetition_penalty, presence_penalty,
+                                      frequency_penalty, seed, min_tokens, logprobs, logit_bias, end_ids}, prompt), {}};
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+    m.doc() = "The exact CPU core of MiniVault's native engine.";
+    m.def("available_kernels", &available_kernels, "Kernel sets that this build and this machine have, best first.");
+    m.def("block_bytes", [](const nb::dict& spec) { return Model::block_bytes(parse_spec(spec)); },
+          "Bytes of one KV cache block of 16 positions over all layers.");
+    m.def("philox_uniform", &philox_uniform, nb::arg("seed"), nb::arg("position"));
+    m.attr("BLOCK_SIZE") = kBlock;
+
+    nb::class_<Sampled>(m, "Sampled")
+        .def_ro("token", &Sampled::token)
+        .def_ro("finite", &Sampled::finite)
+        .def_ro("logprob", &Sampled::logprob)
+        .def_ro("top", &Sampled::top);
+
+    nb::class_<SequenceState>(m, "SequenceState")
+        .def_static("make", &make_state, nb::rv_policy::take_ownership, nb::kw_only(), nb::arg("prompt"),
+                    nb::arg("temperature") = 1.0f, nb::arg("top_k") = 0, nb::arg("top_p") = 1.0f, nb::arg("min_p") = 0.0f,
+                    nb::arg("typical_p") = 1.0f, nb::arg("repetition_penalty") = 1.0f, nb::arg("presence_penalty") = 0.0f,
+                    nb::arg("frequency_penalty") = 0.0f, nb::arg("seed") = 0, nb::arg("min_tokens") = 0,
+                    nb::arg("logprobs") = -1, nb::arg("logit_bias") = std::vector<std::pair<int, float>>{},
+                    nb::arg("end_ids") = std::vector<int>{})
+        .def_prop_ro("generated", [](const SequenceState& s) { return s.sampler.generated(); })
+        .def("accept", [](SequenceState& s, int token) { s.sampler.accept(token); }, nb::arg("token"))
+        .def_prop_rw("blocks", [](const SequenceState& s) { return s.blocks; },
+                     [](SequenceState& s, const std::vector<std::int32_t>& blocks) { s.blocks = blocks; })
+        .def_prop_ro("num_blocks", [](const SequenceState& s) { return s.blocks.size(); });
+
+    nb::class_<Core>(m, "Core")
+        .def(nb::init<const nb::dict&, const std::string&, int>(), nb::arg("spec"), nb::arg("kernels"), nb::arg("threads"))
+        .def("set_table", &Core::set_table, nb::arg("name"), nb::arg("data"), nb::arg("dtype"), nb::arg("rows"),
+             nb::arg("columns"))
+        .def("set_norm", &Core::set_norm, nb::arg("layer"), nb::arg("name"), nb::arg("weight"), nb::arg("bias").none())
+        .def("set_linear", &Core::set_linear, nb::arg("layer"), nb::arg("name"), nb::arg("sources"), nb::arg("inputs"),
+             nb::arg("outputs"))
+        .def("finish", &Core::finish, nb::arg("blocks"), nb::arg("max_rows"))
+        .def("step", &Core::step, nb::arg("states"), nb::arg("tokens"), nb::arg("starts"), nb::arg("sample"))
+        .def("forward", &Core::forward, nb::arg("states"), nb::arg("tokens"), nb::arg("starts"))
+        .def_prop_ro("weight_bytes", &Core::weight_bytes)
+        .def_prop_ro("cache_bytes", &Core::cache_bytes)
+        .def_prop_ro("kernels", &Core::kernels)
+        .def_prop_ro("threads", &Core::threads);
+}

@@ -1,0 +1,155 @@
+// AVX2 with FMA and F16C. Products go through 16-bit pairs: `vpmaddubsw` saturates, `vpmaddwd` of widened bytes does not.
+#include <immintrin.h>
+
+#include <cstring>
+#include <limits>
+
+#include "kernels.hpp"
+
+namespace minivault {
+namespace avx2 {
+
+static constexpr const char* kName = "avx2";
+// Activations are kept as 16-bit pairs (k0, k2), (k1, k3) of each quad, the way the masked weights come.
+static constexpr int kActivationBytes = 2;
+
+struct V {
+    __m256 lo, hi;
+};
+
+static inline V load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+static inline V load_f16(const std::uint16_t* p) {
+    return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))),
+            _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8)))};
+}
+static inline void store(float* p, V v) {
+    _mm256_storeu_ps(p, v.lo);
+    _mm256_storeu_ps(p + 8, v.hi);
+}
+static inline void store_f16(std::uint16_t* p, V v) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v.lo, _MM_FROUND_TO_NEAREST_INT));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 8), _mm256_cvtps_ph(v.hi, _MM_FROUND_TO_NEAREST_INT));
+}
+static inline V set1(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+static inline V add(V a, V b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)}; }
+static inline V sub(V a, V b) { return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)}; }
+static inline V mul(V a, V b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }
+static inline V div(V a, V b) { return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)}; }
+static inline V fma(V a, V b, V c) {
+    return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
+}
+static inline V maximum(V a, V b) { return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)}; }
+static inline V minimum(V a, V b) { return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)}; }
+static inline __m256 absolute(__m256 a) {
+    return _mm256_castsi256_ps(_mm256_and_si256(_mm256_castps_si256(a), _mm256_set1_epi32(0x7fffffff)));
+}
+static inline V absolute(V a) { return {absolute(a.lo), absolute(a.hi)}; }
+static inline __m256 maximum_bits(__m256 a, __m256 b) {
+    return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)));
+}
+static inline V maximum_bits(V a, V b) { return {maximum_bits(a.lo, b.lo), maximum_bits(a.hi, b.hi)}; }
+static inline __m256 add_exponent(__m256 p, __m256 t) {
+    return _mm256_castsi256_ps(
+        _mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(t), 23)));
+}
+static inline V add_exponent(V p, V t) { return {add_exponent(p.lo, t.lo), add_exponent(p.hi, t.hi)}; }
+
+#include "kernels.inl"
+
+static inline std::int32_t sum_lanes(__m256i v) {
+    alignas(32) std::int32_t lane[8];
+    _mm256_store_si256(reinterpret_cast<__m256i*>(lane), v);
+    return lane[0] + lane[1] + lane[2] + lane[3] + lane[4] + lane[5] + lane[6] + lane[7];
+}
+
+static void quantize(const float* x, int row, int group_begin, int group_end, const QuantizedRows& out) {
+    auto* q = reinterpret_cast<std::int16_t*>(out.data) + static_cast<std::ptrdiff_t>(row) * out.groups * kGroup;
+    // Within each quad of 16-bit values: k0, k2, k1, k3.
+    const __m256i pairs = _mm256_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15,
+                                           0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15);
+    for (int g = group_begin; g < group_end; ++g) {
+        const GroupScale s = group_scale(group_bits(x + g * kGroup));
+        const __m256 inverse = _mm256_set1_ps(s.inverse);
+        __m256i total = _mm256_setzero_si256();
+        for (int i = 0; i < kGroup; i += 16) {
+            __m256i a = _mm256_setzero_si256();
+            __m256i b = _mm256_setzero_si256();
+            if (s.inverse != 0.0f) {
+                a = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + g * kGroup + i), inverse));
+                b = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + g * kGroup + i + 8), inverse));
+            }
+            total = _mm256_add_epi32(total, _mm256_add_epi32(a, b));
+            const __m256i packed = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8);
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(q + g * kGroup + i), _mm256_shuffle_epi8(packed, pairs));
+        }
+        out.scales[static_cast<std::ptrdiff_t>(row) * out.groups + g] = s.scale;
+        out.offsets[static_cast<std::ptrdiff_t>(row) * out.groups + g] = -128 * sum_lanes(total);
+    }
+}
+
+// R rows against 16 of a block's columns, starting at `column`.
+template <int R>
+static inline void gemm_rows(const Int8Block& block, const QuantizedRows& a, int row, int column, float* out,
+                             std::ptrdiff_t stride, bool accumulate) {
+    const __m256i mask = _mm256_set1_epi32(0x00ff00ff);
+    const int groups = a.groups;
+    const std::int16_t* q[R];
+    for (int r = 0; r < R; ++r) {
+        q[r] = reinterpret_cast<const std::int16_t*>(a.data) + static_cast<std::ptrdiff_t>(row + r) * groups * kGroup;
+    }
+    V total[R];
+    for (int r = 0; r < R; ++r) total[r] = set1(0.0f);
+    const std::uint8_t* w = block.data + column * 4;
+    for (int g = 0; g < groups; ++g) {
+        __m256i dot[R][2];
+        for (int r = 0; r < R; ++r) {
+            dot[r][0] = dot[r][1] = _mm256_set1_epi32(a.offsets[static_cast<std::ptrdiff_t>(row + r) * groups + g]);
+        }
+#pragma GCC unroll 8
+        for (int k = 0; k < kGroup; k += 4) {
+            if (column == 0) _mm_prefetch(reinterpret_cast<const char*>(w + 4096), _MM_HINT_T0);
+            if (column == 0) _mm_prefetch(reinterpret_cast<const char*>(w + 4096 + 64), _MM_HINT_T0);
+            const __m256i w0 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w));
+            const __m256i w1 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w + 32));
+            const __m256i even0 = _mm256_and_si256(w0, mask);
+            const __m256i even1 = _mm256_and_si256(w1, mask);
+            const __m256i odd0 = _mm256_srli_epi16(w0, 8);
+            const __m256i odd1 = _mm256_srli_epi16(w1, 8);
+            w += 128;
+            for (int r = 0; r < R; ++r) {
+                std::int32_t pair[2];
+                std::memcpy(pair, q[r] + g * kGroup + k, 8);
+                const __m256i even = _mm256_set1_epi32(pair[0]);
+                const __m256i odd = _mm256_set1_epi32(pair[1]);
+                dot[r][0] = _mm256_add_epi32(dot[r][0], _mm256_madd_epi16(even0, even));
+                dot[r][1] = _mm256_add_epi32(dot[r][1], _mm256_madd_epi16(even1, even));
+                dot[r][0] = _mm256_add_epi32(dot[r][0], _mm256_madd_epi16(odd0, odd));
+                dot[r][1] = _mm256_add_epi32(dot[r][1], _mm256_madd_epi16(odd1, odd));
+            }
+        }
+        for (int r = 0; r < R; ++r) {
+            const V s = set1(a.scales[static_cast<std::ptrdiff_t>(row + r) * groups + g]);
+            total[r] = fma(V{_mm256_cvtepi32_ps(dot[r][0]), _mm256_cvtepi32_ps(dot[r][1])}, s, total[r]);
+        }
+    }
+    for (int r = 0; r < R; ++r) {
+        finish_columns(total[r], block, column, out + (row + r) * stride + column, accumulate);
+    }
+}
+
+static void gemm_int8(const Int8Block& block, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
+                      bool accumulate) {
+    for (int column = 0; column < kColumns; column += kLanes) {
+        int row = 0;
+        for (; row + 2 <= rows; row += 2) gemm_rows<2>(block, a, row, column, out, stride, accumulate);
+        if (row < rows) gemm_rows<1>(block, a, row, column, out, stride, accumulate);
+    }
+}
+
+#include "table.inl"
+
+}  // namespace avx2
+
+const KernelSet* avx2_kernels() { return &avx2::table; }
+
+}  // namespace minivault

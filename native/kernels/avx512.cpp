@@ -1,0 +1,144 @@
+// AVX-512 with VNNI: one register is the vector of 16 lanes, `vpdpbusd` sums four products at once.
+#include <immintrin.h>
+
+#include <cstring>
+#include <limits>
+
+#include "kernels.hpp"
+
+namespace minivault {
+namespace avx512 {
+
+static constexpr const char* kName = "avx512";
+static constexpr int kActivationBytes = 1;
+
+using V = __m512;
+
+static inline V load(const float* p) { return _mm512_loadu_ps(p); }
+static inline V load_f16(const std::uint16_t* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+static inline void store(float* p, V v) { _mm512_storeu_ps(p, v); }
+static inline void store_f16(std::uint16_t* p, V v) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+static inline V set1(float x) { return _mm512_set1_ps(x); }
+static inline V add(V a, V b) { return _mm512_add_ps(a, b); }
+static inline V sub(V a, V b) { return _mm512_sub_ps(a, b); }
+static inline V mul(V a, V b) { return _mm512_mul_ps(a, b); }
+static inline V div(V a, V b) { return _mm512_div_ps(a, b); }
+static inline V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
+static inline V maximum(V a, V b) { return _mm512_max_ps(a, b); }
+static inline V minimum(V a, V b) { return _mm512_min_ps(a, b); }
+static inline V absolute(V a) {
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(0x7fffffff)));
+}
+static inline V maximum_bits(V a, V b) {
+    return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
+}
+static inline V add_exponent(V p, V t) {
+    return _mm512_castsi512_ps(
+        _mm512_add_epi32(_mm512_castps_si512(p), _mm512_slli_epi32(_mm512_castps_si512(t), 23)));
+}
+
+#include "kernels.inl"
+
+static void quantize(const float* x, int row, int group_begin, int group_end, const QuantizedRows& out) {
+    auto* q = reinterpret_cast<std::int8_t*>(out.data) + static_cast<std::ptrdiff_t>(row) * out.groups * kGroup;
+    for (int g = group_begin; g < group_end; ++g) {
+        const V lo = load(x + g * kGroup);
+        const V hi = load(x + g * kGroup + kLanes);
+        const V most = maximum_bits(absolute(lo), absolute(hi));
+        const GroupScale s = group_scale(_mm512_reduce_max_epi32(_mm512_castps_si512(most)));
+        __m512i a = _mm512_setzero_si512();
+        __m512i b = _mm512_setzero_si512();
+        if (s.inverse != 0.0f) {
+            a = _mm512_cvtps_epi32(mul(lo, set1(s.inverse)));
+            b = _mm512_cvtps_epi32(mul(hi, set1(s.inverse)));
+        }
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(q + g * kGroup), _mm512_cvtepi32_epi8(a));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(q + g * kGroup + kLanes), _mm512_cvtepi32_epi8(b));
+        out.scales[static_cast<std::ptrdiff_t>(row) * out.groups + g] = s.scale;
+        out.offsets[static_cast<std::ptrdiff_t>(row) * out.groups + g] = -128 * _mm512_reduce_add_epi32(_mm512_add_epi32(a, b));
+    }
+}
+
+// R rows against one block. `ahead` walks through the next block so that memory stays busy while we compute:
+// each of the `passes` over this block fetches its share of the next.
+template <int R>
+static inline void gemm_rows(const Int8Block& block, const QuantizedRows& a, int row, float* out, std::ptrdiff_t stride,
+                             bool accumulate, const std::uint8_t* ahead, int lines) {
+    const int groups = a.groups;
+    const std::int8_t* q[R];
+    const float* scale[R];
+    const std::int32_t* offset[R];
+    for (int r = 0; r < R; ++r) {
+        q[r] = reinterpret_cast<const std::int8_t*>(a.data) + static_cast<std::ptrdiff_t>(row + r) * groups * kGroup;
+        scale[r] = a.scales + static_cast<std::ptrdiff_t>(row + r) * groups;
+        offset[r] = a.offsets + static_cast<std::ptrdiff_t>(row + r) * groups;
+    }
+    V total[R][2];
+    for (int r = 0; r < R; ++r) total[r][0] = total[r][1] = _mm512_setzero_ps();
+    const std::uint8_t* w = block.data;
+    for (int g = 0; g < groups; ++g) {
+        for (int line = 0; line < lines; ++line) _mm_prefetch(reinterpret_cast<const char*>(ahead + line * 64), _MM_HINT_T0);
+        ahead += lines * 64;
+        __m512i dot[R][2];
+        for (int r = 0; r < R; ++r) dot[r][0] = dot[r][1] = _mm512_set1_epi32(offset[r][g]);
+#pragma GCC unroll 8
+        for (int k = 0; k < kGroup; k += 4) {
+            const __m512i w0 = _mm512_loadu_si512(w);
+            const __m512i w1 = _mm512_loadu_si512(w + 64);
+            w += 128;
+#pragma GCC unroll 8
+            for (int r = 0; r < R; ++r) {
+                std::int32_t quad;
+                std::memcpy(&quad, q[r] + g * kGroup + k, 4);
+                const __m512i x = _mm512_set1_epi32(quad);
+                dot[r][0] = _mm512_dpbusd_epi32(dot[r][0], w0, x);
+                dot[r][1] = _mm512_dpbusd_epi32(dot[r][1], w1, x);
+            }
+        }
+        for (int r = 0; r < R; ++r) {
+            const V s = _mm512_set1_ps(scale[r][g]);
+            total[r][0] = fma(_mm512_cvtepi32_ps(dot[r][0]), s, total[r][0]);
+            total[r][1] = fma(_mm512_cvtepi32_ps(dot[r][1]), s, total[r][1]);
+        }
+    }
+    for (int r = 0; r < R; ++r) {
+        for (int h = 0; h < 2; ++h) {
+            finish_columns(total[r][h], block, h * kLanes, out + (row + r) * stride + h * kLanes, accumulate);
+        }
+    }
+}
+
+static void gemm_int8(const Int8Block& block, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
+                      bool accumulate) {
+    constexpr int kMost = 6;
+    const int passes = (rows + kMost - 1) / kMost;
+    const int lines_per_pass = passes >= 16 ? 1 : (16 + passes - 1) / passes;
+    const std::uint8_t* ahead = passes == 1 ? block.data + 4096 : block.next;
+    int row = 0;
+    for (int pass = 0; pass < passes; ++pass) {
+        const int count = (rows - row + (passes - pass) - 1) / (passes - pass);
+        const int lines = pass * lines_per_pass < 16 ? lines_per_pass : 0;
+        switch (count) {
+            case 1: gemm_rows<1>(block, a, row, out, stride, accumulate, ahead, lines); break;
+            case 2: gemm_rows<2>(block, a, row, out, stride, accumulate, ahead, lines); break;
+            case 3: gemm_rows<3>(block, a, row, out, stride, accumulate, ahead, lines); break;
+            case 4: gemm_rows<4>(block, a, row, out, stride, accumulate, ahead, lines); break;
+            case 5: gemm_rows<5>(block, a, row, out, stride, accumulate, ahead, lines); break;
+            default: gemm_rows<6>(block, a, row, out, stride, accumulate, ahead, lines); break;
+        }
+        ahead += static_cast<std::ptrdiff_t>(lines) * 64 * a.groups;
+        row += count;
+    }
+}
+
+#include "table.inl"
+
+}  // namespace avx512
+
+const KernelSet* avx512_kernels() { return &avx512::table; }
+
+}  // namespace minivault

@@ -1,0 +1,94 @@
+// A weight matrix as the kernels want it: quantised, packed in blocks of 32 output columns. Knows nothing of layers.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "half.hpp"
+#include "kernels/kernels.hpp"
+#include "threads.hpp"
+
+namespace minivault {
+
+inline int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+// Zeroed memory straight from the system, in huge pages where it gives them.
+class Buffer {
+  public:
+    Buffer() = default;
+    explicit Buffer(std::size_t bytes);
+    ~Buffer();
+    Buffer(Buffer&& other) noexcept;
+    Buffer& operator=(Buffer&& other) noexcept;
+    Buffer(const Buffer&) = delete;
+
+    template <class T>
+    T* as() const {
+        return reinterpret_cast<T*>(data_);
+    }
+    std::size_t bytes() const { return bytes_; }
+
+  private:
+    std::uint8_t* data_ = nullptr;
+    std::size_t bytes_ = 0;
+};
+
+// Some output columns of a matrix [out, in] in the form that a checkpoint stores: rows [row_start, row_start + rows) of
+// [out, in], or, `transposed`, columns of [in, out]. `stored_out` is the whole stored extent along out.
+struct Source {
+    const std::uint8_t* data;
+    DType type;
+    bool transposed;
+    std::int64_t stored_out;
+    std::int64_t row_start;
+    int rows;
+    std::vector<float> bias;  // empty, or [rows]
+};
+
+enum class Lane { int8, f32 };
+
+class Matrix {
+  public:
+    // Packs `sources`, one after the other along the output, each with `inputs` columns.
+    Matrix(Lane lane, const std::vector<Source>& sources, int inputs, Team& team);
+
+    int outputs() const { return outputs_; }
+    int blocks() const { return blocks_; }
+    int padded_inputs() const { return padded_inputs_; }
+    std::size_t bytes() const { return data_.bytes() + scales_.size() * 4 + bias_.size() * 4; }
+
+    // Columns [32 * block, 32 * block + 32) of the product for all rows. `a` is the float form of `q`; one of them is read.
+    void multiply(const KernelSet& kernels, int block, const float* a, std::ptrdiff_t a_stride, const QuantizedRows& q,
+                  int rows, float* out, std::ptrdiff_t stride, bool accumulate) const;
+
+  private:
+    void pack_block(int block, const std::vector<Source>& sources);
+
+    Lane lane_;
+    int outputs_ = 0;
+    int inputs_;
+    int padded_inputs_;
+    int blocks_ = 0;
+    std::size_t block_bytes_ = 0;
+    Buffer data_;
+    std::vector<float> scales_;
+    std::vector<float> bias_;  // empty, or [blocks * 32]
+};
+
+// A table of vectors in its own number format: token and position embeddings.
+class Table {
+  public:
+    Table(const std::uint8_t* data, DType type, int rows, int columns);
+    int rows() const { return rows_; }
+    int columns() const { return columns_; }
+    std::size_t bytes() const { return data_.bytes(); }
+    void read(int row, float* out) const;
+
+  private:
+    DType type_;
+    int rows_, columns_;
+    Buffer data_;
+};
+
+}  // namespace minivault

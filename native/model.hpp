@@ -1,0 +1,141 @@
+// A decoder-only transformer, from token ids to logits and sampled tokens. Knows nothing of text, requests or Python.
+//
+// The law: the logits of a row are a function of the weights and of the tokens of its own sequence up to it. Work is
+// split by output column and by attention head, never along a sum, so neither the other rows of a step nor the number of
+// threads nor the kernel set can change a bit.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/kernels.hpp"
+#include "matrix.hpp"
+#include "sampler.hpp"
+#include "threads.hpp"
+
+namespace minivault {
+
+struct ModelSpec {
+    int vocab_size = 0;
+    int hidden_size = 0;
+    int layers = 0;
+    int attention_heads = 0;
+    int kv_heads = 0;
+    int head_dim = 0;
+    int intermediate_size = 0;
+    bool layer_norm = false;    // else RMS
+    float norm_eps = 1e-5f;
+    bool gated_mlp = true;      // silu(gate) * up; else gelu_tanh
+    float attention_scale = 1.0f;
+    int sliding_window = 0;     // 0: none
+    double rope_theta = 0.0;    // 0: no rotation
+    int rope_scaling = 0;       // 0 none, 1 linear, 2 llama3
+    double rope_factor = 1.0;
+    double rope_low_freq_factor = 1.0;
+    double rope_high_freq_factor = 4.0;
+    double rope_original_context = 0.0;
+    Lane lane = Lane::int8;
+};
+
+struct Norm {
+    std::vector<float> weight;
+    std::vector<float> bias;  // empty for RMS
+};
+
+struct Layer {
+    Norm attention_norm;
+    std::unique_ptr<Matrix> qkv;
+    std::unique_ptr<Matrix> output;
+    Norm mlp_norm;
+    std::unique_ptr<Matrix> mlp_in;  // gate and up, or fc_in
+    std::unique_ptr<Matrix> mlp_out;
+};
+
+// One sequence's part of a step: `tokens` at positions `start` and on, keys and values in the blocks of `blocks`.
+struct StepItem {
+    const std::vector<int>* tokens;
+    int start;
+    const std::vector<std::int32_t>* blocks;
+    Sampler* sampler;  // null: no token is due
+    bool all_logits;   // keep the logits of every row, not only of the last
+};
+
+class Model {
+  public:
+    Model(const ModelSpec& spec, const KernelSet& kernels, int threads);
+
+    Team& team() { return team_; }
+    const KernelSet& kernels() const { return kernels_; }
+    const ModelSpec& spec() const { return spec_; }
+
+    // The weights, in any order; `finish` checks that all are there and makes room for `blocks` blocks of KV cache.
+    std::unique_ptr<Table> embedding;
+    std::unique_ptr<Table> positions;  // learned positions or null
+    std::unique_ptr<Matrix> head;
+    Norm final_norm;
+    std::vector<Layer> layers;
+    void finish(int blocks, int max_rows);
+
+    int blocks() const { return blocks_; }
+    std::size_t weight_bytes() const;
+    std::size_t cache_bytes() const { return keys_.bytes() + values_.bytes(); }
+    static std::size_t block_bytes(const ModelSpec& spec);
+
+    // Runs every item; `sampled` gets one entry an item (token -1 where none was due). Logits stay readable until the
+    // next step: `logit_rows` rows of `vocab_size`, in the order of the items.
+    void step(const std::vector<StepItem>& items, std::vector<Sampled>& sampled);
+    int logit_rows() const { return static_cast<int>(logit_source_.size()); }
+    const float* logits(int row) const { return logits_.as<float>() + static_cast<std::size_t>(row) * logit_stride_; }
+
+  private:
+    struct Row {
+        int item;
+        int position;
+    };
+    struct Tile {  // rows of one item that attend together
+        int first_row;
+        int rows;
+    };
+
+    void plan(const std::vector<StepItem>& items);
+    void reserve(int rows, int logit_rows, int length);
+    void walk(int member, const std::vector<StepItem>& items, std::vector<Sampled>& sampled);
+    void embed(int row, int token);
+    void normalize_rows(int member, const float* in, int rows, const Norm& norm, WorkQueue& queue);
+    void quantize_rows(const float* in, std::ptrdiff_t stride, int width, int rows, WorkQueue& queue);
+    void multiply(const Matrix& matrix, const float* a, std::ptrdiff_t a_stride, int rows, float* out,
+                  std::ptrdiff_t stride, bool accumulate, WorkQueue& queue);
+    void rotate_and_store(int layer, const std::vector<StepItem>& items, WorkQueue& queue);
+    void attend(int member, int layer, const std::vector<StepItem>& items, WorkQueue& queue);
+    void activate(WorkQueue& queue);
+    QuantizedRows quantized(int width) const;
+    int pieces(int rows) const { return rows >= 2 * team_.size() ? 1 : team_.size(); }
+
+    ModelSpec spec_;
+    const KernelSet& kernels_;
+    Team team_;
+    int blocks_ = 0;
+    int max_rows_ = 0;
+
+    // Strides, in floats.
+    int hidden_stride_, qkv_stride_, attention_stride_, mlp_stride_, inner_stride_, logit_stride_;
+    int value_width_;  // head_dim rounded up to whole vectors
+    std::vector<float> frequencies_;  // [head_dim / 2]
+
+    Buffer keys_, values_;  // [layers][blocks][kv_heads][head_dim][16] and [...][16][value_width], 16-bit or float
+
+    // Scratch of one step; the walking team owns it, split as the phases say.
+    Buffer hidden_, normed_, qkv_, attention_, mlp_, inner_, rope_, quantized_, scales_, offsets_, logits_, scores_;
+    int rows_capacity_ = 0, logits_capacity_ = 0, length_capacity_ = 0;
+    std::ptrdiff_t score_stride_ = 0;
+    std::vector<Row> rows_;
+    std::vector<Tile> tiles_;
+    std::vector<int> logit_source_;   // row of each row of logits
+    std::vector<int> sample_source_;  // row of logits of each item, or -1
+    std::vector<WorkQueue> queues_;
+    std::vector<std::vector<float>> weights_;  // sampling scratch of each member
+};
+
+}  // namespace minivault

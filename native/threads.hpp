@@ -1,0 +1,55 @@
+// A team of threads that walks through one function together, meeting at barriers. Knows nothing of what they compute.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace minivault {
+
+// Hands out pieces of [0, count) to whoever asks first; who computes a piece never changes its bits.
+class WorkQueue {
+  public:
+    void reset() { next_.store(0, std::memory_order_relaxed); }
+    // Returns the start of a piece of `size`, or `count` and more when nothing is left.
+    int take(int size) { return next_.fetch_add(size, std::memory_order_relaxed); }
+
+  private:
+    alignas(64) std::atomic<int> next_{0};
+};
+
+class Team {
+  public:
+    explicit Team(int threads);
+    ~Team();
+    Team(const Team&) = delete;
+    Team& operator=(const Team&) = delete;
+
+    int size() const { return size_; }
+    // Calls work(member) on every member, the caller being member 0; returns when all have returned.
+    // One caller at a time.
+    void run(const std::function<void(int)>& work);
+    // Inside `run`: waits for all members, then all see queue `reset`. Spins, since phases are microseconds long, but
+    // gives the core away soon, since others (the event loop) need it.
+    void barrier();
+
+  private:
+    void serve(int member);
+
+    int size_;
+    std::vector<std::thread> helpers_;
+    std::mutex mutex_;
+    std::condition_variable wake_;
+    std::atomic<std::uint64_t> round_{0};
+    std::atomic<int> finished_{0};
+    std::atomic<bool> stopping_{false};
+    const std::function<void(int)>* work_ = nullptr;
+    alignas(64) std::atomic<int> arrived_{0};
+    alignas(64) std::atomic<std::uint32_t> generation_{0};
+};
+
+}  // namespace minivault
