@@ -1,0 +1,391 @@
+"""Does the vault still hold what was recorded? Recomputes everything from the leaves' bytes and says what is wrong.
+
+Two verdicts. *Integrity*: every record, content and derived row that is there is as it was recorded. *Completeness*:
+none is missing, moved, doubled or put in, measured against the vault's own head. No copy of a head from outside is
+consulted, so the most that can be said is *self-attested*: whoever can rewrite the whole file can rewrite its head.
+
+Reads in pages on short snapshots, so a running server is not held up; what is recorded meanwhile is not judged.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from minivault.vault.database import Connection, StorageError, describe
+from minivault.vault.merkle import EMPTY_ROOT, Tree, leaf_hash
+from minivault.vault.reader import Reader
+from minivault.vault.record import FORMAT, ContentKind, RecordKind, commitment, parse_time
+
+PAGE = 1000
+MAX_FINDINGS = 1000
+
+Progress = Callable[[int, int], None]
+"""``(records done, records in all)``."""
+
+
+class Fault(StrEnum):
+    """What happened to a record."""
+
+    ALTERED = "altered"
+    MISSING = "missing"
+    MOVED = "moved"
+    UNEXPECTED = "unexpected"
+    CONTENT_ALTERED = "content altered"
+    CONTENT_MISSING = "content missing"
+    CONTENT_UNEXPECTED = "content unexpected"
+    DERIVED_ALTERED = "derived row altered"
+    PAIRING = "pairing broken"
+    TREE = "tree altered"
+    HEAD = "head altered"
+    FILE = "file damaged"
+
+
+_INCOMPLETE = {Fault.MISSING, Fault.MOVED, Fault.UNEXPECTED, Fault.PAIRING}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong."""
+
+    fault: Fault
+    index: int | None
+    """The record, where it can be named."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What a verification found."""
+
+    records: int
+    calls: int
+    open_calls: int
+    digest_only: int
+    """Records whose content was never stored, by policy."""
+    root: str
+    """Of the stored head, 64 hex digits."""
+    findings: tuple[Finding, ...]
+    contents_checked: bool
+
+    @property
+    def ok(self) -> bool:
+        return not self.findings
+
+    @property
+    def integrity(self) -> str:
+        """``intact`` or ``broken``."""
+        return "broken" if any(finding.fault not in _INCOMPLETE for finding in self.findings) else "intact"
+
+    @property
+    def completeness(self) -> str:
+        """``self-attested`` or ``broken``."""
+        broken = any(finding.fault in _INCOMPLETE or finding.fault is Fault.HEAD for finding in self.findings)
+        return "broken" if broken else "self-attested"
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "ok": self.ok,
+            "integrity": self.integrity,
+            "completeness": self.completeness,
+            "records": self.records,
+            "calls": self.calls,
+            "open_calls": self.open_calls,
+            "digest_only": self.digest_only,
+            "contents_checked": self.contents_checked,
+            "root": self.root,
+            "findings": [
+                {"fault": finding.fault.value, "index": finding.index, "message": finding.message}
+                for finding in self.findings
+            ],
+        }
+
+
+class _Enough(Exception):
+    """So much is wrong that more need not be listed."""
+
+
+@dataclass(slots=True)
+class _Walk:
+    """The state of one verification."""
+
+    size: int
+    contents: bool
+    findings: list[Finding] = field(default_factory=list)
+    tree: Tree = field(default_factory=Tree)
+    bad_nodes: set[tuple[int, int]] = field(default_factory=set)
+    policies: dict[int, str] = field(default_factory=dict)
+    """Of calls whose outcome has not been met."""
+    ended: bytearray = field(default_factory=bytearray)
+    """By index: 1 for an intent whose outcome was met."""
+    calls: int = 0
+    digest_only: int = 0
+    unsound: set[int] = field(default_factory=set)
+    """Records that were found missing, altered or moved: what hangs on them is not reported again."""
+    whole: bool = True
+    """No record is missing, so the root can be computed."""
+
+    def missing(self, index: int, why: str = "") -> None:
+        self.whole = False
+        self.unsound.add(index)
+        self.found(Fault.MISSING, index, f"record {index} is missing{why}")
+
+    def found(self, fault: Fault, index: int | None, message: str) -> None:
+        self.findings.append(Finding(fault, index, message))
+        if len(self.findings) >= MAX_FINDINGS:
+            raise _Enough
+
+
+def verify(reader: Reader, *, contents: bool = True, progress: Progress | None = None) -> VerifyReport:
+    """Verify the vault; with ``contents`` false, commitments are not opened (faster).
+
+    Raises:
+        VaultCorrupt, LedgerUnavailable: the file cannot even be opened.
+    """
+    with reader.connection() as db:
+        if db is None:
+            return VerifyReport(0, 0, 0, 0, EMPTY_ROOT.hex(), (), contents)
+        walk, root = _Walk(0, contents), b""
+        try:
+            _check_file(walk, db)
+            root = _start(walk, db)
+            for first in range(0, walk.size, PAGE):
+                _check_page(walk, db, first, min(first + PAGE, walk.size))
+                if progress is not None:
+                    progress(min(first + PAGE, walk.size), walk.size)
+            _check_end(walk, db, root)
+        except _Enough:
+            pass
+        except StorageError as error:
+            walk.findings.append(Finding(Fault.FILE, walk.tree.size, f"reading stopped: {describe(error)}"))
+    return VerifyReport(
+        records=walk.size,
+        calls=walk.calls,
+        open_calls=len(walk.policies),
+        digest_only=walk.digest_only,
+        root=root.hex(),
+        findings=tuple(walk.findings),
+        contents_checked=contents,
+    )
+
+
+def _check_file(walk: _Walk, db: Connection) -> None:
+    for (message,) in db.execute("PRAGMA integrity_check(20)"):
+        if message != "ok":
+            walk.found(Fault.FILE, None, f"SQLite's own check: {message}")
+
+
+def _start(walk: _Walk, db: Connection) -> bytes:
+    """Take the head as the measure, and compare it with the number of records in the same snapshot."""
+    row = next(db.execute("SELECT size, root, (SELECT max(leaf_index) FROM leaves) FROM tree_state"), None)
+    if row is None:
+        walk.found(Fault.HEAD, None, "the vault's head is gone")
+        row = (0, EMPTY_ROOT, db.execute("SELECT max(leaf_index) FROM leaves").get)
+    size, root, last = row
+    there = 0 if last is None else int(last) + 1
+    for index in range(size, min(there, size + MAX_FINDINGS)):
+        walk.found(Fault.UNEXPECTED, index, f"record {index} lies behind the head, which counts {size} records")
+    for index in range(there, min(size, there + MAX_FINDINGS)):
+        walk.missing(index, f": the head counts {size} records")
+    walk.size = min(size, there)
+    walk.ended = bytearray(walk.size)
+    return bytes(root)
+
+
+def _check_page(walk: _Walk, db: Connection, first: int, end: int) -> None:
+    span = (first, end - 1)
+    calls = {row[0]: row for row in db.execute(_CALLS_BY_INTENT, span)}
+    endings = {row[0]: row for row in db.execute(_CALLS_BY_OUTCOME, span)}
+    contents = _grouped(db, span) if walk.contents else iter(())
+    waiting = next(contents, None)
+    expected = first
+    for index, digest, data in db.execute(_LEAVES, span):
+        for missing in range(expected, index):
+            walk.missing(missing)
+        expected = index + 1
+        leaf = _check_leaf(walk, db, index, digest, data)
+        pieces: dict[str, tuple[bytes, bytes]] = {}
+        while waiting is not None and waiting[0] <= index:
+            if waiting[0] == index:
+                pieces = waiting[1]
+            waiting = next(contents, None)
+        if leaf is None:
+            walk.unsound.add(index)
+        else:
+            _check_leaf_content(walk, index, leaf, calls, endings, pieces)
+    for missing in range(expected, end):
+        walk.missing(missing)
+    for index in calls.keys() - walk.unsound:
+        walk.found(Fault.DERIVED_ALTERED, index, f"the list names a call at record {index}, which is no intent")
+    for index in endings.keys() - walk.unsound:
+        walk.found(Fault.DERIVED_ALTERED, index, f"the list names an outcome at record {index}, which is none")
+
+
+def _check_leaf(walk: _Walk, db: Connection, index: int, digest: bytes, data: bytes) -> dict[str, Any] | None:
+    """The leaf's bytes against its hash, its hashes against the stored tree; returns the leaf if it can be read."""
+    actual = leaf_hash(data)
+    if actual != digest:
+        walk.found(Fault.ALTERED, index, f"record {index} is altered: its bytes do not have its hash")
+        walk.bad_nodes.add((0, index))
+    if walk.whole:
+        for node in walk.tree.append(actual)[1:]:
+            key = (node.level, node.position)
+            children = {(node.level - 1, 2 * node.position), (node.level - 1, 2 * node.position + 1)}
+            if children & walk.bad_nodes:
+                walk.bad_nodes.add(key)
+                continue
+            stored = db.execute("SELECT hash FROM nodes WHERE level = ? AND position = ?", key).get
+            if stored != node.hash:
+                first, last = node.position << node.level, ((node.position + 1) << node.level) - 1
+                walk.bad_nodes.add(key)
+                walk.found(
+                    Fault.TREE, last, f"the tree over records {first} to {last} is altered, or one of them is exchanged"
+                )
+    try:
+        leaf = json.loads(data)
+    except ValueError:
+        leaf = None
+    if not isinstance(leaf, dict) or leaf.get("format") != FORMAT:
+        if actual == digest:
+            walk.found(Fault.ALTERED, index, f"record {index} is not of the format {FORMAT}")
+        return None
+    if leaf.get("index") != index:
+        walk.found(Fault.MOVED, index, f"record {index} is not in its place: it was recorded as {leaf.get('index')}")
+        return None
+    return leaf if actual == digest else None
+
+
+def _check_leaf_content(
+    walk: _Walk,
+    index: int,
+    leaf: Mapping[str, Any],
+    calls: dict[int, tuple[Any, ...]],
+    endings: dict[int, tuple[Any, ...]],
+    pieces: dict[str, tuple[bytes, bytes]],
+) -> None:
+    policy: str | None
+    if leaf.get("kind") == RecordKind.INTENT:
+        policy = str(leaf.get("policy"))
+        walk.calls += 1
+        walk.digest_only += policy == "digest"
+        walk.policies[index] = policy
+        if calls.pop(index, None) != _intent_row(leaf):
+            walk.found(Fault.DERIVED_ALTERED, index, f"the list's row of record {index} does not say what it says")
+    else:
+        policy = _check_outcome(walk, index, leaf, endings)
+    if walk.contents and policy is not None:
+        _check_contents(walk, index, leaf, policy, pieces)
+
+
+def _check_outcome(walk: _Walk, index: int, leaf: Mapping[str, Any], endings: dict[int, tuple[Any, ...]]) -> str | None:
+    intent = leaf.get("intent_index")
+    row = endings.pop(index, None)
+    if not isinstance(intent, int) or not 0 <= intent < index:
+        walk.found(Fault.PAIRING, index, f"record {index} is an outcome of no earlier record")
+        return None
+    if walk.ended[intent]:
+        walk.found(Fault.PAIRING, index, f"record {index} is a second outcome of record {intent}")
+        return None
+    walk.ended[intent] = 1
+    policy = walk.policies.pop(intent, None)
+    if policy is None and intent in walk.unsound:
+        return None
+    if policy is None:
+        walk.found(Fault.PAIRING, index, f"record {index} is the outcome of record {intent}, which is no sound intent")
+    if row != _outcome_row(leaf):
+        walk.found(Fault.DERIVED_ALTERED, index, f"the list's row of record {index} does not say what it says")
+    return policy
+
+
+def _check_contents(
+    walk: _Walk, index: int, leaf: Mapping[str, Any], policy: str, pieces: dict[str, tuple[bytes, bytes]]
+) -> None:
+    commitments = leaf.get("commitments", {})
+    for kind in pieces.keys() - commitments.keys():
+        walk.found(Fault.CONTENT_UNEXPECTED, index, f"record {index} has a content that it does not name: {kind}")
+    for kind, committed in commitments.items():
+        piece = pieces.get(kind)
+        if piece is None:
+            if policy == "full":
+                walk.found(Fault.CONTENT_MISSING, index, f"the {kind} of record {index} is missing")
+        elif policy != "full":
+            walk.found(Fault.CONTENT_UNEXPECTED, index, f"the {kind} of record {index} was not to be stored")
+        elif commitment(ContentKind(kind), *piece) != committed:
+            walk.found(Fault.CONTENT_ALTERED, index, f"the {kind} of record {index} is altered")
+
+
+def _check_end(walk: _Walk, db: Connection, root: bytes) -> None:
+    """The recomputed root against the head, unless what is wrong below already says why they differ."""
+    if walk.whole and not walk.bad_nodes and walk.tree.root() != root:
+        walk.found(Fault.HEAD, None, "the records do not lead to the stored head")
+    stray = db.execute(
+        "SELECT count(*) FROM nodes, tree_state WHERE ((nodes.position + 1) << nodes.level) > tree_state.size"
+    ).get
+    if stray:
+        walk.found(Fault.TREE, None, f"the tree holds {stray} nodes over records that do not exist")
+    orphans = db.execute("SELECT count(*) FROM contents WHERE leaf_index NOT IN (SELECT leaf_index FROM leaves)").get
+    if orphans:
+        walk.found(Fault.CONTENT_UNEXPECTED, None, f"{orphans} contents belong to no record")
+
+
+def _grouped(db: Connection, span: tuple[int, int]) -> Iterator[tuple[int, dict[str, tuple[bytes, bytes]]]]:
+    """Contents by record, in the order of the records; one record's content in memory at a time."""
+    current, pieces = -1, dict[str, tuple[bytes, bytes]]()
+    for index, kind, salt, data in db.execute(_CONTENTS, span):
+        if index != current:
+            if pieces:
+                yield current, pieces
+            current, pieces = index, {}
+        pieces[kind] = (salt, data)
+    if pieces:
+        yield current, pieces
+
+
+def _intent_row(leaf: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    try:
+        return (
+            leaf["index"],
+            leaf["request_id"],
+            parse_time(leaf["time"]),
+            leaf["pin"]["model"],
+            leaf["surface"],
+            leaf["source"],
+            leaf["api_key_id"],
+            leaf["mode"],
+            int(leaf["policy"] == "full"),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _outcome_row(leaf: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    try:
+        return (
+            leaf["index"],
+            leaf["intent_index"],
+            leaf["request_id"],
+            leaf["finish_reason"],
+            leaf["prompt_tokens"],
+            leaf["completion_tokens"],
+            leaf["timings"].get("total_ns"),
+        )
+    except (KeyError, TypeError, AttributeError):
+        return None
+
+
+_LEAVES = "SELECT leaf_index, hash, data FROM leaves WHERE leaf_index BETWEEN ? AND ? ORDER BY leaf_index"
+_CONTENTS = """
+SELECT leaf_index, kind, salt, data FROM contents WHERE leaf_index BETWEEN ? AND ? ORDER BY leaf_index
+"""
+_CALLS_BY_INTENT = """
+SELECT intent_index, request_id, time_ns, model, surface, source, api_key_id, mode, store
+FROM calls WHERE intent_index BETWEEN ? AND ?
+"""
+_CALLS_BY_OUTCOME = """
+SELECT outcome_index, intent_index, request_id, finish_reason, prompt_tokens, completion_tokens, duration_ns
+FROM calls WHERE outcome_index BETWEEN ? AND ?
+"""
