@@ -42,7 +42,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "cryptography": ("minivault.vault",),
     "fastapi": ("minivault.api",),
     "httpx": ("minivault.cli.client",),
-    "jinja2": ("minivault.models.chat_template",),
+    "jinja2": ("minivault.models.chat_template", "minivault.models.sandbox"),
     "limits": ("minivault.access",),
     "minivault.engine.native._native": ("minivault.engine.native.runner", "minivault.engine.native.sampling"),
     "numpy": ("minivault.engine.native.runner", "minivault.engine.native.sampling"),

@@ -1,0 +1,137 @@
+"""Talks to a MiniVault server over its native HTTP surface.
+
+Knows nothing of the terminal, and of the server nothing but its wire: JSON in, JSON and JSON lines out.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from minivault.cli.console import CliError
+
+JsonObject = dict[str, Any]
+
+# Connecting to this machine is instant or hopeless; an answer may take as long as it takes.
+_TIMEOUT = httpx.Timeout(connect=5.0, read=None, write=30.0, pool=5.0)
+
+
+class Client:
+    """One connection to a server. Every failure is a :class:`CliError` that says what to do about it."""
+
+    def __init__(self, url: str, *, transport: httpx.BaseTransport | None = None) -> None:
+        self._url = _base_url(url)
+        # A proxy from the environment has no business between this process and its own machine.
+        trust_env = not _is_this_machine(self._url.host)
+        self._http = httpx.Client(base_url=self._url, timeout=_TIMEOUT, trust_env=trust_env, transport=transport)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def health(self) -> JsonObject:
+        with self._failures():
+            return _json(self._checked(self._http.get("/health", timeout=10.0)))
+
+    def generate(self, body: Mapping[str, Any]) -> JsonObject:
+        with self._failures():
+            return _json(self._checked(self._http.post("/generate", json=body)))
+
+    def stream(self, body: Mapping[str, Any]) -> Generator[JsonObject]:
+        headers = {"Accept": "application/x-ndjson"}
+        with self._failures(), self._http.stream("POST", "/generate/stream", json=body, headers=headers) as response:
+            if response.is_error:
+                response.read()
+            self._checked(response)
+            for line in _lines(response.iter_bytes()):
+                piece = _object(line)
+                if "error" in piece:
+                    raise CliError(_message(piece))
+                yield piece
+                if piece.get("done"):
+                    return
+        raise CliError("The server ended the stream before its end; the answer above is incomplete.")
+
+    def _checked(self, response: httpx.Response) -> httpx.Response:
+        if response.is_success:
+            return response
+        try:
+            message = _message(_json(response))
+        except CliError:
+            message = (
+                f"The server answered {response.status_code} without saying why. Is {self._url} a MiniVault server?"
+            )
+        if retry_after := response.headers.get("Retry-After"):
+            message += f" Try again in {retry_after} s."
+        raise CliError(message, exit_code=2 if response.status_code in (400, 413, 422) else 1)
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            raise CliError(
+                f"No server answers at {self._url}. Start one with: minivault serve\n"
+                "Or add --local to run without a server, or name another with --url."
+            ) from None
+        except httpx.HTTPError as error:
+            raise CliError(f"The connection to {self._url} broke ({type(error).__name__}).") from None
+
+
+def _base_url(url: str) -> httpx.URL:
+    given = url if "://" in url else f"http://{url}"
+    try:
+        parsed = httpx.URL(given)
+    except httpx.InvalidURL:
+        parsed = httpx.URL("")
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise CliError("--url must be like http://127.0.0.1:8000", exit_code=2)
+    return parsed
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    # httpx's iter_lines also breaks at U+2028 and its like, which JSON allows inside a string.
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from (line for line in whole if line.strip())
+    if rest.strip():
+        yield rest
+
+
+def _object(text: bytes) -> JsonObject:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise CliError("The server's answer is not what MiniVault answers. Is the URL right?")
+    return value
+
+
+def _json(response: httpx.Response) -> JsonObject:
+    return _object(response.content)
+
+
+def _message(body: Mapping[str, Any]) -> str:
+    error = body.get("error")
+    if isinstance(error, Mapping) and isinstance(error.get("message"), str):
+        return str(error["message"])
+    raise CliError("The server's error does not say what is wrong.")

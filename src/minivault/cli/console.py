@@ -1,0 +1,106 @@
+"""What the command line may write to a terminal, and how: escaped text, tables, notes, progress.
+
+Answers go to standard output, everything about them to standard error. Knows nothing of servers, models or records.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# C0 but tab and newline, DEL, C1, line and paragraph separators, and the marks that reorder text: each can make a
+# terminal show something other than what was written.
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+class CliError(Exception):
+    """A command failed in a way that the person at the terminal can understand. ``exit_code``: 1 failure, 2 usage."""
+
+    def __init__(self, message: str, *, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def escape(text: str) -> str:
+    """Make control characters visible (``\\x1b``) so that text from a model or a record cannot drive the terminal."""
+    return _UNSAFE.sub(lambda match: match.group().encode("unicode_escape").decode("ascii"), text)
+
+
+def one_line(text: str, width: int) -> str:
+    """The beginning of ``text`` on one line of at most ``width`` characters."""
+    line = escape(" ".join(text.split()))
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def write(text: str) -> None:
+    """Write a piece of an answer at once, escaped, with no newline of its own."""
+    sys.stdout.write(escape(text))
+    sys.stdout.flush()
+
+
+def line(text: str = "") -> None:
+    write(text + "\n")
+
+
+def write_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
+    """One JSON value a line. ASCII only, so that the text in it is both exact and harmless to a terminal."""
+    sys.stdout.write(json.dumps(value, default=str) + "\n")
+    sys.stdout.flush()
+
+
+def console(stream: TextIO | None = None) -> Console:
+    """A Rich console: no colours when piped or with NO_COLOR, no markup read from text."""
+    from rich.console import Console
+
+    return Console(file=stream or sys.stdout, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """Something about the work rather than its result: to standard error, dimmed on a terminal."""
+    if sys.stderr.isatty():
+        console(sys.stderr).print(escape(text), style="dim")
+    else:
+        sys.stderr.write(escape(text) + "\n")
+
+
+def error(text: str) -> None:
+    if sys.stderr.isatty():
+        target = console(sys.stderr)
+        target.print("Error: ", style="bold red", end="")
+        target.print(escape(text))
+    else:
+        sys.stderr.write(f"Error: {escape(text)}\n")
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns for people on a terminal; tab-separated lines, headings first, when piped."""
+    safe = [[escape(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        for cells in ([*headings], *safe):
+            sys.stdout.write("\t".join(cells) + "\n")
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(*headings, box=SIMPLE_HEAD, pad_edge=False)
+    for cells in safe:
+        drawn.add_row(*[Text(cell) for cell in cells])
+    console().print(drawn)
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """A spinner on standard error while something takes long; silent when that is no terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    with console(sys.stderr).status(escape(what)):
+        yield

@@ -1,0 +1,73 @@
+"""The command ``minivault``: puts the command groups together and turns failures into exit codes.
+
+0 success, 1 failure, 2 usage, 130 interrupted. Knows nothing of what the commands do. Heavy modules are imported by the
+commands that need them, so that help and version answer at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from minivault.cli import chat, console, generate, health, log, models, serve, version
+from minivault.cli.vault import app as vault_app
+from minivault.errors import ConfigError, InvalidRequest, MiniVaultError
+
+EXAMPLES = """\
+Examples:
+
+  minivault serve                            start the server on http://127.0.0.1:8000
+
+  minivault generate "What model are you?"   ask it, and print the whole answer
+
+  minivault stream "Tell me a short story"   print the answer while it is being made
+
+  minivault chat --local                     a conversation, without a server
+
+  minivault log -n 5                         the last five calls on the record
+"""
+
+app = typer.Typer(
+    name="minivault",
+    help="MiniVault: a private LLM server for one machine, with every call on the record.",
+    epilog=EXAMPLES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+serve.register(app)
+generate.register(app)
+chat.register(app)
+health.register(app)
+log.register(app)
+version.register(app)
+app.add_typer(models.app, name="models")
+app.add_typer(vault_app, name="vault")
+
+
+def main() -> None:
+    """Run the command line and leave the process with an honest exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a character gets its escape rather than a traceback.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        app()
+    except console.CliError as error:
+        _leave(str(error), error.exit_code)
+    except MiniVaultError as error:
+        _leave(error.message, 2 if isinstance(error, (ConfigError, InvalidRequest)) else 1)
+    except BrokenPipeError:
+        # The reader has gone (`| head`). Flushing what is left at exit would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _leave(message: str, exit_code: int) -> None:
+    console.error(message)
+    sys.exit(exit_code)
+
+
+if __name__ == "__main__":
+    main()

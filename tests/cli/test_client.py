@@ -1,0 +1,119 @@
+"""The client of the native surface: what it sends, what it makes of answers and of failures."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from tests.cli.scripted import Answer, scripted
+
+from minivault.cli.client import Client
+from minivault.cli.console import CliError
+
+DONE = {"response": "", "done": True, "finish_reason": "stop"}
+
+
+def test_a_prompt_is_sent_as_given() -> None:
+    with scripted(generate=Answer.json({"response": "hi"})) as server, Client(server.url) as client:
+        assert client.generate({"prompt": " x\n"}) == {"response": "hi"}
+    assert server.asked == [{"prompt": " x\n"}]
+
+
+def test_a_stream_ends_with_the_piece_that_is_done() -> None:
+    with scripted(generate_stream=Answer.lines({"response": "a"}, DONE)) as server, Client(server.url) as client:
+        assert list(client.stream({"prompt": "x"})) == [{"response": "a"}, DONE]
+
+
+def test_a_line_cut_into_network_chunks_is_put_together() -> None:
+    raw = Answer.lines({"response": "grü\u2028ße"}, DONE)
+    body = b"".join(raw.chunks)
+    answer = Answer([body[i : i + 1] for i in range(len(body))])
+    with scripted(generate_stream=answer) as server, Client(server.url) as client:
+        assert next(client.stream({"prompt": "x"})) == {"response": "grü\u2028ße"}
+
+
+def test_a_stream_without_an_end_is_a_failure() -> None:
+    with scripted(generate_stream=Answer.lines({"response": "a"})) as server, Client(server.url) as client:
+        pieces = client.stream({"prompt": "x"})
+        assert next(pieces) == {"response": "a"}
+        with pytest.raises(CliError, match="incomplete"):
+            next(pieces)
+
+
+def test_a_cut_connection_is_a_failure() -> None:
+    answer = Answer.lines({"response": "a"})
+    answer.cut = True
+    with (
+        scripted(generate_stream=answer) as server,
+        Client(server.url) as client,
+        pytest.raises(CliError, match="broke"),
+    ):
+        list(client.stream({"prompt": "x"}))
+
+
+def test_an_error_inside_a_stream_is_told() -> None:
+    answer = Answer.lines({"response": "a"}, {"error": {"message": "The engine stopped."}})
+    with (
+        scripted(generate_stream=answer) as server,
+        Client(server.url) as client,
+        pytest.raises(CliError, match="The engine stopped"),
+    ):
+        list(client.stream({"prompt": "x"}))
+
+
+@pytest.mark.parametrize(("status", "exit_code"), [(400, 2), (422, 2), (404, 1), (500, 1), (503, 1)])
+def test_a_refusal_is_told_in_the_servers_words(status: int, exit_code: int) -> None:
+    answer = Answer.json({"error": {"message": "temperature must be at most 2"}}, status)
+    with (
+        scripted(generate=answer) as server,
+        Client(server.url) as client,
+        pytest.raises(CliError, match="temperature must be at most 2") as caught,
+    ):
+        client.generate({"prompt": "x"})
+    assert caught.value.exit_code == exit_code
+
+
+def test_a_refused_stream_is_told_too() -> None:
+    answer = Answer.json({"error": {"message": "The queue is full."}}, 503, Retry_After="3")
+    with (
+        scripted(generate_stream=answer) as server,
+        Client(server.url) as client,
+        pytest.raises(CliError, match=r"The queue is full\. Try again in 3 s"),
+    ):
+        list(client.stream({"prompt": "x"}))
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b"", b"\xff"])
+def test_an_answer_that_is_no_minivault_answer_is_told(body: bytes) -> None:
+    with (
+        scripted(health=Answer([body] if body else [])) as server,
+        Client(server.url) as client,
+        pytest.raises(CliError, match="Is the URL right"),
+    ):
+        client.health()
+
+
+def test_no_server_says_how_to_start_one() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        with Client(f"http://127.0.0.1:{port}") as client, pytest.raises(CliError, match="minivault serve"):
+            client.health()
+
+
+def test_a_url_may_leave_out_http() -> None:
+    with scripted(health=Answer.json({"status": "ok"})) as server, Client(server.url.removeprefix("http://")) as client:
+        assert client.health() == {"status": "ok"}
+
+
+@pytest.mark.parametrize("url", ["", "ftp://x", "http://", "file:///etc/passwd"])
+def test_a_url_that_is_none_is_a_usage_error(url: str) -> None:
+    with pytest.raises(CliError, match="--url") as caught:
+        Client(url)
+    assert caught.value.exit_code == 2
+
+
+def test_a_proxy_in_the_environment_is_not_asked_about_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    with scripted(health=Answer.json({"status": "ok"})) as server, Client(server.url) as client:
+        assert client.health() == {"status": "ok"}

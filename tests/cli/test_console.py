@@ -1,0 +1,52 @@
+"""What reaches a terminal is harmless, and what is piped is plain."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from minivault.cli.console import escape, note, one_line, table, write_json
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[2J", "\\x1b[2J"),
+        ("a\rb", "a\\rb"),
+        ("bell\x07", "bell\\x07"),
+        ("\x9b31m", "\\x9b31m"),
+        ("abc\u202edef", "abc\\u202edef"),
+        ("\ud800", "\\ud800"),
+    ],
+)
+def test_what_drives_a_terminal_is_made_visible(text: str, shown: str) -> None:
+    assert escape(text) == shown
+
+
+@pytest.mark.parametrize("text", ["line\nline\ttab", "grüße, 世界", "👩‍💻", "back\\slash"])
+def test_ordinary_text_is_left_alone(text: str) -> None:
+    assert escape(text) == text
+
+
+def test_json_is_exact_and_still_harmless(capsys: pytest.CaptureFixture[str]) -> None:
+    write_json({"response": "\x1b\u202e ü"})
+    printed = capsys.readouterr().out
+    assert printed.isascii()
+    assert "\x1b" not in printed
+    assert json.loads(printed) == {"response": "\x1b\u202e ü"}
+
+
+def test_one_line_joins_and_shortens() -> None:
+    assert one_line("first\nsecond  third", 14) == "first second …"
+
+
+def test_a_piped_table_is_tab_separated(capsys: pytest.CaptureFixture[str]) -> None:
+    table(["name", "size"], [["guide", "7 MB"], ["\x1bx", "[bold]"]])
+    assert capsys.readouterr().out == "name\tsize\nguide\t7 MB\n\\x1bx\t[bold]\n"
+
+
+def test_notes_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    note("by the way")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "by the way\n")

@@ -1,0 +1,50 @@
+"""Reads the README: its blocks of code, and its table of settings. ``python -m tests.readme`` writes the table anew."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from minivault.settings import DEFAULT_DATA_DIR, Settings
+
+README = Path(__file__).parent.parent / "README.md"
+BEGIN, END = "<!-- settings: begin -->\n", "<!-- settings: end -->"
+
+
+def text() -> str:
+    return README.read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """The code blocks of a language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text(), re.MULTILINE | re.DOTALL)
+
+
+def settings_table() -> str:
+    rows = ["| setting | default | what it is |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        rows.append(f"| `{name}` | {_default(name)} | {field.description} |")
+    return "\n".join(rows) + "\n"
+
+
+def _default(name: str) -> str:
+    value = Settings.model_fields[name].get_default(call_default_factory=True)  # type: ignore[call-arg]
+    if value == DEFAULT_DATA_DIR:
+        return "`~/.minivault`"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"`{value}`" if value not in ("", []) else "none"
+
+
+def table_in_readme() -> str:
+    return text().partition(BEGIN)[2].partition(END)[0]
+
+
+def rewrite() -> None:
+    before, _, rest = text().partition(BEGIN)
+    after = rest.partition(END)[2]
+    README.write_text(before + BEGIN + settings_table() + END + after, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    rewrite()
