@@ -95,9 +95,8 @@ ModelSpec parse_spec(const nb::dict& d) {
                            s.intermediate_size}) {
         if (size < 1 || size > (1 << 20)) throw std::invalid_argument("a size of the model is out of range");
     }
-    if (s.hidden_size % kLanes != 0 || s.intermediate_size % kLanes != 0 || s.head_dim % 2 != 0 || s.head_dim > 1024 ||
-        s.attention_heads % s.kv_heads != 0) {
-        throw std::invalid_argument("hidden and intermediate size must be multiples of 16, head_dim even");
+    if (s.head_dim > 1024 || s.attention_heads % s.kv_heads != 0 || (s.rope_theta != 0.0 && s.head_dim % 2 != 0)) {
+        throw std::invalid_argument("kv_heads must divide attention_heads; a rotated head_dim must be even");
     }
     return s;
 }

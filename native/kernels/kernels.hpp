@@ -76,7 +76,7 @@ struct KernelSet {
     void (*gemm_f32)(const FloatBlock& block, const float* a, std::ptrdiff_t a_stride, int k, int rows, float* out,
                      std::ptrdiff_t stride, bool accumulate);
 
-    // Sums over n values (a multiple of 16) in 16 lanes and one tree.
+    // Sums over n values in 16 lanes and one tree.
     float (*sum)(const float* x, int n);
     float (*sum_of_squares)(const float* x, float shift, int n);  // of x - shift
     // y = (x - shift) * factor * weight (+ bias)

@@ -33,17 +33,37 @@ static inline V exponential(V x) {
     return add_exponent(p, t);
 }
 
+// The last n < 16 values of a row, `fill` behind them.
+static inline V load_tail(const float* p, int n, float fill) {
+    alignas(64) float lane[kLanes];
+    for (int i = 0; i < kLanes; ++i) lane[i] = i < n ? p[i] : fill;
+    return load(lane);
+}
+
+static inline void store_tail(float* p, V v, int n) {
+    alignas(64) float lane[kLanes];
+    store(lane, v);
+    for (int i = 0; i < n; ++i) p[i] = lane[i];
+}
+
 static float sum(const float* x, int n) {
     V s = set1(0.0f);
-    for (int i = 0; i < n; i += kLanes) s = add(s, load(x + i));
+    int i = 0;
+    for (; i + kLanes <= n; i += kLanes) s = add(s, load(x + i));
+    if (i < n) s = add(s, load_tail(x + i, n - i, 0.0f));
     return tree_sum(s);
 }
 
 static float sum_of_squares(const float* x, float shift, int n) {
     V s = set1(0.0f);
     const V c = set1(shift);
-    for (int i = 0; i < n; i += kLanes) {
+    int i = 0;
+    for (; i + kLanes <= n; i += kLanes) {
         const V d = sub(load(x + i), c);
+        s = fma(d, d, s);
+    }
+    if (i < n) {
+        const V d = sub(load_tail(x + i, n - i, shift), c);
         s = fma(d, d, s);
     }
     return tree_sum(s);
@@ -53,32 +73,43 @@ static void normalize(const float* x, float shift, float factor, const float* we
                       int n) {
     const V c = set1(shift);
     const V f = set1(factor);
-    for (int i = 0; i < n; i += kLanes) {
+    int i = 0;
+    for (; i + kLanes <= n; i += kLanes) {
         V v = mul(mul(sub(load(x + i), c), f), load(weight + i));
         if (bias != nullptr) v = add(v, load(bias + i));
         store(y + i, v);
     }
+    if (i < n) {
+        V v = mul(mul(sub(load_tail(x + i, n - i, 0.0f), c), f), load_tail(weight + i, n - i, 0.0f));
+        if (bias != nullptr) v = add(v, load_tail(bias + i, n - i, 0.0f));
+        store_tail(y + i, v, n - i);
+    }
+}
+
+static inline V silu(V g) {
+    return div(g, add(set1(1.0f), exponential(sub(set1(0.0f), g))));
 }
 
 static void silu_times(const float* gate, const float* up, float* y, int n) {
-    const V one = set1(1.0f);
-    const V zero = set1(0.0f);
-    for (int i = 0; i < n; i += kLanes) {
-        const V g = load(gate + i);
-        const V s = div(g, add(one, exponential(sub(zero, g))));
-        store(y + i, mul(s, load(up + i)));
+    int i = 0;
+    for (; i + kLanes <= n; i += kLanes) store(y + i, mul(silu(load(gate + i)), load(up + i)));
+    if (i < n) {
+        store_tail(y + i, mul(silu(load_tail(gate + i, n - i, 0.0f)), load_tail(up + i, n - i, 0.0f)), n - i);
     }
 }
 
-static void gelu_tanh(const float* x, float* y, int n) {
+static inline V gelu(V v) {
     const V one = set1(1.0f);
-    for (int i = 0; i < n; i += kLanes) {
-        const V v = load(x + i);
-        const V cube = mul(mul(v, v), v);
-        const V u = mul(set1(0.797884560802865f), fma(set1(0.044715f), cube, v));
-        const V tanh = sub(one, div(set1(2.0f), add(exponential(add(u, u)), one)));
-        store(y + i, mul(mul(set1(0.5f), v), add(one, tanh)));
-    }
+    const V cube = mul(mul(v, v), v);
+    const V u = mul(set1(0.797884560802865f), fma(set1(0.044715f), cube, v));
+    const V tanh = sub(one, div(set1(2.0f), add(exponential(add(u, u)), one)));
+    return mul(mul(set1(0.5f), v), add(one, tanh));
+}
+
+static void gelu_tanh(const float* x, float* y, int n) {
+    int i = 0;
+    for (; i + kLanes <= n; i += kLanes) store(y + i, gelu(load(x + i)));
+    if (i < n) store_tail(y + i, gelu(load_tail(x + i, n - i, 0.0f)), n - i);
 }
 
 static void store_half(const float* x, std::uint16_t* y, int n) {
@@ -100,9 +131,8 @@ static float exponentials(const float* x, float shift, float factor, float* y, i
         s = add(s, e);
     }
     if (i < n) {
-        alignas(64) float tail[kLanes] = {};
-        for (int j = 0; i + j < n; ++j) tail[j] = x[i + j];
-        store(tail, exponential(mul(sub(load(tail), c), f)));
+        alignas(64) float tail[kLanes];
+        store(tail, exponential(mul(sub(load_tail(x + i, n - i, shift), c), f)));
         for (int j = n - i; j < kLanes; ++j) tail[j] = 0.0f;
         for (int j = 0; i + j < n; ++j) y[i + j] = tail[j];
         s = add(s, load(tail));

@@ -1,0 +1,45 @@
+"""From a checkpoint's weights to a running native engine. Knows nothing of files, text or requests."""
+
+from __future__ import annotations
+
+from minivault import __version__
+from minivault.engine.engine import EngineInfo
+from minivault.engine.native.engine import NativeEngine
+from minivault.engine.native.runner import ARITHMETIC, NativeRunner, RunnerOptions
+from minivault.models.architecture import Architecture
+from minivault.models.weights import WeightSet
+
+
+def load_native_engine(
+    arch: Architecture,
+    weights: WeightSet,
+    options: RunnerOptions | None = None,
+    *,
+    max_waiting: int = 256,
+    prefix_cache: bool = True,
+) -> NativeEngine:
+    """Pack ``weights`` and start the engine thread; blocks while it packs. The weights may be closed afterwards.
+
+    Raises:
+        ConfigError: kernels or KV memory that this machine does not have.
+    """
+    options = options or RunnerOptions()
+    runner = NativeRunner.load(arch, weights, options)
+    info = EngineInfo(
+        name="native",
+        build=__version__,
+        arithmetic=ARITHMETIC[options.precision],
+        exact=True,
+        context_length=arch.context_length,
+        vocab_size=arch.vocab_size,
+        kernels=runner.kernels,
+        threads=runner.threads,
+    )
+    return NativeEngine(
+        runner,
+        info,
+        max_batch_tokens=options.max_batch_tokens,
+        max_running=options.max_running,
+        max_waiting=max_waiting,
+        prefix_cache=prefix_cache,
+    )
