@@ -49,11 +49,14 @@ class Tokenizer:
     _rule: TokenBytes | None
     _special_ids: frozenset[int]
     _bos_to_add: int | None
+    _embedding_rows: int | None
     _bytes: dict[int, bytes] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(cls, folder: Path, embedding_rows: int | None = None) -> Self:
         """Read ``tokenizer.json``, or ``vocab.json`` and ``merges.txt`` of old GPT-2 folders.
+
+        ``embedding_rows``: how many tokens the model has; a tokenizer may know some that its model does not.
 
         Raises:
             CheckpointCorrupt: the files are missing, not sound, or contradict each other.
@@ -74,6 +77,7 @@ class Tokenizer:
             _rule=rule,
             _special_ids=frozenset(flagged | {token_id for token_id in ids.values() if token_id is not None}),
             _bos_to_add=ids.get("bos_token") if config.get("add_bos_token") is True else None,
+            _embedding_rows=embedding_rows,
         )
 
     def encode(self, text: str, add_special_tokens: bool) -> list[int]:
@@ -82,7 +86,7 @@ class Tokenizer:
         ``add_special_tokens``: also those that the checkpoint puts around a bare prompt, such as its beginning of text.
 
         Raises:
-            InvalidRequest: the text is not Unicode (lone surrogates).
+            InvalidRequest: the text is not Unicode (lone surrogates), or has a token that the model lacks.
         """
         try:
             ids: list[int] = self._library.encode(text, add_special_tokens=add_special_tokens).ids
@@ -90,6 +94,8 @@ class Tokenizer:
             raise InvalidRequest("text must be valid Unicode, without lone surrogates", param="prompt") from None
         if add_special_tokens and self._bos_to_add is not None and ids[:1] != [self._bos_to_add]:
             ids.insert(0, self._bos_to_add)
+        if self._embedding_rows is not None and ids and max(ids) >= self._embedding_rows:
+            raise InvalidRequest("text has a token that this model was not made for", param="prompt")
         return ids
 
     def decoder(self) -> IncrementalDecoder:

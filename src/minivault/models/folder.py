@@ -1,0 +1,191 @@
+"""Moves a model's files into the data directory: which may come, copied and hashed, published whole or not at all.
+
+Knows nothing of what the files mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from minivault.errors import CheckpointCorrupt, ServerError
+from minivault.models.checkpoint import file_sha256
+from minivault.models.json_file import MAX_JSON_BYTES, shown
+
+Progress = Callable[[int, int], None]
+"""Called with bytes done and bytes in all."""
+
+COPIED_NAMES = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja",
+)  # fmt: skip
+"""What comes along beside the weights, where it exists."""
+
+SPARE_BYTES = 64 << 20
+"""Disk space that an import leaves free: the vault lives there too."""
+
+_PIECE = 4 << 20
+_STAGING_PREFIX = ".importing-"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A copied file: its content's hash, and how to see without reading it that it is still the same file."""
+
+    sha256: str
+    size: int
+    mtime_ns: int
+    inode: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> Self:
+        return cls(str(facts["sha256"]), int(facts["size"]), int(facts["mtime_ns"]), int(facts["inode"]))
+
+    def check(self, path: Path) -> None:
+        """Hash again only where the file looks touched.
+
+        Raises:
+            CheckpointCorrupt: it is gone, or its content changed.
+        """
+        try:
+            status = path.stat()
+        except OSError:
+            raise CheckpointCorrupt(f"{shown(path.name)} of this model is gone: import it again") from None
+        if (status.st_size, status.st_mtime_ns, status.st_ino) == (self.size, self.mtime_ns, self.inode):
+            return
+        if status.st_size != self.size or file_sha256(path) != self.sha256:
+            raise CheckpointCorrupt(f"{shown(path.name)} changed since this model was imported: import it again")
+
+
+def digest_of(files: Mapping[str, StoredFile]) -> str:
+    """As :func:`minivault.models.checkpoint.files_digest`, from hashes already known; in the mapping's order."""
+    lines = "".join(f"{stored.sha256}  {name}\n" for name, stored in files.items())
+    return "sha256:" + hashlib.sha256(lines.encode()).hexdigest()
+
+
+def transferable(source: Path, weights: Sequence[str]) -> list[str]:
+    """Names of the files to copy: ``weights`` and what of :data:`COPIED_NAMES` exists.
+
+    Raises:
+        CheckpointCorrupt: one is missing, a link that leads out of a hub cache, not a regular file, or too large.
+    """
+    names = [*weights, *(name for name in COPIED_NAMES if os.path.lexists(source / name))]
+    for name in names:
+        path = source / name
+        if path.is_symlink() and not _in_hub_cache(path):
+            raise CheckpointCorrupt(f"{shown(name)} is a symbolic link, which is not followed: copy the file itself")
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise CheckpointCorrupt(f"{shown(name)} cannot be read: {error.strerror}") from None
+        if not stat.S_ISREG(status.st_mode):
+            raise CheckpointCorrupt(f"{shown(name)} is not a regular file")
+        if not name.endswith(".safetensors") and status.st_size > MAX_JSON_BYTES:
+            raise CheckpointCorrupt(f"{shown(name)} is larger than {MAX_JSON_BYTES} bytes")
+    return names
+
+
+def _in_hub_cache(path: Path) -> bool:
+    """The hub's cache is made of links: ``<repo>/snapshots/<revision>/<name>`` into ``<repo>/blobs``."""
+    repository = path.parent.resolve().parent.parent
+    return path.parent.resolve().parent.name == "snapshots" and path.resolve().parent == repository / "blobs"
+
+
+@contextmanager
+def staging_folder(models_dir: Path, name: str) -> Iterator[Path]:
+    """A fresh folder beside the models; whatever is left of it at the end is removed, and of imports that died."""
+    models_dir.mkdir(parents=True, exist_ok=True)
+    for leftover in models_dir.glob(f"{_STAGING_PREFIX}*"):
+        if not _is_running(leftover.name.removeprefix(_STAGING_PREFIX).partition("-")[0]):
+            shutil.rmtree(leftover, ignore_errors=True)
+    staging = models_dir / f"{_STAGING_PREFIX}{os.getpid()}-{secrets.token_hex(4)}-{name}"
+    staging.mkdir()
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _is_running(process_id: str) -> bool:
+    try:
+        os.kill(int(process_id), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def copy_files(source: Path, names: Sequence[str], target: Path, progress: Progress | None) -> dict[str, StoredFile]:
+    """Copy and hash in one reading, each file made durable.
+
+    Raises:
+        ServerError: there is too little room; nothing was copied.
+        OSError: reading or writing failed.
+    """
+    total = sum((source / name).stat().st_size for name in names)
+    free = shutil.disk_usage(target).free
+    if total + SPARE_BYTES > free:
+        raise ServerError(
+            f"The model needs {total} bytes and {SPARE_BYTES} to spare; the data directory has {free} free"
+        )
+    stored: dict[str, StoredFile] = {}
+    done = 0
+
+    def copied(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(done, total)
+
+    for name in names:
+        stored[name] = _copy(source / name, target / name, copied)
+    return stored
+
+
+def _copy(source: Path, target: Path, copied: Callable[[int], None]) -> StoredFile:
+    digest = hashlib.sha256()
+    with source.open("rb") as reader, target.open("xb") as writer:
+        while piece := reader.read(_PIECE):
+            writer.write(piece)
+            digest.update(piece)
+            copied(len(piece))
+        writer.flush()
+        os.fsync(writer.fileno())
+    status = target.stat()
+    return StoredFile(digest.hexdigest(), status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+def publish(staging: Path, target: Path, manifest_name: str, manifest: Mapping[str, Any]) -> None:
+    """Write the manifest and give ``staging`` its name. Point of no return: the rename.
+
+    Raises:
+        OSError: writing failed, or ``target`` exists.
+    """
+    with (staging / manifest_name).open("x", encoding="utf-8") as file:
+        json.dump(manifest, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    _sync_folder(staging)
+    staging.rename(target)
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
