@@ -1,8 +1,8 @@
 """From an answer's tokens to its text, piece by piece: incremental decoding and stop strings.
 
-Pure state over values. Knows nothing of engines, of streams, or of who reads the pieces. The pieces do not depend on
-how the tokens were cut into steps, only joined text does not depend on it either: it ends before the first stop string
-to be completed, and nothing of that string was released before.
+Pure state over values. Knows nothing of engines, of streams, or of who reads the pieces. The joined text does not
+depend on how the tokens were cut into steps: it ends before the first stop string to be completed, and nothing of that
+string was released before.
 """
 
 from __future__ import annotations
@@ -104,8 +104,7 @@ class AnswerText:
         if self._scanner is not None and not self.stopped:
             text, self.stopped = self._scanner.push(text)
             text += self._scanner.finish()
-        self._released = self._decoded = self._decoded + len(text)
-        return self._release(text)
+        return self._release(text, everything=True)
 
     def _take(self, ids: Sequence[int], logprobs: Sequence[TokenLogprob]) -> str:
         text = self._decoder.push(ids)
@@ -116,10 +115,11 @@ class AnswerText:
             self._pending.append(_Pending(token_id, logprob, self._decoded))
         return text
 
-    def _release(self, text: str) -> Piece:
+    def _release(self, text: str, *, everything: bool = False) -> Piece:
         self._released += len(text)
+        everything = everything or self.stopped
         done = []
-        while self._pending and (self.stopped or self._pending[0].end <= self._released):
+        while self._pending and (everything or self._pending[0].end <= self._released):
             done.append(self._pending.popleft())
         ids = tuple(token.token_id for token in done)
         return Piece(text, ids, tuple(token.logprob for token in done if token.logprob is not None))

@@ -1,0 +1,71 @@
+"""The composition root of the server: settings in, an application out. Holds no logic of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+
+from fastapi import FastAPI, Response
+
+from minivault import __version__
+from minivault.access.guard import HostGuard
+from minivault.access.limits import RateLimiter
+from minivault.api import health, native, pages, problems, schema, vault
+from minivault.api.middleware import Door, HeadAsGet, RateLimit, RequestContext
+from minivault.service import Service
+from minivault.service.opening import open_service
+from minivault.settings import Settings
+from minivault.telemetry.metrics import Metrics
+
+DESCRIPTION = "A private LLM server for one machine: exact, and every call on the record."
+
+
+def create_app(
+    settings: Settings, *, service: Service | None = None, clock: Callable[[], float] = time.monotonic
+) -> FastAPI:
+    """The application. ``service``: use this one, and leave it open at the end; else one is opened from the settings.
+
+    The model loads behind the back of the running server: ``/livez`` answers at once, ``/readyz`` when it is there.
+    ``app.state.drain`` ends the work in hand; the lifespan calls it too, and a server calls it while it still listens.
+
+    Raises:
+        ConfigError: a setting is out of bounds.
+    """
+    metrics = service.metrics if service is not None else Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with _service_of(settings, service, metrics) as running:
+            app.state.service = running
+            app.state.drain = lambda: running.drain(settings.shutdown_timeout)
+            yield
+            await app.state.drain()
+
+    app = FastAPI(
+        title="MiniVault",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        default_response_class=Response,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        separate_input_output_schemas=False,
+    )
+    app.state.settings = settings
+    app.state.service = service
+    for part in (native, vault, health, pages):
+        app.include_router(part.router)
+    problems.install(app)
+    schema.install(app)
+    # The last one added sees a request first.
+    app.add_middleware(HeadAsGet)
+    app.add_middleware(RateLimit, limiter=RateLimiter(settings.rate_limit, clock), metrics=metrics)
+    app.add_middleware(Door, guard=HostGuard(settings.host, settings.allowed_hosts), metrics=metrics)
+    app.add_middleware(RequestContext, metrics=metrics)
+    return app
+
+
+def _service_of(settings: Settings, given: Service | None, metrics: Metrics) -> AbstractAsyncContextManager[Service]:
+    return open_service(settings, metrics) if given is None else nullcontext(given)

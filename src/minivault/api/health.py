@@ -1,0 +1,114 @@
+"""Is it alive, is it ready, what does it do, what does it serve. Knows nothing of engines or of the vault."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
+
+from minivault import __version__
+from minivault.api import schema
+from minivault.api.native import json_response
+from minivault.api.problems import Problem
+from minivault.service import Service
+from minivault.telemetry.metrics import CONTENT_TYPE
+
+router = APIRouter(tags=["server"])
+
+
+class StateBody(BaseModel):
+    status: str
+
+
+class ModelBody(BaseModel):
+    """A model of this server's catalog."""
+
+    name: str
+    loaded: bool
+    default: bool
+    embedded: bool
+    family: str
+    parameters: int = Field(ge=0)
+    size_bytes: int = Field(ge=0)
+    digest: str
+    imported_at: str | None
+
+
+class ModelsBody(BaseModel):
+    models: list[ModelBody]
+
+
+@router.get(
+    "/livez",
+    summary="Is the process alive",
+    responses={200: schema.json_answer(StateBody, "It is."), **schema.error_responses(403)},
+)
+async def livez() -> Response:
+    """Answers as soon as the server listens, while the model still loads too."""
+    return json_response({"status": "alive"})
+
+
+@router.get(
+    "/readyz",
+    summary="Would a prompt be answered now",
+    responses={200: schema.json_answer(StateBody, "It would."), **schema.error_responses(403, 503)},
+)
+async def readyz(request: Request) -> Response:
+    """503 while the model loads, while the server shuts down, and when the vault cannot be written."""
+    reason = service_of(request).not_ready_because()
+    if reason is not None:
+        raise Problem(503, reason, code="not_ready", headers={"retry-after": "1"})
+    return json_response({"status": "ready"})
+
+
+@router.get("/health", include_in_schema=False)
+async def health(request: Request) -> Response:
+    service = service_of(request)
+    reason = service.not_ready_because()
+    now = service.statistics()
+    body = {
+        "status": "ok" if reason is None else "unavailable",
+        "reason": reason,
+        "version": __version__,
+        "uptime_seconds": now.uptime_seconds,
+        "total_requests": now.total_requests,
+        "average_response_time_ms": now.average_response_time_ms,
+        "model": now.model,
+        "engine": {
+            "running": now.running,
+            "waiting": now.waiting,
+            "kv_cache_usage": now.kv_cache_usage,
+        },
+        "vault": {"records": now.records, "head_size": now.head_size, "signed_at": now.signed_at},
+    }
+    return json_response(body)
+
+
+@router.get(
+    "/metrics",
+    summary="Metrics for Prometheus",
+    responses={
+        200: {
+            "description": "Text exposition format.",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        },
+        **schema.error_responses(403),
+    },
+)
+async def metrics(request: Request) -> Response:
+    """Our own `minivault_*`, and the `vllm:` names that existing dashboards know."""
+    return Response(service_of(request).metrics.render(), headers={"content-type": CONTENT_TYPE})
+
+
+@router.get(
+    "/models",
+    summary="The models of this machine",
+    responses={200: schema.json_answer(ModelsBody, "The catalog."), **schema.error_responses(403, 429, 500)},
+)
+async def models(request: Request) -> Response:
+    """All that the catalog holds; `loaded` are those that answer now."""
+    return json_response({"models": service_of(request).models.listing()})
+
+
+def service_of(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service

@@ -1,0 +1,202 @@
+"""What happens to every request before a route sees it: an id, the door checks, the rate limit; and after: a log line.
+
+Pure ASGI: streams pass through untouched. Knows nothing of bodies.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from minivault.access.guard import HostGuard
+from minivault.access.limits import RateLimiter, Verdict
+from minivault.api.problems import Problem, problem_of
+from minivault.telemetry.logging import describe_error, get_logger
+from minivault.telemetry.metrics import Metrics
+
+UNLIMITED_PATHS = frozenset({"/", "/livez", "/readyz", "/health", "/metrics", "/docs", "/openapi.json", "/favicon.ico"})
+UNLIMITED_PREFIXES = ("/docs/", "/assets/")
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_SECURITY_HEADERS = (
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+    ("cross-origin-resource-policy", "same-origin"),
+)
+
+logger = get_logger("minivault.http")
+
+
+class RequestContext:
+    """Gives the request its id, counts and logs its end, and turns what nobody caught into a plain 500."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = request_id_of(Headers(scope=scope))
+        scope.setdefault("state", {})["request_id"] = request_id
+        begun = time.perf_counter()
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                for name, value in _SECURITY_HEADERS:
+                    headers.setdefault(name, value)
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self._app(scope, receive, send_with_id)
+            except ClientDisconnect:
+                logger.debug("client left while sending its request")
+            except Exception as error:
+                logger.error("unexpected error", **describe_error(error))  # noqa: TRY400 - a traceback may hold input
+                if status:
+                    raise _cut() from None
+                await problem_of(error).response()(scope, receive, send_with_id)
+            finally:
+                self._note(scope, status, time.perf_counter() - begun)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", None) or "unmatched"
+        self._metrics.answered(route, _known_method(scope["method"]), status)
+        logger.info(
+            "request", method=_known_method(scope["method"]), route=route, status=status, ms=round(seconds * 1e3, 1)
+        )
+
+
+class Door:
+    """Answers only to its own names, and refuses requests that another site's page makes."""
+
+    def __init__(self, app: ASGIApp, guard: HostGuard, metrics: Metrics) -> None:
+        self._app = app
+        self._guard = guard
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        problem = self._problem(Headers(scope=scope)) if scope["type"] == "http" else None
+        if problem is None:
+            await self._app(scope, receive, send)
+            return
+        self._metrics.rejected(problem.code)
+        await problem.response()(scope, receive, send)
+
+    def _problem(self, headers: Headers) -> Problem | None:
+        host = headers.get("host")
+        if not self._guard.permits_host(host) or len(headers.getlist("host")) > 1:
+            return Problem(
+                403, "This server does not answer to that Host name; see allowed_hosts.", code="host_not_allowed"
+            )
+        if not self._guard.permits_origin(headers.get("origin"), host):
+            return Problem(403, "Pages of other sites may not use this server.", code="origin_not_allowed")
+        return None
+
+
+class RateLimit:
+    """Counts requests by client address; 429 beyond the limit. Health, metrics and pages are not counted."""
+
+    def __init__(self, app: ASGIApp, limiter: RateLimiter, metrics: Metrics) -> None:
+        self._app = app
+        self._limiter = limiter
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not self._limiter.enabled or _unlimited(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        client = scope.get("client")
+        verdict = await self._limiter.hit(client[0] if client else "unknown")
+        if verdict is None or verdict.allowed:
+            await self._app(scope, receive, _with_headers(send, verdict))
+            return
+        self._metrics.rejected("rate_limit_exceeded")
+        problem = Problem(
+            429,
+            f"Too many requests: {verdict.limit} in {verdict.window} seconds are allowed.",
+            code="rate_limit_exceeded",
+            headers={"retry-after": str(verdict.retry_after)},
+        )
+        await problem.response()(scope, receive, _with_headers(send, verdict))
+
+
+class HeadAsGet:
+    """Answers HEAD wherever GET is answered, with the same headers and no body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_without_body(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        as_get = {**scope, "method": "GET"}
+        try:
+            await self._app(as_get, receive, send_without_body)
+        finally:
+            scope["route"] = as_get.get("route")
+
+
+def request_id_of(headers: Headers) -> str:
+    """The client's own id if it is sane, else a new one."""
+    given = headers.get("x-request-id", "")
+    return given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def limit_headers(verdict: Verdict) -> dict[str, str]:
+    """The IETF draft's names and OpenAI's, of the tightest window."""
+    reset = verdict.retry_after
+    return {
+        "ratelimit-policy": f'"default";q={verdict.limit};w={verdict.window}',
+        "ratelimit": f'"default";r={verdict.remaining};t={reset}',
+        "x-ratelimit-limit-requests": str(verdict.limit),
+        "x-ratelimit-remaining-requests": str(verdict.remaining),
+        "x-ratelimit-reset-requests": f"{reset}s",
+    }
+
+
+def _with_headers(send: Send, verdict: Verdict | None) -> Send:
+    if verdict is None:
+        return send
+    named = limit_headers(verdict)
+
+    async def send_with_limits(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message).update(named)
+        await send(message)
+
+    return send_with_limits
+
+
+def _unlimited(path: str) -> bool:
+    return path in UNLIMITED_PATHS or path.startswith(UNLIMITED_PREFIXES)
+
+
+def _known_method(method: str) -> str:
+    """A client can send any word as a method; labels and logs take only these."""
+    return method if method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS") else "OTHER"
+
+
+def _cut() -> Exception:
+    """After the start of a response only a cut connection can tell; the server cuts on any error."""
+    return ConnectionAbortedError("the response was cut after an error")

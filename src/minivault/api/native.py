@@ -1,0 +1,111 @@
+"""The native surface: ``POST /generate`` and its two streaming names.
+
+Parses once, asks the service, writes the answer. Knows nothing of engines or of the vault.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from minivault.access.caller import Caller
+from minivault.api import negotiation, schema, streaming
+from minivault.api.body import read_json_object
+from minivault.api.wire.native import GenerateRequest, answer_of
+from minivault.generation import FinishReason, RecordRef
+from minivault.service import Generation, Service
+
+RECORD_HEADER = "minivault-record"
+
+router = APIRouter(tags=["generate"])
+
+
+@router.post(
+    "/generate",
+    summary="Answer a prompt",
+    responses=schema.generate_responses(whole=True),
+    openapi_extra=schema.json_body(GenerateRequest),
+)
+async def generate(request: Request) -> Response:
+    """Answers as JSON, or in pieces with `"stream": true` or an `Accept` of `text/event-stream`,
+    `application/x-ndjson` or `text/plain`. The pieces joined equal the whole answer."""
+    body, raw = await _parse(request)
+    offers = (streaming.JSON, streaming.SSE, streaming.NDJSON, streaming.PLAIN)
+    chosen = negotiation.preferred(request.headers.get("accept"), offers[1:] if body.stream else offers)
+    framing = chosen or (streaming.SSE if body.stream else streaming.JSON)
+    return await _answer(request, body, raw, framing)
+
+
+@router.post(
+    "/generate/stream",
+    summary="Answer a prompt in pieces, as JSON lines",
+    responses=schema.generate_responses(whole=False),
+    openapi_extra=schema.json_body(GenerateRequest),
+)
+async def generate_stream(request: Request) -> Response:
+    """As `/generate` with `"stream": true`; JSON lines unless `Accept` says otherwise."""
+    return await _streamed(request, (streaming.NDJSON, streaming.SSE, streaming.PLAIN))
+
+
+@router.post(
+    "/generate-stream",
+    summary="Answer a prompt in pieces, as plain text",
+    responses=schema.generate_responses(whole=False),
+    openapi_extra=schema.json_body(GenerateRequest),
+)
+async def generate_plain(request: Request) -> Response:
+    """As `/generate` with `"stream": true`; plain text unless `Accept` says otherwise."""
+    return await _streamed(request, (streaming.PLAIN, streaming.SSE, streaming.NDJSON))
+
+
+async def _streamed(request: Request, offers: tuple[str, str, str]) -> Response:
+    body, raw = await _parse(request)
+    framing = negotiation.preferred(request.headers.get("accept"), offers) or offers[0]
+    return await _answer(request, body, raw, framing)
+
+
+async def _parse(request: Request) -> tuple[GenerateRequest, bytes]:
+    value, raw = await read_json_object(request, request.app.state.settings.max_body_bytes)
+    return GenerateRequest.model_validate(value), raw
+
+
+async def _answer(request: Request, body: GenerateRequest, raw: bytes, framing: str) -> Response:
+    service: Service = request.app.state.service
+    stream = framing != streaming.JSON
+    asked = body.to_generation(stream=stream, request_id=request.state.request_id, raw_request=raw)
+    generation = await service.open(asked, caller_of(request))
+    if stream:
+        headers = record_header(generation.intent)
+        return streaming.GenerationStream(generation, streaming.framing_for(framing, generation), headers)
+    return await _whole_answer(request, generation)
+
+
+async def _whole_answer(request: Request, generation: Generation) -> Response:
+    try:
+        async with streaming.cancelled_by_disconnect(request.receive, generation):
+            completion = await generation.result()
+    finally:
+        generation.close()
+    if completion.finish_reason is FinishReason.CANCELLED:
+        return Response(status_code=499)  # nobody is there to read it
+    token_bytes = generation.token_bytes if generation.wants_logprobs else None
+    answer = answer_of(completion, token_bytes)
+    return json_response(answer, headers=record_header(completion.record))
+
+
+def caller_of(request: Request) -> Caller:
+    """The client's address as the socket has it: no header can change it."""
+    return Caller(address=request.client.host if request.client else "unknown")
+
+
+def record_header(record: RecordRef) -> dict[str, str]:
+    """``INDEX:LEAF``; of a whole answer its outcome, of a stream its intent."""
+    return {RECORD_HEADER: f"{record.index}:{record.leaf}"}
+
+
+def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    body = json.dumps(value, ensure_ascii=False).encode()
+    return Response(body, status, headers=dict(headers or {}), media_type=streaming.JSON)

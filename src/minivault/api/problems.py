@@ -1,0 +1,155 @@
+"""The one mapping from errors to status and body. No message here or in the errors it maps ever echoes input.
+
+Knows nothing of what the routes do.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from minivault import errors
+
+_STATUS: Mapping[type[errors.MiniVaultError], int] = {
+    errors.InvalidRequest: 422,
+    errors.UnknownModel: 404,
+    errors.UnknownRecord: 404,
+    errors.Forbidden: 403,
+    errors.RateLimited: 429,
+    errors.CallerError: 400,
+    errors.Overloaded: 503,
+    errors.Draining: 503,
+    errors.ModelNotReady: 503,
+    errors.LedgerUnavailable: 503,
+    errors.VaultCorrupt: 503,
+    errors.CheckpointError: 503,
+    errors.MiniVaultError: 500,
+}
+
+_TYPES: Mapping[int, str] = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+    503: "unavailable_error",
+}
+
+_DEFAULT_RETRY = 5.0
+"""Seconds; for a 503 whose error does not say when to come back."""
+
+
+class Problem(Exception):
+    """An error as the wire shows it."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.param = param
+        self.headers = dict(headers or {})
+
+    @property
+    def type(self) -> str:
+        return _TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
+
+    def body(self) -> dict[str, Any]:
+        """The one shape of native and OpenAI errors."""
+        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+
+    def response(self) -> Response:
+        body = json.dumps(self.body(), ensure_ascii=False).encode()
+        return Response(body, self.status, headers=self.headers, media_type="application/json")
+
+
+def problem_of(error: Exception) -> Problem:
+    """The problem that an error is. An error from nowhere in our tree is a 500 that tells nothing."""
+    if isinstance(error, Problem):
+        return error
+    if not isinstance(error, errors.MiniVaultError):
+        return Problem(500, "Something went wrong on this side.", code="internal_error")
+    status = next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
+    headers = {}
+    if status in (429, 503):
+        headers["retry-after"] = str(max(1, math.ceil(error.retry_after or _DEFAULT_RETRY)))
+    return Problem(status, error.message, code=error.code, param=error.param, headers=headers)
+
+
+def validation_problem(error: ValidationError | RequestValidationError) -> Problem:
+    """422 for the first field that is wrong: its name and the bound, without what was sent."""
+    fault = error.errors()[0]
+    location = [str(part) for part in fault["loc"]]
+    if isinstance(error, RequestValidationError):
+        location = location[1:]  # "query" or "path"
+    unknown = fault["type"] == "extra_forbidden"
+    if unknown:
+        # The name of an unknown field is the client's own text: named, but bounded and made printable.
+        location[-1] = _printable(location[-1])
+    param = ".".join(part for part in location if not _is_union_tag(part)) or None
+    said = "is not a field of this request" if unknown else _sentence(fault["msg"])
+    return Problem(422, f"{param or 'body'}: {said}", code=_code_of(fault["type"]), param=param)
+
+
+def _is_union_tag(part: str) -> bool:
+    return part in ("str", "int", "float", "bool", "constrained-str") or "[" in part
+
+
+def _printable(name: str) -> str:
+    kept = "".join(character for character in name if character.isprintable())
+    return kept if len(kept) <= 64 else kept[:64] + "..."
+
+
+def _sentence(message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]
+
+
+def _code_of(kind: str) -> str:
+    if kind == "extra_forbidden":
+        return "unknown_field"
+    if kind == "missing":
+        return "missing_field"
+    return "invalid_type" if kind.endswith("_type") else "invalid_value"
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of ``app`` in the one shape."""
+
+    async def ours(_request: Request, error: Exception) -> Response:
+        return problem_of(error).response()
+
+    async def invalid(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, (ValidationError, RequestValidationError))  # noqa: S101 - as registered below
+        return validation_problem(error).response()
+
+    async def plain(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101 - as registered below
+        return _of_status(error.status_code, error.headers).response()
+
+    app.add_exception_handler(Problem, ours)
+    app.add_exception_handler(errors.MiniVaultError, ours)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(ValidationError, invalid)
+    app.add_exception_handler(HTTPException, plain)
+
+
+def _of_status(status: int, headers: Mapping[str, str] | None) -> Problem:
+    phrase = HTTPStatus(status).phrase
+    message = {404: "There is nothing at this path.", 405: "This path does not take this method."}.get(status, phrase)
+    return Problem(status, message, code=phrase.lower().replace(" ", "_").replace("-", "_"), headers=headers)

@@ -1,0 +1,143 @@
+"""The OpenAPI document: made from the routes and the wire models, in version 3.0, which the bundled Swagger UI reads.
+
+Bodies are parsed by hand, so routes name their models here. Knows nothing of what routes do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from minivault.api.wire import native
+
+OPENAPI_VERSION = "3.0.3"
+_REF = "#/components/schemas/"
+
+_ERRORS: Mapping[int, str] = {
+    400: "The body cannot be read: not UTF-8, not JSON, nested too deep, or a key twice.",
+    403: "The Host or Origin is not one that this server answers to.",
+    404: "No such model, record or path.",
+    413: "The body is larger than the server's limit.",
+    415: "The body is not `application/json`.",
+    422: "A field is wrong; the message names it and its bounds.",
+    429: "Too many requests from this address; see `Retry-After`.",
+    500: "Something broke on this side. If it broke after work had begun, the call is recorded as failed.",
+    503: "The server cannot take this now: loading, full, shutting down, or the vault cannot be written.",
+}
+
+_HEADERS: Mapping[int, Mapping[str, Any]] = {
+    code: {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}}
+    for code in (429, 503)
+}
+
+_models: set[type[BaseModel]] = {native.ErrorBody}
+
+
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Documentation of error statuses, all in the one shape."""
+    return {status: _error(status) for status in statuses}
+
+
+def json_body(model: type[BaseModel]) -> dict[str, Any]:
+    """``openapi_extra`` for a route that parses ``model`` from the body by itself."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": ref(model)}}}}
+
+
+def json_answer(model: type[BaseModel], description: str) -> dict[str, Any]:
+    """Documentation of an answer in the shape of ``model``."""
+    return {"description": description, "content": {"application/json": {"schema": ref(model)}}}
+
+
+def ref(model: type[BaseModel]) -> dict[str, str]:
+    _models.add(model)
+    return {"$ref": _REF + model.__name__}
+
+
+def generate_responses(*, whole: bool) -> dict[int | str, dict[str, Any]]:
+    """What the three generate routes answer; ``whole``: also as one JSON object."""
+    text = {"schema": {"type": "string"}}
+    content: dict[str, Any] = {"application/json": {"schema": ref(native.GenerateResponse)}} if whole else {}
+    content |= {"text/event-stream": text, "application/x-ndjson": text, "text/plain": text}
+    record = {
+        "description": "The record of the call, as INDEX:LEAF; of a stream, the record of its beginning.",
+        "schema": {"type": "string"},
+    }
+    ok = {
+        "description": "The answer. A stream that fails says so in an event of its own, and plain text by a cut.",
+        "content": content,
+        "headers": {"MiniVault-Record": record},
+    }
+    return {200: ok, **error_responses(400, 403, 404, 413, 415, 422, 429, 500, 503)}
+
+
+def install(app: FastAPI) -> None:
+    """Make ``app.openapi()`` give the document of this module."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _document(app)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # the documented way to change it
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(
+        title=app.title,
+        version=app.version,
+        description=app.description,
+        routes=app.routes,
+        openapi_version=OPENAPI_VERSION,
+    )
+    _, definitions = models_json_schema(
+        [(model, "serialization" if model is not native.GenerateRequest else "validation") for model in _ordered()],
+        ref_template=_REF + "{model}",
+    )
+    components = document.setdefault("components", {}).setdefault("schemas", {})
+    components |= definitions.get("$defs", {})
+    for unused in ("HTTPValidationError", "ValidationError"):
+        components.pop(unused, None)
+    converted: dict[str, Any] = _to_3_0(document)
+    return converted
+
+
+def _ordered() -> Iterable[type[BaseModel]]:
+    return sorted(_models, key=lambda model: model.__name__)
+
+
+def _error(status: int) -> dict[str, Any]:
+    documented = json_answer(native.ErrorBody, _ERRORS[status])
+    return documented | ({"headers": dict(_HEADERS[status])} if status in _HEADERS else {})
+
+
+def _to_3_0(value: Any) -> Any:
+    """JSON Schema 2020 as pydantic writes it, in the words of OpenAPI 3.0."""
+    if isinstance(value, list):
+        return [_to_3_0(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    found = {name: _to_3_0(item) for name, item in value.items()}
+    for bound, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
+        if isinstance(found.get(exclusive), (int, float)) and not isinstance(found[exclusive], bool):
+            found |= {bound: found[exclusive], exclusive: True}
+    if "const" in found:
+        found["enum"] = [found.pop("const")]
+    return _nullable(found) if isinstance(found.get("anyOf"), list) else found
+
+
+def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
+    choices = [choice for choice in schema["anyOf"] if choice != {"type": "null"}]
+    if len(choices) == len(schema["anyOf"]):
+        return schema
+    rest = {name: item for name, item in schema.items() if name not in ("anyOf", "default") or item is not None}
+    rest.pop("anyOf", None)
+    if len(choices) > 1:
+        return rest | {"anyOf": choices, "nullable": True}
+    if "$ref" in choices[0]:
+        return rest | {"allOf": choices, "nullable": True}
+    return choices[0] | rest | {"nullable": True}

@@ -1,0 +1,197 @@
+"""Chunks to bytes on the wire: Server-Sent Events, JSON lines or plain text; one event is one write.
+
+The frames are joined by hand around one escaped string, so that a token costs microseconds. Knows nothing of routes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from json.encoder import encode_basestring  # type: ignore[attr-defined]  # the C escaper behind json.dumps
+from typing import Any, Protocol
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from minivault.api.problems import Problem, problem_of
+from minivault.api.wire import native
+from minivault.generation import Chunk, Completion
+from minivault.service import Generation
+from minivault.telemetry.logging import describe_error, get_logger
+
+SSE = "text/event-stream"
+NDJSON = "application/x-ndjson"
+PLAIN = "text/plain"
+JSON = "application/json"
+
+STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+
+logger = get_logger(__name__)
+_quoted: Callable[[str], str] = encode_basestring
+
+
+class Framing(Protocol):
+    """How one stream is written. Made for one stream; may count."""
+
+    media_type: str
+
+    def piece(self, chunk: Chunk) -> bytes:
+        """The event of a chunk that has text."""
+
+    def last(self, completion: Completion) -> list[bytes]:
+        """The closing events: each is one write."""
+
+    def failure(self, problem: Problem) -> bytes | None:
+        """The event of a failure; ``None`` where only cutting the connection can tell."""
+
+
+class SseFraming:
+    """``data: {"token": ..., "index": N}``, and ``data: [DONE]`` after the last."""
+
+    media_type = SSE
+
+    def __init__(self, token_bytes: native.TokenBytes | None = None) -> None:
+        self._token_bytes = token_bytes
+        self._index = 0
+
+    def piece(self, chunk: Chunk) -> bytes:
+        extra = _logprobs_member(chunk, self._token_bytes)
+        event = f'data: {{"token": {_quoted(chunk.text)}, "index": {self._index}{extra}}}\n\n'
+        self._index += 1
+        return event.encode()
+
+    def last(self, completion: Completion) -> list[bytes]:
+        event = {"token": "", "index": self._index} | _closing(completion)
+        return [b"data: " + _json(event) + b"\n\n", b"data: [DONE]\n\n"]
+
+    def failure(self, problem: Problem) -> bytes:
+        return b"data: " + _json(problem.body()) + b"\n\n"
+
+
+class NdjsonFraming:
+    """``{"response": ...}`` a line; the last has ``done``."""
+
+    media_type = NDJSON
+
+    def __init__(self, token_bytes: native.TokenBytes | None = None) -> None:
+        self._token_bytes = token_bytes
+
+    def piece(self, chunk: Chunk) -> bytes:
+        extra = _logprobs_member(chunk, self._token_bytes)
+        return f'{{"response": {_quoted(chunk.text)}{extra}}}\n'.encode()
+
+    def last(self, completion: Completion) -> list[bytes]:
+        return [_json({"response": "", "done": True} | _closing(completion)) + b"\n"]
+
+    def failure(self, problem: Problem) -> bytes:
+        return _json(problem.body()) + b"\n"
+
+
+class PlainFraming:
+    """The bytes of the response and nothing else."""
+
+    media_type = PLAIN
+
+    def piece(self, chunk: Chunk) -> bytes:
+        return chunk.text.encode()
+
+    def last(self, completion: Completion) -> list[bytes]:
+        return []
+
+    def failure(self, problem: Problem) -> None:
+        return None
+
+
+def framing_for(media_type: str, generation: Generation) -> Framing:
+    token_bytes = generation.token_bytes if generation.wants_logprobs else None
+    if media_type == SSE:
+        return SseFraming(token_bytes)
+    return NdjsonFraming(token_bytes) if media_type == NDJSON else PlainFraming()
+
+
+class GenerationStream(Response):
+    """Sends a generation as it comes. A client that hangs up cancels it; a failure is told in the framing's way."""
+
+    def __init__(self, generation: Generation, framing: Framing, headers: Mapping[str, str]) -> None:
+        # No body is given to the base class, so it sets no content-length.
+        self.status_code = 200
+        self.media_type = framing.media_type
+        self.background = None
+        self.init_headers({**headers, **STREAM_HEADERS})
+        self._generation = generation
+        self._framing = framing
+
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        content_type = f"{self.media_type}; charset=utf-8" if self.media_type != SSE else SSE
+        named = {"content-type": content_type, **(headers or {})}
+        self.raw_headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in named.items()]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with cancelled_by_disconnect(receive, self._generation):
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                if await self._send_events(send):
+                    await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except OSError:
+            self._generation.abandon()  # the server's word for: the client is gone
+        finally:
+            self._generation.close()
+
+    async def _send_events(self, send: Send) -> bool:
+        """Return whether the body may be ended; if not, the connection is cut by leaving it open-ended."""
+        try:
+            async for chunk in self._generation.chunks():
+                completion = chunk.completion
+                frames = [self._framing.piece(chunk)] if completion is None else self._framing.last(completion)
+                for frame in frames:
+                    await send({"type": "http.response.body", "body": frame, "more_body": True})
+        except OSError:
+            raise
+        except Exception as error:
+            problem = problem_of(error)
+            if problem.status == 500:
+                logger.error("stream failed", **describe_error(error))  # noqa: TRY400 - a traceback may hold input
+            frame = self._framing.failure(problem)
+            if frame is None:
+                return False
+            await send({"type": "http.response.body", "body": frame, "more_body": True})
+        return True
+
+
+@asynccontextmanager
+async def cancelled_by_disconnect(receive: Receive, generation: Generation) -> AsyncIterator[None]:
+    """Abandon ``generation`` when the client hangs up within the block. The request's body must have been read."""
+
+    async def listen() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        generation.abandon()
+
+    listener = asyncio.get_running_loop().create_task(listen())
+    try:
+        yield
+    finally:
+        listener.cancel()
+        with suppress(asyncio.CancelledError):
+            await listener
+
+
+def _closing(completion: Completion) -> dict[str, Any]:
+    return {
+        "usage": native.usage_of(completion),
+        "finish_reason": completion.finish_reason.value,
+        "seed": completion.seed,
+        "record": native.record_of(completion),
+    }
+
+
+def _logprobs_member(chunk: Chunk, token_bytes: native.TokenBytes | None) -> str:
+    if token_bytes is None:
+        return ""
+    return f', "logprobs": {json.dumps(native.logprobs_of(chunk.logprobs, token_bytes), ensure_ascii=False)}'
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode()

@@ -1,0 +1,166 @@
+"""The vault over HTTP: list, read, statistics, replay. Knows nothing of how records are kept."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from minivault.api import schema
+from minivault.api.health import service_of
+from minivault.api.native import caller_of, json_response, record_header
+from minivault.api.wire.native import RecordBody, UsageBody
+
+router = APIRouter(prefix="/vault", tags=["vault"])
+
+
+class CallBody(BaseModel):
+    """One recorded call. `prompt` and `response` are null where content was not stored, or is erased."""
+
+    model_config = ConfigDict(extra="allow")
+
+    index: int
+    outcome_index: int | None
+    id: str
+    timestamp: str
+    model: str
+    surface: str
+    source: str
+    api_key_id: str | None
+    mode: str
+    store: bool
+    finish_reason: str | None
+    usage: UsageBody
+    processing_time_ms: float | None
+    prompt: str | None
+    response: str | None
+
+
+class CallsBody(BaseModel):
+    records: list[CallBody]
+    next_cursor: str | None = Field(description="Ask for the next page with it; null at the end.")
+
+
+class CallDetailBody(CallBody):
+    """A call with its tokens, its parameters and what it depended on."""
+
+    prompt_token_ids: list[int] | None
+    response_token_ids: list[int] | None
+    intent: RecordBody
+    record: RecordBody | None
+    pin: dict[str, Any]
+    parameters: dict[str, Any]
+    ignored: list[str]
+    timings: dict[str, int] | None
+    error: str | None
+
+
+class VaultStatsBody(BaseModel):
+    """Totals over all calls."""
+
+    model_config = ConfigDict(extra="allow")
+
+    calls: int
+    open_calls: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class ReplayBody(BaseModel):
+    """What a replay found. MISMATCH names the first position that differs, NOT COMPARABLE the reason."""
+
+    verdict: Literal["MATCH", "MISMATCH", "NOT COMPARABLE"]
+    reason: str | None
+    position: int | None
+    expected_token_id: int | None
+    actual_token_id: int | None
+    compared_tokens: int
+    record: RecordBody | None = Field(description="The record of the replay itself.")
+
+
+RecordId = Annotated[
+    str, Path(min_length=1, max_length=128, description="Id of the call, or index of either of its records.")
+]
+Text = Annotated[str | None, Query(min_length=1, max_length=1000)]
+Name = Annotated[str | None, Query(min_length=1, max_length=200)]
+Time = Annotated[str | None, Query(min_length=1, max_length=40, description="RFC 3339; no offset means UTC.")]
+Reason = Annotated[Literal["stop", "length", "cancelled", "failed", "interrupted"] | None, Query()]
+
+
+@router.get(
+    "/records",
+    summary="List recorded calls, newest first",
+    responses={
+        200: schema.json_answer(CallsBody, "A page of calls."),
+        **schema.error_responses(403, 422, 429, 500, 503),
+    },
+)
+async def list_records(
+    request: Request,
+    query: Text = None,
+    model: Name = None,
+    key: Name = None,
+    after: Time = None,
+    before: Time = None,
+    finish_reason: Reason = None,
+    cursor: Annotated[str | None, Query(max_length=64)] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+) -> Response:
+    """`query` holds words that prompt or response must have; words in double quotes must follow each other."""
+    page = await service_of(request).list_records(
+        query=query,
+        model=model,
+        api_key_id=key,
+        after=after,
+        before=before,
+        finish_reason=finish_reason,
+        cursor=cursor,
+        limit=limit,
+    )
+    return json_response(page)
+
+
+@router.get(
+    "/records/{id}",
+    summary="One recorded call in full",
+    responses={
+        200: schema.json_answer(CallDetailBody, "The call."),
+        **schema.error_responses(403, 404, 422, 429, 500, 503),
+    },
+)
+async def get_record(request: Request, id: RecordId) -> Response:
+    return json_response(await service_of(request).get_record(id))
+
+
+@router.post(
+    "/records/{id}/replay",
+    summary="Run a recorded call again and compare its tokens",
+    responses={
+        200: schema.json_answer(ReplayBody, "The verdict."),
+        **schema.error_responses(403, 404, 422, 429, 500, 503),
+    },
+)
+async def replay(request: Request, id: RecordId) -> Response:
+    """Runs the recorded prompt tokens with the recorded parameters and seed. The replay is recorded too."""
+    result = await service_of(request).replay(id, caller_of(request), request_id=request.state.request_id)
+    record = result.record
+    body = {
+        "verdict": result.verdict.value,
+        "reason": result.reason,
+        "position": result.position,
+        "expected_token_id": result.expected_token_id,
+        "actual_token_id": result.actual_token_id,
+        "compared_tokens": result.compared_tokens,
+        "record": None if record is None else {"index": record.index, "leaf": record.leaf},
+    }
+    return json_response(body, headers={} if record is None else record_header(record))
+
+
+@router.get(
+    "/stats",
+    summary="Totals of the vault",
+    responses={200: schema.json_answer(VaultStatsBody, "The totals."), **schema.error_responses(403, 429, 500, 503)},
+)
+async def stats(request: Request) -> Response:
+    return json_response(await service_of(request).vault_statistics())

@@ -1,0 +1,207 @@
+"""The native surface's bodies, and how they become :mod:`minivault.generation` values and back.
+
+Strict: each number has its bounds and an unknown field is refused. Knows nothing of HTTP or of the service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from minivault.generation import Completion, GenerationRequest, SamplingParams, TokenLogprob
+
+MAX_STOPS = 16
+MAX_STOP_LENGTH = 500
+LEAST_LOGPROB = -9999.0
+"""Stands for minus infinity, which JSON cannot say."""
+
+StopString = Annotated[str, StringConstraints(max_length=MAX_STOP_LENGTH)]
+
+
+class ResponseFormat(BaseModel):
+    """The structure an answer must have."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    type: Literal["text", "json_object", "json_schema", "regex", "grammar"]
+
+
+class GenerateRequest(BaseModel):
+    """What `POST /generate` takes. Leave a field out, or send null, for its default."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        json_schema_extra={"example": {"prompt": "What model are you?", "max_tokens": 128, "seed": 7}},
+    )
+
+    prompt: str = Field(min_length=1, description="What to answer.")
+    model: str | None = Field(None, min_length=1, max_length=200, description="A local model; the server's default.")
+    stream: bool = Field(False, description="Answer in pieces: Server-Sent Events unless Accept says otherwise.")
+    max_tokens: int | None = Field(
+        None, ge=1, le=1_000_000, description="Most tokens to generate; the server's default, cut to what fits."
+    )
+    temperature: float | None = Field(None, ge=0, le=10, description="0 always takes the most likely token.")
+    top_p: float | None = Field(None, gt=0, le=1, description="Keep the likeliest tokens up to this share.")
+    top_k: int | None = Field(None, ge=0, le=1_000_000, description="Keep so many of the likeliest; 0 keeps all.")
+    min_p: float | None = Field(None, ge=0, le=1, description="Drop tokens below this share of the likeliest one.")
+    typical_p: float | None = Field(None, gt=0, le=1, description="Keep the most typical tokens up to this share.")
+    repetition_penalty: float | None = Field(None, gt=0, le=10, description="Over prompt and answer; 1 is off.")
+    presence_penalty: float | None = Field(None, ge=-2, le=2, description="Over the answer, once a token; 0 is off.")
+    frequency_penalty: float | None = Field(None, ge=-2, le=2, description="Over the answer, each time; 0 is off.")
+    stop: StopString | Annotated[list[StopString], Field(max_length=MAX_STOPS)] | None = Field(
+        None, description="The answer ends before the first of these; it is not part of the answer."
+    )
+    min_tokens: int | None = Field(None, ge=0, le=1_000_000, description="No end before so many tokens.")
+    ignore_eos: bool = Field(False, description="Go on after the model's end of sequence.")
+    seed: int | None = Field(None, ge=0, le=2**63 - 1, description="Same request, same bytes. Drawn when not given.")
+    system: str | None = Field(None, min_length=1, description="A system turn before the prompt.")
+    raw: bool = Field(False, description="True: the bare prompt, without the model's chat template.")
+    echo: bool = Field(False, description="True: the response begins with the prompt.")
+    response_format: ResponseFormat | None = Field(
+        None, description="Refused with 422 in this version, but for type text: it needs the grammar engine."
+    )
+    logprobs: int | None = Field(
+        None, ge=0, le=20, description="Log-probabilities of the tokens, with so many alternatives each."
+    )
+
+    def to_generation(self, *, stream: bool, request_id: str, raw_request: bytes) -> GenerationRequest:
+        return GenerationRequest(
+            prompt=self.prompt,
+            system=self.system,
+            raw=self.raw,
+            echo=self.echo,
+            model=self.model,
+            sampling=self._sampling(),
+            stream=stream,
+            response_format=None if self.response_format is None else self.response_format.model_dump(),
+            request_id=request_id,
+            surface="native",
+            raw_request=raw_request,
+        )
+
+    def _sampling(self) -> SamplingParams:
+        stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return SamplingParams(
+            max_tokens=self.max_tokens,
+            min_tokens=self.min_tokens or 0,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            typical_p=self.typical_p,
+            repetition_penalty=self.repetition_penalty,
+            presence_penalty=self.presence_penalty or 0.0,
+            frequency_penalty=self.frequency_penalty or 0.0,
+            stop=tuple(stop for stop in stops if stop),
+            ignore_eos=self.ignore_eos,
+            seed=self.seed,
+            logprobs=self.logprobs,
+        )
+
+
+class UsageBody(BaseModel):
+    """Token counts by the model's tokenizer."""
+
+    prompt_tokens: int = Field(ge=0)
+    completion_tokens: int = Field(ge=0)
+    total_tokens: int = Field(ge=0)
+
+
+class RecordBody(BaseModel):
+    """Where the vault holds the call."""
+
+    index: int = Field(ge=0, description="Index of the leaf in the vault's tree.")
+    leaf: str = Field(pattern="^[0-9a-f]{64}$", description="RFC 9162 leaf hash.")
+
+
+class AlternativeBody(BaseModel):
+    token: str
+    bytes: list[int]
+    logprob: float
+
+
+class LogprobBody(AlternativeBody):
+    """A token, its log-probability, and the best alternatives. `bytes` is exact where `token` cannot be."""
+
+    top_logprobs: list[AlternativeBody]
+
+
+class GenerateResponse(BaseModel):
+    """A finished answer, on the record."""
+
+    id: str
+    model: str
+    response: str
+    finish_reason: Literal["stop", "length"]
+    usage: UsageBody
+    generated_at: str = Field(description="UTC, RFC 3339, Z.")
+    seed: int
+    record: RecordBody
+    logprobs: list[LogprobBody] | None = Field(None, description="Only when asked for.")
+
+
+class ErrorDetail(BaseModel):
+    message: str
+    type: str
+    param: str | None = Field(description="The field that is wrong, if one is.")
+    code: str
+
+
+class ErrorBody(BaseModel):
+    """What went wrong. Never repeats what was sent."""
+
+    error: ErrorDetail
+
+
+TokenBytes = Callable[[int], bytes]
+
+
+def usage_of(completion: Completion) -> dict[str, int]:
+    usage = completion.usage
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+    }
+
+
+def record_of(completion: Completion) -> dict[str, Any]:
+    return {"index": completion.record.index, "leaf": completion.record.leaf}
+
+
+def logprobs_of(logprobs: tuple[TokenLogprob, ...], token_bytes: TokenBytes) -> list[dict[str, Any]]:
+    return [
+        _token(one.token_id, one.logprob, token_bytes)
+        | {"top_logprobs": [_token(token_id, logprob, token_bytes) for token_id, logprob in one.top]}
+        for one in logprobs
+    ]
+
+
+def _token(token_id: int, logprob: float, token_bytes: TokenBytes) -> dict[str, Any]:
+    data = token_bytes(token_id)
+    return {
+        "token": data.decode("utf-8", "replace"),
+        "bytes": list(data),
+        "logprob": max(logprob, LEAST_LOGPROB),
+    }
+
+
+def answer_of(completion: Completion, token_bytes: TokenBytes | None) -> dict[str, Any]:
+    """The body of a finished answer; with log-probabilities when ``token_bytes`` is given."""
+    answer: dict[str, Any] = {
+        "id": completion.id,
+        "model": completion.model,
+        "response": completion.response,
+        "finish_reason": completion.finish_reason.value,
+        "usage": usage_of(completion),
+        "generated_at": completion.generated_at,
+        "seed": completion.seed,
+        "record": record_of(completion),
+    }
+    if token_bytes is not None:
+        answer["logprobs"] = logprobs_of(completion.logprobs, token_bytes)
+    return answer

@@ -1,0 +1,91 @@
+"""Is a recorded answer what the model gives again: what can be compared, and the comparison. Pure.
+
+Knows nothing of how a replay is run, or of how the verdict is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from minivault.generation import FinishReason, RecordRef
+from minivault.vault.reader import CallDetail
+from minivault.vault.record import Pin
+
+
+class ReplayVerdict(StrEnum):
+    """What a replay found."""
+
+    MATCH = "MATCH"
+    """Every token is the same."""
+    MISMATCH = "MISMATCH"
+    """A token differs; the first such position is named."""
+    NOT_COMPARABLE = "NOT COMPARABLE"
+    """No replay of this record can prove anything here; the reason is named."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayResult:
+    """The verdict on one recorded call."""
+
+    verdict: ReplayVerdict
+    reason: str | None = None
+    """Why it is not comparable."""
+    position: int | None = None
+    """Index of the first token that differs, from 0."""
+    expected_token_id: int | None = None
+    """The recorded token there; ``None`` where the record had ended."""
+    actual_token_id: int | None = None
+    compared_tokens: int = 0
+    record: RecordRef | None = None
+    """The outcome of the replay, which is itself a recorded call."""
+
+
+_WHOLE = (FinishReason.STOP, FinishReason.LENGTH)
+_BEGUN = (FinishReason.CANCELLED, FinishReason.FAILED, FinishReason.INTERRUPTED)
+
+
+def why_not_comparable(recorded: CallDetail, now: Pin) -> str | None:
+    """The reason why running ``recorded`` on the model pinned by ``now`` would prove nothing; ``None`` if it would."""
+    pin = recorded.intent.get("pin") or {}
+    if recorded.call.finish_reason is None:
+        return "the call has not ended"
+    if recorded.prompt_token_ids is None or recorded.response_token_ids is None:
+        return "its content was erased, or never stored"
+    if not recorded.response_token_ids and recorded.call.finish_reason in _BEGUN:
+        return "no token of its answer is on record"
+    if not pin.get("exact") or not now.exact:
+        return "the engine does not promise the same bytes for the same request"
+    for name, said in (
+        ("weights_digest", "it was answered by other weights"),
+        ("tokenizer_digest", "it was answered with another tokenizer"),
+        ("engine", "it was answered by another engine"),
+        ("arithmetic", "it was answered in another arithmetic"),
+    ):
+        if pin.get(name) != getattr(now, name):
+            return said
+    return None
+
+
+def compare(recorded: Sequence[int], finish_reason: str, again: Sequence[int]) -> ReplayResult:
+    """Compare token by token. Of a call that was cut short, what there is must begin ``again``."""
+    for position, (expected, actual) in enumerate(zip(recorded, again, strict=False)):
+        if expected != actual:
+            return _mismatch(position, expected, actual)
+    shared = min(len(recorded), len(again))
+    if len(again) < len(recorded):
+        return _mismatch(shared, recorded[shared], None)
+    if len(again) > len(recorded) and finish_reason in _WHOLE:
+        return _mismatch(shared, None, again[shared])
+    return ReplayResult(ReplayVerdict.MATCH, compared_tokens=shared)
+
+
+def _mismatch(position: int, expected: int | None, actual: int | None) -> ReplayResult:
+    return ReplayResult(
+        ReplayVerdict.MISMATCH,
+        position=position,
+        expected_token_id=expected,
+        actual_token_id=actual,
+        compared_tokens=position,
+    )

@@ -1,0 +1,394 @@
+"""The one walk of a request: admit, tokenise, record the intent, run the engine, record the outcome, answer.
+
+Nothing is shown before the intent is durable, and nothing is called finished before the outcome is durable. Knows
+nothing of HTTP. Everything here is owned by the event loop; engine and ledger are met through a stream and a future.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from minivault.access.caller import Caller
+from minivault.engine.engine import EngineStats
+from minivault.errors import Draining, InvalidRequest, MiniVaultError, Overloaded, UnsupportedFeature
+from minivault.generation import Chunk, Completion, FinishReason, GenerationRequest
+from minivault.models import parameters
+from minivault.models.prompt import prompt_tokens
+from minivault.service.ports import Book, ModelSource, RecordReader
+from minivault.service.replay import ReplayResult, ReplayVerdict, compare, why_not_comparable
+from minivault.service.walk import Generation, Prepared, intent_of, pin_of
+from minivault.telemetry.logging import get_logger
+from minivault.telemetry.metrics import FinishedRequest, Metrics
+from minivault.vault.reader import CallDetail, CallFilter
+from minivault.vault.record import Intent, Outcome, Receipt, parse_time
+
+logger = get_logger(__name__)
+
+SEED_BITS = 53
+"""Drawn seeds stay whole in every JSON reader."""
+_ABORT_GRACE = 5.0
+"""Seconds that aborted generations have to send their error and be recorded, at the end of a drain."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceLimits:
+    """Bounds of the service, from the settings."""
+
+    default_max_tokens: int = 256
+    max_running: int = 64
+    max_waiting: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What /health shows. Times are milliseconds, of requests recorded since the start."""
+
+    total_requests: int
+    average_response_time_ms: float
+    uptime_seconds: float
+    model: str
+    model_loaded: bool
+    running: int
+    waiting: int
+    kv_cache_usage: float
+    records: int
+    head_size: int
+    signed_at: str | None
+
+
+class Service:
+    """Runs requests. One a server, on one event loop."""
+
+    def __init__(
+        self,
+        models: ModelSource,
+        ledger: Book,
+        records: RecordReader,
+        *,
+        limits: ServiceLimits | None = None,
+        metrics: Metrics | None = None,
+        now_ns: Callable[[], int] = time.monotonic_ns,
+        utc_now: Callable[[], str] | None = None,
+        draw_seed: Callable[[], int] = lambda: secrets.randbits(SEED_BITS),
+        new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
+    ) -> None:
+        self.models = models
+        self.metrics = metrics or Metrics()
+        self.now_ns = now_ns
+        self.utc_now = utc_now or _utc_now
+        self._ledger = ledger
+        self._records = records
+        self._limits = limits or ServiceLimits()
+        self._draw_seed = draw_seed
+        self._new_id = new_id
+        self._started_ns = now_ns()
+        self._admitted = 0
+        self._open: set[Generation] = set()
+        self._orphans: set[asyncio.Task[None]] = set()
+        self._all_settled = asyncio.Event()
+        self._all_settled.set()
+        self._finished = 0
+        self._total_ns = 0
+        self.draining = False
+        self.metrics.watch_engine(self._engine_stats)
+        self.metrics.watch_vault(lambda: self._ledger.status().records, lambda: self._ledger.status().writable)
+
+    async def generate(self, request: GenerationRequest, caller: Caller) -> Completion:
+        """Run a request to its end. Raises what :meth:`open` and :meth:`Generation.result` raise."""
+        generation = await self.open(replace(request, stream=False), caller)
+        try:
+            return await generation.result()
+        finally:
+            generation.close()
+
+    async def stream(self, request: GenerationRequest, caller: Caller) -> AsyncIterator[Chunk]:
+        """Run a request in pieces. Close the iterator to cancel. Raises as :meth:`generate`."""
+        generation = await self.open(replace(request, stream=True), caller)
+        try:
+            async for chunk in generation.chunks():
+                yield chunk
+        finally:
+            generation.close()
+
+    async def open(self, request: GenerationRequest, caller: Caller) -> Generation:
+        """Check a request, make its intent durable, and submit it. The caller of this must close what it returns.
+
+        Raises:
+            InvalidRequest: a field is wrong for this model. Nothing was recorded.
+            UnknownModel, ModelNotReady, Overloaded, Draining: refused. Nothing was recorded.
+            LedgerUnavailable: the intent could not be made durable. Nothing ran.
+            EngineFailed: the engine takes no work.
+        """
+        self._admit()
+        try:
+            prepared = await self._prepare(request, caller)
+        except BaseException as error:
+            self._leave()
+            if isinstance(error, MiniVaultError):
+                self.metrics.rejected(error.code)
+            raise
+        return await self.begin(prepared)
+
+    async def begin(self, prepared: Prepared) -> Generation:
+        """Record the intent of an admitted request and submit it."""
+        future = self._append_intent(intent_of(prepared))
+        try:
+            receipt = await asyncio.shield(future)
+        except asyncio.CancelledError:
+            self._spawn(self._close_orphan(prepared, future))
+            raise
+        except BaseException:
+            self._leave()
+            raise
+        generation = Generation(self, prepared, receipt)
+        self._open.add(generation)
+        try:
+            generation.submit()
+        except MiniVaultError as error:
+            generation.abort(error)
+            await generation._conclude(FinishReason.FAILED, error.message)
+            raise
+        return generation
+
+    async def _close_orphan(self, prepared: Prepared, intent: asyncio.Future[Receipt]) -> None:
+        """The caller left while the intent was being written: give the intent its outcome."""
+        try:
+            receipt = await intent
+        except MiniVaultError:
+            self._leave()
+            return
+        generation = Generation(self, prepared, receipt)
+        self._open.add(generation)
+        generation.close()
+
+    async def replay(self, record_id: str, caller: Caller, *, request_id: str = "") -> ReplayResult:
+        """Run a recorded call again and compare its tokens. The replay is itself recorded, as surface ``replay``.
+
+        Raises:
+            UnknownRecord: there is no such record.
+            UnknownModel, ModelNotReady, Overloaded, Draining, LedgerUnavailable, EngineFailed: as :meth:`open`.
+        """
+        recorded = await asyncio.to_thread(self._records.get, record_id)
+        model = self.models.get(recorded.call.model)
+        reason = why_not_comparable(recorded, pin_of(model))
+        if reason is not None:
+            self.metrics.replayed(ReplayVerdict.NOT_COMPARABLE)
+            return ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason=reason)
+        self._admit()
+        generation = await self.begin(self._replay_of(recorded, caller, request_id or self._new_id()))
+        try:
+            completion = await generation.result()
+        finally:
+            generation.close()
+        result = compare(recorded.response_token_ids or (), recorded.call.finish_reason or "", generation.token_ids)
+        self.metrics.replayed(result.verdict)
+        return replace(result, record=completion.record)
+
+    def _replay_of(self, recorded: CallDetail, caller: Caller, request_id: str) -> Prepared:
+        text = recorded.call.prompt or ""
+        return Prepared(
+            request=GenerationRequest(
+                prompt=text, request_id=request_id, surface="replay", store=recorded.call.store, raw=True
+            ),
+            caller=caller,
+            model=self.models.get(recorded.call.model),
+            prompt_text=text,
+            prompt_token_ids=recorded.prompt_token_ids or (),
+            sampling=replace(parameters.from_record(recorded.intent["parameters"]), logprobs=None),
+            begun_ns=self.now_ns(),
+            extra_parameters={"replay_of": recorded.call.index},
+        )
+
+    async def list_records(
+        self,
+        *,
+        after: str | None = None,
+        before: str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+        **filters: str | None,
+    ) -> dict[str, Any]:
+        """A page of calls, newest first. ``after`` and ``before`` are RFC 3339 times; ``filters`` as in CallFilter.
+
+        Raises:
+            InvalidRequest: a filter is not well-formed.
+        """
+        chosen = CallFilter(after_ns=_time_ns(after, "after"), before_ns=_time_ns(before, "before"), **filters)
+        page = await asyncio.to_thread(lambda: self._records.list(chosen, cursor=cursor, limit=limit))
+        return {"records": [call.as_dict() for call in page.calls], "next_cursor": page.next_cursor}
+
+    async def get_record(self, record_id: str) -> dict[str, Any]:
+        """One call in full.
+
+        Raises:
+            UnknownRecord: there is none.
+        """
+        return (await asyncio.to_thread(self._records.get, record_id)).as_dict()
+
+    async def vault_statistics(self) -> dict[str, Any]:
+        return await asyncio.to_thread(self._records.stats)
+
+    def _admit(self) -> None:
+        if self.draining:
+            self.metrics.rejected(Draining.code)
+            raise Draining("The server is shutting down.", retry_after=5)
+        if self._admitted >= self._limits.max_running + self._limits.max_waiting:
+            self.metrics.rejected(Overloaded.code)
+            raise Overloaded("The queue is full.", retry_after=self._expected_wait())
+        self._admitted += 1
+        self._all_settled.clear()
+
+    def _leave(self) -> None:
+        self._admitted -= 1
+        if self._admitted == 0:
+            self._all_settled.set()
+
+    def _expected_wait(self) -> float:
+        """Seconds until a place is likely to be free, from the mean time of finished requests."""
+        mean = self._total_ns / self._finished / 1e9 if self._finished else 1.0
+        return min(60.0, max(1.0, mean * self._limits.max_waiting / self._limits.max_running))
+
+    async def _prepare(self, request: GenerationRequest, caller: Caller) -> Prepared:
+        begun_ns = self.now_ns()
+        model = self.models.get(request.model)
+        _refuse_unsupported(request)
+        ids = await prompt_tokens(request, model.tokenizer, model.chat_template)
+        sampling = parameters.resolve(
+            request.sampling,
+            model.generation_defaults,
+            prompt_tokens=len(ids),
+            context_length=model.engine.info.context_length,
+            default_max_tokens=self._limits.default_max_tokens,
+            seed=self._draw_seed(),
+        )
+        named = request if request.request_id else replace(request, request_id=self._new_id())
+        text = request.prompt if request.prompt is not None else "\n".join(turn.content for turn in request.messages)
+        return Prepared(named, caller, model, text, ids, sampling, begun_ns)
+
+    def _append_intent(self, intent: Intent) -> asyncio.Future[Receipt]:
+        return _on_this_loop(lambda: self._ledger.append_intent(intent))
+
+    def append_outcome(self, outcome: Outcome) -> asyncio.Future[Receipt]:
+        return _on_this_loop(lambda: self._ledger.append_outcome(outcome))
+
+    def settled(
+        self, generation: Generation, prepared: Prepared, outcome: Outcome, done: asyncio.Future[Receipt]
+    ) -> None:
+        """An outcome is durable, or never will be. Only durable ones are counted."""
+        self._open.discard(generation)
+        self._leave()
+        failure = done.exception() if not done.cancelled() else None
+        if done.cancelled() or failure is not None:
+            logger.error("outcome not durable", request_id=generation.id, intent=outcome.intent_index)
+            return
+        self._finished += 1
+        self._total_ns += outcome.timings["total_ns"]
+        first = outcome.timings.get("first_token_ns")
+        self.metrics.finished(
+            FinishedRequest(
+                model=prepared.model.name,
+                engine=prepared.model.engine.info.name,
+                finish_reason=outcome.finish_reason,
+                prompt_tokens=outcome.prompt_tokens,
+                completion_tokens=outcome.completion_tokens,
+                max_tokens=prepared.sampling.max_tokens or 0,
+                queue_seconds=outcome.timings["queue_ns"] / 1e9,
+                first_token_seconds=None if first is None else first / 1e9,
+                total_seconds=outcome.timings["total_ns"] / 1e9,
+            )
+        )
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._orphans.add(task)
+        task.add_done_callback(self._orphans.discard)
+
+    async def drain(self, patience: float) -> None:
+        """Refuse new work, let running work end for ``patience`` seconds, abort the rest, and see it all recorded."""
+        self.draining = True
+        if await self._settle_within(patience):
+            return
+        for generation in list(self._open):
+            generation.abort(Draining("The server shut down before the answer ended."))
+        if await self._settle_within(_ABORT_GRACE):
+            return
+        for generation in list(self._open):  # their readers do not read
+            generation.close()
+        await self._settle_within(_ABORT_GRACE)
+
+    async def _settle_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._all_settled.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def not_ready_because(self) -> str | None:
+        """Why requests would be refused now; ``None`` when they would not."""
+        if self.draining:
+            return "The server is shutting down."
+        state = self._ledger.status()
+        if not state.writable:
+            return "The vault cannot be written."
+        try:
+            self.models.get(None)
+        except MiniVaultError as error:
+            return error.message
+        return None
+
+    def statistics(self) -> Statistics:
+        stats = [stats for _, _, stats in self._engine_stats()]
+        state = self._ledger.status()
+        return Statistics(
+            total_requests=self._finished,
+            average_response_time_ms=round(self._total_ns / self._finished / 1e6, 3) if self._finished else 0.0,
+            uptime_seconds=round((self.now_ns() - self._started_ns) / 1e9, 3),
+            model=self.models.default_name,
+            model_loaded=bool(stats),
+            running=sum(one.running for one in stats),
+            waiting=sum(one.waiting for one in stats),
+            kv_cache_usage=max((one.kv_cache_usage for one in stats), default=0.0),
+            records=state.records,
+            head_size=state.tree_size,
+            signed_at=state.signed_at,
+        )
+
+    def _engine_stats(self) -> list[tuple[str, str, EngineStats]]:
+        return [(model.name, model.engine.info.name, model.engine.stats()) for model in self.models.loaded()]
+
+
+def _refuse_unsupported(request: GenerationRequest) -> None:
+    if request.response_format is not None and request.response_format.get("type") != "text":
+        raise UnsupportedFeature(
+            "response_format needs the grammar engine, which this version does not have", param="response_format"
+        )
+
+
+def _on_this_loop(append: Callable[[], Future[Receipt]]) -> asyncio.Future[Receipt]:
+    """The ledger's future as one of this loop. Await it shielded: cancelling it would cancel the append."""
+    try:
+        return asyncio.wrap_future(append())
+    except MiniVaultError as error:
+        failed: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        failed.set_exception(error)
+        return failed
+
+
+def _time_ns(text: str | None, param: str) -> int | None:
+    try:
+        return None if text is None else parse_time(text)
+    except (ValueError, OverflowError):
+        raise InvalidRequest(f"{param} must be an RFC 3339 time, such as 2026-01-31T12:00:00Z", param=param) from None
+
+
+def _utc_now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,298 @@
+"""The walk of one request from the durable intent to the durable outcome.
+
+Two orders are kept here: nothing is shown before the intent is durable, and nothing is called finished before the
+outcome is durable. Knows nothing of HTTP, or of how requests are admitted. Owned by the event loop; the engine is met
+through a stream and the ledger through a future.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from minivault.access.caller import Caller
+from minivault.engine.engine import EngineRequest, TokenStep, TokenStream
+from minivault.errors import EngineFailed, MiniVaultError
+from minivault.generation import (
+    Chunk,
+    Completion,
+    FinishReason,
+    GenerationRequest,
+    RecordRef,
+    SamplingParams,
+    TokenLogprob,
+    Usage,
+)
+from minivault.models import parameters
+from minivault.models.answer_text import AnswerText, Piece
+from minivault.service.ports import ServedModel
+from minivault.vault.record import Intent, Outcome, Pin, Receipt
+
+if TYPE_CHECKING:
+    from minivault.service.service import Service
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request that has passed every check: what the engine and the vault get."""
+
+    request: GenerationRequest
+    caller: Caller
+    model: ServedModel
+    prompt_text: str
+    prompt_token_ids: tuple[int, ...]
+    sampling: SamplingParams
+    begun_ns: int
+    extra_parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Generation:
+    """A request whose intent is durable and whose sequence is in the engine.
+
+    Iterate :meth:`chunks` once, and call :meth:`close` in any case: whoever leaves early leaves a cancelled record.
+    """
+
+    def __init__(self, service: Service, prepared: Prepared, intent: Receipt) -> None:
+        sampling = prepared.sampling
+        self._service = service
+        self._prepared = prepared
+        self._tokens: TokenStream | None = None
+        self._text = AnswerText(prepared.model.tokenizer.decoder(), sampling.stop, sampling.min_tokens)
+        self._texts: list[str] = []
+        self._token_ids: list[int] = []
+        self._logprobs: list[TokenLogprob] = []
+        self._abandoned = False
+        self._abort: MiniVaultError | None = None
+        self._reason: FinishReason | None = None
+        self._engine_error: str | None = None
+        self._outcome: asyncio.Future[Receipt] | None = None
+        self._queue_ns = 0
+        self._first_token_ns: int | None = None
+        self._step_ns = 0
+        self._observe_step = service.metrics.step_observer(self.model, prepared.model.engine.info.name)
+        self.intent = RecordRef(intent.index, intent.leaf)
+
+    @property
+    def id(self) -> str:
+        return self._prepared.request.request_id
+
+    @property
+    def model(self) -> str:
+        return self._prepared.model.name
+
+    @property
+    def seed(self) -> int:
+        return self._prepared.sampling.seed or 0
+
+    @property
+    def wants_logprobs(self) -> bool:
+        return self._prepared.sampling.logprobs is not None
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """The tokens sent so far."""
+        return tuple(self._token_ids)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes a token stands for; for log-probabilities."""
+        return self._prepared.model.tokenizer.token_bytes(token_id)
+
+    def submit(self) -> None:
+        """Hand the sequence to the engine."""
+        prepared = self._prepared
+        self._queue_ns = self._service.now_ns() - prepared.begun_ns
+        self._tokens = prepared.model.engine.submit(
+            EngineRequest(
+                request_id=self.id,
+                prompt_token_ids=prepared.prompt_token_ids,
+                sampling=prepared.sampling,
+                eos_token_ids=prepared.model.eos_token_ids,
+                fairness_key=prepared.caller.fairness_key,
+            )
+        )
+
+    async def result(self) -> Completion:
+        """Run to the end. The answer's finish reason is ``cancelled`` when :meth:`abandon` was called meanwhile.
+
+        Raises:
+            EngineFailed: the engine broke.
+            Draining: the server shut down before the end.
+            LedgerUnavailable: the outcome could not be made durable, so there is no answer.
+        """
+        async for chunk in self.chunks():
+            if chunk.completion is not None:
+                return chunk.completion
+        raise EngineFailed("The generation ended without an outcome.")
+
+    async def chunks(self) -> AsyncIterator[Chunk]:
+        """The pieces, then one empty chunk with the completion, once the outcome is durable. Raises as ``result``."""
+        try:
+            if self._prepared.request.echo:
+                yield Chunk(self._prepared.request.prompt or self._prepared.prompt_text)
+            async for chunk in self._pieces():
+                yield chunk
+                self._note_sent(chunk)
+            error, reason = self._ending()
+        except MiniVaultError as failure:
+            error, reason = failure, FinishReason.FAILED
+        except Exception:
+            await self._conclude(FinishReason.FAILED, "internal error")
+            raise
+        completion = await self._conclude(reason, error.message if error else None)
+        if error is not None:
+            raise error
+        yield Chunk("", completion=completion)
+
+    async def _pieces(self) -> AsyncIterator[Chunk]:
+        assert self._tokens is not None  # noqa: S101 - submit() comes before a Generation is handed out
+        async for step in self._tokens:
+            if self._abandoned or self._abort:
+                return
+            self._note_step(step)
+            piece, self._reason = self._read(step)
+            if piece.text or piece.logprobs:
+                yield Chunk(piece.text, piece.token_ids, piece.logprobs)
+            else:
+                self._token_ids.extend(piece.token_ids)
+            if self._reason is not None:
+                self._engine_error = step.error
+                return
+        raise EngineFailed("The engine ended the sequence without saying why.")
+
+    def _read(self, step: TokenStep) -> tuple[Piece, FinishReason | None]:
+        """Decode a step; a stop string ends the sequence, and so does whatever ended it in the engine."""
+        piece = self._text.push(step.token_ids, step.logprobs)
+        reason = step.finish_reason
+        if self._text.stopped:
+            if reason is None and self._tokens is not None:
+                self._tokens.cancel()
+            return piece, FinishReason.STOP
+        if reason in (FinishReason.STOP, FinishReason.LENGTH):
+            tail = self._text.finish()
+            piece = Piece(piece.text + tail.text, piece.token_ids + tail.token_ids, piece.logprobs + tail.logprobs)
+            reason = FinishReason.STOP if self._text.stopped else reason
+        return piece, reason
+
+    def _ending(self) -> tuple[MiniVaultError | None, FinishReason]:
+        if self._abandoned:
+            return None, FinishReason.CANCELLED
+        if self._abort is not None:
+            return self._abort, FinishReason.FAILED
+        if self._reason in (FinishReason.STOP, FinishReason.LENGTH):
+            return None, self._reason
+        return EngineFailed(self._engine_error or "The engine stopped before the answer ended."), FinishReason.FAILED
+
+    def abandon(self) -> None:
+        """The caller is gone: stop at the next step and record what was sent. Idempotent."""
+        self._abandoned = True
+        self._stop_engine()
+
+    def abort(self, error: MiniVaultError) -> None:
+        """This side must stop: the reader of :meth:`chunks` gets ``error`` once the outcome is durable."""
+        self._abort = self._abort or error
+        self._stop_engine()
+
+    def close(self) -> None:
+        """Record a call that nobody reads any more as cancelled. Does nothing when the outcome is on its way."""
+        if self._outcome is None:
+            self._stop_engine()
+            self._record(FinishReason.CANCELLED, None)
+
+    def _stop_engine(self) -> None:
+        if self._tokens is not None:
+            self._tokens.cancel()
+
+    def _note_step(self, step: TokenStep) -> None:
+        if not step.token_ids:
+            return
+        now = self._service.now_ns()
+        if self._first_token_ns is None:
+            self._first_token_ns = now - self._prepared.begun_ns
+        else:
+            self._observe_step((now - self._step_ns) / 1e9 / len(step.token_ids))
+        self._step_ns = now
+
+    def _note_sent(self, chunk: Chunk) -> None:
+        self._texts.append(chunk.text)
+        self._token_ids.extend(chunk.token_ids)
+        self._logprobs.extend(chunk.logprobs)
+
+    async def _conclude(self, reason: FinishReason, error: str | None) -> Completion:
+        """Point of no return: after this the call is finished, and on the record."""
+        usage = Usage(len(self._prepared.prompt_token_ids), len(self._token_ids))
+        receipt = await asyncio.shield(self._record(reason, error))
+        prompt = (self._prepared.request.prompt or self._prepared.prompt_text) if self._prepared.request.echo else ""
+        return Completion(
+            id=self.id,
+            model=self.model,
+            response=prompt + "".join(self._texts),
+            finish_reason=reason,
+            usage=usage,
+            seed=self.seed,
+            generated_at=self._service.utc_now(),
+            record=RecordRef(receipt.index, receipt.leaf),
+            logprobs=tuple(self._logprobs),
+        )
+
+    def _record(self, reason: FinishReason, error: str | None) -> asyncio.Future[Receipt]:
+        """Append the outcome, once. A whole answer that was not delivered was not sent, so none of it is recorded."""
+        if self._outcome is not None:
+            return self._outcome
+        undelivered = not self._prepared.request.stream and reason in (FinishReason.CANCELLED, FinishReason.FAILED)
+        if undelivered:
+            self._texts.clear()
+            self._token_ids.clear()
+        total_ns = self._service.now_ns() - self._prepared.begun_ns
+        timings = {"queue_ns": self._queue_ns, "total_ns": total_ns}
+        if self._first_token_ns is not None:
+            timings["first_token_ns"] = self._first_token_ns
+        outcome = Outcome(
+            intent_index=self.intent.index,
+            finish_reason=reason.value,
+            response_text="".join(self._texts),
+            response_token_ids=tuple(self._token_ids),
+            prompt_tokens=len(self._prepared.prompt_token_ids),
+            completion_tokens=len(self._token_ids),
+            timings=timings,
+            error=error,
+        )
+        self._outcome = self._service.append_outcome(outcome)
+        self._outcome.add_done_callback(lambda done: self._service.settled(self, self._prepared, outcome, done))
+        return self._outcome
+
+
+def pin_of(model: ServedModel) -> Pin:
+    """What answers of this model depend on."""
+    info = model.engine.info
+    return Pin(
+        model=model.name,
+        weights_digest=model.weights_digest,
+        tokenizer_digest=model.tokenizer_digest,
+        template_digest=model.template_digest,
+        engine=info.name,
+        engine_build=info.build,
+        arithmetic=info.arithmetic,
+        exact=info.exact,
+    )
+
+
+def intent_of(prepared: Prepared) -> Intent:
+    request = prepared.request
+    effective = parameters.to_record(prepared.sampling)
+    effective |= {"raw": request.raw, "echo": request.echo} | dict(prepared.extra_parameters)
+    return Intent(
+        request_id=request.request_id,
+        surface=request.surface,
+        source=request.source,
+        api_key_id=prepared.caller.api_key_id,
+        mode="stream" if request.stream else "full",
+        pin=pin_of(prepared.model),
+        parameters=effective,
+        ignored=request.ignored,
+        store=request.store,
+        prompt_text=prepared.prompt_text,
+        prompt_token_ids=prepared.prompt_token_ids,
+        raw_request=request.raw_request,
+    )

@@ -1,0 +1,160 @@
+"""The numbers for Prometheus: our own ``minivault_*`` and vLLM's ``vllm:*`` names, so that existing dashboards fit.
+
+No prompt, no key and no address is ever a label. Token counters grow only with an outcome that is durable, by that
+record's own numbers, so they reconcile with the vault. Knows nothing of HTTP; :meth:`Metrics.render` gives text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+from minivault.engine.engine import EngineStats
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+_SECONDS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+_STEP_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_COMMIT_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
+_TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000)
+_GROUP = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_LABELS = ("model_name", "engine")
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRequest:
+    """What one durable outcome says, in seconds and tokens."""
+
+    model: str
+    engine: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    max_tokens: int
+    queue_seconds: float
+    first_token_seconds: float | None
+    """From admission to the first token; ``None`` when none came."""
+    total_seconds: float
+
+
+class Metrics:
+    """Every metric of one server, in a registry of its own. Owned by the event loop, but for ``commit_observed``,
+    which the ledger thread calls (the client library's counters are thread-safe)."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._http = self._counter("minivault_http_requests", "HTTP requests answered", ("route", "method", "status"))
+        self._rejected = self._counter("minivault_rejected_requests", "Requests refused before any work", ("reason",))
+        self._records = self._counter("minivault_replays", "Replays by verdict", ("verdict",))
+        self._records_total = Gauge("minivault_records", "Records in the vault", registry=self.registry)
+        self._writable = Gauge("minivault_vault_writable", "1 while records can be written", registry=self.registry)
+        self._commit = self._histogram("minivault_ledger_commit_seconds", "Ledger commits", _COMMIT_SECONDS, ())
+        self._group = self._histogram("minivault_ledger_group_records", "Leaves in one commit", _GROUP, ())
+        self._prompt = self._counter("vllm:prompt_tokens", "Prompt tokens of recorded requests")
+        self._generation = self._counter("vllm:generation_tokens", "Generated tokens of recorded requests")
+        self._success = self._counter(
+            "vllm:request_success", "Recorded requests by finish reason", (*_LABELS, "finished_reason")
+        )
+        self._first = self._histogram("vllm:time_to_first_token_seconds", "Time to the first token", _SECONDS)
+        self._inter = self._histogram("vllm:inter_token_latency_seconds", "Time between tokens", _STEP_SECONDS)
+        self._per_token = self._histogram(
+            "vllm:request_time_per_output_token_seconds", "Mean time per token after the first", _STEP_SECONDS
+        )
+        self._total = self._histogram("vllm:e2e_request_latency_seconds", "Time of a whole request", _SECONDS)
+        self._queue = self._histogram("vllm:request_queue_time_seconds", "Time until the engine had it", _SECONDS)
+        self._prefill = self._histogram("vllm:request_prefill_time_seconds", "Engine time to first token", _SECONDS)
+        self._decode = self._histogram("vllm:request_decode_time_seconds", "Time after the first token", _SECONDS)
+        self._prompt_size = self._histogram("vllm:request_prompt_tokens", "Prompt tokens of a request", _TOKENS)
+        self._answer_size = self._histogram("vllm:request_generation_tokens", "Tokens of an answer", _TOKENS)
+        self._limit_size = self._histogram(
+            "vllm:request_max_num_generation_tokens", "Tokens a request allowed itself", _TOKENS
+        )
+
+    def _counter(self, name: str, text: str, labels: tuple[str, ...] = _LABELS) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _histogram(
+        self, name: str, text: str, buckets: tuple[float, ...], labels: tuple[str, ...] = _LABELS
+    ) -> Histogram:
+        return Histogram(name, text, labels, registry=self.registry, buckets=buckets)
+
+    def watch_engine(self, source: Callable[[], Iterable[tuple[str, str, EngineStats]]]) -> None:
+        """Read (model name, engine name, stats) of the loaded models at each scrape."""
+        self.registry.register(_EngineCollector(source))
+
+    def watch_vault(self, records: Callable[[], float], writable: Callable[[], bool]) -> None:
+        self._records_total.set_function(records)
+        self._writable.set_function(lambda: float(writable()))
+
+    def step_observer(self, model: str, engine: str) -> Callable[[float], None]:
+        """A function to call with the seconds since the previous step; labels are resolved once."""
+        return self._inter.labels(model, engine).observe
+
+    def answered(self, route: str, method: str, status: int) -> None:
+        self._http.labels(route, method, str(status)).inc()
+
+    def rejected(self, reason: str) -> None:
+        self._rejected.labels(reason).inc()
+
+    def replayed(self, verdict: str) -> None:
+        self._records.labels(verdict).inc()
+
+    def commit_observed(self, seconds: float, leaves: int) -> None:
+        self._commit.observe(seconds)
+        self._group.observe(leaves)
+
+    def finished(self, request: FinishedRequest) -> None:
+        """Count a request whose outcome has just become durable."""
+        labels = (request.model, request.engine)
+        self._prompt.labels(*labels).inc(request.prompt_tokens)
+        self._generation.labels(*labels).inc(request.completion_tokens)
+        self._success.labels(*labels, request.finish_reason).inc()
+        self._total.labels(*labels).observe(request.total_seconds)
+        self._queue.labels(*labels).observe(request.queue_seconds)
+        self._prompt_size.labels(*labels).observe(request.prompt_tokens)
+        self._answer_size.labels(*labels).observe(request.completion_tokens)
+        self._limit_size.labels(*labels).observe(request.max_tokens)
+        if request.first_token_seconds is None:
+            return
+        decode = max(0.0, request.total_seconds - request.first_token_seconds)
+        self._first.labels(*labels).observe(request.first_token_seconds)
+        self._prefill.labels(*labels).observe(max(0.0, request.first_token_seconds - request.queue_seconds))
+        self._decode.labels(*labels).observe(decode)
+        if request.completion_tokens > 1:
+            self._per_token.labels(*labels).observe(decode / (request.completion_tokens - 1))
+
+    def render(self) -> bytes:
+        """The text exposition format."""
+        return generate_latest(self.registry)
+
+
+class _EngineCollector(Collector):
+    """Turns engine statistics into metrics when they are asked for, so that the engine pays nothing."""
+
+    def __init__(self, source: Callable[[], Iterable[tuple[str, str, EngineStats]]]) -> None:
+        self._source = source
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        labels = list(_LABELS)
+        running = GaugeMetricFamily("vllm:num_requests_running", "Sequences in the running batch", labels=labels)
+        waiting = GaugeMetricFamily("vllm:num_requests_waiting", "Sequences waiting for room", labels=labels)
+        usage = GaugeMetricFamily("vllm:kv_cache_usage_perc", "Share of KV blocks in use, 0..1", labels=labels)
+        preempted = CounterMetricFamily("vllm:num_preemptions", "Sequences preempted for room", labels=labels)
+        queries = CounterMetricFamily("vllm:prefix_cache_queries", "Tokens sought in the prefix cache", labels=labels)
+        hits = CounterMetricFamily("vllm:prefix_cache_hits", "Tokens found in the prefix cache", labels=labels)
+        for model, engine, stats in self._source():
+            name = [model, engine]
+            running.add_metric(name, stats.running)
+            waiting.add_metric(name, stats.waiting)
+            usage.add_metric(name, stats.kv_cache_usage)
+            preempted.add_metric(name, stats.preemptions)
+            queries.add_metric(name, stats.prefix_cache_queries)
+            hits.add_metric(name, stats.prefix_cache_hits)
+        return running, waiting, usage, preempted, queries, hits

@@ -1,0 +1,371 @@
+"""Fakes with a script: an engine that says what it is told to, a ledger that fails when it is told to, and a model.
+
+Each has a test with the real thing beside it (``tests/api/test_real_parts.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import hashlib
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from minivault.engine.engine import EngineInfo, EngineRequest, EngineStats, TokenStep
+from minivault.errors import LedgerUnavailable, MiniVaultError, UnknownModel, UnknownRecord
+from minivault.generation import FinishReason, Message, TokenLogprob
+from minivault.service import Service
+from minivault.vault.reader import Call, CallDetail, CallFilter, Page
+from minivault.vault.record import Intent, Outcome, Receipt
+
+SPECIAL = 256
+"""A token that gives no text."""
+
+
+class ByteTokenizer:
+    """One token a byte; ids from 256 on are special and give no text."""
+
+    def encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        return ([SPECIAL] if add_special_tokens else []) + list(text.encode())
+
+    def decoder(self) -> ByteDecoder:
+        return ByteDecoder()
+
+    def token_bytes(self, token_id: int, /) -> bytes:
+        return bytes([token_id]) if token_id < SPECIAL else b""
+
+
+class ByteDecoder:
+    def __init__(self) -> None:
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, ids: Sequence[int], /) -> str:
+        return self._utf8.decode(bytes(token for token in ids if token < SPECIAL))
+
+    def finish(self) -> str:
+        return self._utf8.decode(b"", final=True)
+
+
+class TurnTemplate:
+    """``<role>content`` for each turn, then ``<assistant>``."""
+
+    def render(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> str:
+        return "".join(f"<{turn.role}>{turn.content}" for turn in messages) + "<assistant>"
+
+
+Answer = Callable[[EngineRequest], Iterable[TokenStep]]
+
+
+def says(text: str, *, at_once: int = 1, end: FinishReason = FinishReason.STOP, logprobs: bool = False) -> Answer:
+    """An answer of ``text``, ``at_once`` bytes a step, cut at ``max_tokens`` as an engine cuts it."""
+
+    def answer(request: EngineRequest) -> Iterable[TokenStep]:
+        limit = request.sampling.max_tokens or 0
+        data = text.encode()
+        reason = end if len(data) < limit else FinishReason.LENGTH
+        data = data[:limit]
+        for start in range(0, len(data), at_once):
+            ids = tuple(data[start : start + at_once])
+            chosen = tuple(TokenLogprob(token, -0.5, ((token, -0.5), (0, -3.0))) for token in ids)
+            yield TokenStep(ids, chosen if logprobs else ())
+        yield TokenStep((), finish_reason=reason)
+
+    return answer
+
+
+def breaks_after(text: str, error: str = "the engine broke") -> Answer:
+    """An answer that fails after ``text``."""
+
+    def answer(_request: EngineRequest) -> Iterable[TokenStep]:
+        yield TokenStep(tuple(text.encode()))
+        yield TokenStep((), finish_reason=FinishReason.FAILED, error=error)
+
+    return answer
+
+
+def echoes_seed(request: EngineRequest) -> Iterable[TokenStep]:
+    """An answer that is a function of prompt, parameters and seed, as an exact engine's is."""
+    sampling = request.sampling
+    key = repr((request.prompt_token_ids, sampling.seed, sampling.temperature)).encode()
+    text = f" héllo\n{hashlib.sha256(key).hexdigest()} ✓ wörld"
+    return says(text, at_once=3)(request)
+
+
+class ScriptedStream:
+    def __init__(self, steps: Iterable[TokenStep], gate: asyncio.Event | None, gate_after: int) -> None:
+        self._steps = iter(steps)
+        self._gate = gate
+        self._gate_after = gate_after
+        self._cancelled = asyncio.Event()
+        self._given = 0
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled.is_set()
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+
+    async def __aiter__(self) -> AsyncIterator[TokenStep]:
+        for step in self._steps:
+            await asyncio.sleep(0)
+            if self._gate is not None and self._given >= self._gate_after:
+                await self._gate_or_cancel(self._gate)
+            if self.cancelled:
+                yield TokenStep((), finish_reason=FinishReason.CANCELLED)
+                return
+            self._given += 1
+            yield step
+
+    async def _gate_or_cancel(self, gate: asyncio.Event) -> None:
+        waits = [asyncio.ensure_future(gate.wait()), asyncio.ensure_future(self._cancelled.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+
+class ScriptedEngine:
+    """Answers by its script. With ``hold_after``, each stream waits after so many steps until ``release``."""
+
+    def __init__(self, answer: Answer = echoes_seed, *, context_length: int = 1024, exact: bool = True) -> None:
+        self.info = EngineInfo(
+            name="scripted",
+            build="1",
+            arithmetic="bytes-v1",
+            exact=exact,
+            context_length=context_length,
+            vocab_size=257,
+        )
+        self.answer = answer
+        self.hold_after: int | None = None
+        self.gate = asyncio.Event()
+        self.refuses: MiniVaultError | None = None
+        self.requests: list[EngineRequest] = []
+        self.streams: list[ScriptedStream] = []
+        self.submitted = asyncio.Event()
+
+    def submit(self, request: EngineRequest) -> ScriptedStream:
+        if self.refuses is not None:
+            raise self.refuses
+        self.requests.append(request)
+        held = self.hold_after is not None
+        stream = ScriptedStream(self.answer(request), self.gate if held else None, self.hold_after or 0)
+        self.streams.append(stream)
+        self.submitted.set()
+        return stream
+
+    def release(self) -> None:
+        self.gate.set()
+
+    def stats(self) -> EngineStats:
+        return EngineStats(running=len(self.streams), waiting=0, kv_cache_usage=0.25)
+
+    async def close(self) -> None:
+        for stream in self.streams:
+            stream.cancel()
+
+
+@dataclass
+class FakeModel:
+    """A model of :class:`ByteTokenizer`; without a template it takes bare prompts."""
+
+    engine: Any
+    name: str = "fake"
+    tokenizer: ByteTokenizer = field(default_factory=ByteTokenizer)
+    chat_template: TurnTemplate | None = None
+    generation_defaults: Mapping[str, Any] = field(default_factory=dict)
+    eos_token_ids: tuple[int, ...] = (SPECIAL,)
+    weights_digest: str = "sha256:00"
+    tokenizer_digest: str = "sha256:01"
+    template_digest: str = "sha256:02"
+
+
+@dataclass
+class FakeModels:
+    """One model, or the error that stands in its way."""
+
+    model: FakeModel
+    error: MiniVaultError | None = None
+
+    @property
+    def default_name(self) -> str:
+        return self.model.name
+
+    def get(self, name: str | None) -> FakeModel:
+        if self.error is not None:
+            raise self.error
+        if name not in (None, self.model.name):
+            raise UnknownModel("There is no such model; the closest is fake.", param="model")
+        return self.model
+
+    def loaded(self) -> list[FakeModel]:
+        return [] if self.error is not None else [self.model]
+
+    def listing(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": self.model.name,
+                "loaded": self.error is None,
+                "default": True,
+                "embedded": True,
+                "family": "llama",
+                "parameters": 1,
+                "size_bytes": 1,
+                "digest": self.model.weights_digest,
+                "imported_at": None,
+            }
+        ]
+
+
+@dataclass
+class _State:
+    records: int
+    tree_size: int
+    writable: bool
+    reason: str | None
+    signed_at: str | None = None
+
+
+class MemoryLedger:
+    """Keeps records in a list. ``faults`` is the script: the kinds (``intent``, ``outcome``) whose next append fails.
+    With ``hold``, receipts wait until :meth:`release`."""
+
+    def __init__(self) -> None:
+        self.intents: list[Intent] = []
+        self.outcomes: list[Outcome] = []
+        self.faults: list[str] = []
+        self.hold = False
+        self.writable = True
+        self._size = 0
+        self._indexes: dict[int, Intent] = {}
+        self._held: list[tuple[Future[Receipt], Receipt]] = []
+
+    def append_intent(self, intent: Intent, /) -> Future[Receipt]:
+        if self._fails("intent"):
+            return _failed()
+        self.intents.append(intent)
+        self._indexes[self._size] = intent
+        return self._receipt()
+
+    def append_outcome(self, outcome: Outcome, /) -> Future[Receipt]:
+        assert outcome.intent_index in self._indexes
+        assert all(outcome.intent_index != other.intent_index for other in self.outcomes), "an outcome came twice"
+        if self._fails("outcome"):
+            return _failed()
+        self.outcomes.append(outcome)
+        return self._receipt()
+
+    def status(self) -> _State:
+        reason = None if self.writable else "the disk is full"
+        return _State(len(self.intents), self._size, self.writable, reason)
+
+    def release(self) -> None:
+        self.hold = False
+        held, self._held = self._held, []
+        for future, receipt in held:
+            future.set_result(receipt)
+
+    def intent_of(self, outcome: Outcome) -> Intent:
+        return self._indexes[outcome.intent_index]
+
+    def _fails(self, kind: str) -> bool:
+        if self.faults and self.faults[0] == kind:
+            self.faults.pop(0)
+            return True
+        return False
+
+    def _receipt(self) -> Future[Receipt]:
+        receipt = Receipt(self._size, hashlib.sha256(str(self._size).encode()).hexdigest())
+        self._size += 1
+        future: Future[Receipt] = Future()
+        if self.hold:
+            self._held.append((future, receipt))
+        else:
+            future.set_result(receipt)
+        return future
+
+    # What a reader would give.
+
+    def list(self, filters: CallFilter | None = None, *, cursor: str | None = None, limit: int = 50) -> Page:
+        calls = [self.get(index).call for index in sorted(self._indexes, reverse=True)]
+        return Page(tuple(calls[:limit]), None)
+
+    def get(self, id_or_index: str | int, /) -> CallDetail:
+        for index, intent in self._indexes.items():
+            if str(id_or_index) in (intent.request_id, str(index)):
+                return self._detail(index, intent)
+        raise UnknownRecord("no such record in the vault")
+
+    def stats(self, filters: CallFilter | None = None) -> dict[str, Any]:
+        return {
+            "calls": len(self.intents),
+            "open_calls": len(self.intents) - len(self.outcomes),
+            "prompt_tokens": sum(outcome.prompt_tokens for outcome in self.outcomes),
+            "completion_tokens": sum(outcome.completion_tokens for outcome in self.outcomes),
+        }
+
+    def _detail(self, index: int, intent: Intent) -> CallDetail:
+        outcome = next((other for other in self.outcomes if other.intent_index == index), None)
+        call = Call(
+            index=index,
+            outcome_index=None,
+            id=intent.request_id,
+            time_ns=0,
+            model=intent.pin.model,
+            surface=intent.surface,
+            source=intent.source,
+            api_key_id=intent.api_key_id,
+            mode=intent.mode,
+            store=intent.store,
+            finish_reason=outcome.finish_reason if outcome else None,
+            prompt_tokens=len(intent.prompt_token_ids),
+            completion_tokens=outcome.completion_tokens if outcome else None,
+            duration_ns=0,
+            prompt=intent.prompt_text,
+            response=outcome.response_text if outcome else None,
+        )
+        pin = {name: getattr(intent.pin, name) for name in intent.pin.__dataclass_fields__}
+        return CallDetail(
+            call=call,
+            intent={"pin": pin, "parameters": dict(intent.parameters), "ignored": list(intent.ignored)},
+            intent_leaf="0" * 64,
+            outcome={"timings": dict(outcome.timings), "error": outcome.error} if outcome else None,
+            outcome_leaf="1" * 64 if outcome else None,
+            prompt_token_ids=tuple(intent.prompt_token_ids) if intent.store else None,
+            response_token_ids=tuple(outcome.response_token_ids) if outcome and intent.store else None,
+        )
+
+
+def _failed() -> Future[Receipt]:
+    future: Future[Receipt] = Future()
+    future.set_exception(LedgerUnavailable("The record could not be made durable.", retry_after=1))
+    return future
+
+
+@dataclass
+class Bench:
+    """A service over fakes, and the fakes."""
+
+    engine: ScriptedEngine
+    model: FakeModel
+    models: FakeModels
+    ledger: MemoryLedger
+    service: Service
+
+    @property
+    def outcome(self) -> Outcome:
+        """The only outcome."""
+        assert len(self.ledger.outcomes) == 1
+        return self.ledger.outcomes[0]
+
+
+def make_bench(answer: Answer = echoes_seed, *, template: bool = False, **service: Any) -> Bench:
+    engine = ScriptedEngine(answer)
+    model = FakeModel(engine, chat_template=TurnTemplate() if template else None)
+    models = FakeModels(model)
+    ledger = MemoryLedger()
+    return Bench(engine, model, models, ledger, Service(models, ledger, ledger, **service))
