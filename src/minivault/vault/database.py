@@ -209,7 +209,9 @@ class Writer:
 
     def checkpoint(self) -> None:
         """Move what the write-ahead log holds into the file, as far as readers allow."""
-        self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        # Another program may be at it already.
+        with contextlib.suppress(apsw.BusyError):
+            self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def reset_wal(self) -> None:
         """Move everything into the file, sync it and empty the write-ahead log.
@@ -242,12 +244,8 @@ def open_reader(path: Path) -> Connection:
     try:
         db.set_busy_timeout(BUSY_TIMEOUT_MS)
         db.pragma("trusted_schema", False)
-        version = db.pragma("user_version")
-        if version > len(MIGRATIONS):
-            raise VaultCorrupt(
-                f"the vault has schema {version}, made by a newer MiniVault; this one knows {len(MIGRATIONS)}"
-            )
-        if version < len(MIGRATIONS) and version:
+        version = _version(db, len(MIGRATIONS))
+        if 0 < version < len(MIGRATIONS):
             raise VaultCorrupt(
                 f"the vault has the older schema {version}; start the server once to bring it up to date"
             )
@@ -268,13 +266,7 @@ def migrate(db: Connection, migrations: tuple[str, ...] = MIGRATIONS) -> int:
     Raises:
         VaultCorrupt: the file is something else, or newer than this program.
     """
-    version = int(db.pragma("user_version"))
-    if version > len(migrations):
-        raise VaultCorrupt(
-            f"the vault has schema {version}, made by a newer MiniVault; this one knows {len(migrations)}"
-        )
-    if not version and db.execute("SELECT count(*) FROM sqlite_schema").get:
-        raise VaultCorrupt("the file is a database, but not a vault")
+    version = _version(db, len(migrations))
     for number in range(version + 1, len(migrations) + 1):
         db.execute("BEGIN IMMEDIATE")
         try:
@@ -287,6 +279,17 @@ def migrate(db: Connection, migrations: tuple[str, ...] = MIGRATIONS) -> int:
                 db.execute("ROLLBACK")
             raise
     return len(migrations) - version
+
+
+def _version(db: Connection, known: int) -> int:
+    """The schema version; 0 for a file that nothing was written to."""
+    version = int(db.pragma("user_version"))
+    ours = db.pragma("application_id") == APPLICATION_ID if version else not db.execute(_TABLES).get
+    if not ours:
+        raise VaultCorrupt("the file is a database, but not a vault")
+    if version > known:
+        raise VaultCorrupt(f"the vault has schema {version}, made by a newer MiniVault; this one knows {known}")
+    return version
 
 
 def stored_node(db: Connection, level: int, position: int) -> bytes:
@@ -321,6 +324,12 @@ def describe(error: BaseException) -> str:
     return f"the vault's storage failed ({type(error).__name__})"
 
 
+def as_error(error: StorageError | OSError, what: str) -> LedgerUnavailable | VaultCorrupt:
+    """The error of ours for one of the storage: damage is corruption, anything else may pass."""
+    damaged = isinstance(error, (apsw.CorruptError, apsw.NotADBError))
+    return (VaultCorrupt if damaged else LedgerUnavailable)(f"{what}: {describe(error)}")
+
+
 def _prepare(db: Connection) -> None:
     db.set_busy_timeout(BUSY_TIMEOUT_MS)
     # A close after a failed fsync must not write; the ledger checkpoints by itself, after the receipts are out.
@@ -342,6 +351,7 @@ def _prepare(db: Connection) -> None:
             raise LedgerUnavailable(f"this file system does not give the vault {name}={wanted}; it reports {found}")
 
 
+_TABLES = "SELECT count(*) FROM sqlite_schema"
 _INSERT_CALL = """
 INSERT INTO calls (intent_index, request_id, time_ns, model, surface, source, api_key_id, mode, store, prompt_tokens)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)

@@ -23,7 +23,7 @@ from pathlib import Path
 from minivault.errors import LedgerUnavailable, MiniVaultError, UnknownRecord
 from minivault.generation import FinishReason
 from minivault.vault.book import LOST, MAX_GROUP, Book, Draft, FreeSpace, bare_outcome, close_orphans, free_space
-from minivault.vault.database import StorageError, Writer, WriterLock, describe
+from minivault.vault.database import StorageError, Writer, WriterLock, as_error, describe
 from minivault.vault.mirror import Mirror
 from minivault.vault.record import Clock, Entropy, Intent, Outcome, Receipt
 
@@ -144,7 +144,7 @@ class Ledger:
         except (StorageError, OSError) as error:
             book.drop()
             lock.release()
-            raise LedgerUnavailable(f"the vault cannot be opened for writing: {describe(error)}") from error
+            raise as_error(error, "the vault cannot be opened for writing") from error
         except BaseException:
             book.drop()
             lock.release()

@@ -1,8 +1,8 @@
 """``logs/log.jsonl``: the plain-text mirror of the vault, one finished call a line, in the order of the outcomes.
 
 The file says itself how far it has come: each line bears the index of its outcome record, so after a crash the last
-whole line that agrees with the vault is where it goes on, and anything behind that line is cut off. No line is lost,
-none comes twice, and there is no second place that could disagree.
+whole line is where it goes on, and anything torn behind that line is cut off. No line is lost, none comes twice, and
+there is no second place that could disagree. A file that is not of this vault is put aside, never cut.
 
 Used by the ledger thread alone. Knows nothing of commits: it reads what is durable. Its own failures are reported,
 never raised into the ledger, and made up for later.
@@ -21,6 +21,7 @@ from minivault.vault.record import format_time
 FILE_NAME = "log.jsonl"
 BATCH_LINES = 256
 _CHUNK = 1 << 16
+_MAX_TORN_LINES = 100
 
 _DUE = """
 SELECT c.outcome_index, c.request_id, c.time_ns, t.prompt, t.response, c.mode, c.source, c.model,
@@ -109,9 +110,8 @@ class Mirror:
                 return -1
             return position
         rotated = self._rotated()
-        if rotated:
-            return _repair(rotated[-1][1], db, cut=False) or -1
-        return -1
+        position = _repair(rotated[-1][1], db, cut=False) if rotated else None
+        return -1 if position is None else position
 
 
 def _line(row: tuple[Any, ...]) -> dict[str, Any]:
@@ -136,19 +136,26 @@ def _line(row: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def _repair(path: Path, db: Connection, *, cut: bool = True) -> int | None:
-    """The outcome index of the last line that agrees with the vault; what follows that line is cut off."""
+    """Cut off what a crash has torn, and give the outcome index of the last line.
+
+    ``None``: that line is not of this vault (which was replaced or set back, say), or there is no whole line at all.
+    """
     with path.open("r+b" if cut else "rb") as file:
-        end = file.seek(0, os.SEEK_END)
-        whole = _line_start(file, end)
-        while whole:
+        end = whole = file.seek(0, os.SEEK_END)
+        for _ in range(_MAX_TORN_LINES):
+            whole = _line_start(file, whole)
             start = _line_start(file, whole - 1)
             file.seek(start)
-            index = _agreeing_index(file.read(whole - start), db)
-            if index is not None:
+            entry = _entry(file.read(whole - start))
+            if entry is not None:
+                if not _agrees(entry, db):
+                    return None
                 if cut and whole != end:
                     file.truncate(whole)
-                return index
+                return int(entry["index"])
             whole = start
+            if not whole:
+                break
     return None
 
 
@@ -164,15 +171,15 @@ def _line_start(file: Any, end: int) -> int:
     return 0
 
 
-def _agreeing_index(line: bytes, db: Connection) -> int | None:
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """The line's object, or ``None`` if it is torn."""
     try:
         entry = json.loads(line)
-        index, request_id, timestamp = entry["index"], entry["id"], entry["timestamp"]
-    except (ValueError, KeyError, TypeError):
+    except ValueError:
         return None
-    if not isinstance(index, int):
-        return None
-    row = next(db.execute(_ONE, (index,)), None)
-    if row is None or row[0] != request_id or format_time(row[1]) != timestamp:
-        return None
-    return index
+    return entry if isinstance(entry, dict) and isinstance(entry.get("index"), int) else None
+
+
+def _agrees(entry: dict[str, Any], db: Connection) -> bool:
+    row = next(db.execute(_ONE, (entry["index"],)), None)
+    return row is not None and (row[0], format_time(row[1])) == (entry.get("id"), entry.get("timestamp"))

@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from minivault.errors import InvalidRequest, LedgerUnavailable, UnknownRecord
-from minivault.vault.database import Connection, StorageError, describe, is_empty, open_reader
+from minivault.errors import InvalidRequest, UnknownRecord
+from minivault.vault.database import Connection, StorageError, as_error, is_empty, open_reader
 from minivault.vault.record import format_time, unpack_token_ids
 
 MAX_PAGE = 1000
@@ -179,11 +179,11 @@ class Reader:
         try:
             db = self._take_idle() or self._connect()
         except StorageError as error:
-            raise LedgerUnavailable(f"the vault cannot be read: {describe(error)}") from error
+            raise as_error(error, "the vault cannot be read") from error
         try:
             yield db
         except StorageError as error:
-            raise LedgerUnavailable(f"the vault cannot be read: {describe(error)}") from error
+            raise as_error(error, "the vault cannot be read") from error
         finally:
             if db is not None and self._closed.is_set():
                 db.close()
