@@ -137,6 +137,8 @@ class Bench:
     max_waiting: int = 64
     prefix_cache: bool = True
     outputs: dict[int, list[TokenStep]] = field(default_factory=dict)
+    admitted: dict[Sequence, int] = field(default_factory=dict)
+    """Who ran, numbered in the order of their first step."""
 
     def __post_init__(self) -> None:
         self.kv_cache = KVCache(self.runner.num_blocks, self.runner.block_size, prefix_cache=self.prefix_cache)
@@ -164,7 +166,15 @@ class Bench:
         for sequence, step in self.scheduler.update(batch, self.runner.step(batch)):
             self.outputs[sequence.id].append(step)
         self.check_blocks()
+        self.check_order()
         return batch
+
+    def check_order(self) -> None:
+        """Who runs is older than who was preempted, and both are in the order of their first admission."""
+        ran = [one for one in self.scheduler.live() if one.state is not State.WAITING]
+        for one in ran:
+            self.admitted.setdefault(one, len(self.admitted))
+        assert ran == sorted(ran, key=self.admitted.__getitem__)
 
     def run(self, limit: int = 10_000) -> None:
         """Step until all have finished."""

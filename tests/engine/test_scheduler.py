@@ -242,6 +242,19 @@ def test_nobody_new_is_admitted_while_a_preempted_one_waits() -> None:
         assert newcomer.state is State.WAITING or bench.scheduler.stats().waiting < 2
 
 
+def test_a_newcomer_leaves_those_who_run_a_block_each_to_grow_into() -> None:
+    bench = Bench(FakeRunner(num_blocks=8))
+    bench.add([1] * 12, params(8, ignore_eos=True))
+    bench.step()  # it holds three blocks of four tokens, and four from the next step on
+    larger = bench.add([2] * 16, params(1))
+    bench.step()
+    assert larger.state is State.WAITING
+    bench.cancel(larger)
+    smaller = bench.add([2] * 12, params(1))
+    bench.step()
+    assert smaller.is_finished
+
+
 # -- cancel
 
 
@@ -305,21 +318,24 @@ def test_more_tokens_than_items_are_an_error() -> None:
 
 
 def test_a_long_sequence_ends_under_an_endless_flow_of_short_ones_of_new_keys() -> None:
-    bench = Bench(FakeRunner(num_blocks=16), max_batch_tokens=8, max_running=4)
+    bench = Bench(FakeRunner(num_blocks=16), max_batch_tokens=8, max_running=4, prefix_cache=False)
     one = bench.add([4] * 40, params(8, ignore_eos=True), key="patient")
-    for number in range(400):
+    for number in range(100):
         if one.is_finished:
             break
-        if bench.scheduler.stats().waiting < 4:
-            bench.add([number % 16] * 9, params(2), key=f"key {number}")
+        while bench.scheduler.stats().waiting < 2:
+            bench.add([5] * 8, params(1), key=f"{number} {bench.scheduler.stats().waiting}")
         bench.step()
     assert one.is_finished
 
 
 # -- properties
 
-prompts = st.lists(st.integers(0, 2), min_size=1, max_size=26)
-"""Few different tokens, so that prefixes are shared often."""
+prompts = st.one_of(
+    st.integers(1, 26).map(lambda length: [1] * length),
+    st.lists(st.integers(0, 2), min_size=1, max_size=26),
+)
+"""Few different tokens, so that prefixes are shared often; and many of one kind, so that whole prompts are."""
 
 sampling = st.builds(
     params,
