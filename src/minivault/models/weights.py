@@ -197,5 +197,5 @@ _IGNORED_SUFFIXES: Mapping[str, tuple[str, ...]] = {
     "gpt2": (".attn.bias", ".attn.masked_bias"),  # the causal mask, stored as a tensor by old files
 }
 _QUANTISED_SUFFIXES = (
-    ".qweight", ".qzeros", ".g_idx", ".SCB", ".weight_format", ".absmax", ".quant_map", ".weight_scale",
+    ".qweight", ".qzeros", ".scales", ".g_idx", ".SCB", ".weight_format", ".absmax", ".quant_map", ".weight_scale",
 )  # fmt: skip
