@@ -22,6 +22,7 @@ FILE_NAME = "log.jsonl"
 BATCH_LINES = 256
 _CHUNK = 1 << 16
 _MAX_TORN_LINES = 100
+_LINE_START = b'{"timestamp": '
 
 _DUE = """
 SELECT c.outcome_index, c.request_id, c.time_ns, t.prompt, t.response, c.mode, c.source, c.model,
@@ -108,7 +109,8 @@ class Mirror:
                 # Not a mirror of this vault: kept, but out of the way.
                 self._rotate()
                 return -1
-            return position
+            if position >= 0:
+                return position
         rotated = self._rotated()
         position = _repair(rotated[-1][1], db, cut=False) if rotated else None
         return -1 if position is None else position
@@ -138,7 +140,8 @@ def _line(row: tuple[Any, ...]) -> dict[str, Any]:
 def _repair(path: Path, db: Connection, *, cut: bool = True) -> int | None:
     """Cut off what a crash has torn, and give the outcome index of the last line.
 
-    ``None``: that line is not of this vault (which was replaced or set back, say), or there is no whole line at all.
+    -1: the file held nothing but a torn line of a mirror, and is empty now. ``None``: not a mirror of this vault (which
+    was replaced or set back, say).
     """
     with path.open("r+b" if cut else "rb") as file:
         end = whole = file.seek(0, os.SEEK_END)
@@ -156,7 +159,11 @@ def _repair(path: Path, db: Connection, *, cut: bool = True) -> int | None:
             whole = start
             if not whole:
                 break
-    return None
+        file.seek(0)
+        if whole or not cut or not file.read(len(_LINE_START)).startswith(_LINE_START):
+            return None
+        file.truncate(0)
+        return -1
 
 
 def _line_start(file: Any, end: int) -> int:

@@ -280,8 +280,6 @@ def _sealed(index: int, leaf: Mapping[str, Any], contents: tuple[Content, ...]) 
 def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return dict(value)
-    if isinstance(value, (set, frozenset)):
-        raise TypeError("a set has no order")
-    if isinstance(value, Sequence):
+    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray, memoryview)):
         return list(value)
     raise TypeError(type(value).__name__)
