@@ -25,7 +25,8 @@ MAX_STEPS: Final = 1_000_000
 """Loop turns and calls of one rendering."""
 MAX_SECONDS: Final = 2.0
 MAX_SIZE: Final = 8 << 20
-"""Characters and elements of one value, everything inside it counted as often as it occurs."""
+"""Characters of one value, everything inside it counted as often as it occurs; an element counts as 16 characters."""
+_ELEMENT: Final = 16
 MAX_INTEGER_BITS: Final = 4096
 
 
@@ -181,15 +182,15 @@ def measured(value: Any) -> Any:
 
 def _check_size(size: int) -> None:
     if size > MAX_SIZE:
-        raise TooCostly(f"a value of more than {MAX_SIZE} characters or elements")
+        raise TooCostly(f"a value of more than {MAX_SIZE} characters")
 
 
 def _size(value: Any) -> int:
-    """Characters and elements in ``value``, counted no further than just past the bound."""
+    """How large ``value`` is (see :data:`MAX_SIZE`), counted no further than just past the bound."""
     size, waiting = 0, [value]
     while waiting and size <= MAX_SIZE:
         found = waiting.pop()
-        size += 1
+        size += _ELEMENT
         if isinstance(found, str):
             size += len(found)
         elif isinstance(found, int):

@@ -90,7 +90,7 @@ class Tokenizer:
         """
         try:
             ids: list[int] = self._library.encode(text, add_special_tokens=add_special_tokens).ids
-        except UnicodeEncodeError:
+        except (UnicodeEncodeError, TypeError):  # the library's two words for a text that is not Unicode
             raise InvalidRequest("text must be valid Unicode, without lone surrogates", param="prompt") from None
         if add_special_tokens and self._bos_to_add is not None and ids[:1] != [self._bos_to_add]:
             ids.insert(0, self._bos_to_add)
