@@ -28,7 +28,7 @@ def settings_table() -> str:
 
 
 def _default(name: str) -> str:
-    value = Settings.model_fields[name].get_default(call_default_factory=True)  # type: ignore[call-arg]
+    value = Settings.model_fields[name].get_default(call_default_factory=True)
     if value == DEFAULT_DATA_DIR:
         return "`~/.minivault`"
     if isinstance(value, bool):

@@ -57,7 +57,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "torch": ("minivault.engine.transformers",),
     "transformers": ("minivault.engine.transformers",),
     "typer": ("minivault.cli",),
-    "uvicorn": ("minivault.cli.serve",),
+    "uvicorn": ("minivault.cli.server",),
 }
 
 STDLIB_ONLY = ("minivault.generation", "minivault.errors")

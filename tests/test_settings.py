@@ -120,4 +120,4 @@ def test_a_list_in_the_environment_that_is_no_json_is_refused(monkeypatch: pytes
 
 def test_settings_cannot_be_changed_afterwards() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        load_settings().port = 1  # type: ignore[misc]
+        load_settings().port = 1

@@ -22,9 +22,7 @@ EXAMPLES = """\
 Examples:
 
   minivault chat
-
   minivault chat --system "Answer in one sentence." --seed 7
-
   minivault chat --local --model my-llama
 """
 

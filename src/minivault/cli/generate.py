@@ -55,9 +55,9 @@ def register(app: typer.Typer) -> None:
 def _examples(command: str) -> str:
     return (
         "Examples:\n\n"
-        f'  minivault {command} "What model are you?"\n\n'
-        f'  minivault {command} "Tell me a story" --seed 7 --max-tokens 60\n\n'
-        f"  echo What is 12 plus 30? | minivault {command} -\n\n"
+        f'  minivault {command} "What model are you?"\n'
+        f'  minivault {command} "Tell me a story" --seed 7 --max-tokens 60\n'
+        f"  echo What is 12 plus 30? | minivault {command} -\n"
         f'  minivault {command} "How do I change the port?" --local --json\n'
     )
 

@@ -14,7 +14,6 @@ EXAMPLES = """\
 Examples:
 
   minivault health
-
   minivault health --url http://127.0.0.1:9000 --json
 """
 

@@ -16,12 +16,12 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from minivault.access.caller import Caller
-from minivault.api.app import open_service
 from minivault.api.problems import problem_of
 from minivault.api.wire.native import GenerateRequest, answer_of
 from minivault.cli.console import CliError, working
 from minivault.generation import Chunk, GenerationRequest
 from minivault.service import Service
+from minivault.service.opening import open_service
 from minivault.settings import Settings
 from minivault.telemetry.logging import configure_logging
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class Local:
-    """A backend that owns an event loop, and on it a service; the loop runs only while a command waits for something."""
+    """A backend that owns an event loop and on it a service; the loop runs only while a command waits."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -48,7 +48,9 @@ class Local:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._close()
 
     def _close(self) -> None:

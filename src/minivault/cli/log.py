@@ -20,13 +20,11 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 Examples:
 
-  minivault log                        the last ten calls, the newest at the end
+  minivault log                   the last ten calls, the newest at the end
+  minivault log -n 100 --json     for programs: one JSON object a line
+  minivault log --follow          go on, and show each call as it ends
 
-  minivault log -n 100 --json          for programs: one JSON object a line
-
-  minivault log --follow               go on, and show each call as it ends
-
-The same lines are in logs/log.jsonl, and in the SQL view `interactions` of vault.db.
+The same is in logs/log.jsonl and in the SQL view interactions of vault.db.
 """
 
 POLL_SECONDS = 0.25

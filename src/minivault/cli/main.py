@@ -18,15 +18,11 @@ from minivault.errors import ConfigError, InvalidRequest, MiniVaultError
 EXAMPLES = """\
 Examples:
 
-  minivault serve                            start the server on http://127.0.0.1:8000
-
-  minivault generate "What model are you?"   ask it, and print the whole answer
-
-  minivault stream "Tell me a short story"   print the answer while it is being made
-
-  minivault chat --local                     a conversation, without a server
-
-  minivault log -n 5                         the last five calls on the record
+  minivault serve                            start the server
+  minivault generate "What model are you?"   ask it, get the whole answer
+  minivault stream "Tell me a short story."  see the answer being made
+  minivault chat --local                     a conversation, no server
+  minivault log -n 5                         the last five calls on record
 """
 
 app = typer.Typer(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from minivault.cli import options
-from minivault.cli.console import line, note, table, working, write_json
+from minivault.cli.console import line, note, progress, table, write_json
 
 if TYPE_CHECKING:
     from minivault.models.catalog import Catalog, ModelEntry
@@ -20,7 +20,6 @@ LIST_EXAMPLES = """\
 Examples:
 
   minivault models list
-
   minivault models list --json
 """
 
@@ -28,9 +27,7 @@ IMPORT_EXAMPLES = """\
 Examples:
 
   minivault models import ~/Downloads/TinyLlama-1.1B-Chat-v1.0
-
   minivault models import ./my-llama --name my-llama
-
   minivault serve --model my-llama
 """
 
@@ -61,13 +58,13 @@ def list_models(data_dir: options.DataDir = None, json: options.Json = False) ->
 @app.command("import", epilog=IMPORT_EXAMPLES)
 def import_model(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder with config.json and *.safetensors.")],
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="Its name here. [default: the folder's]")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Its name here. (default: the folder's)")] = None,
     data_dir: options.DataDir = None,
 ) -> None:
     """Copy a local Hugging Face folder into the data directory, checked."""
     catalog = _catalog(data_dir)
-    with working(f"Checking and copying {path}"):
-        entry = catalog.import_folder(path.expanduser(), name)
+    with progress(f"Copying {path.name}") as report:
+        entry = catalog.import_folder(path.expanduser(), name, report)
     line(f"{entry.name}: {entry.family}, {count(entry.parameters)} parameters, {size(entry.size_bytes)}")
     note(f"Serve it with: minivault serve --model {entry.name}")
 

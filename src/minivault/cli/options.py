@@ -21,7 +21,7 @@ DataDir = Annotated[
     typer.Option(
         "--data-dir",
         metavar="DIR",
-        help="Where the vault, logs, models and config.toml live. [default: ~/.minivault]",
+        help="Where the vault, logs, models and config.toml live. (default: ~/.minivault)",
         show_default=False,
         rich_help_panel=SERVER,
     ),
@@ -32,7 +32,7 @@ Url = Annotated[
         "--url",
         "-u",
         metavar="URL",
-        help="The server to ask; also MINIVAULT_URL. [default: http://127.0.0.1:8000]",
+        help="The server to ask; also MINIVAULT_URL. (default: http://127.0.0.1:8000)",
         show_default=False,
         rich_help_panel=SERVER,
     ),
@@ -44,7 +44,7 @@ Local = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-Model = Annotated[str | None, typer.Option("--model", "-m", metavar="NAME", help="The model. [default: the server's]")]
+Model = Annotated[str | None, typer.Option("--model", "-m", metavar="NAME", help="The model. (default: the server's)")]
 System = Annotated[
     str | None, typer.Option("--system", "-s", metavar="TEXT", help="A system message before the prompt.")
 ]

@@ -1,4 +1,4 @@
-"""``minivault serve``: every setting as a flag, a socket, and uvicorn around the application.
+"""``minivault serve``: every setting as a flag, the checks before a start, and what is said about it.
 
 Parses and prints, and owns the listening socket. Knows nothing of routes, models or records.
 """
@@ -6,11 +6,8 @@ Parses and prints, and owns the listening socket. Knows nothing of routes, model
 from __future__ import annotations
 
 import ipaddress
-import math
 import os
-import signal
 import socket
-from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +15,6 @@ import typer
 
 from minivault.cli import options
 from minivault.cli.console import CliError, note
-from minivault.errors import MiniVaultError
 
 if TYPE_CHECKING:
     from minivault.settings import Settings
@@ -26,24 +22,18 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 Examples:
 
-  minivault serve                                  the embedded model on http://127.0.0.1:8000
+  minivault serve                              the embedded model
+  minivault serve --port 9000 --data-dir ./mv  another port, another vault
+  minivault serve --model my-llama             a model that you imported
 
-  minivault serve --port 9000 --data-dir /srv/mv   another port, another vault
-
-  minivault serve --model my-llama --threads 4     a model added with: minivault models import PATH
-
-Each option is also a variable (MINIVAULT_PORT=9000) and a line of config.toml (port = 9000).
+Each option is also a variable (MINIVAULT_PORT=9000) and a line of config.toml
+(port = 9000); an option beats a variable, and a variable the file.
 """
 
 WHERE = "Where"
 MODEL = "Model and engine"
 LIMITS = "Limits"
 RECORDS = "Records and logs"
-
-_Message = MutableMapping[str, Any]
-_Receive = Callable[[], Awaitable[_Message]]
-_Send = Callable[[_Message], Awaitable[None]]
-_App = Callable[[_Message, _Receive, _Send], Awaitable[None]]
 
 
 def register(app: typer.Typer) -> None:
@@ -57,45 +47,53 @@ def _flag(help: str, panel: str, *names: str, metavar: str | None = None) -> Any
 def serve(
     ctx: typer.Context,
     data_dir: Annotated[
-        Path | None, _flag("Where the vault, logs, models and config.toml live. [~/.minivault]", WHERE, metavar="DIR")
+        Path | None,
+        _flag("Where the vault, logs, models and config.toml live. (default: ~/.minivault)", WHERE, metavar="DIR"),
     ] = None,
-    host: Annotated[str | None, _flag("Address to listen on. [127.0.0.1]", WHERE)] = None,
-    port: Annotated[int | None, _flag("Port to listen on; 0 lets the system choose. [8000]", WHERE)] = None,
+    host: Annotated[str | None, _flag("Address to listen on. (default: 127.0.0.1)", WHERE)] = None,
+    port: Annotated[int | None, _flag("Port to listen on; 0 lets the system choose. (default: 8000)", WHERE)] = None,
     unsafe_bind: Annotated[
         bool | None,
-        _flag("Allow listening beyond this machine although this version has no API keys. [no]", WHERE),
+        _flag("Allow listening beyond this machine although this version has no API keys. (default: no)", WHERE),
     ] = None,
     allowed_hosts: Annotated[
         list[str] | None,
         _flag("One more Host name to answer to (DNS rebinding); may be given again.", WHERE, "--allowed-host"),
     ] = None,
-    model: Annotated[str | None, _flag("The default model. [guide]", MODEL, "--model", "-m")] = None,
-    precision: Annotated[str | None, _flag("Arithmetic: int8 or f32. [int8]", MODEL, metavar="LANE")] = None,
-    threads: Annotated[int | None, _flag("Compute threads; 0 takes one per core. [0]", MODEL)] = None,
+    model: Annotated[str | None, _flag("The default model. (default: guide)", MODEL, "--model", "-m")] = None,
+    precision: Annotated[str | None, _flag("Arithmetic: int8 or f32. (default: int8)", MODEL, metavar="LANE")] = None,
+    threads: Annotated[int | None, _flag("Compute threads; 0 takes one per core. (default: 0)", MODEL)] = None,
     kernels: Annotated[
-        str | None, _flag("auto, scalar, avx2, avx512 or neon; never changes a byte. [auto]", MODEL, metavar="SET")
+        str | None,
+        _flag("auto, scalar, avx2, avx512 or neon; never changes a byte. (default: auto)", MODEL, metavar="SET"),
     ] = None,
     kv_cache_memory: Annotated[
-        int | None, _flag("Bytes for the KV cache; 0 takes a quarter of the free memory. [0]", MODEL)
+        int | None, _flag("Bytes for the KV cache; 0 takes a quarter of the free memory. (default: 0)", MODEL)
     ] = None,
-    max_batch_tokens: Annotated[int | None, _flag("Token budget of one engine step. [512]", LIMITS)] = None,
-    max_running: Annotated[int | None, _flag("Sequences that run together. [64]", LIMITS)] = None,
-    max_waiting: Annotated[int | None, _flag("Sequences that may queue; then 503. [256]", LIMITS)] = None,
-    max_tokens: Annotated[int | None, _flag("Default of max_tokens. [256]", LIMITS)] = None,
-    max_body_bytes: Annotated[int | None, _flag("Largest request body. [1048576]", LIMITS)] = None,
+    max_batch_tokens: Annotated[int | None, _flag("Token budget of one engine step. (default: 512)", LIMITS)] = None,
+    max_running: Annotated[int | None, _flag("Sequences that run together. (default: 64)", LIMITS)] = None,
+    max_waiting: Annotated[int | None, _flag("Sequences that may queue; then 503. (default: 256)", LIMITS)] = None,
+    max_tokens: Annotated[int | None, _flag("Default of max_tokens. (default: 256)", LIMITS)] = None,
+    max_body_bytes: Annotated[int | None, _flag("Largest request body. (default: 1048576)", LIMITS)] = None,
     rate_limit: Annotated[
-        str | None, _flag('Requests per client, such as 5/minute; "" for none. [600/minute]', LIMITS)
+        str | None, _flag('Requests per client, such as 5/minute; "" for none. (default: 600/minute)', LIMITS)
     ] = None,
-    shutdown_timeout: Annotated[float | None, _flag("Seconds running work may take to end. [30]", LIMITS)] = None,
+    shutdown_timeout: Annotated[
+        float | None, _flag("Seconds running work may take to end. (default: 30)", LIMITS)
+    ] = None,
     receipt_deadline: Annotated[
-        float | None, _flag("Seconds a record may take to become durable; then 503. [10]", RECORDS)
+        float | None, _flag("Seconds a record may take to become durable; then 503. (default: 10)", RECORDS)
     ] = None,
-    mirror: Annotated[bool | None, _flag("Write logs/log.jsonl. [yes]", RECORDS)] = None,
+    mirror: Annotated[bool | None, _flag("Write logs/log.jsonl. (default: yes)", RECORDS)] = None,
     mirror_max_bytes: Annotated[
-        int | None, _flag("Size at which logs/log.jsonl is rotated. [104857600]", RECORDS)
+        int | None, _flag("Size at which logs/log.jsonl is rotated. (default: 104857600)", RECORDS)
     ] = None,
-    log_level: Annotated[str | None, _flag("debug, info, warning or error. [info]", RECORDS, metavar="LEVEL")] = None,
-    log_format: Annotated[str | None, _flag("auto, console or json. [auto]", RECORDS, metavar="FORMAT")] = None,
+    log_level: Annotated[
+        str | None, _flag("debug, info, warning or error. (default: info)", RECORDS, metavar="LEVEL")
+    ] = None,
+    log_format: Annotated[
+        str | None, _flag("auto, console or json. (default: auto)", RECORDS, metavar="FORMAT")
+    ] = None,
 ) -> None:
     run(options.settings(**ctx.params))
 
@@ -111,7 +109,9 @@ def run(settings: Settings) -> None:
     prepare_data_dir(settings.data_dir)
     # Bound before anything is loaded: a port that is taken is known at once.
     with listen(settings.host, settings.port) as listener:
-        _serve(settings, listener)
+        from minivault.cli.server import serve_on
+
+        serve_on(listener, settings, lambda: announce(settings, listener))
 
 
 def refuse_open_door(settings: Settings) -> None:
@@ -170,77 +170,6 @@ def _addresses(host: str) -> list[str]:
     except OSError:
         raise CliError("--host is not an address of this machine.", exit_code=2) from None
     return [str(entry[4][0]).partition("%")[0] for entry in found]
-
-
-def _serve(settings: Settings, listener: socket.socket) -> None:
-    import uvicorn
-
-    from minivault.api.app import create_app
-
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            if self.started:
-                announce(settings, listener)
-
-    fault: list[MiniVaultError] = []
-    config = uvicorn.Config(
-        _keep_startup_fault(create_app(settings), fault),
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        # The address of a client decides its rate limit; a header that any client can send must not.
-        proxy_headers=False,
-        timeout_graceful_shutdown=math.ceil(settings.shutdown_timeout),
-    )
-    server = Server(config)
-    _stop_on_signals(server)
-    try:
-        server.run(sockets=[listener])
-    except SystemExit:
-        if not fault:
-            raise
-    if fault:
-        raise fault[0]
-
-
-def _keep_startup_fault(app: _App, fault: list[MiniVaultError]) -> _App:
-    """Keep what stopped the start, so that it is told in one sentence rather than as a traceback in the log."""
-
-    async def wrapped(scope: _Message, receive: _Receive, send: _Send) -> None:
-        if scope["type"] != "lifespan":
-            await app(scope, receive, send)
-            return
-
-        async def send_without_traceback(message: _Message) -> None:
-            if message["type"] == "lifespan.startup.failed":
-                message = {**message, "message": ""}
-            await send(message)
-
-        try:
-            await app(scope, receive, send_without_traceback)
-        except MiniVaultError as error:
-            fault.append(error)
-
-    return wrapped
-
-
-def _stop_on_signals(server: Any) -> None:
-    """Make a stop on request a success. uvicorn ends cleanly and then raises the signal once more; these take that one.
-
-    A signal before uvicorn has installed its own handlers ends the process as usual.
-    """
-
-    def taken(number: int, frame: object) -> None:
-        if not server.started:
-            raise SystemExit(128 + number)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, taken)
 
 
 def announce(settings: Settings, listener: socket.socket) -> None:

@@ -14,7 +14,6 @@ EXAMPLES = """\
 Examples:
 
   minivault version
-
   minivault version --json
 """
 
@@ -24,9 +23,27 @@ def register(app: typer.Typer) -> None:
 
 
 def version(json: options.Json = False) -> None:
-    facts = {"minivault": __version__, "python": platform.python_version(), "machine": platform.machine()} | _engine()
+    facts = {
+        "minivault": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        **engine(),
+    }
     if json:
         write_json(facts)
         return
     for name, value in facts.items():
-        line(f"{name:<12}{', '.join(value) if isinstance(value, list) else value}")
+        line(f"{name:<12}{value}")
+
+
+def engine() -> dict[str, str]:
+    """What the native engine is and can do here; why not, where it was not built."""
+    try:
+        from minivault.engine.native.runner import ARITHMETIC, choose_kernels
+    except ImportError:
+        return {"engine": "not built; run make, or: pip install --no-build-isolation --no-deps -e ."}
+    return {
+        "engine": f"native {__version__}",
+        "arithmetic": ", ".join(ARITHMETIC.values()),
+        "kernels": choose_kernels("auto"),
+    }

@@ -1,0 +1,138 @@
+"""uvicorn around the application, on a socket that is bound already, from the start to a drained end.
+
+Knows nothing of flags, of routes or of what the application does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import uvicorn
+
+from minivault.api.app import create_app
+from minivault.settings import Settings
+from minivault.telemetry.logging import configure_logging
+
+_Message = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[_Message]]
+_Send = Callable[[_Message], Awaitable[None]]
+_App = Callable[[_Message, _Receive, _Send], Awaitable[None]]
+
+_LAST_BYTES_SECONDS = 5
+"""For connections to end, once all work is drained and recorded."""
+
+
+def serve_on(listener: socket.socket, settings: Settings, on_start: Callable[[], None]) -> None:
+    """Serve until told to stop; returns after a clean end.
+
+    Raises:
+        MiniVaultError: the server could not start, or its model could not be loaded.
+    """
+    configure_logging(settings.log_level, settings.log_format)
+    app = create_app(settings)
+    faults: list[Exception] = []
+    server = Server(_config(_keep_startup_faults(app, faults)), app.state, faults, on_start)
+    _stop_on_signals(server)
+    try:
+        server.run(sockets=[listener])
+    except SystemExit:
+        if not faults:
+            raise
+    if faults:
+        raise faults[0]
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which drains before it stops listening and ends when there is no model to serve.
+
+    ``state`` is the application's: its ``service`` and its ``drain``.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, state: Any, faults: list[Exception], on_start: Callable[[], None]
+    ) -> None:
+        super().__init__(config)
+        self._state = state
+        self._faults = faults
+        self._on_start = on_start
+        self._loading: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            # Until here uvicorn could only say that the start failed, and the fault itself says so better.
+            logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+            self._on_start()
+            self._loading = asyncio.create_task(self._watch_loading())
+
+    async def _watch_loading(self) -> None:
+        """A server whose only model cannot be loaded ends, rather than answer 503 for ever."""
+        try:
+            await self._state.service.models.ready()
+        except Exception as fault:
+            self._faults.append(fault)
+            self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # While it still listens, so that who comes now is told 503 and why. A second Ctrl-C ends the waiting.
+        draining = asyncio.create_task(self._state.drain())
+        while not self.force_exit and not draining.done():
+            await asyncio.wait([draining], timeout=0.1)
+        await super().shutdown(sockets)
+
+
+def _config(app: _App) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        server_header=False,
+        # The address of a client decides its rate limit; a header that any client can send must not.
+        proxy_headers=False,
+        timeout_graceful_shutdown=_LAST_BYTES_SECONDS,
+    )
+
+
+def _keep_startup_faults(app: _App, faults: list[Exception]) -> _App:
+    """Keep what stopped the start, so that it is told once and in a sentence rather than as a traceback in the log."""
+
+    async def wrapped(scope: _Message, receive: _Receive, send: _Send) -> None:
+        if scope["type"] != "lifespan":
+            await app(scope, receive, send)
+            return
+
+        async def send_without_traceback(message: _Message) -> None:
+            if message["type"].endswith(".failed"):
+                message = {**message, "message": ""}
+            await send(message)
+
+        try:
+            await app(scope, receive, send_without_traceback)
+        except Exception as fault:
+            faults.append(fault)
+
+    return wrapped
+
+
+def _stop_on_signals(server: uvicorn.Server) -> None:
+    """Make a stop on request a success. uvicorn ends cleanly and then raises the signal once more; these take that one.
+
+    A signal before uvicorn has installed its own handlers ends the process as usual.
+    """
+
+    def taken(number: int, frame: object) -> None:
+        if not server.started:
+            raise SystemExit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, taken)
