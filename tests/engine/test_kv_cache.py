@@ -101,6 +101,17 @@ def test_shares_nothing_that_has_not_been_computed() -> None:
     assert other.num_computed == 0
 
 
+def test_shares_of_a_prompt_in_the_middle_of_prefill_only_what_has_been_computed() -> None:
+    cache = KVCache(8, 4)
+    first = sequence([1] * 13)
+    assert cache.admit(first)
+    first.num_computed = 6
+    cache.commit(first)
+    other = sequence([1] * 13)
+    assert cache.admit(other)
+    assert other.num_computed == 4
+
+
 def test_switched_off_it_shares_nothing() -> None:
     cache = KVCache(8, 4, prefix_cache=False)
     computed(cache, [1] * 8)

@@ -293,9 +293,9 @@ class Scheduler:
     def _accept(self, sequence: Sequence, token: SampledToken) -> TokenStep:
         if not token.finite:
             return self._finish(sequence, Event.FAIL, FinishReason.FAILED, error=NOT_FINITE)
-        self._generation_tokens += 1
         if sequence.ends_with(token.token_id):
             return self._finish(sequence, Event.COMPLETE, FinishReason.STOP)
+        self._generation_tokens += 1
         sequence.token_ids.append(token.token_id)
         token_ids = (token.token_id,)
         logprobs = () if token.logprob is None else (token.logprob,)
