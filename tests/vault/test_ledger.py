@@ -1,0 +1,350 @@
+"""The ledger: what a receipt means, and what happens when there is none."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minivault.errors import LedgerUnavailable, MiniVaultError, UnknownRecord, VaultCorrupt
+from minivault.vault.database import Writer, open_reader
+from minivault.vault.ledger import Ledger
+from minivault.vault.reader import CallDetail, Reader
+from minivault.vault.verify import verify
+from tests.vault.samples import NOON, intent, open_ledger, outcome, record_calls, ticking
+from tests.vault.scripted import Held, Script, eventually, good, landed, lost
+
+
+def get(folder: Path, record: int | str) -> CallDetail:
+    return Reader.open(folder / "vault.db").get(record)
+
+
+def failure(future: Any) -> MiniVaultError:
+    error = future.exception(30)
+    assert isinstance(error, MiniVaultError)
+    return error
+
+
+def assert_sound(folder: Path) -> None:
+    assert verify(Reader.open(folder / "vault.db")).findings == ()
+
+
+def test_a_receipt_names_the_record_and_its_leaf(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    begun = ledger.append_intent(intent()).result(30)
+    ended = ledger.append_outcome(outcome(begun.index)).result(30)
+    ledger.close()
+    detail = get(tmp_path, "gen-1")
+    assert (begun.index, ended.index) == (0, 1)
+    assert (detail.intent_leaf, detail.outcome_leaf) == (begun.leaf, ended.leaf)
+    assert_sound(tmp_path)
+
+
+def test_what_has_a_receipt_is_seen_by_others_at_once(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    index = ledger.append_intent(intent()).result(30).index
+    assert get(tmp_path, index).call.prompt == "question 1"
+    ledger.close()
+
+
+def test_what_waited_during_a_commit_is_committed_together(tmp_path: Path) -> None:
+    held, groups = Held(), list[int]()
+    ledger = open_ledger(tmp_path, open_writer=Script(held).open, observer=lambda _, size: groups.append(size))
+    futures = [ledger.append_intent(intent(0))]
+    assert held.begun.wait(30)
+    futures += [ledger.append_intent(intent(number)) for number in range(1, 11)]
+    held.let_go.set()
+    assert [future.result(30).index for future in futures] == list(range(11))
+    ledger.close()
+    assert groups == [1, 10]
+
+
+def test_a_failed_commit_fails_its_group_and_service_goes_on(tmp_path: Path) -> None:
+    script = Script(lost)
+    ledger = open_ledger(tmp_path, open_writer=script.open)
+    assert isinstance(failure(ledger.append_intent(intent(1))), LedgerUnavailable)
+    assert ledger.append_intent(intent(2)).result(30).index == 0
+    ledger.close()
+    assert script.opened == 2
+    assert_sound(tmp_path)
+
+
+def test_a_failed_commit_is_told_in_the_status_until_a_write_succeeds(tmp_path: Path) -> None:
+    held = Held()
+    ledger = open_ledger(tmp_path, open_writer=Script(lost, held).open)
+    failure(ledger.append_intent(intent(1)))
+    eventually(lambda: not ledger.status().writable)
+    assert ledger.status().reason is not None
+    waiting = ledger.append_intent(intent(2))
+    held.let_go.set()
+    waiting.result(30)
+    eventually(lambda: ledger.status().writable)
+    ledger.close()
+
+
+def test_service_resumes_by_itself_without_a_request(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path, open_writer=Script(lost).open)
+    failure(ledger.append_intent(intent(1)))
+    eventually(lambda: ledger.status().writable)
+    ledger.close()
+
+
+def test_an_intent_that_landed_without_a_receipt_is_ended_as_failed(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path, open_writer=Script(landed).open)
+    failure(ledger.append_intent(intent(1)))
+    ledger.append_intent(intent(2)).result(30)
+    ledger.close()
+    assert get(tmp_path, "gen-1").call.finish_reason == "failed"
+    assert_sound(tmp_path)
+
+
+def test_an_outcome_that_landed_without_a_receipt_is_not_written_again(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path, open_writer=Script(good, landed).open)
+    index = ledger.append_intent(intent(1)).result(30).index
+    failure(ledger.append_outcome(outcome(index)))
+    ledger.append_intent(intent(2)).result(30)
+    ledger.close()
+    assert get(tmp_path, "gen-1").call.finish_reason == "stop"
+    assert_sound(tmp_path)
+
+
+def test_an_outcome_that_was_lost_ends_its_call_as_failed_with_what_it_held(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path, open_writer=Script(good, lost).open)
+    index = ledger.append_intent(intent(1)).result(30).index
+    assert isinstance(failure(ledger.append_outcome(outcome(index))), LedgerUnavailable)
+    eventually(lambda: ledger.status().writable and not ledger.status().open_calls)
+    ledger.close()
+    detail = get(tmp_path, "gen-1")
+    assert (detail.call.finish_reason, detail.call.response) == ("failed", "answer to 0")
+    assert "durable" in detail.as_dict()["error"]
+    assert_sound(tmp_path)
+
+
+def test_a_write_that_hangs_is_an_error_at_the_deadline(tmp_path: Path) -> None:
+    held = Held()
+    ledger = open_ledger(tmp_path, open_writer=Script(held).open, receipt_deadline=0.05)
+    in_flight = ledger.append_intent(intent(1))
+    assert held.begun.wait(30)
+    queued = ledger.append_intent(intent(2))
+    assert "deadline" in str(failure(in_flight))
+    assert isinstance(failure(queued), LedgerUnavailable)
+    assert ledger.status().reason == "a write to the vault's disk hangs"
+    assert "hangs" in str(failure(ledger.append_intent(intent(3))))
+    held.let_go.set()
+    eventually(lambda: ledger.status().writable and not ledger.status().open_calls)
+    ledger.close()
+    assert [call.finish_reason for call in Reader.open(tmp_path / "vault.db").list().calls] == ["failed"]
+    assert_sound(tmp_path)
+
+
+def test_handing_over_never_waits_for_the_disk(tmp_path: Path) -> None:
+    held = Held()
+    ledger = open_ledger(tmp_path, open_writer=Script(held).open)
+    first = ledger.append_intent(intent(1))
+    assert held.begun.wait(30)
+    assert not any(ledger.append_intent(intent(number)).done() for number in range(2, 50))
+    held.let_go.set()
+    first.result(30)
+    ledger.close()
+
+
+def test_a_full_queue_refuses(tmp_path: Path) -> None:
+    held = Held()
+    ledger = open_ledger(tmp_path, open_writer=Script(held).open, max_waiting=2)
+    accepted = [ledger.append_intent(intent(1))]
+    assert held.begun.wait(30)
+    accepted += [ledger.append_intent(intent(2)), ledger.append_intent(intent(3))]
+    assert "2 records already wait" in str(failure(ledger.append_intent(intent(4))))
+    held.let_go.set()
+    assert [future.result(30).index for future in accepted] == [0, 1, 2]
+    ledger.close()
+
+
+def test_one_record_that_cannot_be_written_does_not_harm_its_group(tmp_path: Path) -> None:
+    held = Held()
+    ledger = open_ledger(tmp_path, open_writer=Script(held).open)
+    ledger.append_intent(intent(0))
+    assert held.begun.wait(30)
+    before = ledger.append_intent(intent(1))
+    broken = ledger.append_intent(intent(2, prompt_text="lone \ud800 surrogate"))
+    after = ledger.append_intent(intent(3))
+    held.let_go.set()
+    assert "not Unicode" in str(failure(broken))
+    assert "surrogate" not in str(failure(broken))
+    assert [before.result(30).index, after.result(30).index] == [1, 2]
+    ledger.close()
+
+
+def test_an_outcome_that_cannot_be_written_still_ends_its_call(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    index = ledger.append_intent(intent(1)).result(30).index
+    failure(ledger.append_outcome(outcome(index, response_token_ids=(-1,))))
+    eventually(lambda: not ledger.status().open_calls)
+    ledger.close()
+    assert get(tmp_path, index).call.finish_reason == "failed"
+
+
+@pytest.mark.parametrize("index", [0, 1, 99])
+def test_an_outcome_needs_an_open_call(tmp_path: Path, index: int) -> None:
+    ledger = open_ledger(tmp_path)
+    record_calls(ledger, 1)
+    assert isinstance(failure(ledger.append_outcome(outcome(index))), UnknownRecord)
+    ledger.close()
+    assert ledger.status().records == 2
+
+
+def test_a_call_that_a_dead_process_began_is_interrupted(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    record_calls(ledger, 1)
+    ledger.append_intent(intent(7)).result(30)
+    ledger.close()
+    again = open_ledger(tmp_path, mirror_dir=tmp_path)
+    assert (again.status().records, again.status().open_calls) == (4, 0)
+    again.close()
+    call = get(tmp_path, "gen-7").call
+    assert (call.finish_reason, call.prompt_tokens, call.completion_tokens) == ("interrupted", 3, 0)
+    assert_sound(tmp_path)
+
+
+def test_many_interrupted_calls_are_all_ended(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    futures = [ledger.append_intent(intent(number)) for number in range(600)]
+    assert futures[-1].result(30).index == 599
+    ledger.close()
+    again = open_ledger(tmp_path)
+    assert (again.status().records, again.status().open_calls) == (1200, 0)
+    again.close()
+
+
+def test_without_storing_only_commitments_are_kept(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    record_calls(ledger, 1, store=False, prompt_text="the secret word")
+    ledger.close()
+    detail = get(tmp_path, 0)
+    assert (detail.call.prompt, detail.call.response, detail.prompt_token_ids) == (None, None, None)
+    assert len(detail.intent["commitments"]) == 3
+    assert b"secret word" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert_sound(tmp_path)
+
+
+def test_a_clock_that_steps_backwards_harms_nothing(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path, clock=ticking(NOON, -(10**12)))
+    record_calls(ledger, 3)
+    ledger.close()
+    again = open_ledger(tmp_path, clock=lambda: 0)
+    record_calls(again, 1)
+    again.close()
+    assert [call.index for call in Reader.open(tmp_path / "vault.db").list().calls] == [6, 4, 2, 0]
+    assert_sound(tmp_path)
+
+
+def test_when_the_disk_is_nearly_full_calls_may_end_but_not_begin(tmp_path: Path) -> None:
+    free = [1 << 40]
+    ledger = open_ledger(tmp_path, free=lambda _: (free[0], 1 << 41))
+    index = ledger.append_intent(intent(1)).result(30).index
+    free[0] = 1 << 20
+    assert "nearly full" in str(failure(ledger.append_intent(intent(2))))
+    ledger.append_outcome(outcome(index)).result(30)
+    assert "nearly full" in str(failure(ledger.append_intent(intent(3))))
+    eventually(lambda: not ledger.status().writable)
+    free[0] = 1 << 40
+    ledger.append_intent(intent(4)).result(30)
+    eventually(lambda: ledger.status().writable)
+    ledger.close()
+
+
+def test_a_small_file_system_has_a_small_reserve(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path, free=lambda _: (2 << 20, 8 << 20))
+    record_calls(ledger, 1)
+    ledger.close()
+
+
+def test_closing_writes_what_waits_and_then_refuses(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    futures = [ledger.append_intent(intent(number)) for number in range(300)]
+    ledger.close()
+    ledger.close()
+    assert [future.result(0).index for future in futures] == list(range(300))
+    assert "closing" in str(failure(ledger.append_intent(intent())))
+    assert ledger.status().reason == "the vault is closed"
+
+
+def test_closing_leaves_one_file_that_can_be_copied(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path / "a")
+    record_calls(ledger, 3)
+    ledger.close()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "vault.db").write_bytes((tmp_path / "a" / "vault.db").read_bytes())
+    assert len(Reader.open(tmp_path / "b" / "vault.db").list().calls) == 3
+
+
+def cut_last_record(path: Path) -> None:
+    """What a lost write-ahead log does: an older state that is consistent in itself."""
+    db = Writer.open(path).connection
+    db.execute("DELETE FROM calls; DELETE FROM contents; DELETE FROM nodes; DELETE FROM leaves")
+    db.execute("UPDATE tree_state SET size = 0, root = ?", (bytes.fromhex(EMPTY),))
+    db.close()
+
+
+EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def test_after_a_failure_a_file_that_lost_what_was_acknowledged_is_not_written(tmp_path: Path) -> None:
+    script = Script(good, good, lost)
+
+    def open_writer(path: Path) -> Writer:
+        if script.opened:
+            cut_last_record(path)
+        return script.open(path)
+
+    ledger = open_ledger(tmp_path, open_writer=open_writer)
+    record_calls(ledger, 1)
+    failure(ledger.append_intent(intent(2)))
+    assert "acknowledged" in str(failure(ledger.append_intent(intent(3))))
+    eventually(lambda: "acknowledged" in (ledger.status().reason or ""))
+    ledger.close()
+    assert open_reader(tmp_path / "vault.db").execute("SELECT count(*) FROM leaves").get == 0
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE tree_state SET size = 3",
+        "UPDATE tree_state SET root = zeroblob(32)",
+        "DELETE FROM nodes WHERE level = 1",
+    ],
+)
+def test_a_vault_that_does_not_hold_together_is_not_opened(tmp_path: Path, damage: str) -> None:
+    ledger = open_ledger(tmp_path)
+    record_calls(ledger, 1)
+    ledger.close()
+    db = Writer.open(tmp_path / "vault.db").connection
+    db.execute(damage)
+    db.close()
+    with pytest.raises(VaultCorrupt, match="vault verify"):
+        open_ledger(tmp_path)
+
+
+async def test_receipts_can_be_awaited(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    waits = [asyncio.wrap_future(ledger.append_intent(intent(number))) for number in range(20)]
+    receipts = await asyncio.gather(*waits)
+    ledger.close()
+    assert [receipt.index for receipt in receipts] == list(range(20))
+
+
+async def test_a_caller_that_goes_away_does_not_take_the_record_along(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    future = ledger.append_intent(intent())
+    waiting = asyncio.wrap_future(future)
+    waiting.cancel()
+    assert future.result(30).index == 0
+    ledger.close()
+
+
+def test_a_folder_that_cannot_be_made_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(LedgerUnavailable, match="folder"):
+        Ledger.open(tmp_path / "file" / "data" / "vault.db", mirror_dir=None)
