@@ -230,6 +230,18 @@ def test_the_youngest_gives_its_blocks_to_the_oldest_and_computes_again() -> Non
         assert (bench.tokens(one), bench.reason(one)) == reference(prompt, params(12, ignore_eos=True))
 
 
+def test_of_two_that_were_preempted_the_older_comes_back_first() -> None:
+    bench = Bench(FakeRunner(num_blocks=12), prefix_cache=False)
+    _, middle, young = (bench.add([n] * 11, params(24, ignore_eos=True)) for n in (1, 2, 4))
+    while middle.state is not State.PREEMPTED:
+        bench.step()
+    assert young.state is State.PREEMPTED
+    while middle.state is State.PREEMPTED:
+        assert young.state is State.PREEMPTED
+        bench.step()
+    bench.run()
+
+
 def test_nobody_new_is_admitted_while_a_preempted_one_waits() -> None:
     bench = Bench(FakeRunner(num_blocks=8), prefix_cache=False)
     for n in (1, 2):
