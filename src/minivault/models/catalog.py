@@ -18,7 +18,7 @@ import minivault
 from minivault.errors import CheckpointCorrupt, InvalidRequest, MiniVaultError, ServerError, UnknownModel
 from minivault.models.architecture import Architecture, read_architecture
 from minivault.models.chat_template import ChatTemplate
-from minivault.models.checkpoint import Checkpoint, weight_files
+from minivault.models.checkpoint import Checkpoint, is_plain_file_name, weight_files
 from minivault.models.folder import Progress, StoredFile, copy_files, digest_of, publish, staging_folder, transferable
 from minivault.models.json_file import read_json_object
 from minivault.models.tokenizer import Tokenizer
@@ -148,14 +148,20 @@ class Catalog:
         try:
             stored = {file: StoredFile.from_json(facts) for file, facts in manifest["files"].items()}
             family, parameters, imported_at = manifest["family"], manifest["parameters"], manifest["imported_at"]
-        except (KeyError, TypeError, AttributeError):
-            raise CheckpointCorrupt(f"{MANIFEST} of this model is not sound: import it again") from None
+            covered = sorted({*weight_files(path), "config.json"})
+            digest = digest_of({file: stored[file] for file in covered})
+            size = sum(stored[file].size for file in covered if file.endswith(".safetensors"))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise _broken_manifest() from None
+        if not all(map(is_plain_file_name, stored)):
+            raise _broken_manifest()
         for file, facts in stored.items():
             facts.check(path / file)
-        covered = sorted({*weight_files(path), "config.json"})
-        size = sum(stored[file].size for file in covered if file.endswith(".safetensors"))
-        digest = digest_of({file: stored[file] for file in covered})
         return ModelEntry(name, path, family, parameters, size, digest, False, imported_at)
+
+
+def _broken_manifest() -> CheckpointCorrupt:
+    return CheckpointCorrupt(f"{MANIFEST} of this model is not sound: import it again")
 
 
 def _taken() -> InvalidRequest:
