@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +33,6 @@ class IdleEngine:
 
     async def close(self) -> None:
         return None
-
-    def __aiter__(self) -> AsyncIterator[None]:
-        raise NotImplementedError
 
 
 @pytest.mark.parametrize("case", ["llama-gqa", "gpt2", "llama-sharded"])
