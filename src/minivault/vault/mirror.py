@@ -71,21 +71,22 @@ class Mirror:
 
     def _write_line(self, row: tuple[Any, ...]) -> None:
         line = (json.dumps(_line(row), ensure_ascii=False) + "\n").encode("utf-8")
+        file = self._open()
         if self._size and self._size + len(line) > self.max_bytes:
             self._rotate()
-        if self._fd is None:
-            self._open()
-        assert self._fd is not None  # noqa: S101 - for the type checker: _open has just set it
-        written = os.write(self._fd, line)
+            file = self._open()
+        written = os.write(file, line)
         if written != len(line):
             raise OSError("short write")
         self._size += written
         self.position = row[0]
 
-    def _open(self) -> None:
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._size = os.fstat(self._fd).st_size
+    def _open(self) -> int:
+        if self._fd is None:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            self._size = os.fstat(self._fd).st_size
+        return self._fd
 
     def _rotate(self) -> None:
         """Put the full file aside under the next number: one rename, so a crash leaves either name, never none."""

@@ -1,0 +1,242 @@
+"""``log.jsonl``: no line lost, none doubled, whatever became of the file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.vault.samples import intent, open_ledger, outcome, record_calls
+from tests.vault.scripted import Script, eventually, lost
+
+
+def lines(folder: Path, name: str = "log.jsonl") -> list[dict[str, Any]]:
+    text = (folder / "logs" / name).read_text("utf-8")
+    assert text.endswith("\n")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def ids(folder: Path, name: str = "log.jsonl") -> list[str]:
+    return [line["id"] for line in lines(folder, name)]
+
+
+def record(folder: Path, calls: int, **changes: Any) -> None:
+    """Open, record so many calls, close; with the mirror on unless told otherwise."""
+    ledger = open_ledger(folder, **({"mirror_dir": folder / "logs"} | changes))
+    record_calls(ledger, calls)
+    ledger.close()
+
+
+def test_a_line_holds_the_call(tmp_path: Path) -> None:
+    record(tmp_path, 1)
+    assert lines(tmp_path) == [
+        {
+            "timestamp": "2023-11-14T22:13:20.123456789Z",
+            "id": "gen-0",
+            "prompt": "question 0",
+            "response": "answer to 0",
+            "mode": "full",
+            "source": "http",
+            "model": "guide",
+            "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
+            "processing_time_ms": 2.5,
+            "finish_reason": "stop",
+            "index": 1,
+        }
+    ]
+
+
+def test_the_line_is_there_when_the_receipt_is(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path, mirror_dir=tmp_path / "logs")
+    for number in range(20):
+        record_calls(ledger, 1)
+        assert len(lines(tmp_path)) == number + 1
+    ledger.close()
+
+
+def test_without_storing_a_line_has_no_content(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path, mirror_dir=tmp_path / "logs")
+    record_calls(ledger, 1, store=False)
+    ledger.close()
+    assert (lines(tmp_path)[0]["prompt"], lines(tmp_path)[0]["response"]) == (None, None)
+
+
+def test_an_interrupted_call_has_its_line(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path, mirror_dir=tmp_path / "logs")
+    ledger.append_intent(intent(5)).result(30)
+    ledger.close()
+    record(tmp_path, 0)
+    assert [(line["id"], line["finish_reason"], line["processing_time_ms"]) for line in lines(tmp_path)] == [
+        ("gen-5", "interrupted", None)
+    ]
+
+
+def test_any_text_is_one_line(tmp_path: Path) -> None:
+    text = 'a\nb\r\n\u2028 "quoted" \x00 \U0001f600'
+    ledger = open_ledger(tmp_path, mirror_dir=tmp_path / "logs")
+    record_calls(ledger, 1, prompt_text=text)
+    ledger.close()
+    raw = (tmp_path / "logs" / "log.jsonl").read_bytes()
+    assert raw.count(b"\n") == 1
+    assert json.loads(raw)["prompt"] == text
+
+
+def test_lines_follow_the_order_in_which_calls_ended(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path, mirror_dir=tmp_path / "logs")
+    begun = [ledger.append_intent(intent(number)).result(30).index for number in range(3)]
+    for index in reversed(begun):
+        ledger.append_outcome(outcome(index)).result(30)
+    ledger.close()
+    assert ids(tmp_path) == ["gen-2", "gen-1", "gen-0"]
+
+
+def test_turned_off_there_is_no_file(tmp_path: Path) -> None:
+    record(tmp_path, 1, mirror_dir=None)
+    assert not (tmp_path / "logs").exists()
+
+
+def test_turned_on_later_it_catches_up(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    futures = [ledger.append_intent(intent(number)) for number in range(700)]
+    ended = [ledger.append_outcome(outcome(future.result(30).index)) for future in futures]
+    assert all(future.result(30) for future in ended)
+    ledger.close()
+    record(tmp_path, 0)
+    assert ids(tmp_path) == [f"gen-{number}" for number in range(700)]
+
+
+def keep(raw: bytes) -> bytes:
+    return raw
+
+
+def torn(raw: bytes) -> bytes:
+    return raw[:-7]
+
+
+def torn_to_the_first_line(raw: bytes) -> bytes:
+    return raw[:40]
+
+
+def without_the_last_line(raw: bytes) -> bytes:
+    return raw[: raw.rstrip(b"\n").rindex(b"\n") + 1]
+
+
+def only_the_newline_lost(raw: bytes) -> bytes:
+    return raw[:-1]
+
+
+def with_zeros(raw: bytes) -> bytes:
+    return raw + b"\0" * 5000
+
+
+def with_a_garbled_line(raw: bytes) -> bytes:
+    return without_the_last_line(raw) + b"\0\xff{garbage}\n"
+
+
+def empty(_: bytes) -> bytes:
+    return b""
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        keep,
+        torn,
+        torn_to_the_first_line,
+        without_the_last_line,
+        only_the_newline_lost,
+        with_zeros,
+        with_a_garbled_line,
+        empty,
+    ],
+)
+def test_a_start_repairs_what_a_crash_left(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    record(tmp_path, 3)
+    path = tmp_path / "logs" / "log.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    record(tmp_path, 0)
+    assert path.read_bytes() == whole
+    assert [entry.name for entry in path.parent.iterdir()] == ["log.jsonl"]
+
+
+def test_every_possible_tear_is_repaired(tmp_path: Path) -> None:
+    record(tmp_path, 2)
+    path = tmp_path / "logs" / "log.jsonl"
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 13):
+        path.write_bytes(whole[:length])
+        record(tmp_path, 0)
+        assert path.read_bytes() == whole
+
+
+def test_a_deleted_file_is_written_anew(tmp_path: Path) -> None:
+    record(tmp_path, 2)
+    (tmp_path / "logs" / "log.jsonl").unlink()
+    record(tmp_path, 1)
+    assert ids(tmp_path) == ["gen-0", "gen-1", "gen-0"]
+
+
+def test_the_mirror_of_another_vault_is_put_aside_whole(tmp_path: Path) -> None:
+    record(tmp_path, 2)
+    old = (tmp_path / "logs" / "log.jsonl").read_bytes()
+    (tmp_path / "vault.db").unlink()
+    ledger = open_ledger(tmp_path, mirror_dir=tmp_path / "logs")
+    index = ledger.append_intent(intent(9)).result(30).index
+    ledger.append_outcome(outcome(index)).result(30)
+    ledger.close()
+    assert ids(tmp_path) == ["gen-9"]
+    assert (tmp_path / "logs" / "log.jsonl.1").read_bytes() == old
+
+
+def test_a_file_that_is_no_mirror_is_put_aside_whole(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "log.jsonl").write_text("somebody's own notes")
+    record(tmp_path, 1)
+    assert ids(tmp_path) == ["gen-0"]
+    assert (tmp_path / "logs" / "log.jsonl.1").read_text() == "somebody's own notes"
+
+
+def test_it_is_rotated_by_size_and_no_line_is_lost(tmp_path: Path) -> None:
+    record(tmp_path, 30, mirror_max_bytes=1000)
+    record(tmp_path, 30, mirror_max_bytes=1000)
+    files = sorted(
+        (tmp_path / "logs").iterdir(), key=lambda path: int(path.suffix[1:]) if path.suffix != ".jsonl" else 999
+    )
+    assert len(files) > 10
+    assert all(path.stat().st_size <= 1000 for path in files)
+    indexes = [line["index"] for path in files for line in lines(tmp_path, path.name)]
+    assert indexes == list(range(1, 120, 2))
+
+
+def test_a_crash_between_rotation_and_the_next_line_doubles_nothing(tmp_path: Path) -> None:
+    record(tmp_path, 3)
+    path = tmp_path / "logs" / "log.jsonl"
+    path.rename(path.with_name("log.jsonl.1"))
+    record(tmp_path, 1)
+    assert [line["index"] for line in lines(tmp_path)] == [7]
+
+
+def test_a_mirror_that_cannot_be_written_harms_no_record_and_catches_up(tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("a file where the folder should be")
+    ledger = open_ledger(tmp_path, mirror_dir=tmp_path / "logs")
+    record_calls(ledger, 2)
+    assert ledger.status().writable
+    assert ledger.status().mirror_error is not None
+    (tmp_path / "logs").unlink()
+    record_calls(ledger, 1)
+    assert ledger.status().mirror_error is None
+    ledger.close()
+    assert len(lines(tmp_path)) == 3
+
+
+def test_calls_that_the_ledger_ends_by_itself_are_mirrored(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path, mirror_dir=tmp_path / "logs", open_writer=Script(lambda commit: commit(), lost).open)
+    index = ledger.append_intent(intent(1)).result(30).index
+    assert ledger.append_outcome(outcome(index)).exception(30) is not None
+    eventually(lambda: ledger.status().writable and not ledger.status().open_calls)
+    ledger.close()
+    assert [(line["id"], line["finish_reason"]) for line in lines(tmp_path)] == [("gen-1", "failed")]

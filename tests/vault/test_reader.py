@@ -1,0 +1,246 @@
+"""Reading: lists, pages, filters, search, one call, statistics, export."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minivault.errors import InvalidRequest, UnknownRecord
+from minivault.vault.reader import CallFilter, Reader, match_expression
+from tests.vault.samples import NOON, PIN, intent, open_ledger, outcome, record_calls
+
+CALLS: list[dict[str, Any]] = [
+    {"prompt_text": "How do I change the port?", "surface": "native"},
+    {"prompt_text": "Tell me a story", "surface": "openai", "api_key_id": "alice"},
+    {"prompt_text": "Wie ändere ich den Port?", "api_key_id": "bob", "source": "cli"},
+    {"prompt_text": "rate limits; DROP TABLE calls", "store": False},
+]
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    """Four ended calls (indexes 0, 2, 4, 6) and one that runs (8)."""
+    folder = tmp_path_factory.mktemp("vault")
+    ledger = open_ledger(folder)
+    for number, changes in enumerate(CALLS):
+        index = ledger.append_intent(intent(number, **changes)).result(30).index
+        ledger.append_outcome(outcome(index, finish_reason="length" if number == 1 else "stop")).result(30)
+    ledger.append_intent(intent(9)).result(30)
+    ledger.close()
+    found = Reader.open(folder / "vault.db")
+    yield found
+    found.close()
+
+
+def indexes(reader: Reader, **filters: Any) -> list[int]:
+    return [call.index for call in reader.list(CallFilter(**filters)).calls]
+
+
+def test_the_newest_call_comes_first(reader: Reader) -> None:
+    assert indexes(reader) == [8, 6, 4, 2, 0]
+
+
+def test_pages_join_without_gap_or_overlap(reader: Reader) -> None:
+    seen, cursor = list[int](), None
+    while True:
+        page = reader.list(cursor=cursor, limit=2)
+        seen += [call.index for call in page.calls]
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    assert seen == [8, 6, 4, 2, 0]
+
+
+def test_a_page_that_ends_with_the_last_call_has_no_next(reader: Reader) -> None:
+    assert reader.list(limit=5).next_cursor is None
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ({"api_key_id": "alice"}, [2]),
+        ({"api_key_id": "nobody"}, []),
+        ({"surface": "openai"}, [2]),
+        ({"source": "cli"}, [4]),
+        ({"finish_reason": "length"}, [2]),
+        ({"model": "guide", "finish_reason": "stop"}, [6, 4, 0]),
+        ({"model": "other"}, []),
+        ({"after_ns": NOON + 4000}, [8, 6, 4]),
+        ({"before_ns": NOON + 4000}, [2, 0]),
+        ({"query": "port"}, [4, 0]),
+        ({"query": "PORT", "api_key_id": "bob"}, [4]),
+        ({"query": "andere"}, [4]),
+        ({"query": "the port"}, [0]),
+        ({"query": '"change the"'}, [0]),
+        ({"query": '"the change"'}, []),
+        ({"query": "answer"}, [4, 2, 0]),
+        ({"query": "rate"}, []),
+    ],
+)
+def test_filters_narrow(reader: Reader, filters: dict[str, Any], expected: list[int]) -> None:
+    assert indexes(reader, **filters) == expected
+
+
+def test_search_is_paged_and_shows_where(reader: Reader) -> None:
+    first = reader.search("port", limit=1)
+    second = reader.search("port", limit=1, cursor=first.next_cursor)
+    assert [call.snippet for call in (*first.calls, *second.calls)] == [
+        "Wie ändere ich den Port?",
+        "How do I change the port?",
+    ]
+    assert second.next_cursor is None
+
+
+@pytest.mark.parametrize("query", ["", "  ", "?!", '""', "\x00"])
+def test_a_search_needs_a_word(reader: Reader, query: str) -> None:
+    with pytest.raises(InvalidRequest, match="word"):
+        reader.search(query)
+
+
+@given(st.text(min_size=1, max_size=40))
+def test_no_text_is_ever_search_syntax(reader: Reader, text: str) -> None:
+    try:
+        match_expression(text)
+    except InvalidRequest:
+        return
+    reader.search(text)
+
+
+@pytest.mark.parametrize(
+    "query", ["port OR story", "port NOT story", "prompt: port", "por*", "NEAR(port)", "port AND x"]
+)
+def test_operators_are_words(reader: Reader, query: str) -> None:
+    assert reader.search(query).calls == ()
+
+
+@pytest.mark.parametrize(("key", "index"), [("gen-2", 4), (4, 4), (5, 4), ("5", 4), ("8", 8)])
+def test_a_call_is_found_by_id_and_by_either_index(reader: Reader, key: str | int, index: int) -> None:
+    assert reader.get(key).call.index == index
+
+
+@pytest.mark.parametrize("key", ["gen-77", 77, -1, "", "9" * 30, "4; DROP TABLE calls"])
+def test_what_is_not_there_is_not_found(reader: Reader, key: str | int) -> None:
+    with pytest.raises(UnknownRecord):
+        reader.get(key)
+
+
+def test_another_keys_call_is_not_found(reader: Reader) -> None:
+    assert reader.get(2, api_key_id="alice").call.index == 2
+    with pytest.raises(UnknownRecord):
+        reader.get(2, api_key_id="bob")
+
+
+def test_one_call_shows_all_that_is_recorded(reader: Reader) -> None:
+    shown = reader.get("gen-1").as_dict()
+    assert shown["prompt_token_ids"] == [1, 2, 3]
+    assert shown["response_token_ids"] == [4, 5]
+    assert shown["parameters"]["seed"] == 2**62 + 1
+    assert shown["pin"]["weights_digest"] == PIN.weights_digest
+    assert shown["timings"] == {"queue_ns": 1000, "total_ns": 2_500_000}
+    assert shown["record"]["index"] == 3
+    assert shown["timestamp"] == "2023-11-14T22:13:20.123458789Z"
+    json.dumps(shown)
+
+
+def test_a_call_that_still_runs(reader: Reader) -> None:
+    shown = reader.get("gen-9").as_dict()
+    assert (shown["finish_reason"], shown["record"], shown["response"]) == (None, None, None)
+
+
+def test_an_id_used_twice_means_the_newest(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    record_calls(ledger, 2, request_id="same")
+    ledger.close()
+    assert Reader.open(tmp_path / "vault.db").get("same").call.index == 2
+
+
+@pytest.mark.parametrize("limit", [0, 1001, -5])
+def test_limits_have_bounds(reader: Reader, limit: int) -> None:
+    with pytest.raises(InvalidRequest, match=r"1 \.\. 1000"):
+        reader.list(limit=limit)
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "-1", "1 OR 1", "9" * 19])
+def test_only_our_cursors_are_taken(reader: Reader, cursor: str) -> None:
+    with pytest.raises(InvalidRequest, match="cursor"):
+        reader.list(cursor=cursor)
+
+
+def test_calls_in_the_order_in_which_they_ended(reader: Reader) -> None:
+    assert [call.outcome_index for call in reader.finished_after(1)] == [3, 5, 7]
+    assert [call.outcome_index for call in reader.finished_after(-1, limit=1)] == [1]
+
+
+def test_statistics(reader: Reader) -> None:
+    found = reader.stats()
+    assert (found["calls"], found["open_calls"], found["prompt_tokens"], found["completion_tokens"]) == (5, 1, 15, 8)
+    assert found["finish_reasons"] == {"length": 1, "open": 1, "stop": 3}
+    assert found["models"] == {"guide": 5}
+    assert found["days"] == {"2023-11-14": 5}
+    assert found["processing_time_ms"] == {"p50": 2.5, "p95": 2.5, "p99": 2.5}
+
+
+def test_statistics_of_a_selection(reader: Reader) -> None:
+    assert reader.stats(CallFilter(api_key_id="alice"))["finish_reasons"] == {"length": 1}
+
+
+def test_json_lines_hold_every_call(reader: Reader) -> None:
+    lines = [json.loads(line) for line in reader.export("jsonl")]
+    assert [line["index"] for line in lines] == [0, 2, 4, 6, 8]
+    assert lines[0] == reader.get(0).as_dict()
+
+
+def test_csv_reads_back(reader: Reader) -> None:
+    rows = list(csv.DictReader(io.StringIO("".join(reader.export("csv")))))
+    assert [row["prompt"] for row in rows][:3] == [changes["prompt_text"] for changes in CALLS][:3]
+    assert rows[1]["finish_reason"] == "length"
+
+
+def test_csv_of_nothing_has_a_head(tmp_path: Path) -> None:
+    assert "".join(Reader.open(tmp_path / "vault.db").export("csv")).startswith("index,")
+
+
+def test_another_form_is_refused(reader: Reader) -> None:
+    with pytest.raises(InvalidRequest, match="jsonl or csv"):
+        reader.export("xml")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [None, 0])
+def test_a_vault_that_is_not_there_yet_reads_as_empty(tmp_path: Path, size: int | None) -> None:
+    if size is not None:
+        (tmp_path / "vault.db").touch()
+    reader = Reader.open(tmp_path / "vault.db")
+    assert reader.list().calls == reader.search("x").calls == reader.finished_after(-1) == ()
+    assert reader.stats()["calls"] == 0
+    with pytest.raises(UnknownRecord):
+        reader.get(1)
+    assert size is not None or not reader.exists
+
+
+def test_a_reader_serves_many_threads(reader: Reader) -> None:
+    results: list[list[int]] = []
+    threads = [threading.Thread(target=lambda: results.append(indexes(reader))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [[8, 6, 4, 2, 0]] * 8
+
+
+def test_reading_never_changes_the_file(reader: Reader) -> None:
+    before = reader.path.read_bytes()
+    list(reader.export("jsonl"))
+    with reader.connection() as db:
+        assert db is not None
+        with pytest.raises(Exception, match="readonly"):
+            db.execute("DELETE FROM calls")
+    assert reader.path.read_bytes() == before
