@@ -1,7 +1,7 @@
 """The guide's network: a plain Llama decoder in PyTorch, with Hugging Face parameter names.
 
-Knows the architecture and nothing else: no tokenizer, no corpus, no optimiser, no file format. Sequences of a batch are
-right-padded and start at position 0, exactly as they will when they are served.
+Knows the architecture and nothing else: no tokenizer, no corpus, no optimiser, no file format. Several samples
+may share a row of a batch.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import linear, rms_norm, silu
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x.float(), self.weight.shape, self.weight, self.eps)
+        return rms_norm(x.float(), self.weight.shape, self.weight, self.eps)
 
 
 def rotary_table(shape: GuideShape) -> tuple[Tensor, Tensor]:
@@ -70,7 +70,7 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(shape.hidden_size, key_value_size, bias=False)
         self.o_proj = nn.Linear(shape.hidden_size, shape.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(self, x: Tensor, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         # Written out: for short sequences this trains faster on a CPU than the fused attention does.
         batch, time, size = x.shape
         head_dim, groups = self.shape.head_dim, self.shape.key_value_heads
@@ -79,8 +79,7 @@ class Attention(nn.Module):
         value = self.v_proj(x).view(batch, time, groups, head_dim).transpose(1, 2)
         # Query heads that share a key head are stacked along time: (batch, groups, repeats * time, head_dim).
         query = query.reshape(batch, groups, -1, head_dim) * head_dim**-0.5
-        future = torch.ones(time, time, dtype=torch.bool, device=x.device).triu(1)
-        scores = (query @ key.transpose(2, 3)).view(batch, groups, -1, time, time).masked_fill(future, -1e4)
+        scores = (query @ key.transpose(2, 3)).view(batch, groups, -1, time, time).masked_fill(hidden, -1e4)
         weights = scores.float().softmax(dim=-1).to(value.dtype).view(batch, groups, -1, time)
         mixed = (weights @ value).view(batch, -1, time, head_dim)
         out: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(batch, time, size))
@@ -97,7 +96,7 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(shape.intermediate_size, shape.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        out: Tensor = self.down_proj(silu(self.gate_proj(x)) * self.up_proj(x))
         return out
 
 
@@ -111,8 +110,8 @@ class Layer(nn.Module):
         self.post_attention_layernorm = RMSNorm(shape.hidden_size, shape.rms_norm_eps)
         self.mlp = MLP(shape)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin)
+    def forward(self, x: Tensor, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), hidden, cos, sin)
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return out
 
@@ -138,21 +137,29 @@ class Guide(nn.Module):
             if parameter.dim() < 2:
                 continue
             scale = residual_scale if name.endswith(("o_proj.weight", "down_proj.weight")) else 1.0
-            nn.init.normal_(parameter, std=0.02 * scale if "embed" in name else scale * self.shape.hidden_size**-0.5 / 2)
+            nn.init.normal_(
+                parameter, std=0.02 * scale if "embed" in name else scale * self.shape.hidden_size**-0.5 / 2
+            )
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Final hidden states (batch, time, hidden_size) of token ids (batch, time)."""
+    def forward(self, tokens: Tensor, samples: Tensor) -> Tensor:
+        """Final hidden states (batch, time, hidden_size) of token ids (batch, time).
+
+        `samples` (batch, time) numbers the samples packed into a row: a token sees earlier tokens of its own sample
+        only. Rotary positions are relative, so each sample is treated as if it stood alone.
+        """
         time = tokens.shape[1]
+        hidden = (samples[:, :, None] != samples[:, None, :]) | torch.ones(time, time, dtype=torch.bool).triu(1)
+        hidden = hidden[:, None, None]
         cos, sin = self.cos[:time], self.sin[:time]
         x = self.embed_tokens(tokens)
         for layer in self.layers:
-            x = layer(x, cos, sin)
+            x = layer(x, hidden, cos, sin)
         out: Tensor = self.norm(x)
         return out
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores over the vocabulary for any hidden states (..., hidden_size)."""
-        return F.linear(hidden, self.embed_tokens.weight)
+        return linear(hidden, self.embed_tokens.weight)
 
     def parameter_count(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
