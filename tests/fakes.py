@@ -346,6 +346,12 @@ def _failed() -> Future[Receipt]:
     return future
 
 
+async def until(condition: Callable[[], Any]) -> None:
+    """Let the loop turn until ``condition``; the test's own time limit ends it otherwise."""
+    while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
+        await asyncio.sleep(0)
+
+
 @dataclass
 class Bench:
     """A service over fakes, and the fakes."""

@@ -32,7 +32,7 @@ class WindowStorage(Storage, MovingWindowSupport):
         self._clock = clock
         self._entries: dict[str, deque[float]] = {}
         self._expiries: dict[str, int] = {}
-        self._hits = 0
+        self._asked = 0
 
     @property
     def base_exceptions(self) -> type[Exception]:
@@ -48,6 +48,7 @@ class WindowStorage(Storage, MovingWindowSupport):
 
     async def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
         """The window's start (the oldest entry's time) and how many entries it holds."""
+        self._sweep_now_and_then()
         entries = self._fresh(key, expiry)
         return (entries[0] if entries else self._clock()), len(entries)
 
@@ -61,8 +62,8 @@ class WindowStorage(Storage, MovingWindowSupport):
 
     def _sweep_now_and_then(self) -> None:
         """Forget clients that have been quiet for a window, so that memory follows the active ones."""
-        self._hits += 1
-        if self._hits % _SWEEP_EVERY:
+        self._asked += 1
+        if self._asked % _SWEEP_EVERY:
             return
         for key in [key for key in self._entries if not self._fresh(key, self._expiries[key])]:
             del self._entries[key], self._expiries[key]

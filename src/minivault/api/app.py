@@ -18,6 +18,8 @@ from minivault.service.opening import open_service
 from minivault.settings import Settings
 from minivault.telemetry.metrics import Metrics
 
+__all__ = ["create_app", "open_service"]
+
 DESCRIPTION = "A private LLM server for one machine: exact, and every call on the record."
 
 
@@ -68,4 +70,4 @@ def create_app(
 
 
 def _service_of(settings: Settings, given: Service | None, metrics: Metrics) -> AbstractAsyncContextManager[Service]:
-    return open_service(settings, metrics) if given is None else nullcontext(given)
+    return open_service(settings, metrics, wait=False) if given is None else nullcontext(given)

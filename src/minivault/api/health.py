@@ -106,7 +106,7 @@ async def metrics(request: Request) -> Response:
 )
 async def models(request: Request) -> Response:
     """All that the catalog holds; `loaded` are those that answer now."""
-    return json_response({"models": service_of(request).models.listing()})
+    return json_response({"models": await service_of(request).list_models()})
 
 
 def service_of(request: Request) -> Service:

@@ -9,7 +9,6 @@ import re
 import time
 import uuid
 
-import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from minivault.access.guard import HostGuard
 from minivault.access.limits import RateLimiter, Verdict
 from minivault.api.problems import Problem, problem_of
-from minivault.telemetry.logging import describe_error, get_logger
+from minivault.telemetry.logging import bound_request, describe_error, get_logger
 from minivault.telemetry.metrics import Metrics
 
 UNLIMITED_PATHS = frozenset({"/", "/livez", "/readyz", "/health", "/metrics", "/docs", "/openapi.json", "/favicon.ico"})
@@ -59,7 +58,7 @@ class RequestContext:
                     headers.setdefault(name, value)
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        with bound_request(request_id):
             try:
                 await self._app(scope, receive, send_with_id)
             except ClientDisconnect:

@@ -10,7 +10,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import NamedTuple
 
-import swagger_ui_bundle
+import swagger_ui_bundle  # type: ignore[import-untyped]  # has no types
 from fastapi import APIRouter, Request, Response
 
 from minivault import __version__

@@ -82,6 +82,8 @@ def problem_of(error: Exception) -> Problem:
     """The problem that an error is. An error from nowhere in our tree is a 500 that tells nothing."""
     if isinstance(error, Problem):
         return error
+    if isinstance(error, (ValidationError, RequestValidationError)):
+        return validation_problem(error)
     if not isinstance(error, errors.MiniVaultError):
         return Problem(500, "Something went wrong on this side.", code="internal_error")
     status = next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
@@ -93,7 +95,9 @@ def problem_of(error: Exception) -> Problem:
 
 def validation_problem(error: ValidationError | RequestValidationError) -> Problem:
     """422 for the first field that is wrong: its name and the bound, without what was sent."""
-    fault = error.errors()[0]
+    faults = [fault for fault in error.errors() if fault["loc"][:1] == error.errors()[0]["loc"][:1]]
+    # Of a choice between types, the branch whose type was right knows what is wrong.
+    fault = next((fault for fault in faults if not fault["type"].endswith("_type")), faults[0])
     location = [str(part) for part in fault["loc"]]
     if isinstance(error, RequestValidationError):
         location = location[1:]  # "query" or "path"
@@ -101,7 +105,7 @@ def validation_problem(error: ValidationError | RequestValidationError) -> Probl
     if unknown:
         # The name of an unknown field is the client's own text: named, but bounded and made printable.
         location[-1] = _printable(location[-1])
-    param = ".".join(part for part in location if not _is_union_tag(part)) or None
+    param = ".".join([*location[:1], *(part for part in location[1:] if not _is_union_tag(part))]) or None
     said = "is not a field of this request" if unknown else _sentence(fault["msg"])
     return Problem(422, f"{param or 'body'}: {said}", code=_code_of(fault["type"]), param=param)
 
@@ -134,18 +138,14 @@ def install(app: FastAPI) -> None:
     async def ours(_request: Request, error: Exception) -> Response:
         return problem_of(error).response()
 
-    async def invalid(_request: Request, error: Exception) -> Response:
-        assert isinstance(error, (ValidationError, RequestValidationError))  # noqa: S101 - as registered below
-        return validation_problem(error).response()
-
     async def plain(_request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - as registered below
         return _of_status(error.status_code, error.headers).response()
 
     app.add_exception_handler(Problem, ours)
     app.add_exception_handler(errors.MiniVaultError, ours)
-    app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(ValidationError, invalid)
+    app.add_exception_handler(RequestValidationError, ours)
+    app.add_exception_handler(ValidationError, ours)
     app.add_exception_handler(HTTPException, plain)
 
 

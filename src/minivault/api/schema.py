@@ -81,7 +81,8 @@ def install(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             app.openapi_schema = _document(app)
-        return app.openapi_schema
+        document: dict[str, Any] = app.openapi_schema
+        return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # the documented way to change it
 

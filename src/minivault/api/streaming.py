@@ -9,7 +9,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from json.encoder import encode_basestring  # type: ignore[attr-defined]  # the C escaper behind json.dumps
+from json.encoder import encode_basestring  # the C escaper behind json.dumps
 from typing import Any, Protocol
 
 from starlette.responses import Response
@@ -153,10 +153,10 @@ class GenerationStream(Response):
             problem = problem_of(error)
             if problem.status == 500:
                 logger.error("stream failed", **describe_error(error))  # noqa: TRY400 - a traceback may hold input
-            frame = self._framing.failure(problem)
-            if frame is None:
+            told = self._framing.failure(problem)
+            if told is None:
                 return False
-            await send({"type": "http.response.body", "body": frame, "more_body": True})
+            await send({"type": "http.response.body", "body": told, "more_body": True})
         return True
 
 

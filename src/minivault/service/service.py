@@ -10,7 +10,7 @@ import asyncio
 import secrets
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -109,7 +109,7 @@ class Service:
         finally:
             generation.close()
 
-    async def stream(self, request: GenerationRequest, caller: Caller) -> AsyncIterator[Chunk]:
+    async def stream(self, request: GenerationRequest, caller: Caller) -> AsyncGenerator[Chunk]:
         """Run a request in pieces. Close the iterator to cancel. Raises as :meth:`generate`."""
         generation = await self.open(replace(request, stream=True), caller)
         try:
@@ -232,6 +232,10 @@ class Service:
             UnknownRecord: there is none.
         """
         return (await asyncio.to_thread(self._records.get, record_id)).as_dict()
+
+    async def list_models(self) -> list[dict[str, Any]]:
+        """The catalog, one JSON object a model."""
+        return await asyncio.to_thread(self.models.listing)
 
     async def vault_statistics(self) -> dict[str, Any]:
         return await asyncio.to_thread(self._records.stats)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Literal, TextIO
 
@@ -56,6 +57,11 @@ def configure_logging(
         logger.handlers.clear()
         logger.propagate = True
     logging.getLogger("uvicorn.access").disabled = True  # our own access line has the request id
+
+
+def bound_request(request_id: str) -> AbstractContextManager[Any]:
+    """Every line logged within the block carries the request's id."""
+    return structlog.contextvars.bound_contextvars(request_id=request_id)
 
 
 def describe_error(error: BaseException) -> dict[str, Any]:

@@ -1,0 +1,203 @@
+"""Bad input: the right status, the field and its bound, and nothing of what was sent."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.api.client import client_of
+from tests.fakes import make_bench
+
+JSON = {"content-type": "application/json"}
+MARK = "s3cr3t"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"", 400, "invalid_json"),
+        (b"{", 400, "invalid_json"),
+        (b"nonsense s3cr3t", 400, "invalid_json"),
+        (b'{"prompt": "s3cr3t"} trailing', 400, "invalid_json"),
+        (b'{"prompt": "\xff\xfe s3cr3t"}', 400, "invalid_json"),
+        (b'\xef\xbb\xbf{"prompt": "s3cr3t"}', 400, "invalid_json"),
+        (b'{"prompt": "s3cr3t \\ud800"}', 400, "invalid_json"),
+        (b'{"\\udfff": 1, "prompt": "s3cr3t"}', 400, "invalid_json"),
+        (b'{"prompt": "s3cr3t", "temperature": NaN}', 400, "invalid_json"),
+        (b'{"prompt": "s3cr3t", "temperature": -Infinity}', 400, "invalid_json"),
+        (b'{"prompt": "s3cr3t", "temperature": 1e999}', 400, "invalid_json"),
+        (b'{"prompt": "s3cr3t", "seed": ' + b"9" * 5000 + b"}", 400, "invalid_json"),
+        (b'{"prompt": "s3cr3t", "prompt": "b"}', 400, "invalid_json"),
+        (b'{"prompt": "s3cr3t", "response_format": {"type": "text", "type": "text"}}', 400, "invalid_json"),
+        (b'{"prompt": ' + b"[" * 65 + b"]" * 65 + b"}", 400, "invalid_json"),
+        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, 400, "invalid_json"),
+        (b'{"prompt": "s3cr3t\x00"}', 400, "invalid_json"),
+        (b"[]", 422, "invalid_type"),
+        (b'"s3cr3t"', 422, "invalid_type"),
+        (b"null", 422, "invalid_type"),
+        (b'{"prompt": "' + b"x" * (1 << 20) + b'"}', 413, "body_too_large"),
+    ],
+)  # fmt: skip
+async def test_a_body_that_cannot_be_read(body: bytes, status: int, code: str) -> None:
+    bench = make_bench()
+    async with client_of(bench) as client:
+        response = await client.post("/generate", content=body, headers=JSON)
+    assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+    assert MARK not in response.text
+    assert bench.ledger.intents == []
+
+
+async def test_a_body_of_unknown_length_is_cut_off_at_the_limit() -> None:
+    async def endless() -> Any:
+        for _ in range(1000):
+            yield b'{"prompt": "' + b"x" * 4096
+
+    async with client_of(make_bench(), max_body_bytes=8192) as client:
+        response = await client.post("/generate", content=endless(), headers=JSON)
+    assert response.status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("prompt", "", "at least 1 character"),
+        ("prompt", None, "valid string"),
+        ("prompt", 5, "valid string"),
+        ("prompt", ["a"], "valid string"),
+        ("max_tokens", 0, "greater than or equal to 1"),
+        ("max_tokens", 1_000_001, "less than or equal to 1000000"),
+        ("max_tokens", 1.5, "valid integer"),
+        ("max_tokens", "5", "valid integer"),
+        ("max_tokens", True, "valid integer"),
+        ("temperature", -0.1, "greater than or equal to 0"),
+        ("temperature", 10.5, "less than or equal to 10"),
+        ("temperature", "s3cr3t", "valid number"),
+        ("top_p", 0, "greater than 0"),
+        ("top_p", 1.1, "less than or equal to 1"),
+        ("top_k", -1, "greater than or equal to 0"),
+        ("min_p", 2, "less than or equal to 1"),
+        ("typical_p", 0, "greater than 0"),
+        ("repetition_penalty", 0, "greater than 0"),
+        ("presence_penalty", -3, "greater than or equal to -2"),
+        ("frequency_penalty", 3, "less than or equal to 2"),
+        ("min_tokens", -1, "greater than or equal to 0"),
+        ("seed", -1, "greater than or equal to 0"),
+        ("seed", 2**63, "less than or equal to 9223372036854775807"),
+        ("logprobs", 21, "less than or equal to 20"),
+        ("stop", 5, "valid string"),
+        ("stop", ["a", 5], "valid string"),
+        ("stop", ["a"] * 17, "at most 16 items"),
+        ("stop", "x" * 501, "at most 500 characters"),
+        ("stream", "yes", "valid boolean"),
+        ("stream", None, "valid boolean"),
+        ("raw", 1, "valid boolean"),
+        ("echo", "true", "valid boolean"),
+        ("ignore_eos", 0, "valid boolean"),
+        ("model", "", "at least 1 character"),
+        ("model", "x" * 201, "at most 200 characters"),
+        ("system", "", "at least 1 character"),
+        ("response_format", "json", "response_format"),
+        ("response_format", {"type": "s3cr3t"}, "json_schema"),
+        ("response_format", {"type": "json_object"}, "grammar engine"),
+        ("response_format", {"type": "json_schema", "json_schema": {}}, "grammar engine"),
+        ("nonsense", "s3cr3t", "not a field"),
+        ("stop_token_ids", [1], "not a field"),
+        ("Prompt", "s3cr3t", "not a field"),
+    ],
+)  # fmt: skip
+async def test_a_field_that_is_wrong_is_named_with_its_bound(name: str, value: Any, said: str) -> None:
+    bench = make_bench()
+    async with client_of(bench) as client:
+        response = await client.post("/generate", json={"prompt": "hi", name: value})
+    error = response.json()["error"]
+    assert response.status_code == 422
+    assert str(error["param"]).partition(".")[0] == name
+    assert said in error["message"]
+    assert MARK not in response.text
+    assert bench.ledger.intents == []
+
+
+async def test_a_missing_prompt_is_named() -> None:
+    async with client_of(make_bench()) as client:
+        error = (await client.post("/generate", json={"max_tokens": 5})).json()["error"]
+    assert (error["param"], error["code"]) == ("prompt", "missing_field")
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "temperature", "stop", "seed", "model", "system", "response_format"])
+async def test_null_means_the_default(name: str) -> None:
+    async with client_of(make_bench()) as client:
+        assert (await client.post("/generate", json={"prompt": "hi", name: None})).status_code == 200
+
+
+@pytest.mark.parametrize("stop", ["", [], [""]])
+async def test_an_empty_stop_means_none(stop: Any) -> None:
+    bench = make_bench()
+    async with client_of(bench) as client:
+        assert (await client.post("/generate", json={"prompt": "hi", "stop": stop})).status_code == 200
+    assert bench.engine.requests[0].sampling.stop == ()
+
+
+async def test_the_name_of_an_unknown_field_is_made_printable_and_bounded() -> None:
+    async with client_of(make_bench()) as client:
+        error = (await client.post("/generate", json={"prompt": "hi", "\x1b[31m" + "x" * 500: 1})).json()["error"]
+    assert error["param"].startswith("[31mxxx")
+    assert len(error["param"]) < 80
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/jsonx",
+     "application/json; charset=latin-1"],
+)  # fmt: skip
+async def test_anything_but_json_is_415(content_type: str) -> None:
+    async with client_of(make_bench()) as client:
+        headers = {"content-type": content_type} if content_type else {}
+        response = await client.post("/generate", content=b'{"prompt": "s3cr3t"}', headers=headers)
+    assert (response.status_code, response.json()["error"]["code"]) == (415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "Application/JSON; charset=UTF-8", 'application/json;charset="utf-8"']
+)
+async def test_json_in_utf8_is_taken(content_type: str) -> None:
+    async with client_of(make_bench()) as client:
+        response = await client.post("/generate", content=b'{"prompt": "hi"}', headers={"content-type": content_type})
+    assert response.status_code == 200
+
+
+async def test_compressed_bodies_are_refused() -> None:
+    async with client_of(make_bench()) as client:
+        response = await client.post("/generate", content=b"\x1f\x8b", headers=JSON | {"content-encoding": "gzip"})
+    assert response.status_code == 415
+
+
+async def test_what_does_not_fit_the_context_names_the_lengths() -> None:
+    async with client_of(make_bench()) as client:
+        error = (await client.post("/generate", json={"prompt": "hi", "max_tokens": 5000})).json()["error"]
+    assert (error["code"], error["param"]) == ("context_length_exceeded", "max_tokens")
+    assert "3 tokens" in error["message"]
+    assert "at most 1021" in error["message"]
+
+
+async def test_an_unknown_model_is_404_and_names_the_closest() -> None:
+    async with client_of(make_bench()) as client:
+        response = await client.post("/generate", json={"prompt": "hi", "model": MARK})
+    assert (response.status_code, response.json()["error"]["param"]) == (404, "model")
+    assert "fake" in response.text
+    assert MARK not in response.text
+
+
+async def test_escaped_pairs_of_surrogates_are_characters() -> None:
+    bench = make_bench()
+    async with client_of(bench) as client:
+        response = await client.post("/generate", content=b'{"prompt": "\\ud83d\\ude00"}', headers=JSON)
+    assert response.status_code == 200
+    assert bench.ledger.intents[0].prompt_text == "\U0001f600"
+
+
+async def test_brackets_within_strings_are_no_depth() -> None:
+    async with client_of(make_bench()) as client:
+        body = json.dumps({"prompt": '[{"' * 100}).encode()
+        assert (await client.post("/generate", content=body, headers=JSON)).status_code == 200

@@ -1,0 +1,181 @@
+"""Pages without a CDN or inline script, health, metrics, the vault's routes, and a true /openapi.json."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from minivault.api.app import create_app
+from minivault.errors import ModelNotReady
+from minivault.settings import Settings
+from tests.api.client import client_of
+from tests.fakes import make_bench, says
+
+ASK = {"prompt": "hi", "seed": 7}
+
+
+@pytest.mark.parametrize("accept", [None, "*/*", "text/plain", "application/json"])
+async def test_the_front_says_one_line_to_programs(accept: str | None) -> None:
+    async with client_of(make_bench()) as client:
+        client.headers.pop("accept")
+        response = await client.get("/", headers={"accept": accept} if accept else {})
+    assert (response.text, response.headers["content-type"]) == ("MiniVault is running", "text/plain; charset=utf-8")
+
+
+async def test_the_front_is_a_page_to_browsers() -> None:
+    async with client_of(make_bench()) as client:
+        response = await client.get("/", headers={"accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert "<h1>MiniVault is running</h1>" in response.text
+    assert "{version}" not in response.text
+
+
+@pytest.mark.parametrize("path", ["/", "/livez", "/docs", "/models", "/health"])
+async def test_head_has_the_headers_of_get_and_no_body(path: str) -> None:
+    async with client_of(make_bench()) as client:
+        get, head = await client.get(path), await client.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == get.headers["content-type"]
+
+
+async def test_pages_load_nothing_from_elsewhere_and_run_nothing_inline() -> None:
+    async with client_of(make_bench()) as client:
+        pages = [await client.get("/docs"), await client.get("/", headers={"accept": "text/html"})]
+        for page in pages:
+            policy = page.headers["content-security-policy"]
+            assert "default-src 'none'" in policy
+            assert "unsafe" not in policy
+            assert not re.search(r"<script(?![^>]*\bsrc=)|\bon\w+=|\bstyle=|<style|javascript:", page.text)
+            for target in re.findall(r'(?:src|href)="([^"]+)"', page.text):
+                assert target.startswith("/")
+                assert (await client.get(target)).status_code == 200
+
+
+async def test_the_docs_ask_no_other_machine() -> None:
+    async with client_of(make_bench()) as client:
+        start = (await client.get("/docs/start.js")).text
+    assert "validatorUrl: null" in start
+    assert "//" not in re.sub(r"^//.*$", "", start, flags=re.MULTILINE)
+
+
+async def test_readyz_is_503_while_the_model_loads_and_livez_is_not() -> None:
+    bench = make_bench()
+    bench.models.error = ModelNotReady("The model is still loading.", retry_after=1)
+    async with client_of(bench) as client:
+        ready, alive, health = [await client.get(path) for path in ("/readyz", "/livez", "/health")]
+        bench.models.error = None
+        assert (await client.get("/readyz")).status_code == 200
+    assert (ready.status_code, alive.status_code, health.status_code) == (503, 200, 200)
+    assert "retry-after" in ready.headers
+    assert health.json()["status"] == "unavailable"
+
+
+async def test_readyz_is_503_when_the_vault_cannot_write_and_while_draining() -> None:
+    bench = make_bench()
+    async with client_of(bench) as client:
+        bench.ledger.writable = False
+        assert (await client.get("/readyz")).status_code == 503
+        bench.ledger.writable = True
+        await bench.service.drain(0)
+        assert (await client.get("/readyz")).status_code == 503
+        assert (await client.post("/generate", json=ASK)).status_code == 503
+
+
+async def test_health_has_the_fields_of_the_wire() -> None:
+    async with client_of(make_bench()) as client:
+        await client.post("/generate", json=ASK)
+        body = (await client.get("/health")).json()
+    assert (body["status"], body["model"], body["total_requests"]) == ("ok", "fake", 1)
+    assert body["average_response_time_ms"] > 0
+    assert set(body["engine"]) == {"running", "waiting", "kv_cache_usage"}
+    assert body["vault"] == {"records": 1, "head_size": 2, "signed_at": None}
+
+
+async def test_metrics_have_our_names_and_vllms_and_no_prompt() -> None:
+    bench = make_bench(says("answer"))
+    async with client_of(bench) as client:
+        await client.post("/generate", json={"prompt": "s3cr3t"}, headers={"x-request-id": "s3cr3t-id"})
+        await client.get("/s3cr3t")
+        await client.request("S3CR3T", "/livez")
+        response = await client.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain; version=")
+    labels = 'engine="scripted",model_name="fake"'
+    for line in (
+        f"vllm:prompt_tokens_total{{{labels}}} 7.0",
+        f"vllm:generation_tokens_total{{{labels}}} 6.0",
+        f"vllm:num_requests_running{{{labels}}} 1.0",
+        f"vllm:kv_cache_usage_perc{{{labels}}} 0.25",
+        f"vllm:time_to_first_token_seconds_count{{{labels}}} 1.0",
+        f"vllm:inter_token_latency_seconds_count{{{labels}}} 5.0",
+        "minivault_records 1.0",
+        "minivault_vault_writable 1.0",
+        'minivault_http_requests_total{method="POST",route="/generate",status="200"} 1.0',
+    ):
+        assert line in response.text.splitlines()
+    assert "s3cr3t" not in response.text.lower()
+
+
+async def test_records_can_be_listed_read_and_replayed() -> None:
+    bench = make_bench()
+    async with client_of(bench) as client:
+        answer = (await client.post("/generate", json=ASK)).json()
+        listed = (await client.get("/vault/records")).json()["records"]
+        detail = (await client.get(f"/vault/records/{answer['id']}")).json()
+        replay = await client.post(f"/vault/records/{answer['id']}/replay")
+        stats = (await client.get("/vault/stats")).json()
+    assert (listed[0]["prompt"], listed[0]["response"]) == ("hi", answer["response"])
+    assert detail["parameters"]["seed"] == 7
+    assert replay.json()["verdict"] == "MATCH"
+    assert replay.headers["minivault-record"].startswith(str(replay.json()["record"]["index"]) + ":")
+    assert stats["calls"] == 2
+
+
+async def test_models_are_listed() -> None:
+    async with client_of(make_bench()) as client:
+        assert [model["name"] for model in (await client.get("/models")).json()["models"]] == ["fake"]
+
+
+def document() -> dict[str, Any]:
+    app = create_app(Settings(), service=make_bench().service)
+    found: dict[str, Any] = app.openapi()
+    return found
+
+
+def test_the_document_is_of_the_version_that_the_bundled_viewer_reads() -> None:
+    found = document()
+    assert found["openapi"].startswith("3.0.")
+    assert '"type": "null"' not in str(found).replace("'", '"')
+
+
+def test_the_document_names_every_route_but_the_hidden_ones() -> None:
+    assert set(document()["paths"]) == {
+        "/generate", "/generate/stream", "/generate-stream", "/livez", "/readyz", "/metrics", "/models",
+        "/vault/records", "/vault/records/{id}", "/vault/records/{id}/replay", "/vault/stats",
+    }  # fmt: skip
+
+
+def test_every_reference_of_the_document_leads_somewhere() -> None:
+    found = document()
+    names = set(re.findall(r"#/components/schemas/(\w+)", str(found)))
+    assert names <= set(found["components"]["schemas"])
+
+
+def test_generate_documents_its_body_and_its_errors() -> None:
+    post = document()["paths"]["/generate"]["post"]
+    assert set(post["responses"]) == {"200", "400", "403", "404", "413", "415", "422", "429", "500", "503"}
+    assert set(post["responses"]["200"]["content"]) == {
+        "application/json", "text/event-stream", "application/x-ndjson", "text/plain",
+    }  # fmt: skip
+    schema = document()["components"]["schemas"]["GenerateRequest"]
+    assert schema["required"] == ["prompt"]
+    assert schema["additionalProperties"] is False
+    assert (schema["properties"]["top_p"]["minimum"], schema["properties"]["top_p"]["exclusiveMinimum"]) == (0, True)
+    assert schema["properties"]["max_tokens"]["nullable"] is True
+
+
+async def test_the_answers_have_the_documented_fields() -> None:
+    async with client_of(make_bench()) as client:
+        answer = (await client.post("/generate", json=ASK)).json()
+        schemas = (await client.get("/openapi.json")).json()["components"]["schemas"]
+    assert set(schemas["GenerateResponse"]["required"]) == set(answer)

@@ -1,0 +1,425 @@
+"""The walk of a request: what is shown, what is recorded, and in which order, however it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from minivault.access.caller import Caller
+from minivault.errors import (
+    ContextTooLong,
+    Draining,
+    EngineFailed,
+    InvalidRequest,
+    LedgerUnavailable,
+    ModelNotReady,
+    Overloaded,
+    UnknownModel,
+    UnsupportedFeature,
+)
+from minivault.generation import Chunk, FinishReason, GenerationRequest, Message, SamplingParams
+from minivault.service import Generation, ServiceLimits
+from tests.fakes import SPECIAL, Bench, breaks_after, make_bench, says, until
+
+CALLER = Caller("10.0.0.1")
+
+
+def ask(prompt: str = "hi", *, stream: bool = False, **fields: Any) -> GenerationRequest:
+    sampling = fields.pop("sampling", SamplingParams(seed=7))
+    return GenerationRequest(prompt=prompt, stream=stream, sampling=sampling, **fields)
+
+
+async def collect(bench: Bench, request: GenerationRequest) -> list[Chunk]:
+    return [chunk async for chunk in bench.service.stream(request, CALLER)]
+
+
+# -- what is shown
+
+
+async def test_pieces_joined_equal_the_full_answer() -> None:
+    bench = make_bench(says(" grüße\n✓ \x00done  ", at_once=1))
+    whole = await bench.service.generate(ask(), CALLER)
+    pieces = await collect(bench, ask())
+    assert "".join(chunk.text for chunk in pieces) == whole.response == " grüße\n✓ \x00done  "
+
+
+async def test_the_last_chunk_and_only_it_has_the_completion() -> None:
+    pieces = await collect(make_bench(), ask())
+    assert [chunk.completion is not None for chunk in pieces] == [False] * (len(pieces) - 1) + [True]
+    assert pieces[-1].text == ""
+
+
+async def test_echo_puts_the_prompt_before_the_response_but_not_into_the_record() -> None:
+    bench = make_bench(says("there"))
+    whole = await bench.service.generate(ask("hi ", echo=True), CALLER)
+    pieces = await collect(bench, ask("hi ", echo=True))
+    assert whole.response == "".join(chunk.text for chunk in pieces) == "hi there"
+    assert [outcome.response_text for outcome in bench.ledger.outcomes] == ["there", "there"]
+
+
+async def test_a_stop_string_ends_the_answer_before_it_and_frees_the_engine() -> None:
+    bench = make_bench(says("one END two three", at_once=2))
+    answer = await bench.service.generate(ask(sampling=SamplingParams(stop=("END",))), CALLER)
+    assert (answer.response, answer.finish_reason) == ("one ", FinishReason.STOP)
+    assert bench.engine.streams[0].cancelled
+    assert answer.usage.completion_tokens == len("one END")
+    assert bench.outcome.response_token_ids == tuple(b"one END")
+
+
+async def test_max_tokens_ends_with_length() -> None:
+    answer = await make_bench(says("abcdef")).service.generate(ask(sampling=SamplingParams(max_tokens=3)), CALLER)
+    assert (answer.response, answer.finish_reason, answer.usage.completion_tokens) == ("abc", FinishReason.LENGTH, 3)
+
+
+async def test_a_request_without_a_seed_gets_one_that_every_json_reader_holds() -> None:
+    bench = make_bench()
+    answer = await bench.service.generate(ask(sampling=SamplingParams()), CALLER)
+    assert 0 <= answer.seed < 2**53
+    assert bench.engine.requests[0].sampling.seed == answer.seed == bench.ledger.intents[0].parameters["seed"]
+
+
+async def test_the_same_seed_gives_the_same_answer() -> None:
+    bench = make_bench()
+    first, second = [await bench.service.generate(ask(), CALLER) for _ in range(2)]
+    assert first.response == second.response
+
+
+# -- the prompt
+
+
+async def test_a_model_with_a_template_gets_the_prompt_as_a_turn() -> None:
+    bench = make_bench(template=True)
+    await bench.service.generate(ask("hi", system="be kind"), CALLER)
+    assert bytes(bench.engine.requests[0].prompt_token_ids) == b"<system>be kind<user>hi<assistant>"
+    assert bench.ledger.intents[0].prompt_text == "hi"
+
+
+async def test_raw_gives_the_bare_prompt_with_the_tokens_of_its_beginning() -> None:
+    bench = make_bench(template=True)
+    await bench.service.generate(ask("hi", raw=True), CALLER)
+    assert bench.engine.requests[0].prompt_token_ids == (SPECIAL, *b"hi")
+
+
+async def test_a_long_prompt_is_tokenised_off_the_event_loop_to_the_same_tokens() -> None:
+    bench = make_bench()
+    bench.engine.info = _with_context(bench, 10_000)
+    await bench.service.generate(ask("é" * 4096), CALLER)
+    assert bench.engine.requests[0].prompt_token_ids == (SPECIAL, *("é" * 4096).encode())
+
+
+def _with_context(bench: Bench, length: int) -> Any:
+    from dataclasses import replace
+
+    return replace(bench.engine.info, context_length=length)
+
+
+@pytest.mark.parametrize(
+    ("request_", "error", "param"),
+    [
+        (ask("x" * 1024), ContextTooLong, "prompt"),
+        (ask(sampling=SamplingParams(max_tokens=1022)), ContextTooLong, "max_tokens"),
+        (ask(sampling=SamplingParams(max_tokens=4, min_tokens=5)), InvalidRequest, "min_tokens"),
+        (ask(system="s"), UnsupportedFeature, "system"),
+        (ask(system="s", raw=True), InvalidRequest, "system"),
+        (GenerationRequest(messages=(Message("user", "a"),)), UnsupportedFeature, "messages"),
+        (ask(response_format={"type": "json_object"}), UnsupportedFeature, "response_format"),
+        (ask(model="other"), UnknownModel, "model"),
+    ],
+)
+async def test_what_cannot_be_done_is_refused_before_any_work(
+    request_: GenerationRequest, error: type[Exception], param: str
+) -> None:
+    bench = make_bench()
+    with pytest.raises(error) as caught:
+        await bench.service.generate(request_, CALLER)
+    assert getattr(caught.value, "param", None) == param
+    assert (bench.ledger.intents, bench.engine.requests) == ([], [])
+
+
+async def test_response_format_text_is_no_constraint() -> None:
+    assert (
+        await make_bench(says("ok")).service.generate(ask(response_format={"type": "text"}), CALLER)
+    ).response == "ok"
+
+
+# -- the record
+
+
+async def test_the_intent_holds_every_effective_parameter() -> None:
+    bench = make_bench()
+    bench.model.generation_defaults = {"temperature": 0.6, "top_p": 0.9}
+    request = ask(request_id="abc", sampling=SamplingParams(top_p=0.5, seed=3), raw_request=b"{}")
+    await bench.service.generate(request, Caller("10.0.0.1", "key-1"))
+    intent = bench.ledger.intents[0]
+    assert (intent.request_id, intent.surface, intent.source, intent.mode) == ("abc", "native", "http", "full")
+    assert (intent.api_key_id, intent.raw_request, intent.store) == ("key-1", b"{}", True)
+    chosen = {name: intent.parameters[name] for name in ("temperature", "top_p", "top_k", "seed", "max_tokens", "raw")}
+    assert chosen == {"temperature": 0.6, "top_p": 0.5, "top_k": 0, "seed": 3, "max_tokens": 256, "raw": False}
+    assert (intent.pin.model, intent.pin.weights_digest, intent.pin.arithmetic) == ("fake", "sha256:00", "bytes-v1")
+
+
+async def test_nothing_runs_and_nothing_is_shown_before_the_intent_is_durable() -> None:
+    bench = make_bench()
+    bench.ledger.hold = True
+    opening = asyncio.ensure_future(bench.service.open(ask(stream=True), CALLER))
+    await until(lambda: bench.ledger.intents)
+    assert (bench.engine.requests, opening.done()) == ([], False)
+    bench.ledger.release()
+    generation = await opening
+    assert (await generation.result()).response
+    assert len(bench.engine.requests) == 1
+
+
+async def test_nothing_is_called_finished_before_the_outcome_is_durable() -> None:
+    bench = make_bench(says("answer", at_once=6))
+    stream = bench.service.stream(ask(), CALLER)
+    assert (await anext(stream)).text == "answer"
+    bench.ledger.hold = True
+    last = asyncio.ensure_future(anext(stream))
+    await until(lambda: bench.ledger.outcomes)
+    assert not last.done()
+    bench.ledger.release()
+    assert (await last).completion is not None
+
+
+async def test_an_intent_that_cannot_be_written_is_an_error_and_nothing_runs() -> None:
+    bench = make_bench()
+    bench.ledger.faults = ["intent"]
+    with pytest.raises(LedgerUnavailable):
+        await bench.service.generate(ask(), CALLER)
+    assert bench.engine.requests == []
+    assert await bench.service.generate(ask(), CALLER)
+
+
+async def test_an_outcome_that_cannot_be_written_is_an_error_and_no_answer() -> None:
+    bench = make_bench(says("answer"))
+    bench.ledger.faults = ["outcome"]
+    with pytest.raises(LedgerUnavailable):
+        await bench.service.generate(ask(), CALLER)
+
+
+async def test_an_outcome_that_cannot_be_written_leaves_a_stream_without_its_last_chunk() -> None:
+    bench = make_bench(says("answer", at_once=6))
+    bench.ledger.faults = ["outcome"]
+    stream = bench.service.stream(ask(), CALLER)
+    assert (await anext(stream)).text == "answer"
+    with pytest.raises(LedgerUnavailable):
+        await anext(stream)
+
+
+async def test_a_broken_engine_is_recorded_with_what_had_been_sent() -> None:
+    bench = make_bench(breaks_after("part"))
+    with pytest.raises(EngineFailed, match="the engine broke"):
+        await collect(bench, ask())
+    outcome = bench.outcome
+    assert (outcome.finish_reason, outcome.response_text, outcome.error) == ("failed", "part", "the engine broke")
+
+
+async def test_a_whole_answer_that_broke_was_not_sent_so_none_of_it_is_recorded() -> None:
+    bench = make_bench(breaks_after("part"))
+    with pytest.raises(EngineFailed):
+        await bench.service.generate(ask(), CALLER)
+    assert (bench.outcome.response_text, bench.outcome.completion_tokens) == ("", 0)
+
+
+async def test_an_engine_that_refuses_after_the_intent_leaves_a_failed_outcome() -> None:
+    bench = make_bench()
+    bench.engine.refuses = Overloaded("The queue is full.", retry_after=1)
+    with pytest.raises(Overloaded):
+        await bench.service.generate(ask(), CALLER)
+    assert (bench.outcome.finish_reason, bench.outcome.error) == ("failed", "The queue is full.")
+
+
+async def test_an_engine_that_ends_without_a_word_is_a_failure() -> None:
+    bench = make_bench(lambda request: [])
+    with pytest.raises(EngineFailed):
+        await bench.service.generate(ask(), CALLER)
+    assert bench.outcome.finish_reason == "failed"
+
+
+async def test_timings_are_recorded_in_nanoseconds() -> None:
+    ticks = iter(range(0, 10_000_000, 1000))
+    bench = make_bench(says("ab"), now_ns=lambda: next(ticks))
+    await bench.service.generate(ask(), CALLER)
+    timings = bench.outcome.timings
+    assert 0 < timings["queue_ns"] < timings["first_token_ns"] < timings["total_ns"]
+
+
+# -- leaving
+
+
+async def _held(bench: Bench, sent: int, *, stream: bool = True) -> tuple[Generation, Any]:
+    """A generation that waits in the engine after ``sent`` steps, and its chunks, of which so many were read."""
+    bench.engine.hold_after = sent
+    generation = await bench.service.open(ask(stream=stream), CALLER)
+    chunks = generation.chunks()
+    return generation, chunks
+
+
+async def test_a_client_that_leaves_is_recorded_as_cancelled_with_what_it_was_sent() -> None:
+    bench = make_bench(says("abcdef"))
+    generation, chunks = await _held(bench, 3)
+    read = [(await anext(chunks)).text for _ in range(3)]
+    waiting = asyncio.ensure_future(anext(chunks))
+    await asyncio.sleep(0)
+    generation.abandon()
+    assert (await waiting).completion.finish_reason is FinishReason.CANCELLED
+    assert (read, bench.outcome.response_text, bench.outcome.finish_reason) == (["a", "b", "c"], "abc", "cancelled")
+    assert bench.engine.streams[0].cancelled
+
+
+async def test_a_client_that_leaves_before_a_whole_answer_was_sent_nothing() -> None:
+    bench = make_bench(says("abcdef"))
+    bench.engine.hold_after = 3
+    generation = await bench.service.open(ask(), CALLER)
+    waiting = asyncio.ensure_future(generation.result())
+    await until(lambda: bench.engine.streams[0]._given == 3)
+    generation.abandon()
+    assert (await waiting).finish_reason is FinishReason.CANCELLED
+    assert (bench.outcome.response_text, bench.outcome.completion_tokens) == ("", 0)
+
+
+async def test_closing_the_iterator_early_cancels_and_records() -> None:
+    bench = make_bench(says("abcdef"))
+    stream = bench.service.stream(ask(), CALLER)
+    await anext(stream)
+    await anext(stream)
+    await stream.aclose()
+    assert (bench.outcome.finish_reason, bench.outcome.response_text) == ("cancelled", "a")
+
+
+async def test_a_killed_task_leaves_a_cancelled_outcome() -> None:
+    bench = make_bench(says("abcdef"))
+    bench.engine.hold_after = 2
+    task = asyncio.ensure_future(collect(bench, ask()))
+    await until(lambda: bench.engine.streams and bench.engine.streams[0]._given == 2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert bench.outcome.finish_reason == "cancelled"
+    assert bench.engine.streams[0].cancelled
+
+
+async def test_a_task_killed_while_the_intent_is_written_leaves_an_outcome_too() -> None:
+    bench = make_bench()
+    bench.ledger.hold = True
+    task = asyncio.ensure_future(bench.service.generate(ask(), CALLER))
+    await until(lambda: bench.ledger.intents)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    bench.ledger.release()
+    await until(lambda: bench.ledger.outcomes)
+    assert (bench.outcome.finish_reason, bench.engine.requests) == ("cancelled", [])
+    await bench.service.drain(1)
+
+
+async def test_a_task_killed_while_the_outcome_is_written_does_not_write_a_second() -> None:
+    bench = make_bench(says("answer", at_once=6))
+    task = asyncio.ensure_future(collect(bench, ask()))
+    await until(lambda: bench.engine.requests)
+    bench.ledger.hold = True
+    await until(lambda: bench.ledger.outcomes)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    bench.ledger.release()
+    await bench.service.drain(1)
+    assert bench.outcome.finish_reason == "stop"
+
+
+# -- admission and the end
+
+
+async def test_more_than_running_and_waiting_are_refused() -> None:
+    bench = make_bench(limits=ServiceLimits(max_running=1, max_waiting=1))
+    bench.engine.hold_after = 0
+    held = [await bench.service.open(ask(), CALLER) for _ in range(2)]
+    with pytest.raises(Overloaded) as caught:
+        await bench.service.open(ask(), CALLER)
+    assert caught.value.retry_after
+    for generation in held:
+        generation.close()
+    await bench.service.drain(1)
+    assert len(bench.ledger.intents) == 2
+
+
+async def test_a_place_is_free_again_after_any_end() -> None:
+    bench = make_bench(limits=ServiceLimits(max_running=1, max_waiting=0))
+    with pytest.raises(ContextTooLong):
+        await bench.service.generate(ask("x" * 2000), CALLER)
+    bench.ledger.faults = ["intent"]
+    with pytest.raises(LedgerUnavailable):
+        await bench.service.generate(ask(), CALLER)
+    bench.ledger.faults = ["outcome"]
+    with pytest.raises(LedgerUnavailable):
+        await bench.service.generate(ask(), CALLER)
+    assert (await bench.service.generate(ask(), CALLER)).response
+
+
+async def test_a_draining_service_refuses_new_work_and_lets_running_work_end() -> None:
+    bench = make_bench(says("abc"))
+    _, chunks = await _held(bench, 1)
+    first = await anext(chunks)
+    draining = asyncio.ensure_future(bench.service.drain(60))
+    await asyncio.sleep(0)
+    with pytest.raises(Draining):
+        await bench.service.open(ask(), CALLER)
+    bench.engine.release()
+    rest = [chunk async for chunk in chunks]
+    await draining
+    assert first.text + "".join(chunk.text for chunk in rest) == "abc"
+    assert bench.outcome.finish_reason == "stop"
+
+
+async def test_what_does_not_end_in_time_is_told_so_and_recorded_as_failed() -> None:
+    bench = make_bench(says("abc"))
+    bench.engine.hold_after = 1
+    reading = asyncio.ensure_future(collect(bench, ask()))
+    await until(lambda: bench.engine.streams)
+    await bench.service.drain(0)
+    with pytest.raises(Draining):
+        await reading
+    assert (bench.outcome.finish_reason, bench.outcome.response_text) == ("failed", "a")
+
+
+async def test_readiness_says_what_is_in_the_way() -> None:
+    bench = make_bench()
+    assert bench.service.not_ready_because() is None
+    bench.ledger.writable = False
+    assert "vault" in (bench.service.not_ready_because() or "")
+    bench.ledger.writable = True
+    bench.models.error = ModelNotReady("The model is still loading.", retry_after=1)
+    assert "loading" in (bench.service.not_ready_because() or "")
+    await bench.service.drain(0)
+    assert "shutting down" in (bench.service.not_ready_because() or "")
+
+
+async def test_token_counters_equal_what_the_vault_holds() -> None:
+    bench = make_bench(says("abcdef"))
+    await bench.service.generate(ask(), CALLER)
+    await bench.service.generate(ask(sampling=SamplingParams(stop=("d",))), CALLER)
+    generation, chunks = await _held(bench, 2)
+    await anext(chunks)
+    await anext(chunks)
+    generation.close()
+    bench.engine.hold_after = None
+    bench.ledger.faults = ["outcome"]
+    with pytest.raises(LedgerUnavailable):
+        await bench.service.generate(ask(), CALLER)
+    await bench.service.drain(1)
+    counted = _samples(bench.service.metrics.render().decode())
+    held = bench.ledger.stats()
+    labels = '{engine="scripted",model_name="fake"}'
+    assert counted[f"vllm:prompt_tokens_total{labels}"] == held["prompt_tokens"]
+    assert counted[f"vllm:generation_tokens_total{labels}"] == held["completion_tokens"]
+    finished = '{engine="scripted",finished_reason="%s",model_name="fake"}'
+    assert counted["vllm:request_success_total" + finished % "stop"] == 2
+    assert counted["vllm:request_success_total" + finished % "cancelled"] == 1
+
+
+def _samples(text: str) -> dict[str, float]:
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines}
