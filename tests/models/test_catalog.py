@@ -211,6 +211,8 @@ def test_a_file_that_changed_is_found_and_one_that_was_only_touched_is_not(catal
     path = entry.path / "model.safetensors"
     os.utime(path, ns=(1, 1))
     assert catalog.get("mine") == entry
+    known = json.loads((entry.path / "minivault.json").read_text())["files"]["model.safetensors"]
+    assert known["mtime_ns"] == 1
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)

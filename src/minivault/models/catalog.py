@@ -6,6 +6,7 @@ JSON, text and template files are taken; nothing here ever reaches a network. Kn
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import difflib
 import re
@@ -19,7 +20,16 @@ from minivault.errors import CheckpointCorrupt, InvalidRequest, MiniVaultError, 
 from minivault.models.architecture import Architecture, read_architecture
 from minivault.models.chat_template import ChatTemplate
 from minivault.models.checkpoint import Checkpoint, is_plain_file_name, weight_files
-from minivault.models.folder import Progress, StoredFile, copy_files, digest_of, publish, staging_folder, transferable
+from minivault.models.folder import (
+    Progress,
+    StoredFile,
+    copy_files,
+    digest_of,
+    publish,
+    staging_folder,
+    transferable,
+    write_manifest,
+)
 from minivault.models.json_file import read_json_object
 from minivault.models.tokenizer import Tokenizer
 from minivault.models.weights import weight_map
@@ -155,9 +165,16 @@ class Catalog:
             raise _broken_manifest() from None
         if not all(map(is_plain_file_name, stored)):
             raise _broken_manifest()
-        for file, facts in stored.items():
-            facts.check(path / file)
+        found = {file: facts.checked(path / file) for file, facts in stored.items()}
+        if found != stored:
+            _remember(path / MANIFEST, manifest, found)
         return ModelEntry(name, path, family, parameters, size, digest, False, imported_at)
+
+
+def _remember(path: Path, manifest: Mapping[str, Any], files: Mapping[str, StoredFile]) -> None:
+    """So that files which were moved, restored or touched are hashed once and not at every look."""
+    with contextlib.suppress(OSError):  # why: a data directory that cannot be written can still be served from
+        write_manifest(path, {**manifest, "files": {name: stored.to_json() for name, stored in files.items()}})
 
 
 def _broken_manifest() -> CheckpointCorrupt:

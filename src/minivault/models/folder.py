@@ -13,7 +13,7 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -53,8 +53,8 @@ class StoredFile:
     def from_json(cls, facts: Mapping[str, Any]) -> Self:
         return cls(str(facts["sha256"]), int(facts["size"]), int(facts["mtime_ns"]), int(facts["inode"]))
 
-    def check(self, path: Path) -> None:
-        """Hash again only where the file looks touched.
+    def checked(self, path: Path) -> Self:
+        """What is known of ``path`` now; it is hashed again only where it looks touched.
 
         Raises:
             CheckpointCorrupt: it is gone, or its content changed.
@@ -64,9 +64,10 @@ class StoredFile:
         except OSError:
             raise CheckpointCorrupt(f"{shown(path.name)} of this model is gone: import it again") from None
         if (status.st_size, status.st_mtime_ns, status.st_ino) == (self.size, self.mtime_ns, self.inode):
-            return
+            return self
         if status.st_size != self.size or file_sha256(path) != self.sha256:
             raise CheckpointCorrupt(f"{shown(path.name)} changed since this model was imported: import it again")
+        return replace(self, mtime_ns=status.st_mtime_ns, inode=status.st_ino)
 
 
 def digest_of(files: Mapping[str, StoredFile]) -> str:
@@ -174,13 +175,27 @@ def publish(staging: Path, target: Path, manifest_name: str, manifest: Mapping[s
     Raises:
         OSError: writing failed, or ``target`` exists.
     """
-    with (staging / manifest_name).open("x", encoding="utf-8") as file:
-        json.dump(manifest, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    _sync_folder(staging)
+    write_manifest(staging / manifest_name, manifest)
     staging.rename(target)
     _sync_folder(target.parent)
+
+
+def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Write or replace the manifest, whole at any moment.
+
+    Raises:
+        OSError: writing failed; a manifest that was there before still is.
+    """
+    unfinished = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    try:
+        with unfinished.open("x", encoding="utf-8") as file:
+            json.dump(manifest, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -5,7 +5,7 @@ Knows nothing of weights, engines, chat templates or requests. Safe to share bet
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -177,16 +177,14 @@ def _id_or_minus_one(value: Any) -> int:
     return value if type(value) is int else -1
 
 
-def _guarded(what: str, make: Any) -> tokenizers.Tokenizer:
+def _guarded(what: str, make: Callable[[], tokenizers.Tokenizer]) -> tokenizers.Tokenizer:
     """The library raises plain ``Exception``, and its panics are no ``Exception`` at all."""
     try:
-        library = make()
+        return make()
     except BaseException as error:
         if isinstance(error, Exception) or type(error).__name__ == "PanicException":
             raise CheckpointCorrupt(f"{what} is not a sound tokenizer") from None
         raise
-    assert isinstance(library, tokenizers.Tokenizer)  # noqa: S101
-    return library
 
 
 def _special_tokens(config: Mapping[str, Any]) -> dict[str, str]:
