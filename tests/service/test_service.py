@@ -287,7 +287,7 @@ async def test_closing_the_iterator_early_cancels_and_records() -> None:
     await anext(stream)
     await anext(stream)
     await stream.aclose()
-    assert (bench.outcome.finish_reason, bench.outcome.response_text) == ("cancelled", "a")
+    assert (bench.outcome.finish_reason, bench.outcome.response_text) == ("cancelled", "ab")
 
 
 async def test_a_killed_task_leaves_a_cancelled_outcome() -> None:

@@ -79,9 +79,8 @@ def install(app: FastAPI) -> None:
     """Make ``app.openapi()`` give the document of this module."""
 
     def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = _document(app)
-        document: dict[str, Any] = app.openapi_schema
+        document = app.openapi_schema or _document(app)
+        app.openapi_schema = document
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # the documented way to change it
@@ -141,4 +140,5 @@ def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
         return rest | {"anyOf": choices, "nullable": True}
     if "$ref" in choices[0]:
         return rest | {"allOf": choices, "nullable": True}
-    return choices[0] | rest | {"nullable": True}
+    only: dict[str, Any] = choices[0]
+    return only | rest | {"nullable": True}

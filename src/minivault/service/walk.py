@@ -132,8 +132,8 @@ class Generation:
             if self._prepared.request.echo:
                 yield Chunk(self._prepared.request.prompt or self._prepared.prompt_text)
             async for chunk in self._pieces():
-                yield chunk
                 self._note_sent(chunk)
+                yield chunk
             error, reason = self._ending()
         except MiniVaultError as failure:
             error, reason = failure, FinishReason.FAILED
