@@ -1,0 +1,183 @@
+"""``minivault vault``: what is printed, what is escaped, which exit code."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import apsw
+import pytest
+
+from minivault.cli.main import main
+from tests.vault.samples import intent, open_ledger, outcome, record_calls
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+
+class Command:
+    """Runs ``minivault vault ...`` as the console script does."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+
+    def __call__(self, *words: str, data_dir: Path) -> Ended:
+        self._monkeypatch.setattr(sys, "argv", ["minivault", "vault", *words, "--data-dir", str(data_dir)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        captured = self._capsys.readouterr()
+        return Ended(int(left.value.code or 0), captured.out, captured.err)
+
+
+@pytest.fixture
+def vault(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(monkeypatch, capsys)
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    ledger = open_ledger(folder)
+    record_calls(ledger, 3)
+    index = ledger.append_intent(intent(7, prompt_text="colour \x1b[31m red \u202e")).result(30).index
+    ledger.append_outcome(outcome(index, response_text="\x1b]0;title\x07 done")).result(30)
+    ledger.close()
+    return folder
+
+
+def test_list_shows_the_newest_first_and_how_to_go_on(vault: Command, data_dir: Path) -> None:
+    ended = vault("list", "-n", "2", data_dir=data_dir)
+    assert [line.split("\t")[0] for line in ended.out.splitlines()] == ["index", "6", "4"]
+    assert "--cursor 4" in ended.err
+    assert ended.code == 0
+
+
+def test_list_as_json_is_one_object_a_line(vault: Command, data_dir: Path) -> None:
+    ended = vault("list", "--json", "--cursor", "4", data_dir=data_dir)
+    assert [json.loads(line)["index"] for line in ended.out.splitlines()] == [2, 0]
+
+
+def test_list_filters_by_time(vault: Command, data_dir: Path) -> None:
+    ended = vault("list", "--after", "2030-01-01", data_dir=data_dir)
+    assert (ended.code, ended.out) == (0, "")
+    assert "No call on record fits" in ended.err
+
+
+def test_show_finds_by_index_and_by_id(vault: Command, data_dir: Path) -> None:
+    assert "question 1" in vault("show", "3", data_dir=data_dir).out
+    assert json.loads(vault("show", "gen-1", "--json", data_dir=data_dir).out)["response_token_ids"] == [4, 5]
+
+
+@pytest.mark.parametrize("words", [("show", "6"), ("list",), ("search", "red"), ("export",), ("list", "--json")])
+def test_no_record_drives_the_terminal(vault: Command, data_dir: Path, words: tuple[str, ...]) -> None:
+    ended = vault(*words, data_dir=data_dir)
+    assert "\x1b" not in ended.out
+    assert "red" in ended.out
+
+
+def test_search_finds_words(vault: Command, data_dir: Path) -> None:
+    ended = vault("search", '"question 2"', "--json", data_dir=data_dir)
+    assert [json.loads(line)["id"] for line in ended.out.splitlines()] == ["gen-2"]
+
+
+def test_stats_count(vault: Command, data_dir: Path) -> None:
+    assert json.loads(vault("stats", "--json", data_dir=data_dir).out)["calls"] == 4
+    assert "calls\t4" in vault("stats", data_dir=data_dir).out
+
+
+def test_export_writes_a_file_for_its_owner(vault: Command, data_dir: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.csv"
+    assert vault("export", "--format", "csv", "-o", str(target), data_dir=data_dir).code == 0
+    rows = list(csv.DictReader(io.StringIO(target.read_text("utf-8"))))
+    assert rows[3]["prompt"] == "colour \x1b[31m red \u202e"
+    assert target.stat().st_mode & 0o077 == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
+
+
+def test_export_to_a_folder_that_is_not_there_fails(vault: Command, data_dir: Path, tmp_path: Path) -> None:
+    ended = vault("export", "-o", str(tmp_path / "none" / "out"), data_dir=data_dir)
+    assert (ended.code, ended.out) == (1, "")
+    assert "Cannot write" in ended.err
+
+
+def test_verify_of_a_sound_vault(vault: Command, data_dir: Path) -> None:
+    ended = vault("verify", data_dir=data_dir)
+    assert ended.code == 0
+    assert "self-attested" in ended.out
+
+
+def test_verify_of_a_damaged_vault_names_the_record_and_fails(vault: Command, data_dir: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "vault.db"
+    copy.write_bytes((data_dir / "vault.db").read_bytes())
+    db = apsw.Connection(str(copy))
+    db.execute("UPDATE contents SET data = x'00' WHERE leaf_index = 4 AND kind = 'prompt_text'")
+    db.close()
+    ended = vault("verify", data_dir=tmp_path)
+    assert ended.code == 1
+    assert "the prompt_text of record 4 is altered" in ended.out
+    report = json.loads(vault("verify", "--json", data_dir=tmp_path).out)
+    assert (report["ok"], report["integrity"]) == (False, "broken")
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("list",), 0),
+        (("search", "x"), 0),
+        (("stats",), 0),
+        (("export",), 0),
+        (("show", "1"), 1),
+        (("verify",), 1),
+    ],
+)
+def test_without_a_vault_the_exit_code_is_honest(
+    vault: Command, tmp_path: Path, words: tuple[str, ...], code: int
+) -> None:
+    ended = vault(*words, data_dir=tmp_path / "none")
+    assert ended.code == code
+    assert "Traceback" not in ended.err
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("list", "--after", "yesterday"), "--after must be a time"),
+        (("list", "--cursor", "x"), "cursor"),
+        (("search", "?!"), "word"),
+        (("export", "--format", "xml"), "--format"),
+        (("list", "-n", "0"), "-n"),
+    ],
+)
+def test_wrong_use_is_exit_code_2(vault: Command, data_dir: Path, words: tuple[str, ...], says: str) -> None:
+    ended = vault(*words, data_dir=data_dir)
+    assert ended.code == 2
+    assert says in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_the_command_stands_alone(data_dir: Path) -> None:
+    # In a process of its own: nothing of the engine or of HTTP is loaded to read the vault.
+    program = (
+        "import sys; from minivault.cli.main import main\ntry: main()\nfinally: print(*sys.modules, file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", program, "vault", "list", "--data-dir", str(data_dir)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=True, timeout=60)
+    loaded = set(ended.stderr.split())
+    assert "question 2" in ended.stdout
+    assert "apsw" in loaded
+    assert not {
+        name for name in loaded if name.startswith(("fastapi", "minivault.engine", "minivault.service", "numpy"))
+    }
