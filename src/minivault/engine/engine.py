@@ -70,7 +70,9 @@ class EngineStats:
     prompt_tokens: int = 0
     generation_tokens: int = 0
     prefix_cache_queries: int = 0
+    """Tokens of prompts that were looked up."""
     prefix_cache_hits: int = 0
+    """Of these, how many were found and not computed again."""
 
 
 class TokenStream(Protocol):
@@ -90,7 +92,9 @@ class Engine(Protocol):
         """Queue a sequence and return at once. Must be called on a running event loop.
 
         Raises:
-            ContextTooLong: prompt plus one token exceed ``info.context_length`` or the KV memory.
+            ContextTooLong: prompt plus one token exceed ``info.context_length``, or prompt and ``max_tokens`` (up to
+                the end of the context) exceed the KV memory: a sequence is never cut short for want of memory.
+            InvalidRequest: the prompt is empty or holds a token id that the model does not have.
             Overloaded: the queue is full.
             EngineFailed: the engine has stopped.
         """
