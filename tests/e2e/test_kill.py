@@ -1,0 +1,75 @@
+"""``kill -9`` in the middle of streams: what was acknowledged is there, what had begun has an outcome.
+
+Killing the process says nothing about lost power: what reached the kernel survives it. ``tests/faults`` goes further.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sqlite3
+from pathlib import Path
+
+import httpx
+
+from minivault.vault.reader import CallFilter, Reader
+from tests.e2e.server import Server, serving
+
+ROUNDS = 50
+STREAMS = 8
+
+
+async def stream_until_killed(server: Server, seed: int, pieces: int) -> dict[int, str]:
+    """Eight streams; after ``pieces`` pieces in all the server is killed. Acknowledged answers by outcome index."""
+    acknowledged: dict[int, str] = {}
+    seen = 0
+
+    async def one(client: httpx.AsyncClient, index: int) -> None:
+        nonlocal seen
+        # Of unequal length, so that some have ended when the blow falls.
+        body = {"prompt": "Tell me a story.", "seed": seed + index, "max_tokens": 4 + 12 * index, "ignore_eos": True}
+        text = ""
+        async with client.stream("POST", "/generate/stream", json=body) as response:
+            async for line in response.aiter_lines():
+                piece = json.loads(line)
+                text += piece["response"]
+                if piece.get("done"):
+                    acknowledged[piece["record"]["index"]] = text
+                seen += 1
+                if seen == pieces:
+                    server.process.kill()
+
+    async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+        await asyncio.gather(*(one(client, index) for index in range(STREAMS)), return_exceptions=True)
+    server.kill()
+    return acknowledged
+
+
+def test_kill_dash_nine_50_times_loses_nothing_acknowledged(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    chance = random.Random(20)  # noqa: S311 - repeatable on purpose
+    acknowledged: dict[int, str] = {}
+    for round_number in range(ROUNDS):
+        server = Server(data)
+        found = asyncio.run(stream_until_killed(server, 1000 * round_number, chance.randint(1, 250)))
+        assert not acknowledged.keys() & found.keys()
+        acknowledged |= found
+    assert acknowledged
+    with serving(data):
+        pass  # the start that mends what the last blow left
+
+    calls = Reader.open(data / "vault.db")
+    try:
+        for index, text in acknowledged.items():
+            assert calls.get(str(index)).call.response == text
+        page = calls.list(CallFilter(), limit=1000)
+        assert all(call.finish_reason is not None for call in page.calls)
+        begun = len(page.calls)
+        assert any(call.finish_reason == "interrupted" for call in page.calls)
+    finally:
+        calls.close()
+    lines = [json.loads(line) for line in (data / "logs" / "log.jsonl").read_text().splitlines()]
+    assert len({line["id"] for line in lines}) == len(lines) == begun
+    with sqlite3.connect(data / "vault.db") as connection:
+        assert connection.execute("SELECT count(*) FROM interactions").fetchone() == (begun,)
