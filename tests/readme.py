@@ -40,6 +40,11 @@ def table_in_readme() -> str:
     return text().partition(BEGIN)[2].partition(END)[0]
 
 
+def links() -> list[str]:
+    """Paths of this repository that the README links to."""
+    return [link for link in re.findall(r"\]\(([^)#]+)\)", text()) if "://" not in link]
+
+
 def rewrite() -> None:
     before, _, rest = text().partition(BEGIN)
     after = rest.partition(END)[2]

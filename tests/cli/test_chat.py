@@ -15,10 +15,14 @@ from minivault.cli.console import CliError
 class ScriptedBackend:
     """Gives one scripted answer after the other and keeps what it was asked. An answer may be an error to raise."""
 
-    def __init__(self, *answers: str | CliError) -> None:
+    def __init__(self, *answers: str | CliError, messages: bool = True) -> None:
         self.answers = list(answers)
+        self.messages = messages
         self.asked: list[dict[str, Any]] = []
         self.streamed = 0
+
+    def takes(self, field: str) -> bool:
+        return field == "messages" and self.messages
 
     def generate(self, body: Mapping[str, Any]) -> dict[str, Any]:
         self.asked.append(dict(body))
@@ -83,7 +87,7 @@ def test_an_unknown_command_is_not_sent_to_the_model() -> None:
 
 def test_all_turns_go_along() -> None:
     chat = Chat(system="Be brief.", seed=7, turns=(Turn("a", "b"),))
-    assert body(chat, "c", {"max_tokens": 5}) == {
+    assert body(chat, "c", {"max_tokens": 5}, messages=True) == {
         "max_tokens": 5,
         "seed": 7,
         "messages": [
@@ -95,11 +99,36 @@ def test_all_turns_go_along() -> None:
     }
 
 
+def test_a_server_that_takes_no_messages_is_told_the_turns() -> None:
+    chat = Chat(system="Be brief.", turns=(Turn("a", "b"),))
+    assert body(chat, "c", {}, messages=False) == {
+        "prompt": "c",
+        "system": "Be brief.\n\nThe conversation so far:\nUser: a\nAssistant: b",
+    }
+
+
+@pytest.mark.parametrize("messages", [True, False])
+def test_the_first_turn_is_a_plain_prompt(messages: bool) -> None:
+    assert body(Chat(), "a", {}, messages=messages) == {"prompt": "a"}
+
+
 def test_answers_are_remembered(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     backend = ScriptedBackend("one", "two")
     talk(monkeypatch, backend, "first", "second")
     assert [turn["content"] for turn in backend.asked[1]["messages"]] == ["first", "one", "second"]
     assert capsys.readouterr().out == "one\ntwo\n"
+
+
+def test_a_conversation_too_long_for_the_model_forgets_its_older_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    too_long = CliError("too long", code="context_length_exceeded")
+    backend = ScriptedBackend("one", "two", too_long, "three")
+    talk(monkeypatch, backend, "first", "second", "third")
+    assert [turn["content"] for turn in backend.asked[3]["messages"]] == ["second", "two", "third"]
+
+
+def test_a_prompt_too_long_by_itself_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CliError, match="too long"):
+        talk(monkeypatch, ScriptedBackend(CliError("too long", code="context_length_exceeded")), "first")
 
 
 def test_streaming_can_be_switched_off_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,9 @@ from minivault.cli.console import CliError
 class Backend(Protocol):
     """Whatever answers prompts for a command: a server, or an engine in this process. Bodies are those of the wire."""
 
+    def takes(self, field: str) -> bool:
+        """Whether a body may have this field."""
+
     def generate(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The whole answer, as ``POST /generate`` gives it."""
 

@@ -32,6 +32,10 @@ HELP = """\
 /reset       forget the conversation so far
 /exit        leave; so does Ctrl-D. Ctrl-C stops an answer"""
 
+MAX_TOKENS = 256
+"""Of an answer. Always sent, so that a conversation too long to leave room for an answer is refused, and shortened."""
+FORGETTING = "The conversation outgrows the model's context; its older half is forgotten."
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -89,13 +93,32 @@ def _seed(chat: Chat, text: str) -> Step:
     return Step(replace(chat, seed=int(text)), say=f"The seed is {int(text)}.")
 
 
-def body(chat: Chat, prompt: str, fixed: Mapping[str, Any]) -> dict[str, Any]:
-    """The request for the next answer: all turns so far, then the prompt."""
-    messages = [{"role": "system", "content": chat.system}] if chat.system is not None else []
+def body(chat: Chat, prompt: str, fixed: Mapping[str, Any], *, messages: bool) -> dict[str, Any]:
+    """The request for the next answer. The turns so far go as ``messages``, or else told in the system message."""
+    request = dict(fixed)
+    if chat.seed is not None:
+        request["seed"] = chat.seed
+    if messages and chat.turns:
+        return {**request, "messages": _messages(chat, prompt)}
+    system = "\n\n".join(part for part in (chat.system, _told(chat.turns)) if part)
+    return {**request, "prompt": prompt} | ({"system": system} if system else {})
+
+
+def _messages(chat: Chat, prompt: str) -> list[dict[str, str]]:
+    messages = [] if chat.system is None else [{"role": "system", "content": chat.system}]
     for turn in chat.turns:
         messages += [{"role": "user", "content": turn.prompt}, {"role": "assistant", "content": turn.response}]
-    request = {**fixed, "messages": [*messages, {"role": "user", "content": prompt}]}
-    return request if chat.seed is None else {**request, "seed": chat.seed}
+    return [*messages, {"role": "user", "content": prompt}]
+
+
+def _told(turns: tuple[Turn, ...]) -> str:
+    lines = [f"User: {turn.prompt}\nAssistant: {turn.response}" for turn in turns]
+    return "\n".join(["The conversation so far:", *lines]) if lines else ""
+
+
+def shortened(chat: Chat) -> Chat:
+    """Without the older half of the turns."""
+    return replace(chat, turns=chat.turns[(len(chat.turns) + 1) // 2 :])
 
 
 def register(app: typer.Typer) -> None:
@@ -107,7 +130,7 @@ def chat(
     system: options.System = None,
     seed: options.Seed = None,
     stream: Annotated[bool, typer.Option(help="Print answers while they are made; /stream toggles.")] = True,
-    max_tokens: options.MaxTokens = None,
+    max_tokens: options.MaxTokens = MAX_TOKENS,
     temperature: options.Temperature = None,
     top_p: options.TopP = None,
     url: options.Url = None,
@@ -123,6 +146,7 @@ def chat(
 def converse(backend: Backend, chat: Chat, fixed: Mapping[str, Any]) -> None:
     """Read lines until the conversation is over. A failure ends it only where nobody is there to read about it."""
     watched = sys.stdin.isatty()
+    messages = backend.takes("messages")
     if watched:
         note("Ask anything; /help shows the commands, Ctrl-D leaves.")
     for text in _typed_lines(watched):
@@ -132,7 +156,7 @@ def converse(backend: Backend, chat: Chat, fixed: Mapping[str, Any]) -> None:
             note(step.say)
         if step.prompt:
             try:
-                chat = _answer(backend, chat, step.prompt, fixed)
+                chat = _answer(backend, chat, step.prompt, fixed, messages=messages)
             except CliError as failure:
                 if not watched:
                     raise
@@ -160,7 +184,14 @@ def _typed_lines(watched: bool) -> Iterator[str]:
             return
 
 
-def _answer(backend: Backend, chat: Chat, prompt: str, fixed: Mapping[str, Any]) -> Chat:
+def _answer(backend: Backend, chat: Chat, prompt: str, fixed: Mapping[str, Any], *, messages: bool) -> Chat:
+    """The conversation with one turn more. What no longer fits the model's context is forgotten, oldest first."""
     show = stream_answer if chat.stream else whole_answer
-    response = show(backend, body(chat, prompt, fixed), as_json=False)
-    return replace(chat, turns=(*chat.turns, Turn(prompt, response)))
+    try:
+        answer = show(backend, body(chat, prompt, fixed, messages=messages), as_json=False)
+    except CliError as failure:
+        if failure.code != "context_length_exceeded" or not chat.turns:
+            raise
+        note(FORGETTING)
+        return _answer(backend, shortened(chat), prompt, fixed, messages=messages)
+    return replace(chat, turns=(*chat.turns, Turn(prompt, answer["response"])))

@@ -56,24 +56,32 @@ class Client:
             for line in _lines(response.iter_bytes()):
                 piece = _object(line)
                 if "error" in piece:
-                    raise CliError(_message(piece))
+                    raise CliError(str(piece["error"].get("message", "The server broke off the answer.")))
                 yield piece
                 if piece.get("done"):
                     return
         raise CliError("The server ended the stream before its end; the answer above is incomplete.")
 
+    def takes(self, field: str) -> bool:
+        """Whether the body of ``POST /generate`` has this field, by the server's own description of itself."""
+        with self._failures():
+            described = _json(self._checked(self._http.get("/openapi.json")))
+        try:
+            return field in described["components"]["schemas"]["GenerateRequest"]["properties"]
+        except (KeyError, TypeError):
+            return False
+
     def _checked(self, response: httpx.Response) -> httpx.Response:
         if response.is_success:
             return response
-        try:
-            message = _message(_json(response))
-        except CliError:
+        message, code = _error(response)
+        if message is None:
             message = (
                 f"The server answered {response.status_code} without saying why. Is {self._url} a MiniVault server?"
             )
         if retry_after := response.headers.get("Retry-After"):
             message += f" Try again in {retry_after} s."
-        raise CliError(message, exit_code=2 if response.status_code in (400, 413, 422) else 1)
+        raise CliError(message, exit_code=2 if response.status_code in (400, 413, 422) else 1, code=code)
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
@@ -130,8 +138,13 @@ def _json(response: httpx.Response) -> JsonObject:
     return _object(response.content)
 
 
-def _message(body: Mapping[str, Any]) -> str:
-    error = body.get("error")
-    if isinstance(error, Mapping) and isinstance(error.get("message"), str):
-        return str(error["message"])
-    raise CliError("The server's error does not say what is wrong.")
+def _error(response: httpx.Response) -> tuple[str | None, str | None]:
+    """The message and the code of a refusal; ``None`` where it has none."""
+    try:
+        error = _json(response).get("error")
+    except CliError:
+        return None, None
+    if not isinstance(error, Mapping):
+        return None, None
+    message, code = error.get("message"), error.get("code")
+    return message if isinstance(message, str) else None, code if isinstance(code, str) else None

@@ -21,11 +21,15 @@ _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u206
 
 
 class CliError(Exception):
-    """A command failed in a way that the person at the terminal can understand. ``exit_code``: 1 failure, 2 usage."""
+    """A command failed in a way that the person at the terminal can understand.
 
-    def __init__(self, message: str, *, exit_code: int = 1) -> None:
+    ``exit_code``: 1 failure, 2 usage. ``code``: the stable word of the server's error, where it was one.
+    """
+
+    def __init__(self, message: str, *, exit_code: int = 1, code: str | None = None) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+        self.code = code
 
 
 def escape(text: str) -> str:

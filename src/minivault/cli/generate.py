@@ -116,42 +116,39 @@ def read_prompt(argument: str | None, option: str | None) -> str:
         raise CliError(f"Standard input is not UTF-8 (at byte {error.start}).", exit_code=2) from None
 
 
-def whole_answer(backend: Backend, body: Mapping[str, Any], *, as_json: bool) -> str:
+def whole_answer(backend: Backend, body: Mapping[str, Any], *, as_json: bool) -> dict[str, Any]:
+    """Print an answer once it is there, and return it."""
     answer = backend.generate(body)
     if as_json:
         write_json(answer)
     else:
-        _finish_line(answer["response"], written=False)
-        note_end(answer)
-    return str(answer["response"])
+        write(answer["response"])
+        _end(answer)
+    return answer
 
 
-def stream_answer(backend: Backend, body: Mapping[str, Any], *, as_json: bool) -> str:
-    """Print the pieces as they come and return the whole response."""
+def stream_answer(backend: Backend, body: Mapping[str, Any], *, as_json: bool) -> dict[str, Any]:
+    """Print the pieces as they come and return the whole answer."""
     pieces: list[str] = []
+    answer: dict[str, Any] = {}
     with closing(backend.stream(body)) as stream:
         for piece in stream:
+            pieces.append(piece["response"])
             if as_json:
                 write_json(piece)
-                continue
-            pieces.append(piece["response"])
-            write(piece["response"])
+            else:
+                write(piece["response"])
             if piece.get("done"):
-                _finish_line("".join(pieces), written=True)
-                note_end(piece)
-    return "".join(pieces)
+                answer = {**piece, "response": "".join(pieces)}
+    if not as_json:
+        _end(answer)
+    return answer
 
 
-def _finish_line(response: str, *, written: bool) -> None:
-    if not written:
-        write(response)
-    if not response.endswith("\n"):
+def _end(answer: Mapping[str, Any]) -> None:
+    """A last newline where the answer has none, and how it ended, when somebody is watching."""
+    if not answer["response"].endswith("\n"):
         line()
-
-
-def note_end(answer: Mapping[str, Any]) -> None:
-    """How the answer ended, on standard error, when somebody is watching."""
-    if not sys.stderr.isatty():
-        return
-    tokens, record = answer["usage"]["completion_tokens"], answer["record"]["index"]
-    note(f"{tokens} tokens, {answer['finish_reason']}, seed {answer['seed']}, record {record}")
+    if sys.stderr.isatty():
+        tokens, record = answer["usage"]["completion_tokens"], answer["record"]["index"]
+        note(f"{tokens} tokens, {answer['finish_reason']}, seed {answer['seed']}, record {record}")

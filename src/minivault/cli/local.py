@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Coroutine, Generator, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Coroutine, Generator, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -19,7 +19,8 @@ from minivault.access.caller import Caller
 from minivault.api.problems import problem_of
 from minivault.api.wire.native import GenerateRequest, answer_of
 from minivault.cli.console import CliError, working
-from minivault.generation import Chunk, GenerationRequest
+from minivault.errors import InvalidRequest, MiniVaultError
+from minivault.generation import Chunk, GenerationRequest, Message
 from minivault.service import Service
 from minivault.service.opening import open_service
 from minivault.settings import Settings
@@ -60,17 +61,26 @@ class Local:
         finally:
             self._runner.close()
 
+    def takes(self, field: str) -> bool:
+        return field == "messages" or field in GenerateRequest.model_fields
+
     def generate(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        return answer_of(self._run(self._service.generate(_request(body, stream=False), CALLER)), None)
+        with _failures():
+            return answer_of(self._run(self._service.generate(_request(body, stream=False), CALLER)), None)
 
     def stream(self, body: Mapping[str, Any]) -> Generator[dict[str, Any]]:
-        chunks = self._service.stream(_request(body, stream=True), CALLER)
+        with _failures():
+            chunks = self._service.stream(_request(body, stream=True), CALLER)
 
         async def following() -> Chunk | None:
             return await anext(chunks, None)
 
         try:
-            while (chunk := self._run(following())) is not None:
+            while True:
+                with _failures():
+                    chunk = self._run(following())
+                if chunk is None:
+                    return
                 yield _piece(chunk)
         finally:
             self._run(chunks.aclose())
@@ -79,13 +89,29 @@ class Local:
         return self._runner.run(work)
 
 
-def _request(body: Mapping[str, Any], *, stream: bool) -> GenerationRequest:
-    raw = json.dumps(body, ensure_ascii=False).encode()
+@contextmanager
+def _failures() -> Iterator[None]:
     try:
-        parsed = GenerateRequest.model_validate(dict(body))
+        yield
+    except MiniVaultError as error:
+        raise CliError(
+            error.message, exit_code=2 if isinstance(error, InvalidRequest) else 1, code=error.code
+        ) from None
+
+
+def _request(body: Mapping[str, Any], *, stream: bool) -> GenerationRequest:
+    """The request that a body asks for. ``messages``, the turns of a conversation, take the place of ``prompt``."""
+    raw = json.dumps(body, ensure_ascii=False).encode()
+    fields = dict(body)
+    messages = tuple(Message(turn["role"], turn["content"]) for turn in fields.pop("messages", ()))
+    if messages:
+        fields["prompt"] = messages[-1].content
+    try:
+        parsed = GenerateRequest.model_validate(fields)
     except ValueError as error:
         raise CliError(problem_of(error).message, exit_code=2) from None
-    return replace(parsed.to_generation(stream=stream, request_id=uuid.uuid4().hex, raw_request=raw), source="cli")
+    request = parsed.to_generation(stream=stream, request_id=uuid.uuid4().hex, raw_request=raw)
+    return replace(request, source="cli", prompt=None if messages else request.prompt, messages=messages)
 
 
 def _piece(chunk: Chunk) -> dict[str, Any]:

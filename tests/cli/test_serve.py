@@ -1,0 +1,122 @@
+"""``minivault serve``: a flag for every setting, and a refusal in one sentence for whatever stands in its way."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import signal
+import socket
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.cli.process import RunningServer, minivault, serving
+
+from minivault.cli.console import CliError
+from minivault.cli.serve import listen, prepare_data_dir, refuse_open_door, serve, url_of
+from minivault.settings import Settings, load_settings
+
+
+def test_every_setting_of_the_server_is_a_flag() -> None:
+    assert set(inspect.signature(serve).parameters) - {"ctx"} == set(Settings.model_fields) - {"url"}
+
+
+def test_the_defaults_that_help_names_are_true() -> None:
+    said = {
+        "unsafe_bind": "no",
+        "allowed_hosts": None,
+        "mirror": "yes",
+        "shutdown_timeout": "30",
+        "receipt_deadline": "10",
+    }
+    for name, parameter in inspect.signature(serve).parameters.items():
+        if name != "ctx":
+            default = said.get(name, str(Settings.model_fields[name].default))
+            help_text = inspect.get_annotations(serve, eval_str=True)[name].__metadata__[0].help
+            assert default is None or f"(default: {default})" in help_text, parameter
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.9.1"])
+def test_this_machine_may_be_listened_on(host: str) -> None:
+    refuse_open_door(load_settings(host=host))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "2001:db8::1", ""])  # noqa: S104  refused is the point
+def test_beyond_this_machine_is_refused(host: str) -> None:
+    with pytest.raises(CliError, match="unsafe-bind") as caught:
+        refuse_open_door(load_settings(host=host))
+    assert caught.value.exit_code == 2
+
+
+def test_beyond_this_machine_can_be_insisted_on() -> None:
+    refuse_open_door(load_settings(host="0.0.0.0", unsafe_bind=True))  # noqa: S104  nothing is bound here
+
+
+def test_a_port_that_is_taken_is_told() -> None:
+    with listen("127.0.0.1", 0) as taken, pytest.raises(CliError, match="--port"):
+        listen("127.0.0.1", taken.getsockname()[1])
+
+
+def test_the_address_is_told_as_a_url() -> None:
+    with listen("127.0.0.1", 0) as listener:
+        assert url_of(listener) == f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_the_data_dir_is_its_owners_alone(tmp_path: Path) -> None:
+    prepare_data_dir(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_data_dir_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CliError, match="--data-dir"):
+        prepare_data_dir(tmp_path / "file" / "data")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_data_dir_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(CliError, match="cannot be written"):
+        prepare_data_dir(tmp_path)
+
+
+def test_a_second_server_on_one_vault_is_refused(server: RunningServer) -> None:
+    done = minivault("serve", "--port", "0", "--data-dir", str(server.data_dir))
+    assert done.returncode == 1
+    assert "another MiniVault process" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_model_ends_the_start(tmp_path: Path) -> None:
+    done = minivault("serve", "--port", "0", "--model", "giude", "--data-dir", str(tmp_path))
+    assert done.returncode == 1
+    assert "guide" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_kernels_that_this_machine_lacks_end_the_server(tmp_path: Path) -> None:
+    lacking = "avx2" if os.uname().machine == "aarch64" else "neon"
+    done = minivault("serve", "--port", "0", "--kernels", lacking, "--data-dir", str(tmp_path))
+    assert done.returncode == 2
+    assert "kernels" in done.stderr
+
+
+def test_ctrl_c_is_a_clean_end(tmp_path: Path) -> None:
+    with serving(tmp_path) as running:
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(60) == 0
+
+
+def test_a_stream_is_finished_before_the_server_stops(tmp_path: Path) -> None:
+    body = {"prompt": "Tell me a story.", "max_tokens": 200, "ignore_eos": True, "seed": 7}
+    with serving(tmp_path) as running, httpx.stream("POST", f"{running.url}/generate/stream", json=body) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        running.process.send_signal(signal.SIGTERM)
+        assert '"finish_reason": "length"' in list(lines)[-1]
+
+
+def test_a_free_port_is_found_by_the_system(server: RunningServer) -> None:
+    port = int(server.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)):
+        assert port > 0
