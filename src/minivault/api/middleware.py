@@ -20,6 +20,7 @@ from minivault.telemetry.logging import bound_request, describe_error, get_logge
 from minivault.telemetry.metrics import Metrics
 
 UNLIMITED_PATHS = frozenset({"/", "/livez", "/readyz", "/health", "/metrics", "/docs", "/openapi.json", "/favicon.ico"})
+QUIET_PATHS = frozenset({"/livez", "/readyz", "/health", "/metrics"})
 UNLIMITED_PREFIXES = ("/docs/", "/assets/")
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -74,9 +75,9 @@ class RequestContext:
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", None) or "unmatched"
         self._metrics.answered(route, _known_method(scope["method"]), status)
-        logger.info(
-            "request", method=_known_method(scope["method"]), route=route, status=status, ms=round(seconds * 1e3, 1)
-        )
+        # Probes come every few seconds; their lines would bury the others.
+        log = logger.debug if route in QUIET_PATHS and status < 400 else logger.info
+        log("request", method=_known_method(scope["method"]), route=route, status=status, ms=round(seconds * 1e3, 1))
 
 
 class Door:

@@ -98,6 +98,7 @@ class Service:
         self._finished = 0
         self._total_ns = 0
         self.draining = False
+        self._drain: asyncio.Task[None] | None = None
         self.metrics.watch_engine(self._engine_stats)
         self.metrics.watch_vault(lambda: self._ledger.status().records, lambda: self._ledger.status().writable)
 
@@ -316,8 +317,16 @@ class Service:
         task.add_done_callback(self._orphans.discard)
 
     async def drain(self, patience: float) -> None:
-        """Refuse new work, let running work end for ``patience`` seconds, abort the rest, and see it all recorded."""
+        """Refuse new work, let running work end for ``patience`` seconds, abort the rest, and see it all recorded.
+
+        Later calls wait for the first one's end; a caller that is cancelled does not end it.
+        """
         self.draining = True
+        if self._drain is None:
+            self._drain = asyncio.get_running_loop().create_task(self._drained(patience))
+        await asyncio.shield(self._drain)
+
+    async def _drained(self, patience: float) -> None:
         if await self._settle_within(patience):
             return
         for generation in list(self._open):
