@@ -69,8 +69,9 @@ def test_an_exception_is_told_by_type_and_place_and_not_by_message(stream: io.St
 
 
 def test_an_error_is_described_by_where_it_was_raised() -> None:
+    nothing: dict[str, int] = {}
     with pytest.raises(KeyError) as caught:
-        {}["s3cr3t"]
+        nothing["s3cr3t"]
     described = describe_error(caught.value)
     assert described["error_type"] == "KeyError"
     assert "s3cr3t" not in str(described)
