@@ -1,8 +1,9 @@
 """A process that records calls and prints each receipt once it has it; made to be killed.
 
-    python appender.py FOLDER STREAMS [MIRROR]
+    python appender.py FOLDER STREAMS [CALLS]
 
-Prints ``ready``, then ``begun ID INDEX LEAF`` and ``ended ID INDEX LEAF`` lines, each in one write.
+Prints ``ready``, then ``begun ID INDEX LEAF``, ``ended ID INDEX LEAF`` and ``failed ID`` lines, each in one write.
+With CALLS, each stream ends after so many calls, and the process ends by itself.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import threading
 from itertools import count
 from pathlib import Path
 
+from minivault.errors import LedgerUnavailable
 from minivault.vault.ledger import Ledger
 from tests.vault.samples import intent, outcome
 
@@ -21,28 +23,33 @@ def say(*words: object) -> None:
     os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 
-def stream(ledger: Ledger, name: str) -> None:
+def call(ledger: Ledger, request_id: str) -> None:
+    begun = ledger.append_intent(intent(request_id=request_id, prompt_text=f"prompt of {request_id}")).result()
+    say("begun", request_id, begun.index, begun.leaf)
+    ended = ledger.append_outcome(outcome(begun.index, response_text=f"answer to {request_id}")).result()
+    say("ended", request_id, ended.index, ended.leaf)
+
+
+def stream(ledger: Ledger, name: str, calls: int | None) -> None:
     """One caller: call after call, each recorded before and after."""
-    for number in count():
-        request_id = f"{name}-{number}"
-        begun = ledger.append_intent(intent(request_id=request_id, prompt_text=f"prompt of {request_id}")).result()
-        say("begun", request_id, begun.index, begun.leaf)
-        ended = ledger.append_outcome(outcome(begun.index, response_text=f"answer to {request_id}")).result()
-        say("ended", request_id, ended.index, ended.leaf)
+    for number in count() if calls is None else range(calls):
+        try:
+            call(ledger, f"{name}-{number}")
+        except LedgerUnavailable:
+            say("failed", f"{name}-{number}")
 
 
-def main(folder: Path, streams: int) -> None:
+def main(folder: Path, streams: int, calls: int | None) -> None:
     ledger = Ledger.open(folder / "vault.db", mirror_dir=folder / "logs", mirror_max_bytes=1 << 16)
     say("ready")
-    threads = [
-        threading.Thread(target=stream, args=(ledger, f"{os.getpid()}-{number}"), daemon=True)
-        for number in range(streams)
-    ]
+    names = [f"{os.getpid()}-{number}" for number in range(streams)]
+    threads = [threading.Thread(target=stream, args=(ledger, name, calls), daemon=True) for name in names]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    ledger.close()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else None)
