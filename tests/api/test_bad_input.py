@@ -79,7 +79,7 @@ async def test_a_body_of_unknown_length_is_cut_off_at_the_limit() -> None:
         ("top_k", -1, "greater than or equal to 0"),
         ("min_p", 2, "less than or equal to 1"),
         ("typical_p", 0, "greater than 0"),
-        ("repetition_penalty", 0, "greater than 0"),
+        ("repetition_penalty", 0, "greater than or equal to 0.01"),
         ("presence_penalty", -3, "greater than or equal to -2"),
         ("frequency_penalty", 3, "less than or equal to 2"),
         ("min_tokens", -1, "greater than or equal to 0"),

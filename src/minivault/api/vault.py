@@ -84,7 +84,10 @@ RecordId = Annotated[
 ]
 Text = Annotated[str | None, Query(min_length=1, max_length=1000)]
 Name = Annotated[str | None, Query(min_length=1, max_length=200)]
-Time = Annotated[str | None, Query(min_length=1, max_length=40, description="RFC 3339; no offset means UTC.")]
+Time = Annotated[
+    str | None,
+    Query(max_length=40, description="RFC 3339; no offset means UTC.", json_schema_extra={"format": "date-time"}),
+]
 Reason = Annotated[Literal["stop", "length", "cancelled", "failed", "interrupted"] | None, Query()]
 
 

@@ -131,9 +131,15 @@ class Generation:
         try:
             if self._prepared.request.echo:
                 yield Chunk(self._prepared.request.prompt or self._prepared.prompt_text)
-            async for chunk in self._pieces():
-                self._note_sent(chunk)
-                yield chunk
+            assert self._tokens is not None  # noqa: S101 - submit() comes before a Generation is handed out
+            async for step in self._tokens:
+                if self._abandoned or self._abort is not None:
+                    break
+                chunk = self._take(step)
+                if chunk is not None:
+                    yield chunk
+                if self._reason is not None:
+                    break
             error, reason = self._ending()
         except MiniVaultError as failure:
             error, reason = failure, FinishReason.FAILED
@@ -145,21 +151,17 @@ class Generation:
             raise error
         yield Chunk("", completion=completion)
 
-    async def _pieces(self) -> AsyncIterator[Chunk]:
-        assert self._tokens is not None  # noqa: S101 - submit() comes before a Generation is handed out
-        async for step in self._tokens:
-            if self._abandoned or self._abort:
-                return
-            self._note_step(step)
-            piece, self._reason = self._read(step)
-            if piece.text or piece.logprobs:
-                yield Chunk(piece.text, piece.token_ids, piece.logprobs)
-            else:
-                self._token_ids.extend(piece.token_ids)
-            if self._reason is not None:
-                self._engine_error = step.error
-                return
-        raise EngineFailed("The engine ended the sequence without saying why.")
+    def _take(self, step: TokenStep) -> Chunk | None:
+        """What a step of the engine has to show; ``None`` where it is all held back. Handed out counts as sent."""
+        self._note_step(step)
+        piece, self._reason = self._read(step)
+        self._engine_error = step.error
+        self._token_ids.extend(piece.token_ids)
+        if not piece.text and not piece.logprobs:
+            return None
+        self._texts.append(piece.text)
+        self._logprobs.extend(piece.logprobs)
+        return Chunk(piece.text, piece.token_ids, piece.logprobs)
 
     def _read(self, step: TokenStep) -> tuple[Piece, FinishReason | None]:
         """Decode a step; a stop string ends the sequence, and so does whatever ended it in the engine."""
@@ -214,14 +216,8 @@ class Generation:
             self._observe_step((now - self._step_ns) / 1e9 / len(step.token_ids))
         self._step_ns = now
 
-    def _note_sent(self, chunk: Chunk) -> None:
-        self._texts.append(chunk.text)
-        self._token_ids.extend(chunk.token_ids)
-        self._logprobs.extend(chunk.logprobs)
-
     async def _conclude(self, reason: FinishReason, error: str | None) -> Completion:
         """Point of no return: after this the call is finished, and on the record."""
-        usage = Usage(len(self._prepared.prompt_token_ids), len(self._token_ids))
         receipt = await asyncio.shield(self._record(reason, error))
         prompt = (self._prepared.request.prompt or self._prepared.prompt_text) if self._prepared.request.echo else ""
         return Completion(
@@ -229,7 +225,7 @@ class Generation:
             model=self.model,
             response=prompt + "".join(self._texts),
             finish_reason=reason,
-            usage=usage,
+            usage=Usage(len(self._prepared.prompt_token_ids), len(self._token_ids)),
             seed=self.seed,
             generated_at=self._service.utc_now(),
             record=RecordRef(receipt.index, receipt.leaf),

@@ -49,7 +49,7 @@ class GenerateRequest(BaseModel):
     top_k: int | None = Field(None, ge=0, le=1_000_000, description="Keep so many of the likeliest; 0 keeps all.")
     min_p: float | None = Field(None, ge=0, le=1, description="Drop tokens below this share of the likeliest one.")
     typical_p: float | None = Field(None, gt=0, le=1, description="Keep the most typical tokens up to this share.")
-    repetition_penalty: float | None = Field(None, gt=0, le=10, description="Over prompt and answer; 1 is off.")
+    repetition_penalty: float | None = Field(None, ge=0.01, le=10, description="Over prompt and answer; 1 is off.")
     presence_penalty: float | None = Field(None, ge=-2, le=2, description="Over the answer, once a token; 0 is off.")
     frequency_penalty: float | None = Field(None, ge=-2, le=2, description="Over the answer, each time; 0 is off.")
     stop: StopString | Annotated[list[StopString], Field(max_length=MAX_STOPS)] | None = Field(
