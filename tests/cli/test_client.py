@@ -5,10 +5,10 @@ from __future__ import annotations
 import socket
 
 import pytest
-from tests.cli.scripted import Answer, scripted
 
 from minivault.cli.client import Client
 from minivault.cli.console import CliError
+from tests.cli.scripted import Answer, scripted
 
 DONE = {"response": "", "done": True, "finish_reason": "stop"}
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 import typer
-from tests.cli.process import RunningServer, minivault
 from typer.testing import CliRunner
 
 import minivault as package
 from minivault.cli.main import app
+from minivault.cli.replay import sentence
+from tests.cli.process import RunningServer, minivault
 
 
 def command_names(group: typer.Typer = app, above: str = "") -> Iterator[str]:
@@ -200,6 +201,46 @@ def test_an_unknown_model_names_what_there_is(server: RunningServer) -> None:
     done = minivault("generate", "x", "--model", "giude", "--url", server.url)
     assert done.returncode == 1
     assert "guide" in done.stderr
+
+
+def test_a_recorded_answer_comes_again(server: RunningServer) -> None:
+    answer = json.loads(minivault("generate", *ASK, "--json", "--url", server.url).stdout)
+    done = minivault("vault", "replay", answer["id"], "--url", server.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"MATCH: all {answer['usage']['completion_tokens']} recorded tokens")
+
+
+def test_a_recorded_answer_comes_again_without_a_server(tmp_path: Path) -> None:
+    data = ("--data-dir", str(tmp_path))
+    minivault("generate", *ASK, "--local", *data)
+    verdict = json.loads(minivault("vault", "replay", "0", "--local", "--json", *data).stdout)
+    assert verdict["verdict"] == "MATCH"
+    assert 0 < verdict["compared_tokens"] <= 12
+
+
+def test_another_arithmetic_is_not_comparable(tmp_path: Path) -> None:
+    data = ("--data-dir", str(tmp_path))
+    minivault("generate", *ASK, "--local", *data, MINIVAULT_PRECISION="f32")
+    done = minivault("vault", "replay", "0", "--local", *data)
+    assert done.returncode == 1
+    assert "NOT COMPARABLE: it was answered in another arithmetic" in done.stdout
+
+
+def test_a_record_that_is_not_there_is_told(server: RunningServer) -> None:
+    done = minivault("vault", "replay", "no/such", "--url", server.url)
+    assert done.returncode == 1
+    assert "Error:" in done.stderr
+
+
+def test_a_mismatch_names_where_and_what() -> None:
+    result = {
+        "verdict": "MISMATCH",
+        "position": 3,
+        "expected_token_id": 7,
+        "actual_token_id": None,
+        "compared_tokens": 3,
+    }
+    assert sentence(result) == "MISMATCH at token 3: token id 7 is on record, and the end came"
 
 
 def unused_port() -> int:

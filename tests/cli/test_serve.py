@@ -10,11 +10,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.cli.process import RunningServer, minivault, serving
 
 from minivault.cli.console import CliError
 from minivault.cli.serve import listen, prepare_data_dir, refuse_open_door, serve, url_of
 from minivault.settings import Settings, load_settings
+from tests.cli.process import RunningServer, minivault, serving
 
 
 def test_every_setting_of_the_server_is_a_flag() -> None:

@@ -14,7 +14,7 @@ from minivault.cli import options
 from minivault.cli.console import CliError
 
 
-class Backend(Protocol):
+class Answers(Protocol):
     """Whatever answers prompts for a command: a server, or an engine in this process. Bodies are those of the wire."""
 
     def takes(self, field: str) -> bool:
@@ -28,6 +28,13 @@ class Backend(Protocol):
 
         Closing the iterator early cancels the generation.
         """
+
+
+class Backend(Answers, Protocol):
+    """All that commands ask of a server or an engine."""
+
+    def replay(self, record_id: str) -> dict[str, Any]:
+        """The verdict on a recorded call, as ``POST /vault/records/{id}/replay`` gives it."""
 
 
 @contextmanager

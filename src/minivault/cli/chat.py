@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from minivault.cli import options
-from minivault.cli.backend import Backend, open_backend
+from minivault.cli.backend import Answers, open_backend
 from minivault.cli.console import CliError, error, line, note
 from minivault.cli.generate import stream_answer, whole_answer
 
@@ -143,7 +143,7 @@ def chat(
         converse(backend, Chat(system=system, seed=seed, stream=stream), fixed)
 
 
-def converse(backend: Backend, chat: Chat, fixed: Mapping[str, Any]) -> None:
+def converse(backend: Answers, chat: Chat, fixed: Mapping[str, Any]) -> None:
     """Read lines until the conversation is over. A failure ends it only where nobody is there to read about it."""
     watched = sys.stdin.isatty()
     messages = backend.takes("messages")
@@ -184,7 +184,7 @@ def _typed_lines(watched: bool) -> Iterator[str]:
             return
 
 
-def _answer(backend: Backend, chat: Chat, prompt: str, fixed: Mapping[str, Any], *, messages: bool) -> Chat:
+def _answer(backend: Answers, chat: Chat, prompt: str, fixed: Mapping[str, Any], *, messages: bool) -> Chat:
     """The conversation with one turn more. What no longer fits the model's context is forgotten, oldest first."""
     show = stream_answer if chat.stream else whole_answer
     try:

@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 
@@ -61,6 +62,10 @@ class Client:
                 if piece.get("done"):
                     return
         raise CliError("The server ended the stream before its end; the answer above is incomplete.")
+
+    def replay(self, record_id: str) -> JsonObject:
+        with self._failures():
+            return _json(self._checked(self._http.post(f"/vault/records/{quote(record_id, safe='')}/replay")))
 
     def takes(self, field: str) -> bool:
         """Whether the body of ``POST /generate`` has this field, by the server's own description of itself."""

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from minivault.cli import options
-from minivault.cli.backend import Backend, open_backend
+from minivault.cli.backend import Answers, open_backend
 from minivault.cli.console import CliError, line, note, write, write_json
 
 FIELDS = (
@@ -116,7 +116,7 @@ def read_prompt(argument: str | None, option: str | None) -> str:
         raise CliError(f"Standard input is not UTF-8 (at byte {error.start}).", exit_code=2) from None
 
 
-def whole_answer(backend: Backend, body: Mapping[str, Any], *, as_json: bool) -> dict[str, Any]:
+def whole_answer(backend: Answers, body: Mapping[str, Any], *, as_json: bool) -> dict[str, Any]:
     """Print an answer once it is there, and return it."""
     answer = backend.generate(body)
     if as_json:
@@ -127,7 +127,7 @@ def whole_answer(backend: Backend, body: Mapping[str, Any], *, as_json: bool) ->
     return answer
 
 
-def stream_answer(backend: Backend, body: Mapping[str, Any], *, as_json: bool) -> dict[str, Any]:
+def stream_answer(backend: Answers, body: Mapping[str, Any], *, as_json: bool) -> dict[str, Any]:
     """Print the pieces as they come and return the whole answer."""
     pieces: list[str] = []
     answer: dict[str, Any] = {}

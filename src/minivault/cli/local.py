@@ -11,7 +11,7 @@ import json
 import uuid
 from collections.abc import Coroutine, Generator, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -60,6 +60,10 @@ class Local:
             self._run(self._stack.aclose())
         finally:
             self._runner.close()
+
+    def replay(self, record_id: str) -> dict[str, Any]:
+        with _failures():
+            return asdict(self._run(self._service.replay(record_id, CALLER)))
 
     def takes(self, field: str) -> bool:
         return field == "messages" or field in GenerateRequest.model_fields

@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from minivault.cli import chat, console, generate, health, log, models, serve, version
+from minivault.cli import chat, console, generate, health, log, models, replay, serve, version
 from minivault.cli.vault import app as vault_app
 from minivault.errors import ConfigError, InvalidRequest, MiniVaultError
 
@@ -40,6 +40,7 @@ health.register(app)
 log.register(app)
 version.register(app)
 app.add_typer(models.app, name="models")
+replay.register(vault_app)
 app.add_typer(vault_app, name="vault")
 
 
