@@ -76,6 +76,8 @@ def test_a_page_that_ends_with_the_last_call_has_no_next(reader: Reader) -> None
         ({"model": "other"}, []),
         ({"after_ns": NOON + 4000}, [8, 6, 4]),
         ({"before_ns": NOON + 4000}, [2, 0]),
+        ({"min_duration_ns": 2_500_000}, [6, 4, 2, 0]),
+        ({"max_duration_ns": 2_499_999}, []),
         ({"query": "port"}, [4, 0]),
         ({"query": "PORT", "api_key_id": "bob"}, [4]),
         ({"query": "andere"}, [4]),

@@ -163,7 +163,7 @@ def export(
 
 @app.command(help="Check that all that was recorded is there, and as it was recorded. Exit code 1 if it is not.")
 def verify(
-    quick: Annotated[bool, typer.Option("--quick", help="Leave the content out; check the records alone.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Check records and tree alone, not the content.")] = False,
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:

@@ -63,6 +63,7 @@ CREATE TABLE calls (
 CREATE INDEX calls_request_id ON calls (request_id);
 CREATE INDEX calls_time ON calls (time_ns);
 CREATE INDEX calls_model ON calls (model);
+CREATE INDEX calls_finish_reason ON calls (finish_reason);
 CREATE INDEX calls_api_key ON calls (api_key_id) WHERE api_key_id IS NOT NULL;
 CREATE INDEX calls_open ON calls (intent_index) WHERE outcome_index IS NULL;
 

@@ -46,6 +46,8 @@ class CallFilter:
     surface: str | None = None
     source: str | None = None
     finish_reason: str | None = None
+    min_duration_ns: int | None = None
+    max_duration_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,6 +337,8 @@ def _where(filters: CallFilter) -> tuple[str, list[Any]]:
         ("c.surface = ?", filters.surface),
         ("c.source = ?", filters.source),
         ("c.finish_reason = ?", filters.finish_reason),
+        ("c.duration_ns >= ?", filters.min_duration_ns),
+        ("c.duration_ns <= ?", filters.max_duration_ns),
     ]
     used = [(sql, value) for sql, value in tests if value is not None]
     return " AND ".join(["1", *(sql for sql, _ in used)]), [value for _, value in used]
