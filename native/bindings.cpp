@@ -8,8 +8,8 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <initializer_list>
 #include <stdexcept>
-#include <thread>
 
 #include "model.hpp"
 
@@ -67,6 +67,35 @@ std::vector<float> to_vector(const Floats& values) {
     return std::vector<float>(values.data(), values.data() + values.size());
 }
 
+template <class T>
+T parse_word(const std::string& word, std::initializer_list<std::pair<const char*, T>> words) {
+    for (const auto& [name, value] : words) {
+        if (word == name) return value;
+    }
+    throw std::invalid_argument("an option of the model is unknown");
+}
+
+RopeSpec parse_rope(const nb::dict& d) {
+    RopeSpec r;
+    const auto get = [&](const char* key, auto& field) { field = nb::cast<std::decay_t<decltype(field)>>(d[key]); };
+    get("dim", r.dim);
+    get("theta", r.theta);
+    get("factor", r.factor);
+    get("original_context", r.original_context);
+    get("low_freq_factor", r.low_freq_factor);
+    get("high_freq_factor", r.high_freq_factor);
+    get("beta_fast", r.beta_fast);
+    get("beta_slow", r.beta_slow);
+    get("truncate", r.truncate);
+    get("attention_factor", r.attention_factor);
+    r.scaling = parse_word<RopeScaling>(nb::cast<std::string>(d["scaling"]), {{"none", RopeScaling::none},
+                                                                              {"linear", RopeScaling::linear},
+                                                                              {"llama3", RopeScaling::llama3},
+                                                                              {"dynamic", RopeScaling::dynamic},
+                                                                              {"yarn", RopeScaling::yarn}});
+    return r;
+}
+
 ModelSpec parse_spec(const nb::dict& d) {
     ModelSpec s;
     const auto get = [&](const char* key, auto& field) { field = nb::cast<std::decay_t<decltype(field)>>(d[key]); };
@@ -79,24 +108,43 @@ ModelSpec parse_spec(const nb::dict& d) {
     get("intermediate_size", s.intermediate_size);
     get("layer_norm", s.layer_norm);
     get("norm_eps", s.norm_eps);
-    get("gated_mlp", s.gated_mlp);
+    get("parallel", s.parallel);
+    get("shared_norm", s.shared_norm);
+    get("post_norms", s.post_norms);
+    get("qk_norm", s.qk_norm);
     get("attention_scale", s.attention_scale);
-    get("sliding_window", s.sliding_window);
-    get("rope_theta", s.rope_theta);
-    get("rope_scaling", s.rope_scaling);
-    get("rope_factor", s.rope_factor);
-    get("rope_low_freq_factor", s.rope_low_freq_factor);
-    get("rope_high_freq_factor", s.rope_high_freq_factor);
-    get("rope_original_context", s.rope_original_context);
-    bool f32 = false;
-    get("f32", f32);
-    s.lane = f32 ? Lane::f32 : Lane::int8;
+    get("attention_softcap", s.attention_softcap);
+    get("logit_softcap", s.logit_softcap);
+    get("embedding_scale", s.embedding_scale);
+    get("windows", s.windows);
+    get("layer_ropes", s.layer_ropes);
+    s.mlp = parse_word<Mlp>(nb::cast<std::string>(d["mlp"]), {{"gated_silu", Mlp::gated_silu},
+                                                              {"gated_gelu_tanh", Mlp::gated_gelu_tanh},
+                                                              {"gelu_tanh", Mlp::gelu_tanh},
+                                                              {"gelu", Mlp::gelu}});
+    s.lane = parse_word<Lane>(nb::cast<std::string>(d["precision"]),
+                              {{"int8", Lane::int8}, {"int4", Lane::int4}, {"f32", Lane::f32}});
+    for (const auto& rope : nb::cast<std::vector<nb::dict>>(d["ropes"])) s.ropes.push_back(parse_rope(rope));
     for (const int size : {s.vocab_size, s.hidden_size, s.layers, s.attention_heads, s.kv_heads, s.head_dim,
                            s.intermediate_size}) {
         if (size < 1 || size > (1 << 20)) throw std::invalid_argument("a size of the model is out of range");
     }
-    if (s.head_dim > 1024 || s.attention_heads % s.kv_heads != 0 || (s.rope_theta != 0.0 && s.head_dim % 2 != 0)) {
-        throw std::invalid_argument("kv_heads must divide attention_heads; a rotated head_dim must be even");
+    if (s.head_dim > 1024 || s.attention_heads % s.kv_heads != 0) {
+        throw std::invalid_argument("head_dim must be at most 1024, and kv_heads must divide attention_heads");
+    }
+    const std::size_t layers = s.layers;
+    if ((!s.windows.empty() && s.windows.size() != layers) || (!s.ropes.empty() && s.layer_ropes.size() != layers)) {
+        throw std::invalid_argument("windows and ropes must be given for each layer");
+    }
+    for (const int index : s.layer_ropes) {
+        if (!s.ropes.empty() && (index < 0 || static_cast<std::size_t>(index) >= s.ropes.size())) {
+            throw std::invalid_argument("a layer names a rope that is not there");
+        }
+    }
+    for (const auto& rope : s.ropes) {
+        if (rope.dim < 2 || rope.dim % 2 != 0 || rope.dim > s.head_dim || !(rope.theta > 1.0) || !(rope.factor > 0.0)) {
+            throw std::invalid_argument("a rope is out of range");
+        }
     }
     return s;
 }
@@ -130,11 +178,11 @@ class Core {
     }
 
     void set_norm(int layer, const std::string& name, const Floats& weight, const std::optional<Floats>& bias) {
-        const std::size_t size = model_->spec().hidden_size;
-        require(weight.size() == size && (!bias || bias->size() == size), "a norm must have hidden_size weights");
-        Norm& norm = name == "final_norm"  ? model_->final_norm
-                     : name == "attn_norm" ? layer_at(layer).attention_norm
-                                           : layer_at(layer).mlp_norm;
+        const ModelSpec& spec = model_->spec();
+        const bool of_head = name == "q_norm" || name == "k_norm";
+        const std::size_t size = of_head ? spec.head_dim : spec.hidden_size;
+        require(weight.size() == size && (!bias || bias->size() == size), "a norm does not have the model's size");
+        Norm& norm = norm_slot(layer, name);
         norm.weight = to_vector(weight);
         norm.bias = bias ? to_vector(*bias) : std::vector<float>{};
     }
@@ -156,8 +204,10 @@ class Core {
         }
         require(total == outputs, "the sources of a matrix must make up its outputs");
         std::unique_ptr<Matrix>& slot = matrix_slot(layer, name, inputs, outputs);
+        // The head decides among all tokens: in the INT4 lane it keeps 8 bits.
+        const Lane lane = name == "head" && model_->spec().lane == Lane::int4 ? Lane::int8 : model_->spec().lane;
         nb::gil_scoped_release release;
-        slot = std::make_unique<Matrix>(model_->spec().lane, list, inputs, model_->team());
+        slot = std::make_unique<Matrix>(lane, list, inputs, model_->team());
     }
 
     void finish(int blocks, int max_rows) {
@@ -200,6 +250,17 @@ class Core {
         return model_->layers[layer];
     }
 
+    Norm& norm_slot(int layer, const std::string& name) {
+        if (name == "final_norm") return model_->final_norm;
+        Layer& l = layer_at(layer);
+        return *parse_word<Norm*>(name, {{"attn_norm", &l.attention_norm},
+                                         {"mlp_norm", &l.mlp_norm},
+                                         {"post_attn_norm", &l.post_attention_norm},
+                                         {"post_mlp_norm", &l.post_mlp_norm},
+                                         {"q_norm", &l.query_norm},
+                                         {"k_norm", &l.key_norm}});
+    }
+
     std::unique_ptr<Matrix>& matrix_slot(int layer, const std::string& name, int inputs, int outputs) {
         const ModelSpec& s = model_->spec();
         const int queries = s.attention_heads * s.head_dim;
@@ -220,7 +281,7 @@ class Core {
             return l.output;
         }
         if (name == "mlp_in") {
-            fits(s.hidden_size, s.intermediate_size * (s.gated_mlp ? 2 : 1));
+            fits(s.hidden_size, s.intermediate_size * (s.gated() ? 2 : 1));
             return l.mlp_in;
         }
         require(name == "mlp_out", "no such matrix");

@@ -30,6 +30,23 @@ inline float f16_to_float(std::uint16_t h) {
     return float_from_bits(sign | ((magnitude << 13) + 0x38000000u));
 }
 
+// Nearest binary16, ties to even; for magnitudes up to 65504.
+inline std::uint16_t float_to_f16(float x) {
+    std::uint32_t b;
+    std::memcpy(&b, &x, 4);
+    const std::uint32_t sign = (b >> 16) & 0x8000u;
+    const std::uint32_t magnitude = b & 0x7fffffffu;
+    if (magnitude < 0x38800000u) {
+        // Below the smallest normal: float addition rounds at the right bit.
+        const float shifted = float_from_bits(magnitude) + 0.5f;
+        std::uint32_t low;
+        std::memcpy(&low, &shifted, 4);
+        return static_cast<std::uint16_t>(sign | (low - 0x3f000000u));
+    }
+    const std::uint32_t rounded = magnitude + 0xfffu + ((magnitude >> 13) & 1u);
+    return static_cast<std::uint16_t>(sign | ((rounded - 0x38000000u) >> 13));
+}
+
 // Reads `count` values of `type` that start at value `index` of `data` and lie `step` values apart. Unaligned is fine.
 inline void read_values(const std::uint8_t* data, DType type, std::size_t index, std::size_t step, int count,
                         float* out) {

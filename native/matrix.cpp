@@ -2,11 +2,17 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cmath>
+#include <atomic>
 #include <new>
+#include <stdexcept>
 #include <utility>
 
 namespace minivault {
+
+// Adding and taking away 1.5 * 2^23 rounds to nearest even.
+static constexpr float kRound = 12582912.0f;
 
 Buffer::Buffer(std::size_t bytes) : bytes_(bytes) {
     if (bytes == 0) return;
@@ -31,6 +37,17 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
     return *this;
 }
 
+static bool all_finite(const std::vector<float>& values) {
+    // The largest exponent is that of Inf and NaN alone.
+    std::uint32_t most = 0;
+    for (const float value : values) {
+        std::uint32_t bits;
+        std::memcpy(&bits, &value, 4);
+        most = std::max(most, bits & 0x7fffffffu);
+    }
+    return most < 0x7f800000u;
+}
+
 Matrix::Matrix(Lane lane, const std::vector<Source>& sources, int inputs, Team& team)
     : lane_(lane), inputs_(inputs), padded_inputs_(round_up(inputs, kGroup)) {
     bool any_bias = false;
@@ -40,9 +57,11 @@ Matrix::Matrix(Lane lane, const std::vector<Source>& sources, int inputs, Team& 
     }
     blocks_ = round_up(outputs_, kColumns) / kColumns;
     const std::size_t padded = static_cast<std::size_t>(blocks_) * kColumns;
-    block_bytes_ = static_cast<std::size_t>(padded_inputs_) * kColumns * (lane == Lane::f32 ? 4 : 1);
+    const std::size_t weights = static_cast<std::size_t>(padded_inputs_) * kColumns;
+    block_bytes_ = lane == Lane::f32 ? weights * 4 : lane == Lane::int8 ? weights : weights / 2;
     data_ = Buffer(block_bytes_ * blocks_);
     if (lane == Lane::int8) scales_.assign(padded, 0.0f);
+    if (lane == Lane::int4) half_scales_.assign(padded * (padded_inputs_ / kGroup), 0);
     if (any_bias) {
         bias_.assign(padded, 0.0f);
         std::size_t column = 0;
@@ -52,12 +71,26 @@ Matrix::Matrix(Lane lane, const std::vector<Source>& sources, int inputs, Team& 
         }
     }
     WorkQueue queue;
+    std::atomic<bool> finite{true};
     team.run([&](int) {
-        for (int block = queue.take(1); block < blocks_; block = queue.take(1)) pack_block(block, sources);
+        for (int block = queue.take(1); block < blocks_; block = queue.take(1)) {
+            const std::vector<float> columns = gather(block, sources);
+            if (!all_finite(columns)) {
+                finite.store(false);
+                continue;
+            }
+            switch (lane_) {
+                case Lane::f32: pack_f32(block, columns); break;
+                case Lane::int8: pack_int8(block, columns); break;
+                case Lane::int4: pack_int4(block, columns); break;
+            }
+        }
     });
+    if (!finite.load()) throw std::domain_error("a weight is infinite or not a number");
 }
 
-void Matrix::pack_block(int block, const std::vector<Source>& sources) {
+// The block's 32 output columns as floats, [32][padded inputs], zero where there is nothing.
+std::vector<float> Matrix::gather(int block, const std::vector<Source>& sources) const {
     std::vector<float> columns(static_cast<std::size_t>(kColumns) * padded_inputs_, 0.0f);
     int start = 0;
     for (const auto& source : sources) {
@@ -81,13 +114,17 @@ void Matrix::pack_block(int block, const std::vector<Source>& sources) {
         }
         start += source.rows;
     }
-    if (lane_ == Lane::f32) {
-        float* out = data_.as<float>() + static_cast<std::size_t>(block) * padded_inputs_ * kColumns;
-        for (int k = 0; k < padded_inputs_; ++k) {
-            for (int n = 0; n < kColumns; ++n) out[k * kColumns + n] = columns[static_cast<std::size_t>(n) * padded_inputs_ + k];
-        }
-        return;
+    return columns;
+}
+
+void Matrix::pack_f32(int block, const std::vector<float>& columns) {
+    float* out = data_.as<float>() + static_cast<std::size_t>(block) * padded_inputs_ * kColumns;
+    for (int k = 0; k < padded_inputs_; ++k) {
+        for (int n = 0; n < kColumns; ++n) out[k * kColumns + n] = columns[static_cast<std::size_t>(n) * padded_inputs_ + k];
     }
+}
+
+void Matrix::pack_int8(int block, const std::vector<float>& columns) {
     std::uint8_t* out = data_.as<std::uint8_t>() + block_bytes_ * block;
     for (int n = 0; n < kColumns; ++n) {
         const float* column = &columns[static_cast<std::size_t>(n) * padded_inputs_];
@@ -96,9 +133,72 @@ void Matrix::pack_block(int block, const std::vector<Source>& sources) {
         const float inverse = most < 1e-30f ? 0.0f : 127.0f / most;
         scales_[static_cast<std::size_t>(block) * kColumns + n] = most < 1e-30f ? 0.0f : most / 127.0f;
         for (int k = 0; k < padded_inputs_; ++k) {
-            const float rounded = (column[k] * inverse + 12582912.0f) - 12582912.0f;
+            const float rounded = (column[k] * inverse + kRound) - kRound;
             out[static_cast<std::size_t>(k / 4) * kColumns * 4 + n * 4 + k % 4] =
                 static_cast<std::uint8_t>(static_cast<int>(rounded) + 128);
+        }
+    }
+}
+
+// The scale of each column's group of 32 weights `w` [32][32 columns] that leaves the least squared error: of the steps
+// that put the largest weight on or near an end of [-8, 7], the best after a least-squares fit.
+static void fit_int4(const float* w, float* scale) {
+    float extreme[kColumns] = {};
+    float gain[kColumns] = {};
+    for (int k = 0; k < kGroup; ++k) {
+        for (int n = 0; n < kColumns; ++n) {
+            const float x = w[k * kColumns + n];
+            extreme[n] = std::fabs(x) > std::fabs(extreme[n]) ? x : extreme[n];
+        }
+    }
+    for (int n = 0; n < kColumns; ++n) scale[n] = 0.0f;
+    for (const float end : {-8.0f, -8.5f, -7.5f, -7.0f, -6.5f, 7.0f, 7.5f}) {
+        float inverse[kColumns];
+        float product[kColumns] = {};
+        float square[kColumns] = {};
+        for (int n = 0; n < kColumns; ++n) inverse[n] = std::fabs(extreme[n]) < 1e-30f ? 0.0f : end / extreme[n];
+        for (int k = 0; k < kGroup; ++k) {
+            for (int n = 0; n < kColumns; ++n) {
+                const float x = w[k * kColumns + n];
+                float q = (x * inverse[n] + kRound) - kRound;
+                q = q < -8.0f ? -8.0f : q;
+                q = q > 7.0f ? 7.0f : q;
+                product[n] = product[n] + x * q;
+                square[n] = square[n] + q * q;
+            }
+        }
+        for (int n = 0; n < kColumns; ++n) {
+            const float fit = square[n] > 0.0f ? product[n] / square[n] : 0.0f;
+            const float explained = fit * product[n];
+            scale[n] = explained > gain[n] ? fit : scale[n];
+            gain[n] = explained > gain[n] ? explained : gain[n];
+        }
+    }
+}
+
+void Matrix::pack_int4(int block, const std::vector<float>& columns) {
+    const int groups = padded_inputs_ / kGroup;
+    for (int g = 0; g < groups; ++g) {
+        float w[kGroup * kColumns];
+        for (int k = 0; k < kGroup; ++k) {
+            for (int n = 0; n < kColumns; ++n) {
+                w[k * kColumns + n] = columns[static_cast<std::size_t>(n) * padded_inputs_ + g * kGroup + k];
+            }
+        }
+        float scale[kColumns];
+        fit_int4(w, scale);
+        std::uint16_t* halves = half_scales_.data() + (static_cast<std::size_t>(block) * groups + g) * kColumns;
+        std::uint8_t* out = data_.as<std::uint8_t>() + block_bytes_ * block + static_cast<std::size_t>(g) * kGroup * kColumns / 2;
+        for (int n = 0; n < kColumns; ++n) {
+            halves[n] = float_to_f16(scale[n]);
+            const float stored = f16_to_float(halves[n]);
+            const float inverse = stored == 0.0f ? 0.0f : 1.0f / stored;
+            for (int k = 0; k < kGroup; ++k) {
+                const float rounded = (w[k * kColumns + n] * inverse + kRound) - kRound;
+                const int q = static_cast<int>(std::min(std::max(rounded, -8.0f), 7.0f)) + 8;
+                std::uint8_t& byte = out[(k / 8) * kColumns * 4 + n * 4 + k % 4];
+                byte = static_cast<std::uint8_t>(k % 8 < 4 ? q : byte | q << 4);
+            }
         }
     }
 }
@@ -113,6 +213,12 @@ void Matrix::multiply(const KernelSet& kernels, int block, const float* a, std::
         return;
     }
     const std::uint8_t* data = data_.as<std::uint8_t>() + block_bytes_ * block;
+    if (lane_ == Lane::int4) {
+        const Int4Block w{data, half_scales_.data() + static_cast<std::size_t>(block) * padded_inputs_, bias,
+                          block + 1 < blocks_ ? data + block_bytes_ : data};
+        kernels.gemm_int4(w, q, rows, out, stride, accumulate);
+        return;
+    }
     const Int8Block w{data, scales_.data() + static_cast<std::size_t>(block) * kColumns, bias,
                       block + 1 < blocks_ ? data + block_bytes_ : data};
     kernels.gemm_int8(w, q, rows, out, stride, accumulate);

@@ -46,24 +46,28 @@ struct Source {
     std::vector<float> bias;  // empty, or [rows]
 };
 
-enum class Lane { int8, f32 };
+enum class Lane { int8, int4, f32 };
 
 class Matrix {
   public:
-    // Packs `sources`, one after the other along the output, each with `inputs` columns.
+    // Packs `sources`, one after the other along the output, each with `inputs` columns. Throws std::domain_error if a
+    // weight is Inf or NaN.
     Matrix(Lane lane, const std::vector<Source>& sources, int inputs, Team& team);
 
     int outputs() const { return outputs_; }
     int blocks() const { return blocks_; }
     int padded_inputs() const { return padded_inputs_; }
-    std::size_t bytes() const { return data_.bytes() + scales_.size() * 4 + bias_.size() * 4; }
+    std::size_t bytes() const { return data_.bytes() + scales_.size() * 4 + half_scales_.size() * 2 + bias_.size() * 4; }
 
     // Columns [32 * block, 32 * block + 32) of the product for all rows. `a` is the float form of `q`; one of them is read.
     void multiply(const KernelSet& kernels, int block, const float* a, std::ptrdiff_t a_stride, const QuantizedRows& q,
                   int rows, float* out, std::ptrdiff_t stride, bool accumulate) const;
 
   private:
-    void pack_block(int block, const std::vector<Source>& sources);
+    std::vector<float> gather(int block, const std::vector<Source>& sources) const;
+    void pack_f32(int block, const std::vector<float>& columns);
+    void pack_int8(int block, const std::vector<float>& columns);
+    void pack_int4(int block, const std::vector<float>& columns);
 
     Lane lane_;
     int outputs_ = 0;
@@ -72,8 +76,9 @@ class Matrix {
     int blocks_ = 0;
     std::size_t block_bytes_ = 0;
     Buffer data_;
-    std::vector<float> scales_;
-    std::vector<float> bias_;  // empty, or [blocks * 32]
+    std::vector<float> scales_;              // INT8: [blocks * 32]
+    std::vector<std::uint16_t> half_scales_; // INT4: [blocks][groups][32], binary16
+    std::vector<float> bias_;                // empty, or [blocks * 32]
 };
 
 // A table of vectors in its own number format: token and position embeddings.

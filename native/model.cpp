@@ -2,52 +2,34 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <stdexcept>
-
-#include "portable_math.hpp"
 
 namespace minivault {
 namespace {
 
-constexpr int kPhasesPerLayer = 10;
+constexpr int kPhasesPerLayer = 13;
 constexpr int kOtherPhases = 5;
 constexpr int kTileQueries = 8;
-
-// Inverse frequencies as Transformers has them: rounded to float, then scaled.
-std::vector<float> rotary_frequencies(const ModelSpec& spec) {
-    std::vector<float> result;
-    if (spec.rope_theta == 0.0) return result;
-    const double log_theta = portable_log(spec.rope_theta);
-    for (int i = 0; i < spec.head_dim / 2; ++i) {
-        double f = static_cast<float>(portable_exp(-2.0 * i / spec.head_dim * log_theta));
-        if (spec.rope_scaling == 1) f = f / spec.rope_factor;
-        if (spec.rope_scaling == 2) {
-            const double turns = f * spec.rope_original_context / 6.283185307179586477;
-            if (turns < spec.rope_low_freq_factor) {
-                f = f / spec.rope_factor;
-            } else if (turns <= spec.rope_high_freq_factor) {
-                const double smooth = (turns - spec.rope_low_freq_factor) /
-                                      (spec.rope_high_freq_factor - spec.rope_low_freq_factor);
-                f = (1.0 - smooth) * f / spec.rope_factor + smooth * f;
-            }
-        }
-        result.push_back(static_cast<float>(f));
-    }
-    return result;
-}
+constexpr int kMaxHeadDim = 1024;
 
 }  // namespace
 
 Model::Model(const ModelSpec& spec, const KernelSet& kernels, int threads)
-    : spec_(spec), kernels_(kernels), team_(threads), frequencies_(rotary_frequencies(spec)) {
+    : spec_(spec), kernels_(kernels), team_(threads) {
     const int heads = (spec.attention_heads + 2 * spec.kv_heads) * spec.head_dim;
     hidden_stride_ = round_up(spec.hidden_size, kGroup);
     qkv_stride_ = round_up(heads, kColumns);
     attention_stride_ = round_up(spec.attention_heads * spec.head_dim, kGroup);
-    mlp_stride_ = round_up(spec.intermediate_size * (spec.gated_mlp ? 2 : 1), kColumns);
+    mlp_stride_ = round_up(spec.intermediate_size * (spec.gated() ? 2 : 1), kColumns);
     inner_stride_ = round_up(spec.intermediate_size, kGroup);
     logit_stride_ = round_up(spec.vocab_size, kColumns);
     value_width_ = round_up(spec.head_dim, kLanes);
+    rope_stride_ = 0;
+    for (const auto& rope : spec.ropes) {
+        ropes_.emplace_back(rope);
+        rope_stride_ += rope.dim;
+    }
     layers.resize(spec.layers);
     weights_.resize(team_.size());
 }
@@ -69,7 +51,10 @@ void Model::finish(int blocks, int max_rows) {
     if (!embedding || !head || final_norm.weight.empty()) throw std::invalid_argument("weights are missing");
     for (const auto& layer : layers) {
         if (!layer.qkv || !layer.output || !layer.mlp_in || !layer.mlp_out || layer.attention_norm.weight.empty() ||
-            layer.mlp_norm.weight.empty()) {
+            layer.mlp_norm.weight.empty() != spec_.shared_norm ||
+            layer.post_attention_norm.weight.empty() == spec_.post_norms ||
+            layer.post_mlp_norm.weight.empty() == spec_.post_norms ||
+            layer.query_norm.weight.empty() == spec_.qk_norm || layer.key_norm.weight.empty() == spec_.qk_norm) {
             throw std::invalid_argument("weights of a layer are missing");
         }
     }
@@ -89,11 +74,12 @@ void Model::reserve(int rows, int logit_rows, int length) {
         const std::size_t widest = std::max({hidden_stride_, attention_stride_, inner_stride_});
         hidden_ = floats(hidden_stride_);
         normed_ = floats(hidden_stride_);
+        branch_ = floats(hidden_stride_);
         qkv_ = floats(qkv_stride_);
         attention_ = floats(attention_stride_);
         mlp_ = floats(mlp_stride_);
         inner_ = floats(inner_stride_);
-        rope_ = floats(spec_.head_dim);
+        rope_ = floats(std::max(rope_stride_, 1));
         quantized_ = Buffer(n * widest * kernels_.activation_bytes);
         scales_ = floats(widest / kGroup);
         offsets_ = floats(widest / kGroup);
@@ -163,36 +149,48 @@ void Model::step(const std::vector<StepItem>& items, std::vector<Sampled>& sampl
 // Every member walks through all phases; a barrier ends each. Queues are taken in the same order by all.
 void Model::walk(int member, const std::vector<StepItem>& items, std::vector<Sampled>& sampled) {
     WorkQueue* queue = queues_.data();
+    const auto phase = [&](auto work) {
+        work(*queue++);
+        team_.barrier();
+    };
     const int rows = static_cast<int>(rows_.size());
     float* hidden = hidden_.as<float>();
-    for (int r = queue->take(1); r < rows; r = queue->take(1)) {
-        const Row& row = rows_[r];
-        embed(r, (*items[row.item].tokens)[row.position - items[row.item].start]);
-    }
-    ++queue;
-    team_.barrier();
+    float* normed = normed_.as<float>();
+    float* branch = spec_.post_norms ? branch_.as<float>() : hidden;
+    const bool add = !spec_.post_norms;
+    phase([&](WorkQueue& q) {
+        for (int r = q.take(1); r < rows; r = q.take(1)) {
+            embed(r, (*items[rows_[r].item].tokens)[rows_[r].position - items[rows_[r].item].start]);
+        }
+    });
     for (int l = 0; l < spec_.layers; ++l) {
         const Layer& layer = layers[l];
-        normalize_rows(member, hidden, rows, layer.attention_norm, *queue++);
-        team_.barrier();
-        multiply(*layer.qkv, normed_.as<float>(), hidden_stride_, rows, qkv_.as<float>(), qkv_stride_, false, *queue++);
-        team_.barrier();
-        rotate_and_store(l, items, *queue++);
-        team_.barrier();
-        attend(member, l, items, *queue++);
-        team_.barrier();
-        quantize_rows(attention_.as<float>(), attention_stride_, attention_stride_, rows, *queue++);
-        team_.barrier();
-        multiply(*layer.output, attention_.as<float>(), attention_stride_, rows, hidden, hidden_stride_, true, *queue++);
-        team_.barrier();
-        normalize_rows(member, hidden, rows, layer.mlp_norm, *queue++);
-        team_.barrier();
-        multiply(*layer.mlp_in, normed_.as<float>(), hidden_stride_, rows, mlp_.as<float>(), mlp_stride_, false, *queue++);
-        team_.barrier();
-        activate(*queue++);
-        team_.barrier();
-        multiply(*layer.mlp_out, inner_.as<float>(), inner_stride_, rows, hidden, hidden_stride_, true, *queue++);
-        team_.barrier();
+        const auto mlp_in = [&] {
+            if (!spec_.shared_norm) phase([&](WorkQueue& q) { normalize_rows(hidden, rows, layer.mlp_norm, q); });
+            phase([&](WorkQueue& q) {
+                multiply(*layer.mlp_in, normed, hidden_stride_, rows, mlp_.as<float>(), mlp_stride_, false, q);
+            });
+        };
+        phase([&](WorkQueue& q) { normalize_rows(hidden, rows, layer.attention_norm, q); });
+        phase([&](WorkQueue& q) {
+            multiply(*layer.qkv, normed, hidden_stride_, rows, qkv_.as<float>(), qkv_stride_, false, q);
+        });
+        if (spec_.parallel) mlp_in();
+        phase([&](WorkQueue& q) { rotate_and_store(l, items, q); });
+        phase([&](WorkQueue& q) { attend(member, l, items, q); });
+        phase([&](WorkQueue& q) {
+            quantize_rows(attention_.as<float>(), attention_stride_, attention_stride_, rows, q);
+        });
+        phase([&](WorkQueue& q) {
+            multiply(*layer.output, attention_.as<float>(), attention_stride_, rows, branch, hidden_stride_, add, q);
+        });
+        if (spec_.post_norms) phase([&](WorkQueue& q) { add_normalized(layer.post_attention_norm, q); });
+        if (!spec_.parallel) mlp_in();
+        phase([&](WorkQueue& q) { activate(q); });
+        phase([&](WorkQueue& q) {
+            multiply(*layer.mlp_out, inner_.as<float>(), inner_stride_, rows, branch, hidden_stride_, add, q);
+        });
+        if (spec_.post_norms) phase([&](WorkQueue& q) { add_normalized(layer.post_mlp_norm, q); });
     }
     const int logit_rows = static_cast<int>(logit_source_.size());
     if (logit_rows == 0) return;
@@ -206,10 +204,8 @@ void Model::walk(int member, const std::vector<StepItem>& items, std::vector<Sam
         }
     }
     team_.barrier();
-    normalize_rows(member, hidden, logit_rows, final_norm, *queue++);
-    team_.barrier();
-    multiply(*head, normed_.as<float>(), hidden_stride_, logit_rows, logits_.as<float>(), logit_stride_, false, *queue++);
-    team_.barrier();
+    phase([&](WorkQueue& q) { normalize_rows(hidden, logit_rows, final_norm, q); });
+    phase([&](WorkQueue& q) { predict(logit_rows, q); });
     for (int i = queue->take(1); i < static_cast<int>(items.size()); i = queue->take(1)) {
         if (sample_source_[i] < 0) continue;
         float* logits = logits_.as<float>() + static_cast<std::size_t>(sample_source_[i]) * logit_stride_;
@@ -220,20 +216,18 @@ void Model::walk(int member, const std::vector<StepItem>& items, std::vector<Sam
 void Model::embed(int row, int token) {
     float* x = hidden_.as<float>() + static_cast<std::size_t>(row) * hidden_stride_;
     embedding->read(token, x);
+    if (spec_.embedding_scale != 1.0f) {
+        for (int i = 0; i < spec_.hidden_size; ++i) x[i] = x[i] * spec_.embedding_scale;
+    }
     if (positions) {
         float* p = normed_.as<float>() + static_cast<std::size_t>(row) * hidden_stride_;
         positions->read(rows_[row].position, p);
         for (int i = 0; i < spec_.hidden_size; ++i) x[i] = x[i] + p[i];
     }
-    if (frequencies_.empty()) return;
-    float* rope = rope_.as<float>() + static_cast<std::size_t>(row) * spec_.head_dim;
-    const int half = spec_.head_dim / 2;
-    for (int i = 0; i < half; ++i) {
-        const float angle = static_cast<float>(rows_[row].position) * frequencies_[i];
-        double sine, cosine;
-        portable_sincos(angle, &sine, &cosine);
-        rope[i] = static_cast<float>(cosine);
-        rope[half + i] = static_cast<float>(sine);
+    float* angles = rope_.as<float>() + static_cast<std::size_t>(row) * rope_stride_;
+    for (const auto& rope : ropes_) {
+        rope.angles(rows_[row].position, angles);
+        angles += rope.dim();
     }
 }
 
@@ -241,9 +235,17 @@ QuantizedRows Model::quantized(int width) const {
     return {quantized_.as<std::uint8_t>(), scales_.as<float>(), offsets_.as<std::int32_t>(), width / kGroup};
 }
 
+// The factor of a row's norm; its mean, which RMS norms take as zero, is left in `mean`.
+float Model::normalization(const float* x, float* mean) const {
+    const float width = static_cast<float>(spec_.hidden_size);
+    *mean = spec_.layer_norm ? kernels_.sum(x, spec_.hidden_size) / width : 0.0f;
+    const float variance = kernels_.sum_of_squares(x, *mean, spec_.hidden_size) / width;
+    return 1.0f / std::sqrt(variance + spec_.norm_eps);
+}
+
 // Norm and quantisation in one phase. With few rows the members share a row: each finds the row's sum itself, which is
 // the same sum, and then works on its own groups.
-void Model::normalize_rows(int, const float* in, int rows, const Norm& norm, WorkQueue& queue) {
+void Model::normalize_rows(const float* in, int rows, const Norm& norm, WorkQueue& queue) {
     const int width = spec_.hidden_size;
     const int groups = hidden_stride_ / kGroup;
     const int split = pieces(rows);
@@ -254,20 +256,34 @@ void Model::normalize_rows(int, const float* in, int rows, const Norm& norm, Wor
         const int end = groups * (task % split + 1) / split;
         const float* x = in + static_cast<std::size_t>(row) * hidden_stride_;
         float* y = normed_.as<float>() + static_cast<std::size_t>(row) * hidden_stride_;
-        const float mean = spec_.layer_norm ? kernels_.sum(x, width) / static_cast<float>(width) : 0.0f;
-        const float variance = kernels_.sum_of_squares(x, mean, width) / static_cast<float>(width);
-        const float factor = 1.0f / std::sqrt(variance + spec_.norm_eps);
         const int first = begin * kGroup;
         const int count = std::min(end * kGroup, width) - first;
         if (count <= 0) continue;
+        float mean;
+        const float factor = normalization(x, &mean);
         kernels_.normalize(x + first, mean, factor, norm.weight.data() + first,
                            norm.bias.empty() ? nullptr : norm.bias.data() + first, y + first, count);
-        if (spec_.lane == Lane::int8) kernels_.quantize(y, row, begin, end, q);
+        if (spec_.lane != Lane::f32) kernels_.quantize(y, row, begin, end, q);
+    }
+}
+
+// hidden += norm(branch)
+void Model::add_normalized(const Norm& norm, WorkQueue& queue) {
+    const int rows = static_cast<int>(rows_.size());
+    for (int row = queue.take(1); row < rows; row = queue.take(1)) {
+        const float* x = branch_.as<float>() + static_cast<std::size_t>(row) * hidden_stride_;
+        float* y = normed_.as<float>() + static_cast<std::size_t>(row) * hidden_stride_;
+        float* sum = hidden_.as<float>() + static_cast<std::size_t>(row) * hidden_stride_;
+        float mean;
+        const float factor = normalization(x, &mean);
+        kernels_.normalize(x, mean, factor, norm.weight.data(), norm.bias.empty() ? nullptr : norm.bias.data(), y,
+                           spec_.hidden_size);
+        for (int i = 0; i < spec_.hidden_size; ++i) sum[i] = sum[i] + y[i];
     }
 }
 
 void Model::quantize_rows(const float* in, std::ptrdiff_t stride, int width, int rows, WorkQueue& queue) {
-    if (spec_.lane != Lane::int8) return;
+    if (spec_.lane == Lane::f32) return;
     const int groups = width / kGroup;
     const int split = pieces(rows);
     const QuantizedRows q = quantized(width);
@@ -289,57 +305,86 @@ void Model::multiply(const Matrix& matrix, const float* a, std::ptrdiff_t a_stri
     }
 }
 
-// Rotates queries and keys by their positions and writes keys and values to the cache. Task: a row and a KV head.
-void Model::rotate_and_store(int layer, const std::vector<StepItem>& items, WorkQueue& queue) {
-    const int dim = spec_.head_dim;
-    const int half = dim / 2;
-    const int group = spec_.attention_heads / spec_.kv_heads;
-    const bool wide = spec_.lane == Lane::f32;
-    const int tasks = static_cast<int>(rows_.size()) * spec_.kv_heads;
-    const int piece = std::max(1, std::min(spec_.kv_heads, tasks / team_.size()));
-    for (int begin = queue.take(piece); begin < tasks; begin = queue.take(piece)) {
-        for (int task = begin; task < std::min(begin + piece, tasks); ++task) {
-            const int r = task / spec_.kv_heads;
-            const int kv = task % spec_.kv_heads;
-            const Row& row = rows_[r];
-            float* x = qkv_.as<float>() + static_cast<std::size_t>(r) * qkv_stride_;
-            float* key = x + (spec_.attention_heads + kv) * dim;
-            const float* value = x + (spec_.attention_heads + spec_.kv_heads + kv) * dim;
-            if (!frequencies_.empty()) {
-                const float* cosine = rope_.as<float>() + static_cast<std::size_t>(r) * dim;
-                const float* sine = cosine + half;
-                const auto rotate = [&](float* v) {
-                    for (int i = 0; i < half; ++i) {
-                        const float a = v[i];
-                        const float b = v[half + i];
-                        v[i] = a * cosine[i] - b * sine[i];
-                        v[half + i] = b * cosine[i] + a * sine[i];
-                    }
-                };
-                for (int h = 0; h < group; ++h) rotate(x + (kv * group + h) * dim);
-                rotate(key);
-            }
-            const int slot = row.position % kBlock;
-            const std::size_t block =
-                (static_cast<std::size_t>(layer) * blocks_ + (*items[row.item].blocks)[row.position / kBlock]) *
-                    spec_.kv_heads + kv;
-            alignas(64) float padded[kLanes * 64];
-            std::memcpy(padded, value, dim * 4);
-            for (int i = dim; i < value_width_; ++i) padded[i] = 0.0f;
-            if (wide) {
-                float* k = keys_.as<float>() + block * dim * kBlock + slot;
-                for (int i = 0; i < dim; ++i) k[static_cast<std::size_t>(i) * kBlock] = key[i];
-                std::memcpy(values_.as<float>() + (block * kBlock + slot) * value_width_, padded, value_width_ * 4);
-            } else {
-                kernels_.store_f16(padded, values_.as<std::uint16_t>() + (block * kBlock + slot) * value_width_, value_width_);
-                alignas(64) std::uint16_t halves[kLanes * 64];
-                std::memcpy(padded, key, dim * 4);
-                kernels_.store_f16(padded, halves, value_width_);
-                std::uint16_t* k = keys_.as<std::uint16_t>() + block * dim * kBlock + slot;
-                for (int i = 0; i < dim; ++i) k[static_cast<std::size_t>(i) * kBlock] = halves[i];
+// The last matrix, and the cap on its outputs. Task: some columns of all rows.
+void Model::predict(int rows, WorkQueue& queue) {
+    float* logits = logits_.as<float>();
+    const QuantizedRows q = quantized(head->padded_inputs());
+    const int blocks = head->blocks();
+    const int piece = std::max(1, blocks / (team_.size() * 12));
+    for (int begin = queue.take(piece); begin < blocks; begin = queue.take(piece)) {
+        for (int block = begin; block < std::min(begin + piece, blocks); ++block) {
+            head->multiply(kernels_, block, normed_.as<float>(), hidden_stride_, q, rows, logits, logit_stride_, false);
+            if (spec_.logit_softcap == 0.0f) continue;
+            for (int r = 0; r < rows; ++r) {
+                kernels_.softcap(logits + static_cast<std::size_t>(r) * logit_stride_ + block * kColumns,
+                                 spec_.logit_softcap, kColumns);
             }
         }
     }
+}
+
+// Pairs of dimensions half of the rotated ones apart; what is not rotated stays.
+void Model::rotate(int layer, int row, float* head) const {
+    if (ropes_.empty()) return;
+    const int index = spec_.layer_ropes[layer];
+    const float* cosine = rope_.as<float>() + static_cast<std::size_t>(row) * rope_stride_;
+    for (int i = 0; i < index; ++i) cosine += ropes_[i].dim();
+    const int half = ropes_[index].dim() / 2;
+    const float* sine = cosine + half;
+    for (int i = 0; i < half; ++i) {
+        const float a = head[i];
+        const float b = head[half + i];
+        head[i] = a * cosine[i] - b * sine[i];
+        head[half + i] = b * cosine[i] + a * sine[i];
+    }
+}
+
+// Norms and rotates queries and keys, and writes keys and values to the cache. Task: a row and a KV head.
+void Model::rotate_and_store(int layer, const std::vector<StepItem>& items, WorkQueue& queue) {
+    const int dim = spec_.head_dim;
+    const int group = spec_.attention_heads / spec_.kv_heads;
+    const int tasks = static_cast<int>(rows_.size()) * spec_.kv_heads;
+    const int piece = std::max(1, std::min(spec_.kv_heads, tasks / team_.size()));
+    const auto prepare = [&](int row, float* head, const Norm& norm) {
+        if (spec_.qk_norm) {
+            const float variance = kernels_.sum_of_squares(head, 0.0f, dim) / static_cast<float>(dim);
+            kernels_.normalize(head, 0.0f, 1.0f / std::sqrt(variance + spec_.norm_eps), norm.weight.data(), nullptr, head, dim);
+        }
+        rotate(layer, row, head);
+    };
+    for (int begin = queue.take(piece); begin < tasks; begin = queue.take(piece)) {
+        for (int task = begin; task < std::min(begin + piece, tasks); ++task) {
+            const int row = task / spec_.kv_heads;
+            const int kv = task % spec_.kv_heads;
+            float* x = qkv_.as<float>() + static_cast<std::size_t>(row) * qkv_stride_;
+            float* key = x + (spec_.attention_heads + kv) * dim;
+            const float* value = x + (spec_.attention_heads + spec_.kv_heads + kv) * dim;
+            for (int h = 0; h < group; ++h) prepare(row, x + (kv * group + h) * dim, layers[layer].query_norm);
+            prepare(row, key, layers[layer].key_norm);
+            const int block = (*items[rows_[row].item].blocks)[rows_[row].position / kBlock];
+            store_kv(layer, rows_[row], block, kv, key, value);
+        }
+    }
+}
+
+void Model::store_kv(int layer, const Row& row, int block, int kv, const float* key, const float* value) {
+    const int dim = spec_.head_dim;
+    const int slot = row.position % kBlock;
+    const std::size_t place = (static_cast<std::size_t>(layer) * blocks_ + block) * spec_.kv_heads + kv;
+    alignas(64) float padded[kMaxHeadDim] = {};
+    std::memcpy(padded, value, dim * 4);
+    if (spec_.lane == Lane::f32) {
+        float* k = keys_.as<float>() + place * dim * kBlock + slot;
+        for (int i = 0; i < dim; ++i) k[static_cast<std::size_t>(i) * kBlock] = key[i];
+        std::memcpy(values_.as<float>() + (place * kBlock + slot) * value_width_, padded, value_width_ * 4);
+        return;
+    }
+    kernels_.store_f16(padded, values_.as<std::uint16_t>() + (place * kBlock + slot) * value_width_, value_width_);
+    alignas(64) std::uint16_t halves[kMaxHeadDim];
+    std::memcpy(padded, key, dim * 4);
+    kernels_.store_f16(padded, halves, value_width_);
+    std::uint16_t* k = keys_.as<std::uint16_t>() + place * dim * kBlock + slot;
+    for (int i = 0; i < dim; ++i) k[static_cast<std::size_t>(i) * kBlock] = halves[i];
 }
 
 // Task: a tile of rows, a KV head, and at most 16 of the query heads that share it.
@@ -360,8 +405,7 @@ void Model::attend(int member, int layer, const std::vector<StepItem>& items, Wo
             for (int h = first_head; h < last_head; ++h) {
                 a.q[a.queries] = qkv_.as<float>() + static_cast<std::size_t>(r) * qkv_stride_ + h * dim;
                 a.out[a.queries] = attention_.as<float>() + static_cast<std::size_t>(r) * attention_stride_ + h * dim;
-                a.first[a.queries] =
-                    spec_.sliding_window > 0 ? std::max(0, position + 1 - spec_.sliding_window) : 0;
+                a.first[a.queries] = window(layer) > 0 ? std::max(0, position + 1 - window(layer)) : 0;
                 a.last[a.queries] = position + 1;
                 ++a.queries;
             }
@@ -369,6 +413,7 @@ void Model::attend(int member, int layer, const std::vector<StepItem>& items, Wo
         const std::size_t base = (static_cast<std::size_t>(layer) * blocks_ * spec_.kv_heads + kv) * kBlock * element;
         a.head_dim = dim;
         a.scale = spec_.attention_scale;
+        a.softcap = spec_.attention_softcap;
         a.keys = keys_.as<std::uint8_t>() + base * dim;
         a.values = values_.as<std::uint8_t>() + base * value_width_;
         a.key_stride = static_cast<std::ptrdiff_t>(spec_.kv_heads) * kBlock * dim;
@@ -395,12 +440,14 @@ void Model::activate(WorkQueue& queue) {
         if (count <= 0) continue;
         const float* x = mlp_.as<float>() + static_cast<std::size_t>(row) * mlp_stride_ + first;
         float* y = inner_.as<float>() + static_cast<std::size_t>(row) * inner_stride_;
-        if (spec_.gated_mlp) {
-            kernels_.silu_times(x, x + spec_.intermediate_size, y + first, count);
-        } else {
-            kernels_.gelu_tanh(x, y + first, count);
+        const float* up = x + spec_.intermediate_size;
+        switch (spec_.mlp) {
+            case Mlp::gated_silu: kernels_.silu_times(x, up, y + first, count); break;
+            case Mlp::gated_gelu_tanh: kernels_.gelu_tanh_times(x, up, y + first, count); break;
+            case Mlp::gelu_tanh: kernels_.gelu_tanh(x, y + first, count); break;
+            case Mlp::gelu: kernels_.gelu(x, y + first, count); break;
         }
-        if (spec_.lane == Lane::int8) kernels_.quantize(y, row, begin, end, q);
+        if (spec_.lane != Lane::f32) kernels_.quantize(y, row, begin, end, q);
     }
 }
 

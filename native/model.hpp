@@ -12,10 +12,13 @@
 
 #include "kernels/kernels.hpp"
 #include "matrix.hpp"
+#include "rope.hpp"
 #include "sampler.hpp"
 #include "threads.hpp"
 
 namespace minivault {
+
+enum class Mlp { gated_silu, gated_gelu_tanh, gelu_tanh, gelu };
 
 struct ModelSpec {
     int vocab_size = 0;
@@ -25,18 +28,23 @@ struct ModelSpec {
     int kv_heads = 0;
     int head_dim = 0;
     int intermediate_size = 0;
-    bool layer_norm = false;    // else RMS
+    bool layer_norm = false;   // else RMS
     float norm_eps = 1e-5f;
-    bool gated_mlp = true;      // silu(gate) * up; else gelu_tanh
+    Mlp mlp = Mlp::gated_silu;
+    bool parallel = false;     // attention and MLP both read the layer's input
+    bool shared_norm = false;  // parallel, and through the same norm
+    bool post_norms = false;   // the outputs of attention and MLP are normed before they are added
+    bool qk_norm = false;      // queries and keys are RMS-normed, head by head, before they are rotated
     float attention_scale = 1.0f;
-    int sliding_window = 0;     // 0: none
-    double rope_theta = 0.0;    // 0: no rotation
-    int rope_scaling = 0;       // 0 none, 1 linear, 2 llama3
-    double rope_factor = 1.0;
-    double rope_low_freq_factor = 1.0;
-    double rope_high_freq_factor = 4.0;
-    double rope_original_context = 0.0;
+    float attention_softcap = 0.0f;
+    float logit_softcap = 0.0f;
+    float embedding_scale = 1.0f;
+    std::vector<int> windows;      // of each layer; 0: none
+    std::vector<RopeSpec> ropes;   // none: no rotation
+    std::vector<int> layer_ropes;  // of each layer, an index into `ropes`
     Lane lane = Lane::int8;
+
+    bool gated() const { return mlp == Mlp::gated_silu || mlp == Mlp::gated_gelu_tanh; }
 };
 
 struct Norm {
@@ -46,9 +54,13 @@ struct Norm {
 
 struct Layer {
     Norm attention_norm;
+    Norm post_attention_norm;  // with post_norms
+    Norm post_mlp_norm;        // with post_norms
+    Norm query_norm;           // with qk_norm, [head_dim]
+    Norm key_norm;             // with qk_norm, [head_dim]
     std::unique_ptr<Matrix> qkv;
     std::unique_ptr<Matrix> output;
-    Norm mlp_norm;
+    Norm mlp_norm;             // unless shared_norm
     std::unique_ptr<Matrix> mlp_in;  // gate and up, or fc_in
     std::unique_ptr<Matrix> mlp_out;
 };
@@ -103,15 +115,21 @@ class Model {
     void reserve(int rows, int logit_rows, int length);
     void walk(int member, const std::vector<StepItem>& items, std::vector<Sampled>& sampled);
     void embed(int row, int token);
-    void normalize_rows(int member, const float* in, int rows, const Norm& norm, WorkQueue& queue);
+    void normalize_rows(const float* in, int rows, const Norm& norm, WorkQueue& queue);
+    void add_normalized(const Norm& norm, WorkQueue& queue);
     void quantize_rows(const float* in, std::ptrdiff_t stride, int width, int rows, WorkQueue& queue);
     void multiply(const Matrix& matrix, const float* a, std::ptrdiff_t a_stride, int rows, float* out,
                   std::ptrdiff_t stride, bool accumulate, WorkQueue& queue);
     void rotate_and_store(int layer, const std::vector<StepItem>& items, WorkQueue& queue);
+    void rotate(int layer, int row, float* head) const;
+    void store_kv(int layer, const Row& row, int block, int kv, const float* key, const float* value);
     void attend(int member, int layer, const std::vector<StepItem>& items, WorkQueue& queue);
     void activate(WorkQueue& queue);
+    void predict(int rows, WorkQueue& queue);
     QuantizedRows quantized(int width) const;
+    float normalization(const float* x, float* mean) const;
     int pieces(int rows) const { return rows >= 2 * team_.size() ? 1 : team_.size(); }
+    int window(int layer) const { return spec_.windows.empty() ? 0 : spec_.windows[layer]; }
 
     ModelSpec spec_;
     const KernelSet& kernels_;
@@ -122,12 +140,13 @@ class Model {
     // Strides, in floats.
     int hidden_stride_, qkv_stride_, attention_stride_, mlp_stride_, inner_stride_, logit_stride_;
     int value_width_;  // head_dim rounded up to whole vectors
-    std::vector<float> frequencies_;  // [head_dim / 2]
+    int rope_stride_;  // floats of one row's angles, over all ropes
+    std::vector<Rope> ropes_;
 
     Buffer keys_, values_;  // [layers][blocks][kv_heads][head_dim][16] and [...][16][value_width], 16-bit or float
 
     // Scratch of one step; the walking team owns it, split as the phases say.
-    Buffer hidden_, normed_, qkv_, attention_, mlp_, inner_, rope_, quantized_, scales_, offsets_, logits_, scores_;
+    Buffer hidden_, normed_, branch_, qkv_, attention_, mlp_, inner_, rope_, quantized_, scales_, offsets_, logits_, scores_;
     int rows_capacity_ = 0, logits_capacity_ = 0, length_capacity_ = 0;
     std::ptrdiff_t score_stride_ = 0;
     std::vector<Row> rows_;

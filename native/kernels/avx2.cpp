@@ -87,63 +87,123 @@ static void quantize(const float* x, int row, int group_begin, int group_end, co
     }
 }
 
-// R rows against 16 of a block's columns, starting at `column`.
-template <int R>
-static inline void gemm_rows(const Int8Block& block, const QuantizedRows& a, int row, int column, float* out,
-                             std::ptrdiff_t stride, bool accumulate) {
-    const __m256i mask = _mm256_set1_epi32(0x00ff00ff);
-    const int groups = a.groups;
-    const std::int16_t* q[R];
-    for (int r = 0; r < R; ++r) {
-        q[r] = reinterpret_cast<const std::int16_t*>(a.data) + static_cast<std::ptrdiff_t>(row + r) * groups * kGroup;
-    }
-    V total[R];
-    for (int r = 0; r < R; ++r) total[r] = set1(0.0f);
-    const std::uint8_t* w = block.data + column * 4;
-    for (int g = 0; g < groups; ++g) {
-        __m256i dot[R][2];
-        for (int r = 0; r < R; ++r) {
-            dot[r][0] = dot[r][1] = _mm256_set1_epi32(a.offsets[static_cast<std::ptrdiff_t>(row + r) * groups + g]);
-        }
-#pragma GCC unroll 8
-        for (int k = 0; k < kGroup; k += 4) {
-            if (column == 0) _mm_prefetch(reinterpret_cast<const char*>(w + 4096), _MM_HINT_T0);
-            if (column == 0) _mm_prefetch(reinterpret_cast<const char*>(w + 4096 + 64), _MM_HINT_T0);
-            const __m256i w0 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w));
-            const __m256i w1 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w + 32));
-            const __m256i even0 = _mm256_and_si256(w0, mask);
-            const __m256i even1 = _mm256_and_si256(w1, mask);
-            const __m256i odd0 = _mm256_srli_epi16(w0, 8);
-            const __m256i odd1 = _mm256_srli_epi16(w1, 8);
-            w += 128;
+// Sums of four products for 8 columns: `even` and `odd` are weights (k0, k2) and (k1, k3) of a quad, widened to 16 bits.
+static inline __m256i dot_quad(__m256i sum, __m256i even, __m256i odd, const std::int16_t* q) {
+    std::int32_t pair[2];
+    std::memcpy(pair, q, 8);
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(even, _mm256_set1_epi32(pair[0])));
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(odd, _mm256_set1_epi32(pair[1])));
+}
+
+static inline const std::int16_t* row_of(const QuantizedRows& a, int row) {
+    return reinterpret_cast<const std::int16_t*>(a.data) + static_cast<std::ptrdiff_t>(row) * a.groups * kGroup;
+}
+
+struct Int8 {
+    using Block = Int8Block;
+
+    // R rows against 16 of a block's columns, starting at `column`.
+    template <int R>
+    static inline void run(const Block& block, const QuantizedRows& a, int row, int column, float* out,
+                           std::ptrdiff_t stride, bool accumulate) {
+        const __m256i mask = _mm256_set1_epi32(0x00ff00ff);
+        V total[R];
+        for (int r = 0; r < R; ++r) total[r] = set1(0.0f);
+        const std::uint8_t* w = block.data + column * 4;
+        for (int g = 0; g < a.groups; ++g) {
+            __m256i dot[R][2];
             for (int r = 0; r < R; ++r) {
-                std::int32_t pair[2];
-                std::memcpy(pair, q[r] + g * kGroup + k, 8);
-                const __m256i even = _mm256_set1_epi32(pair[0]);
-                const __m256i odd = _mm256_set1_epi32(pair[1]);
-                dot[r][0] = _mm256_add_epi32(dot[r][0], _mm256_madd_epi16(even0, even));
-                dot[r][1] = _mm256_add_epi32(dot[r][1], _mm256_madd_epi16(even1, even));
-                dot[r][0] = _mm256_add_epi32(dot[r][0], _mm256_madd_epi16(odd0, odd));
-                dot[r][1] = _mm256_add_epi32(dot[r][1], _mm256_madd_epi16(odd1, odd));
+                dot[r][0] = dot[r][1] = _mm256_set1_epi32(a.offsets[static_cast<std::ptrdiff_t>(row + r) * a.groups + g]);
+            }
+            for (int k = 0; k < kGroup; k += 4) {
+                if (column == 0) {
+                    _mm_prefetch(reinterpret_cast<const char*>(w + 4096), _MM_HINT_T0);
+                    _mm_prefetch(reinterpret_cast<const char*>(w + 4160), _MM_HINT_T0);
+                }
+                const __m256i w0 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w));
+                const __m256i w1 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w + 32));
+                w += 128;
+                for (int r = 0; r < R; ++r) {
+                    const std::int16_t* q = row_of(a, row + r) + g * kGroup + k;
+                    dot[r][0] = dot_quad(dot[r][0], _mm256_and_si256(w0, mask), _mm256_srli_epi16(w0, 8), q);
+                    dot[r][1] = dot_quad(dot[r][1], _mm256_and_si256(w1, mask), _mm256_srli_epi16(w1, 8), q);
+                }
+            }
+            for (int r = 0; r < R; ++r) {
+                const V s = set1(a.scales[static_cast<std::ptrdiff_t>(row + r) * a.groups + g]);
+                total[r] = fma(V{_mm256_cvtepi32_ps(dot[r][0]), _mm256_cvtepi32_ps(dot[r][1])}, s, total[r]);
             }
         }
         for (int r = 0; r < R; ++r) {
-            const V s = set1(a.scales[static_cast<std::ptrdiff_t>(row + r) * groups + g]);
-            total[r] = fma(V{_mm256_cvtepi32_ps(dot[r][0]), _mm256_cvtepi32_ps(dot[r][1])}, s, total[r]);
+            finish_columns(total[r], block.scales, block.bias, column, out + (row + r) * stride + column, accumulate);
         }
     }
-    for (int r = 0; r < R; ++r) {
-        finish_columns(total[r], block, column, out + (row + r) * stride + column, accumulate);
+};
+
+struct Int4 {
+    using Block = Int4Block;
+
+    template <int R>
+    static inline void run(const Block& block, const QuantizedRows& a, int row, int column, float* out,
+                           std::ptrdiff_t stride, bool accumulate) {
+        const __m256i mask = _mm256_set1_epi32(0x000f000f);
+        V total[R];
+        for (int r = 0; r < R; ++r) total[r] = set1(0.0f);
+        const std::uint8_t* w = block.data + column * 4;
+        for (int g = 0; g < a.groups; ++g) {
+            __m256i dot[R][2];
+            for (int r = 0; r < R; ++r) {
+                dot[r][0] = dot[r][1] =
+                    _mm256_set1_epi32(a.offsets[static_cast<std::ptrdiff_t>(row + r) * a.groups + g] / 16);
+            }
+            for (int k = 0; k < kGroup; k += 8) {
+                if (column == 0) {
+                    _mm_prefetch(reinterpret_cast<const char*>(w + 4096), _MM_HINT_T0);
+                    _mm_prefetch(reinterpret_cast<const char*>(w + 4160), _MM_HINT_T0);
+                }
+                for (int h = 0; h < 2; ++h) {
+                    const __m256i p = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w + 32 * h));
+                    const __m256i even0 = _mm256_and_si256(p, mask);
+                    const __m256i odd0 = _mm256_and_si256(_mm256_srli_epi16(p, 8), mask);
+                    const __m256i even1 = _mm256_and_si256(_mm256_srli_epi16(p, 4), mask);
+                    const __m256i odd1 = _mm256_srli_epi16(p, 12);
+                    for (int r = 0; r < R; ++r) {
+                        const std::int16_t* q = row_of(a, row + r) + g * kGroup + k;
+                        dot[r][h] = dot_quad(dot_quad(dot[r][h], even0, odd0, q), even1, odd1, q + 4);
+                    }
+                }
+                w += 128;
+            }
+            const V weight = load_f16(block.scales + static_cast<std::ptrdiff_t>(g) * kColumns + column);
+            for (int r = 0; r < R; ++r) {
+                const V s = mul(set1(a.scales[static_cast<std::ptrdiff_t>(row + r) * a.groups + g]), weight);
+                total[r] = fma(V{_mm256_cvtepi32_ps(dot[r][0]), _mm256_cvtepi32_ps(dot[r][1])}, s, total[r]);
+            }
+        }
+        for (int r = 0; r < R; ++r) {
+            finish_columns(total[r], nullptr, block.bias, column, out + (row + r) * stride + column, accumulate);
+        }
+    }
+};
+
+template <class Lane>
+static void gemm(const typename Lane::Block& block, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
+                 bool accumulate) {
+    for (int column = 0; column < kColumns; column += kLanes) {
+        int row = 0;
+        for (; row + 2 <= rows; row += 2) Lane::template run<2>(block, a, row, column, out, stride, accumulate);
+        if (row < rows) Lane::template run<1>(block, a, row, column, out, stride, accumulate);
     }
 }
 
 static void gemm_int8(const Int8Block& block, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
                       bool accumulate) {
-    for (int column = 0; column < kColumns; column += kLanes) {
-        int row = 0;
-        for (; row + 2 <= rows; row += 2) gemm_rows<2>(block, a, row, column, out, stride, accumulate);
-        if (row < rows) gemm_rows<1>(block, a, row, column, out, stride, accumulate);
-    }
+    gemm<Int8>(block, a, rows, out, stride, accumulate);
+}
+
+static void gemm_int4(const Int4Block& block, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
+                      bool accumulate) {
+    gemm<Int4>(block, a, rows, out, stride, accumulate);
 }
 
 #include "table.inl"

@@ -63,76 +63,169 @@ static void quantize(const float* x, int row, int group_begin, int group_end, co
     }
 }
 
-// R rows against one block. `ahead` walks through the next block so that memory stays busy while we compute:
-// each of the `passes` over this block fetches its share of the next.
+// What the rows of a tile need: where their activations, scales and offsets are.
 template <int R>
-static inline void gemm_rows(const Int8Block& block, const QuantizedRows& a, int row, float* out, std::ptrdiff_t stride,
-                             bool accumulate, const std::uint8_t* ahead, int lines) {
-    const int groups = a.groups;
+struct Rows {
     const std::int8_t* q[R];
     const float* scale[R];
     const std::int32_t* offset[R];
-    for (int r = 0; r < R; ++r) {
-        q[r] = reinterpret_cast<const std::int8_t*>(a.data) + static_cast<std::ptrdiff_t>(row + r) * groups * kGroup;
-        scale[r] = a.scales + static_cast<std::ptrdiff_t>(row + r) * groups;
-        offset[r] = a.offsets + static_cast<std::ptrdiff_t>(row + r) * groups;
+
+    Rows(const QuantizedRows& a, int row) {
+        for (int r = 0; r < R; ++r) {
+            q[r] = reinterpret_cast<const std::int8_t*>(a.data) + static_cast<std::ptrdiff_t>(row + r) * a.groups * kGroup;
+            scale[r] = a.scales + static_cast<std::ptrdiff_t>(row + r) * a.groups;
+            offset[r] = a.offsets + static_cast<std::ptrdiff_t>(row + r) * a.groups;
+        }
     }
-    V total[R][2];
-    for (int r = 0; r < R; ++r) total[r][0] = total[r][1] = _mm512_setzero_ps();
-    const std::uint8_t* w = block.data;
-    for (int g = 0; g < groups; ++g) {
-        for (int line = 0; line < lines; ++line) _mm_prefetch(reinterpret_cast<const char*>(ahead + line * 64), _MM_HINT_T0);
-        ahead += lines * 64;
-        __m512i dot[R][2];
-        for (int r = 0; r < R; ++r) dot[r][0] = dot[r][1] = _mm512_set1_epi32(offset[r][g]);
+    __m512i quad(int r, int k) const {
+        std::int32_t four;
+        std::memcpy(&four, q[r] + k, 4);
+        return _mm512_set1_epi32(four);
+    }
+};
+
+// Memory that lies ahead: `lines` cache lines of it are asked for with each group.
+struct Ahead {
+    const std::uint8_t* data;
+    int lines;
+
+    void fetch() {
+        for (int line = 0; line < lines; ++line) {
+            _mm_prefetch(reinterpret_cast<const char*>(data + line * 64), _MM_HINT_T0);
+        }
+        data += lines * 64;
+    }
+};
+
+struct Int8 {
+    using Block = Int8Block;
+    static constexpr int kMostRows = 6;
+    static constexpr int kGroupLines = 16;
+
+    template <int R>
+    static inline void run(const Block& block, const QuantizedRows& a, int row, float* out, std::ptrdiff_t stride,
+                           bool accumulate, Ahead ahead) {
+        const Rows<R> rows(a, row);
+        V total[R][2];
+        for (int r = 0; r < R; ++r) total[r][0] = total[r][1] = _mm512_setzero_ps();
+        const std::uint8_t* w = block.data;
+        for (int g = 0; g < a.groups; ++g) {
+            ahead.fetch();
+            __m512i dot[R][2];
+            for (int r = 0; r < R; ++r) dot[r][0] = dot[r][1] = _mm512_set1_epi32(rows.offset[r][g]);
 #pragma GCC unroll 8
-        for (int k = 0; k < kGroup; k += 4) {
-            const __m512i w0 = _mm512_loadu_si512(w);
-            const __m512i w1 = _mm512_loadu_si512(w + 64);
-            w += 128;
+            for (int k = 0; k < kGroup; k += 4) {
+                const __m512i w0 = _mm512_loadu_si512(w);
+                const __m512i w1 = _mm512_loadu_si512(w + 64);
+                w += 128;
 #pragma GCC unroll 8
+                for (int r = 0; r < R; ++r) {
+                    const __m512i x = rows.quad(r, g * kGroup + k);
+                    dot[r][0] = _mm512_dpbusd_epi32(dot[r][0], w0, x);
+                    dot[r][1] = _mm512_dpbusd_epi32(dot[r][1], w1, x);
+                }
+            }
             for (int r = 0; r < R; ++r) {
-                std::int32_t quad;
-                std::memcpy(&quad, q[r] + g * kGroup + k, 4);
-                const __m512i x = _mm512_set1_epi32(quad);
-                dot[r][0] = _mm512_dpbusd_epi32(dot[r][0], w0, x);
-                dot[r][1] = _mm512_dpbusd_epi32(dot[r][1], w1, x);
+                const V s = set1(rows.scale[r][g]);
+                total[r][0] = fma(_mm512_cvtepi32_ps(dot[r][0]), s, total[r][0]);
+                total[r][1] = fma(_mm512_cvtepi32_ps(dot[r][1]), s, total[r][1]);
             }
         }
         for (int r = 0; r < R; ++r) {
-            const V s = _mm512_set1_ps(scale[r][g]);
-            total[r][0] = fma(_mm512_cvtepi32_ps(dot[r][0]), s, total[r][0]);
-            total[r][1] = fma(_mm512_cvtepi32_ps(dot[r][1]), s, total[r][1]);
+            for (int h = 0; h < 2; ++h) {
+                finish_columns(total[r][h], block.scales, block.bias, h * kLanes, out + (row + r) * stride + h * kLanes,
+                               accumulate);
+            }
         }
     }
-    for (int r = 0; r < R; ++r) {
-        for (int h = 0; h < 2; ++h) {
-            finish_columns(total[r][h], block, h * kLanes, out + (row + r) * stride + h * kLanes, accumulate);
+};
+
+struct Int4 {
+    using Block = Int4Block;
+    static constexpr int kMostRows = 5;
+    static constexpr int kGroupLines = 8;
+
+    template <int R>
+    static inline void run(const Block& block, const QuantizedRows& a, int row, float* out, std::ptrdiff_t stride,
+                           bool accumulate, Ahead ahead) {
+        const Rows<R> rows(a, row);
+        const __m512i mask = _mm512_set1_epi8(15);
+        V total[R][2];
+        for (int r = 0; r < R; ++r) total[r][0] = total[r][1] = _mm512_setzero_ps();
+        const std::uint8_t* w = block.data;
+        for (int g = 0; g < a.groups; ++g) {
+            ahead.fetch();
+            __m512i dot[R][2];
+            for (int r = 0; r < R; ++r) dot[r][0] = dot[r][1] = _mm512_set1_epi32(rows.offset[r][g] / 16);
+#pragma GCC unroll 4
+            for (int k = 0; k < kGroup; k += 8) {
+                const __m512i p0 = _mm512_loadu_si512(w);
+                const __m512i p1 = _mm512_loadu_si512(w + 64);
+                w += 128;
+                const __m512i low0 = _mm512_and_si512(p0, mask);
+                const __m512i low1 = _mm512_and_si512(p1, mask);
+                const __m512i high0 = _mm512_and_si512(_mm512_srli_epi16(p0, 4), mask);
+                const __m512i high1 = _mm512_and_si512(_mm512_srli_epi16(p1, 4), mask);
+#pragma GCC unroll 8
+                for (int r = 0; r < R; ++r) {
+                    const __m512i x = rows.quad(r, g * kGroup + k);
+                    dot[r][0] = _mm512_dpbusd_epi32(dot[r][0], low0, x);
+                    dot[r][1] = _mm512_dpbusd_epi32(dot[r][1], low1, x);
+                    const __m512i y = rows.quad(r, g * kGroup + k + 4);
+                    dot[r][0] = _mm512_dpbusd_epi32(dot[r][0], high0, y);
+                    dot[r][1] = _mm512_dpbusd_epi32(dot[r][1], high1, y);
+                }
+            }
+            const V s0 = load_f16(block.scales + static_cast<std::ptrdiff_t>(g) * kColumns);
+            const V s1 = load_f16(block.scales + static_cast<std::ptrdiff_t>(g) * kColumns + kLanes);
+            for (int r = 0; r < R; ++r) {
+                const V s = set1(rows.scale[r][g]);
+                total[r][0] = fma(_mm512_cvtepi32_ps(dot[r][0]), mul(s, s0), total[r][0]);
+                total[r][1] = fma(_mm512_cvtepi32_ps(dot[r][1]), mul(s, s1), total[r][1]);
+            }
         }
+        for (int r = 0; r < R; ++r) {
+            for (int h = 0; h < 2; ++h) {
+                finish_columns(total[r][h], nullptr, block.bias, h * kLanes, out + (row + r) * stride + h * kLanes,
+                               accumulate);
+            }
+        }
+    }
+};
+
+// Walks over the rows in tiles of nearly equal size. With one tile, memory is fetched 4 KiB ahead; with several, each
+// fetches its share of the next block, so that memory stays busy while we compute.
+template <class Lane>
+static void gemm(const typename Lane::Block& block, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
+                 bool accumulate) {
+    const int passes = (rows + Lane::kMostRows - 1) / Lane::kMostRows;
+    const int share = (Lane::kGroupLines + passes - 1) / passes;
+    Ahead ahead{passes == 1 ? block.data + 4096 : block.next, share};
+    int row = 0;
+    for (int pass = 0; pass < passes; ++pass) {
+        const int count = (rows - row + (passes - pass) - 1) / (passes - pass);
+        if (pass * share >= Lane::kGroupLines) ahead.lines = 0;
+        switch (count) {
+            case 1: Lane::template run<1>(block, a, row, out, stride, accumulate, ahead); break;
+            case 2: Lane::template run<2>(block, a, row, out, stride, accumulate, ahead); break;
+            case 3: Lane::template run<3>(block, a, row, out, stride, accumulate, ahead); break;
+            case 4: Lane::template run<4>(block, a, row, out, stride, accumulate, ahead); break;
+            case 5: Lane::template run<5>(block, a, row, out, stride, accumulate, ahead); break;
+            default: Lane::template run<6>(block, a, row, out, stride, accumulate, ahead); break;
+        }
+        ahead.data += static_cast<std::ptrdiff_t>(share) * 64 * a.groups;
+        row += count;
     }
 }
 
 static void gemm_int8(const Int8Block& block, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
                       bool accumulate) {
-    constexpr int kMost = 6;
-    const int passes = (rows + kMost - 1) / kMost;
-    const int lines_per_pass = passes >= 16 ? 1 : (16 + passes - 1) / passes;
-    const std::uint8_t* ahead = passes == 1 ? block.data + 4096 : block.next;
-    int row = 0;
-    for (int pass = 0; pass < passes; ++pass) {
-        const int count = (rows - row + (passes - pass) - 1) / (passes - pass);
-        const int lines = pass * lines_per_pass < 16 ? lines_per_pass : 0;
-        switch (count) {
-            case 1: gemm_rows<1>(block, a, row, out, stride, accumulate, ahead, lines); break;
-            case 2: gemm_rows<2>(block, a, row, out, stride, accumulate, ahead, lines); break;
-            case 3: gemm_rows<3>(block, a, row, out, stride, accumulate, ahead, lines); break;
-            case 4: gemm_rows<4>(block, a, row, out, stride, accumulate, ahead, lines); break;
-            case 5: gemm_rows<5>(block, a, row, out, stride, accumulate, ahead, lines); break;
-            default: gemm_rows<6>(block, a, row, out, stride, accumulate, ahead, lines); break;
-        }
-        ahead += static_cast<std::ptrdiff_t>(lines) * 64 * a.groups;
-        row += count;
-    }
+    gemm<Int8>(block, a, rows, out, stride, accumulate);
+}
+
+static void gemm_int4(const Int4Block& block, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
+                      bool accumulate) {
+    gemm<Int4>(block, a, rows, out, stride, accumulate);
 }
 
 #include "table.inl"

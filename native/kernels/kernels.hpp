@@ -34,6 +34,15 @@ struct Int8Block {
     const std::uint8_t* next; // where the next block starts, for prefetching; may equal `data`
 };
 
+// One block of 32 output columns of an INT4 matrix: [groups * 4][32 columns][4 bytes]. A byte's low nibble is the weight
+// of k = 8 j + i, its high nibble that of 8 j + 4 + i, each w + 8, w in [-8, 7]; a scale for each group and column.
+struct Int4Block {
+    const std::uint8_t* data;
+    const std::uint16_t* scales;  // [groups][32], binary16
+    const float* bias;            // [32] or null
+    const std::uint8_t* next;
+};
+
 // One block of 32 output columns of a float matrix: [k][32].
 struct FloatBlock {
     const float* data;
@@ -49,6 +58,7 @@ struct AttentionTile {
     int last[kMaxQueries];
     int head_dim;
     float scale;
+    float softcap;                // scores become softcap * tanh(score / softcap); 0: none
     const void* keys;             // of this layer and KV head: block b at b * key_stride elements, [head_dim][16]
     const void* values;           // likewise, [16][padded head_dim]
     std::ptrdiff_t key_stride;
@@ -73,6 +83,9 @@ struct KernelSet {
     // out[r][0..32) = a[r] . block * scale (+ bias) (+ out[r] before, when `accumulate`), r in [0, rows).
     void (*gemm_int8)(const Int8Block& block, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
                       bool accumulate);
+    // Likewise with a scale for each group: the sum over groups of dot * (activation scale * weight scale).
+    void (*gemm_int4)(const Int4Block& block, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
+                      bool accumulate);
     void (*gemm_f32)(const FloatBlock& block, const float* a, std::ptrdiff_t a_stride, int k, int rows, float* out,
                      std::ptrdiff_t stride, bool accumulate);
 
@@ -83,7 +96,10 @@ struct KernelSet {
     void (*normalize)(const float* x, float shift, float factor, const float* weight, const float* bias, float* y,
                       int n);
     void (*silu_times)(const float* gate, const float* up, float* y, int n);
+    void (*gelu_tanh_times)(const float* gate, const float* up, float* y, int n);
     void (*gelu_tanh)(const float* x, float* y, int n);
+    void (*gelu)(const float* x, float* y, int n);
+    void (*softcap)(float* x, float cap, int n);  // x = cap * tanh(x / cap)
 
     void (*attention_f16)(const AttentionTile& tile);
     void (*attention_f32)(const AttentionTile& tile);

@@ -98,18 +98,57 @@ static void silu_times(const float* gate, const float* up, float* y, int n) {
     }
 }
 
-static inline V gelu(V v) {
-    const V one = set1(1.0f);
+static inline V hyperbolic_tangent(V x) {
+    return sub(set1(1.0f), div(set1(2.0f), add(exponential(add(x, x)), set1(1.0f))));
+}
+
+static inline V gelu_by_tanh(V v) {
     const V cube = mul(mul(v, v), v);
     const V u = mul(set1(0.797884560802865f), fma(set1(0.044715f), cube, v));
-    const V tanh = sub(one, div(set1(2.0f), add(exponential(add(u, u)), one)));
-    return mul(mul(set1(0.5f), v), add(one, tanh));
+    return mul(mul(set1(0.5f), v), add(set1(1.0f), hyperbolic_tangent(u)));
+}
+
+// x * Phi(x) = max(x, 0) - |x| erfc(|x| / sqrt 2) / 2, with erfc by Abramowitz and Stegun 7.1.26 (error below 1.5e-7).
+static inline V gelu_by_erf(V v) {
+    const V size = absolute(v);
+    const V z = mul(size, set1(0.707106781186547524f));
+    const V t = div(set1(1.0f), fma(set1(0.3275911f), z, set1(1.0f)));
+    V p = set1(1.061405429f);
+    p = fma(p, t, set1(-1.453152027f));
+    p = fma(p, t, set1(1.421413741f));
+    p = fma(p, t, set1(-0.284496736f));
+    p = fma(p, t, set1(0.254829592f));
+    const V erfc = mul(mul(p, t), exponential(sub(set1(0.0f), mul(z, z))));
+    return sub(maximum(v, set1(0.0f)), mul(mul(set1(0.5f), size), erfc));
+}
+
+static void gelu_tanh_times(const float* gate, const float* up, float* y, int n) {
+    int i = 0;
+    for (; i + kLanes <= n; i += kLanes) store(y + i, mul(gelu_by_tanh(load(gate + i)), load(up + i)));
+    if (i < n) {
+        store_tail(y + i, mul(gelu_by_tanh(load_tail(gate + i, n - i, 0.0f)), load_tail(up + i, n - i, 0.0f)), n - i);
+    }
 }
 
 static void gelu_tanh(const float* x, float* y, int n) {
     int i = 0;
-    for (; i + kLanes <= n; i += kLanes) store(y + i, gelu(load(x + i)));
-    if (i < n) store_tail(y + i, gelu(load_tail(x + i, n - i, 0.0f)), n - i);
+    for (; i + kLanes <= n; i += kLanes) store(y + i, gelu_by_tanh(load(x + i)));
+    if (i < n) store_tail(y + i, gelu_by_tanh(load_tail(x + i, n - i, 0.0f)), n - i);
+}
+
+static void gelu(const float* x, float* y, int n) {
+    int i = 0;
+    for (; i + kLanes <= n; i += kLanes) store(y + i, gelu_by_erf(load(x + i)));
+    if (i < n) store_tail(y + i, gelu_by_erf(load_tail(x + i, n - i, 0.0f)), n - i);
+}
+
+static inline V capped(V x, V cap) { return mul(cap, hyperbolic_tangent(div(x, cap))); }
+
+static void softcap(float* x, float cap, int n) {
+    const V c = set1(cap);
+    int i = 0;
+    for (; i + kLanes <= n; i += kLanes) store(x + i, capped(load(x + i), c));
+    if (i < n) store_tail(x + i, capped(load_tail(x + i, n - i, 0.0f), c), n - i);
 }
 
 static void store_half(const float* x, std::uint16_t* y, int n) {
@@ -222,9 +261,10 @@ static void score_queries(const AttentionTile& tile, const int* query, int begin
 }
 
 // Turns scores into weights that sum to one, in place; zero outside [first, last). Lanes go by absolute position.
-static inline void softmax_scores(float* s, int first, int last) {
+static inline void softmax_scores(float* s, int first, int last, float cap) {
     const int begin = first / kBlock * kBlock;
     const int end = (last + kBlock - 1) / kBlock * kBlock;
+    if (cap != 0.0f) softcap(s + begin, cap, end - begin);
     for (int t = begin; t < first; ++t) s[t] = -3.4e38f;
     for (int t = last; t < end; ++t) s[t] = -3.4e38f;
     V best = load(s + begin);
@@ -306,7 +346,8 @@ static void attend_queries(const AttentionTile& tile, const int* query) {
     }
     score_queries<Kv, Q>(tile, query, begin / kBlock, (end + kBlock - 1) / kBlock);
     for (int q = 0; q < Q; ++q) {
-        softmax_scores(tile.scores + query[q] * tile.score_stride, tile.first[query[q]], tile.last[query[q]]);
+        softmax_scores(tile.scores + query[q] * tile.score_stride, tile.first[query[q]], tile.last[query[q]],
+                       tile.softcap);
     }
     int dim = 0;
     for (; dim + 4 * kLanes <= tile.head_dim; dim += 4 * kLanes) mix_columns<Kv, Q, 4>(tile, query, dim);
@@ -361,10 +402,10 @@ static void gemm_f32(const FloatBlock& block, const float* a, std::ptrdiff_t a_s
     for (; r < rows; ++r) gemm_f32_rows<1>(block, a + r * a_stride, a_stride, k, out + r * stride, stride, accumulate);
 }
 
-// Scale, bias and accumulation after an INT8 dot product: the same three operations, in this order, everywhere.
-static inline void finish_columns(V acc, const Int8Block& block, int column, float* y, bool accumulate) {
-    V v = mul(acc, load(block.scales + column));
-    if (block.bias != nullptr) v = add(v, load(block.bias + column));
+// Scale, bias and accumulation after a dot product: the same three operations, in this order, everywhere.
+static inline void finish_columns(V acc, const float* scales, const float* bias, int column, float* y, bool accumulate) {
+    V v = scales != nullptr ? mul(acc, load(scales + column)) : acc;
+    if (bias != nullptr) v = add(v, load(bias + column));
     if (accumulate) v = add(load(y), v);
     store(y, v);
 }

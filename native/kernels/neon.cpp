@@ -79,7 +79,16 @@ static void quantize(const float* x, int row, int group_begin, int group_end, co
     }
 }
 
-// Four columns at a time: 16 bytes are their quads of k; products of 8 bits are exact in 16, pairwise sums in 32.
+// Four columns: 16 bytes are their quads of k; products of 8 bits are exact in 16 bits, pairwise sums in 32.
+static inline int32x4_t dot_quad(int32x4_t sum, int8x16_t w, const std::int8_t* q) {
+    std::int32_t quad;
+    std::memcpy(&quad, q, 4);
+    const int8x16_t x = vreinterpretq_s8_s32(vdupq_n_s32(quad));
+    const int16x8_t low = vmull_s8(vget_low_s8(w), vget_low_s8(x));
+    const int16x8_t high = vmull_high_s8(w, x);
+    return vaddq_s32(sum, vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high)));
+}
+
 static void gemm_int8(const Int8Block& block, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
                       bool accumulate) {
     const uint8x16_t flip = vdupq_n_u8(0x80);
@@ -91,14 +100,9 @@ static void gemm_int8(const Int8Block& block, const QuantizedRows& a, int rows, 
             for (int c = 0; c < 8; ++c) dot[c] = vdupq_n_s32(0);
             for (int k = 0; k < kGroup; k += 4) {
                 const std::uint8_t* w = block.data + (static_cast<std::ptrdiff_t>(g) * kGroup + k) * kColumns;
-                std::int32_t quad;
-                std::memcpy(&quad, q + g * kGroup + k, 4);
-                const int8x16_t x = vreinterpretq_s8_s32(vdupq_n_s32(quad));
                 for (int c = 0; c < 8; ++c) {
-                    const int8x16_t s = vreinterpretq_s8_u8(veorq_u8(vld1q_u8(w + 16 * c), flip));
-                    const int16x8_t low = vmull_s8(vget_low_s8(s), vget_low_s8(x));
-                    const int16x8_t high = vmull_high_s8(s, x);
-                    dot[c] = vaddq_s32(dot[c], vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high)));
+                    const int8x16_t signed_w = vreinterpretq_s8_u8(veorq_u8(vld1q_u8(w + 16 * c), flip));
+                    dot[c] = dot_quad(dot[c], signed_w, q + g * kGroup + k);
                 }
             }
             const V scale = set1(a.scales[static_cast<std::ptrdiff_t>(r) * a.groups + g]);
@@ -106,7 +110,38 @@ static void gemm_int8(const Int8Block& block, const QuantizedRows& a, int rows, 
                 total[h] = fma(each([&](int i) { return vcvtq_f32_s32(dot[4 * h + i]); }), scale, total[h]);
             }
         }
-        for (int h = 0; h < 2; ++h) finish_columns(total[h], block, h * kLanes, out + r * stride + h * kLanes, accumulate);
+        for (int h = 0; h < 2; ++h) finish_columns(total[h], block.scales, block.bias, h * kLanes, out + r * stride + h * kLanes, accumulate);
+    }
+}
+
+static void gemm_int4(const Int4Block& block, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
+                      bool accumulate) {
+    const uint8x16_t mask = vdupq_n_u8(15);
+    const int8x16_t eight = vdupq_n_s8(8);
+    for (int r = 0; r < rows; ++r) {
+        const auto* q = reinterpret_cast<const std::int8_t*>(a.data) + static_cast<std::ptrdiff_t>(r) * a.groups * kGroup;
+        V total[2] = {set1(0.0f), set1(0.0f)};
+        for (int g = 0; g < a.groups; ++g) {
+            int32x4_t dot[8];
+            for (int c = 0; c < 8; ++c) dot[c] = vdupq_n_s32(0);
+            for (int k = 0; k < kGroup; k += 8) {
+                const std::uint8_t* w = block.data + (static_cast<std::ptrdiff_t>(g) * kGroup + k) * kColumns / 2;
+                for (int c = 0; c < 8; ++c) {
+                    const uint8x16_t p = vld1q_u8(w + 16 * c);
+                    const int8x16_t low = vsubq_s8(vreinterpretq_s8_u8(vandq_u8(p, mask)), eight);
+                    const int8x16_t high = vsubq_s8(vreinterpretq_s8_u8(vshrq_n_u8(p, 4)), eight);
+                    dot[c] = dot_quad(dot_quad(dot[c], low, q + g * kGroup + k), high, q + g * kGroup + k + 4);
+                }
+            }
+            const V scale = set1(a.scales[static_cast<std::ptrdiff_t>(r) * a.groups + g]);
+            for (int h = 0; h < 2; ++h) {
+                const V factor = mul(scale, load_f16(block.scales + static_cast<std::ptrdiff_t>(g) * kColumns + h * kLanes));
+                total[h] = fma(each([&](int i) { return vcvtq_f32_s32(dot[4 * h + i]); }), factor, total[h]);
+            }
+        }
+        for (int h = 0; h < 2; ++h) {
+            finish_columns(total[h], nullptr, block.bias, h * kLanes, out + r * stride + h * kLanes, accumulate);
+        }
     }
 }
 

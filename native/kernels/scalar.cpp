@@ -126,7 +126,35 @@ static void gemm_int8(const Int8Block& block, const QuantizedRows& a, int rows, 
                 total[h] = fma(each([&](int i) { return static_cast<float>(dot[h * kLanes + i]); }), scale, total[h]);
             }
         }
-        for (int h = 0; h < 2; ++h) finish_columns(total[h], block, h * kLanes, out + r * stride + h * kLanes, accumulate);
+        for (int h = 0; h < 2; ++h) finish_columns(total[h], block.scales, block.bias, h * kLanes, out + r * stride + h * kLanes, accumulate);
+    }
+}
+
+static void gemm_int4(const Int4Block& block, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
+                      bool accumulate) {
+    for (int r = 0; r < rows; ++r) {
+        const auto* q = reinterpret_cast<const std::int8_t*>(a.data) + static_cast<std::ptrdiff_t>(r) * a.groups * kGroup;
+        V total[2] = {set1(0.0f), set1(0.0f)};
+        for (int g = 0; g < a.groups; ++g) {
+            std::int32_t dot[kColumns];
+            // -128 * sum is kept for INT8; here the offset is 8.
+            for (int c = 0; c < kColumns; ++c) dot[c] = a.offsets[static_cast<std::ptrdiff_t>(r) * a.groups + g] / 16;
+            for (int k = 0; k < kGroup; k += 8) {
+                const std::uint8_t* w = block.data + (static_cast<std::ptrdiff_t>(g) * kGroup + k) * kColumns / 2;
+                const std::int8_t* x = q + g * kGroup + k;
+                for (int c = 0; c < kColumns; ++c) {
+                    for (int i = 0; i < 4; ++i) dot[c] += (w[4 * c + i] & 15) * x[i] + (w[4 * c + i] >> 4) * x[4 + i];
+                }
+            }
+            const V scale = set1(a.scales[static_cast<std::ptrdiff_t>(r) * a.groups + g]);
+            for (int h = 0; h < 2; ++h) {
+                const V factor = mul(scale, load_f16(block.scales + static_cast<std::ptrdiff_t>(g) * kColumns + h * kLanes));
+                total[h] = fma(each([&](int i) { return static_cast<float>(dot[h * kLanes + i]); }), factor, total[h]);
+            }
+        }
+        for (int h = 0; h < 2; ++h) {
+            finish_columns(total[h], nullptr, block.bias, h * kLanes, out + r * stride + h * kLanes, accumulate);
+        }
     }
 }
 

@@ -32,7 +32,7 @@ class Settings(BaseSettings):
     url: str = Field(default="http://127.0.0.1:8000", description="The server that client commands talk to.")
 
     model: str = Field(default="guide", min_length=1, max_length=200, description="The default model.")
-    precision: Literal["int8", "f32"] = Field(default="int8", description="Arithmetic lane of the native engine.")
+    precision: Literal["int8", "int4", "f32"] = Field(default="int8", description="Arithmetic lane of the native engine.")
     threads: int = Field(default=0, ge=0, le=1024, description="Compute threads; 0 takes one per core.")
     kernels: Literal["auto", "scalar", "avx2", "avx512", "neon"] = Field(default="auto", description="Kernel set.")
     kv_cache_memory: int = Field(

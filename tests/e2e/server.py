@@ -27,7 +27,9 @@ class Server:
         self.log = data_dir.parent / f"{data_dir.name}.serve.log"
         with self.log.open("ab") as log:
             start = self.log.stat().st_size
-            self.process = subprocess.Popen([*command, "--rate-limit", "", *flags], stdout=log, stderr=log, env=environment)
+            self.process = subprocess.Popen(
+                [*command, "--rate-limit", "", *flags], stdout=log, stderr=log, env=environment
+            )
         try:
             self.url = self._wait_for_url(start)
             self._wait_until_ready()

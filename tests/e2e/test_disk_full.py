@@ -28,29 +28,31 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_gives_503_and_service_resumes_when_there_is_room(small_disk: Path, tmp_path: Path) -> None:
     body = {"prompt": "hello", "max_tokens": 4, "seed": 1}
-    with serving(small_disk / "data", "--receipt-deadline", "5") as server:
-        with httpx.Client(base_url=server.url, timeout=60) as client:
-            assert client.post("/generate", json=body).status_code == 200
-            filler = small_disk / "filler"
-            with filler.open("wb", buffering=0) as file:
-                try:
-                    while True:
-                        file.write(bytes(4096))
-                except OSError:
-                    pass
-            answered, refused = 0, []
-            for _ in range(60):
-                response = client.post("/generate", json=body)
-                answered += response.status_code == 200
-                if response.status_code != 200:
-                    refused.append(response)
-            assert refused, "the disk never filled"
-            assert {response.status_code for response in refused} == {503}
-            assert all("disk" in response.json()["error"]["message"] for response in refused)
-            filler.unlink()
-            resumed = client.post("/generate", json=body)
-            assert resumed.status_code == 200
-            page = client.get("/vault/records", params={"limit": 200}).json()
-            assert resumed.json()["id"] in str(page)
+    with (
+        serving(small_disk / "data", "--receipt-deadline", "5") as server,
+        httpx.Client(base_url=server.url, timeout=60) as client,
+    ):
+        assert client.post("/generate", json=body).status_code == 200
+        filler = small_disk / "filler"
+        with filler.open("wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(4096))
+            except OSError:
+                pass
+        answered, refused = 0, []
+        for _ in range(60):
+            response = client.post("/generate", json=body)
+            answered += response.status_code == 200
+            if response.status_code != 200:
+                refused.append(response)
+        assert refused, "the disk never filled"
+        assert {response.status_code for response in refused} == {503}
+        assert all("disk" in response.json()["error"]["message"] for response in refused)
+        filler.unlink()
+        resumed = client.post("/generate", json=body)
+        assert resumed.status_code == 200
+        page = client.get("/vault/records", params={"limit": 200}).json()
+        assert resumed.json()["id"] in str(page)
     recorded = [line for line in (small_disk / "data" / "logs" / "log.jsonl").read_text().splitlines() if line]
     assert len(recorded) >= answered + 2  # every answer that left is in the book

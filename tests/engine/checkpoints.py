@@ -6,9 +6,9 @@ import json
 from dataclasses import replace
 from functools import cache
 
+from minivault.engine.native.engine import NativeEngine
 from minivault.engine.native.load import load_native_engine
 from minivault.engine.native.runner import NativeRunner, RunnerOptions
-from minivault.engine.native.engine import NativeEngine
 from minivault.models.architecture import Architecture, read_architecture
 from minivault.models.checkpoint import Checkpoint
 from minivault.models.weights import WeightSet, weight_map

@@ -16,19 +16,19 @@ from numpy.typing import NDArray
 
 from minivault.engine.engine import EngineRequest
 from minivault.engine.native import _native
-from minivault.engine.native.runner import NativeRunner, Precision, RunnerOptions
+from minivault.engine.native.runner import NativeRunner, Precision, RunnerOptions, core_spec
 from minivault.engine.native.sequence import BatchItem, Sequence
 from minivault.generation import SamplingParams
 from tests.engine.checkpoints import engine, opened, runner
 
 MODELS = ["llama-gqa", "gpt2", "mistral-window"]
 KERNELS = _native.available_kernels()
-REFERENCE = {p: RunnerOptions(precision=p, threads=1, kernels="scalar") for p in ("int8", "f32")}
+REFERENCE = {p: RunnerOptions(precision=p, threads=1, kernels="scalar") for p in ("int8", "int4", "f32")}
 VOCAB = 256
 """Prompt ids are drawn below this; every test checkpoint has more."""
 
 prompts = st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=90)
-precisions: st.SearchStrategy[Precision] = st.sampled_from(["int8", "f32"])
+precisions: st.SearchStrategy[Precision] = st.sampled_from(["int8", "int4", "f32"])
 any_options = st.builds(
     RunnerOptions, precision=precisions, threads=st.sampled_from([1, 2, 3]), kernels=st.sampled_from(KERNELS)
 )
@@ -130,7 +130,7 @@ def test_no_batch_mate_budget_cache_hit_or_preemption_changes_a_token(
     budget: int,
     blocks: int,
 ) -> None:
-    memory = blocks * _native.block_bytes(_spec(name, precision))
+    memory = blocks * _native.block_bytes(core_spec(opened(name)[0], precision))
     options = RunnerOptions(precision, threads, kernels, kv_cache_memory=memory, max_batch_tokens=budget)
     repeated = [*jobs, jobs[0]]  # the same prompt again, so that the prefix cache has something to give
     together = asyncio.run(run_together(name, options, repeated))
@@ -138,13 +138,7 @@ def test_no_batch_mate_budget_cache_hit_or_preemption_changes_a_token(
     assert together == [run_alone(reference, prompt, params) for prompt, params in repeated]
 
 
-def _spec(name: str, precision: Precision) -> dict[str, object]:
-    from minivault.engine.native.runner import _spec as spec
-
-    return spec(opened(name)[0], precision)
-
-
-@pytest.mark.parametrize("precision", ["int8", "f32"])
+@pytest.mark.parametrize("precision", ["int8", "int4", "f32"])
 def test_a_group_of_outliers_infinite_or_not_a_number_fails_its_own_sequence_alone(precision: Precision) -> None:
     run = runner("llama-gqa", RunnerOptions(precision=precision, threads=2))
     bias = SamplingParams(temperature=0.0, max_tokens=4, logit_bias=((5, float("inf")),))

@@ -1,6 +1,7 @@
 """Sampling parameters as the C++ core takes them. How a token is chosen is the core's; see ``native/sampler.hpp``.
 
-The choice is a function of the logits, the parameters, the sequence's own tokens and the seed. Knows nothing of batches.
+The choice is a function of the logits, the parameters, the sequence's own tokens and the seed. It
+knows nothing of batches.
 """
 
 from __future__ import annotations
