@@ -385,6 +385,24 @@ async def test_what_does_not_end_in_time_is_told_so_and_recorded_as_failed() -> 
     assert (bench.outcome.finish_reason, bench.outcome.response_text) == ("failed", "a")
 
 
+async def test_a_reader_that_does_not_read_does_not_hold_up_the_end() -> None:
+    bench = make_bench(says("abc"), limits=ServiceLimits(abort_grace=0))
+    await bench.service.open(ask(stream=True), CALLER)
+    await bench.service.drain(0)
+    assert (bench.outcome.finish_reason, bench.outcome.response_text) == ("cancelled", "")
+
+
+async def test_a_second_drain_waits_for_the_first() -> None:
+    bench = make_bench(says("abc"))
+    generation, _ = await _held(bench, 1)
+    drains = [asyncio.ensure_future(bench.service.drain(60)) for _ in range(2)]
+    await asyncio.sleep(0)
+    drains[0].cancel()
+    generation.close()
+    await drains[1]
+    assert bench.outcome.finish_reason == "cancelled"
+
+
 async def test_readiness_says_what_is_in_the_way() -> None:
     bench = make_bench()
     assert bench.service.not_ready_because() is None

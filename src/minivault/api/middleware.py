@@ -76,7 +76,7 @@ class RequestContext:
         route = getattr(scope.get("route"), "path", None) or "unmatched"
         self._metrics.answered(route, _known_method(scope["method"]), status)
         # Probes come every few seconds; their lines would bury the others.
-        log = logger.debug if route in QUIET_PATHS and status < 400 else logger.info
+        log = logger.debug if route in QUIET_PATHS and status != 500 else logger.info
         log("request", method=_known_method(scope["method"]), route=route, status=status, ms=round(seconds * 1e3, 1))
 
 

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -34,8 +35,6 @@ logger = get_logger(__name__)
 
 SEED_BITS = 53
 """Drawn seeds stay whole in every JSON reader."""
-_ABORT_GRACE = 5.0
-"""Seconds that aborted generations have to send their error and be recorded, at the end of a drain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +44,8 @@ class ServiceLimits:
     default_max_tokens: int = 256
     max_running: int = 64
     max_waiting: int = 256
+    abort_grace: float = 5.0
+    """Seconds that aborted generations have to tell their readers and be recorded, at the end of a drain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +115,9 @@ class Service:
         """Run a request in pieces. Close the iterator to cancel. Raises as :meth:`generate`."""
         generation = await self.open(replace(request, stream=True), caller)
         try:
-            async for chunk in generation.chunks():
-                yield chunk
+            async with aclosing(generation.chunks()) as chunks:
+                async for chunk in chunks:
+                    yield chunk
         finally:
             generation.close()
 
@@ -211,18 +213,28 @@ class Service:
     async def list_records(
         self,
         *,
+        query: str | None = None,
+        model: str | None = None,
+        api_key_id: str | None = None,
+        finish_reason: str | None = None,
         after: str | None = None,
         before: str | None = None,
         cursor: str | None = None,
         limit: int = 50,
-        **filters: str | None,
     ) -> dict[str, Any]:
-        """A page of calls, newest first. ``after`` and ``before`` are RFC 3339 times; ``filters`` as in CallFilter.
+        """A page of calls, newest first. ``after`` and ``before`` are RFC 3339 times; the rest as in CallFilter.
 
         Raises:
             InvalidRequest: a filter is not well-formed.
         """
-        chosen = CallFilter(after_ns=_time_ns(after, "after"), before_ns=_time_ns(before, "before"), **filters)
+        chosen = CallFilter(
+            query=query,
+            model=model,
+            api_key_id=api_key_id,
+            finish_reason=finish_reason,
+            after_ns=_time_ns(after, "after"),
+            before_ns=_time_ns(before, "before"),
+        )
         page = await asyncio.to_thread(lambda: self._records.list(chosen, cursor=cursor, limit=limit))
         return {"records": [call.as_dict() for call in page.calls], "next_cursor": page.next_cursor}
 
@@ -331,11 +343,11 @@ class Service:
             return
         for generation in list(self._open):
             generation.abort(Draining("The server shut down before the answer ended."))
-        if await self._settle_within(_ABORT_GRACE):
+        if await self._settle_within(self._limits.abort_grace):
             return
         for generation in list(self._open):  # their readers do not read
             generation.close()
-        await self._settle_within(_ABORT_GRACE)
+        await self._settle_within(self._limits.abort_grace)
 
     async def _settle_within(self, seconds: float) -> bool:
         try:
@@ -351,7 +363,7 @@ class Service:
             return "The server is shutting down."
         state = self._ledger.status()
         if not state.writable:
-            return "The vault cannot be written."
+            return f"The vault cannot be written: {state.reason}"
         try:
             self.models.get(None)
         except MiniVaultError as error:

@@ -8,7 +8,7 @@ through a stream and the ledger through a future.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -121,12 +121,14 @@ class Generation:
             Draining: the server shut down before the end.
             LedgerUnavailable: the outcome could not be made durable, so there is no answer.
         """
+        completion: Completion | None = None
         async for chunk in self.chunks():
-            if chunk.completion is not None:
-                return chunk.completion
-        raise EngineFailed("The generation ended without an outcome.")
+            completion = chunk.completion
+        if completion is None:
+            raise EngineFailed("The generation ended without an outcome.")
+        return completion
 
-    async def chunks(self) -> AsyncIterator[Chunk]:
+    async def chunks(self) -> AsyncGenerator[Chunk]:
         """The pieces, then one empty chunk with the completion, once the outcome is durable. Raises as ``result``."""
         try:
             if self._prepared.request.echo:
