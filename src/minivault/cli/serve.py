@@ -116,7 +116,7 @@ def run(settings: Settings) -> None:
 
 def refuse_open_door(settings: Settings) -> None:
     """Refuse to listen beyond this machine unless told to: whoever reaches the port reads and writes the vault."""
-    if settings.unsafe_bind or all(ipaddress.ip_address(a).is_loopback for a in _addresses(settings.host)):
+    if settings.unsafe_bind or _is_this_machine_alone(settings.host):
         return
     raise CliError(
         "--host is an address beyond this machine, and this version has no API keys: all who reach it could ask.\n"
@@ -164,6 +164,10 @@ def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
     return family, address
 
 
+def _is_this_machine_alone(host: str) -> bool:
+    return all(ipaddress.ip_address(address).is_loopback for address in _addresses(host))
+
+
 def _addresses(host: str) -> list[str]:
     try:
         found = socket.getaddrinfo(host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -183,6 +187,8 @@ def announce(settings: Settings, listener: socket.socket) -> None:
     note(f'  ask    {ask} -d \'{{"prompt": "What model are you?"}}\'')
     note(f"         {chat}")
     note(f"  docs   {url}/docs")
+    if not _is_this_machine_alone(settings.host):
+        note("  OPEN   whoever reaches this machine can ask, and needs no key (--unsafe-bind)")
 
 
 def url_of(listener: socket.socket) -> str:
