@@ -67,7 +67,7 @@ def test_linear_scaling_is_read_under_its_old_key() -> None:
     [
         ({"model_type": "mamba"}, "mamba"),
         ({}, "no model_type"),
-        (LLAMA | {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "yarn"),
+        (LLAMA | {"rope_scaling": {"rope_type": "longrope", "factor": 4.0}}, "longrope"),
         (LLAMA | {"hidden_act": "gelu"}, "gelu"),
         (LLAMA | {"quantization_config": {"quant_method": "gptq"}}, "gptq"),
         (LLAMA | {"partial_rotary_factor": 0.5}, "partial_rotary_factor"),

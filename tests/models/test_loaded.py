@@ -13,7 +13,7 @@ from minivault.errors import CheckpointCorrupt
 from minivault.models.architecture import Architecture
 from minivault.models.catalog import Catalog
 from minivault.models.loaded import generation_defaults, load_model
-from minivault.models.weights import WeightSet
+from minivault.models.weights import WeightSet, sources
 from tests.models.folders import copy_of
 from tests.oracle.golden import DATA
 
@@ -23,7 +23,7 @@ class IdleEngine:
 
     def __init__(self, arch: Architecture, weights: WeightSet) -> None:
         self.info = EngineInfo("idle", "1", "none", False, arch.context_length, arch.vocab_size)
-        self.first_byte = weights["embed"].view.data[0]
+        self.first_byte = sources(weights, "embed")[0].view.data[0]
 
     def submit(self, request: EngineRequest) -> TokenStream:
         raise NotImplementedError

@@ -12,7 +12,7 @@ from minivault.errors import CheckpointCorrupt, UnsupportedCheckpoint
 from minivault.models.architecture import read_architecture
 from minivault.models.checkpoint import Checkpoint
 from minivault.models.json_file import read_json_object
-from minivault.models.weights import WeightSet, weight_map
+from minivault.models.weights import LinearSource, WeightSet, sources, weight_map
 from tests.models.folders import copy_of, edit_tensors
 from tests.models.reference import array
 from tests.oracle.golden import DATA
@@ -23,7 +23,12 @@ Tensors = dict[str, tuple[str, list[int], bytes]]
 def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     arch = read_architecture(read_json_object(folder / "config.json"))
     with Checkpoint.open(folder) as checkpoint:
-        return {name: source.shape for name, source in weight_map(arch, checkpoint).items()}
+        weights = weight_map(arch, checkpoint)
+        return {name: logical_shape(sources(weights, name)) for name in weights}
+
+
+def logical_shape(parts: tuple[LinearSource, ...]) -> tuple[int, ...]:
+    return (sum(part.rows for part in parts), *parts[0].shape[1:])
 
 
 def test_llama_has_its_canonical_names_and_logical_shapes() -> None:
