@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from typer.testing import CliRunner
 import minivault as package
 from minivault.cli.main import app
 from minivault.cli.replay import sentence
-from tests.cli.process import RunningServer, minivault
+from tests.cli.process import MINIVAULT, RunningServer, environment, minivault, serving
 
 
 def command_names(group: typer.Typer = app, above: str = "") -> Iterator[str]:
@@ -201,6 +203,33 @@ def test_an_unknown_model_names_what_there_is(server: RunningServer) -> None:
     done = minivault("generate", "x", "--model", "giude", "--url", server.url)
     assert done.returncode == 1
     assert "guide" in done.stderr
+
+
+LONG = ("stream", "Tell me a story.", "--max-tokens", "900", "--ignore-eos", "--seed", "7")
+
+
+def interrupted(*arguments: str) -> int:
+    """The exit code of a command that gets Ctrl-C once it has begun to answer."""
+    with subprocess.Popen([*MINIVAULT, *arguments], env=environment(), stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(1)
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        return process.wait(60)
+
+
+def test_ctrl_c_stops_an_answer_and_it_is_recorded_as_cancelled(tmp_path: Path) -> None:
+    assert interrupted(*LONG, "--local", "--data-dir", str(tmp_path)) == 130
+    call = json.loads(minivault("log", "--json", "--data-dir", str(tmp_path)).stdout)
+    assert call["finish_reason"] == "cancelled"
+    assert call["response"]
+
+
+def test_ctrl_c_stops_the_servers_answer_too(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        assert interrupted(*LONG, "--url", server.url) == 130
+    call = json.loads(minivault("log", "--json", "--data-dir", str(tmp_path)).stdout)
+    assert call["finish_reason"] == "cancelled"
 
 
 def test_a_recorded_answer_comes_again(server: RunningServer) -> None:
