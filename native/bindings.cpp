@@ -8,6 +8,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <cstring>
 #include <initializer_list>
 #include <stdexcept>
 
@@ -342,6 +343,11 @@ NB_MODULE(_native, m) {
                     nb::arg("end_ids") = std::vector<int>{})
         .def_prop_ro("generated", [](const SequenceState& s) { return s.sampler.generated(); })
         .def("accept", [](SequenceState& s, int token) { s.sampler.accept(token); }, nb::arg("token"))
+        .def("allow", [](SequenceState& s, const nb::bytes& mask) {
+            std::vector<std::uint32_t> words(mask.size() / 4);
+            std::memcpy(words.data(), mask.c_str(), words.size() * 4);
+            s.sampler.allow(std::move(words));
+        }, nb::arg("mask"))
         .def_prop_rw("blocks", [](const SequenceState& s) { return s.blocks; },
                      [](SequenceState& s, const std::vector<std::int32_t>& blocks) { s.blocks = blocks; })
         .def_prop_ro("num_blocks", [](const SequenceState& s) { return s.blocks.size(); });

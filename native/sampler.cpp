@@ -39,6 +39,7 @@ Sampler::Sampler(SamplingParameters parameters, const std::vector<int>& prompt) 
 
 void Sampler::accept(int token) {
     ++generated_;
+    allowed_.clear();
     if (parameters_.repetition_penalty != 1.0f) seen_.insert(token);
     if (parameters_.presence_penalty != 0.0f || parameters_.frequency_penalty != 0.0f) ++counts_[token];
 }
@@ -56,7 +57,13 @@ void Sampler::adjust(float* logits, int vocab) const {
         const float frequency = p.frequency_penalty * static_cast<float>(count);
         logits[id] = (logits[id] - frequency) - p.presence_penalty;
     }
-    if (generated_ < p.min_tokens) {
+    if (!allowed_.empty()) {
+        const int known = std::min(vocab, static_cast<int>(allowed_.size() * 32));
+        for (int id = 0; id < known; ++id) {
+            if ((allowed_[id / 32] >> (id % 32) & 1u) == 0) logits[id] = kBanned;
+        }
+        for (int id = known; id < vocab; ++id) logits[id] = kBanned;
+    } else if (generated_ < p.min_tokens) {
         for (const int id : p.end_ids) {
             if (id >= 0 && id < vocab) logits[id] = kBanned;
         }

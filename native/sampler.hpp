@@ -44,6 +44,8 @@ class Sampler {
     Sampled sample(const KernelSet& kernels, float* logits, int vocab, std::vector<float>& weights) const;
     // Remembers a token as generated.
     void accept(int token);
+    // Bit i of the mask says whether token i may be chosen next; holds until the next `accept`.
+    void allow(std::vector<std::uint32_t> mask) { allowed_ = std::move(mask); }
 
   private:
     struct Candidate {
@@ -60,6 +62,7 @@ class Sampler {
     SamplingParameters parameters_;
     std::unordered_set<int> seen_;           // prompt and answer, for the repetition penalty
     std::unordered_map<int, int> counts_;    // answer alone
+    std::vector<std::uint32_t> allowed_;     // empty: everything
     int generated_ = 0;
 };
 

@@ -32,6 +32,24 @@ class EngineInfo:
     threads: int = 0
 
 
+class Constraint(Protocol):
+    """Which tokens may come next: a function of the tokens accepted so far. Owned by the engine once submitted."""
+
+    def mask(self) -> bytes:
+        """One bit for each token id, in 32-bit words, low bits first: may it come next?"""
+
+    def accept(self, token_id: int) -> bool:
+        """Take a token; False if it may not come."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Nothing more may follow: the sequence ends here."""
+
+    @property
+    def is_broken(self) -> bool:
+        """It cannot be followed any further: the sequence fails."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
     """One sequence to run. ``sampling`` is resolved: no ``None`` but ``logprobs``."""
@@ -44,6 +62,8 @@ class EngineRequest:
     """Blocks of the prefix cache are shared only between equal salts."""
     fairness_key: str = ""
     """Sequences of one key share that key's turn."""
+    constraint: Constraint | None = None
+    """Only what it allows is chosen; it also decides the end, whatever ``min_tokens`` says."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,6 +157,7 @@ class NativeEngine:
             eos_token_ids=request.eos_token_ids,
             cache_salt=request.cache_salt,
             fairness_key=request.fairness_key,
+            constraint=request.constraint,
         )
         stream = self._streams[sequence.id] = Stream(sequence, self._cancel)
         self._inbox.put(partial(self._scheduler.add, sequence))

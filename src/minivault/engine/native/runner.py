@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from minivault.engine.native import _native
 from minivault.engine.native.sampling import sampler_state, token_logprob
-from minivault.engine.native.sequence import Batch, SampledToken, SampledTokens
+from minivault.engine.native.sequence import Batch, SampledToken, SampledTokens, Sequence
 from minivault.errors import CheckpointCorrupt, ConfigError
 from minivault.models.architecture import Architecture, RopeScaling
 from minivault.models.weights import LinearSource, WeightSet
@@ -27,6 +27,7 @@ ARITHMETIC: dict[Precision, str] = {"int8": "int8-g32-v1", "int4": "int4-g32-v1"
 """The arithmetic profile of each lane. A change that can change a bit of any logit must change the name."""
 
 
+TOO_COMPLEX = "The grammar became too complex to follow."
 _LAYER_NORMS = ("attn_norm", "mlp_norm", "post_attn_norm", "post_mlp_norm", "q_norm", "k_norm")
 
 
@@ -84,6 +85,8 @@ class NativeRunner:
                 state = sequence.sampler_state = sampler_state(sequence)
             if sequence.block_table != state.blocks:
                 state.blocks = sequence.block_table
+            if sequence.constraint is not None and item.sample:
+                state.allow(sequence.constraint.mask())
             states.append(state)
             tokens.append(sequence.token_ids[item.start : item.start + item.count])
             starts.append(item.start)
@@ -96,8 +99,7 @@ class NativeRunner:
                 result.append(SampledToken(0, finite=False))
             else:
                 state.accept(one.token)
-                logprob = None if item.sequence.params.logprobs is None else token_logprob(one)
-                result.append(SampledToken(one.token, logprob))
+                result.append(_sampled(item.sequence, one))
         return result
 
     def logits(
@@ -121,6 +123,18 @@ class NativeRunner:
     def close(self) -> None:
         """Free the weights, the KV cache and the threads."""
         self._core = None
+
+
+def _sampled(sequence: Sequence, one: _native.Sampled) -> SampledToken:
+    logprob = None if sequence.params.logprobs is None else token_logprob(one)
+    constraint = sequence.constraint
+    if constraint is None:
+        return SampledToken(one.token, logprob)
+    if not constraint.accept(one.token) or constraint.is_broken:
+        return SampledToken(one.token, error=TOO_COMPLEX)
+    # An end of sequence ends it by itself, and is no part of the answer.
+    ends = constraint.is_complete and one.token not in sequence.ending_ids
+    return SampledToken(one.token, logprob, ends=ends)
 
 
 def choose_kernels(wanted: str) -> str:

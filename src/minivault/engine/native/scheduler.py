@@ -291,14 +291,17 @@ class Scheduler:
         return outputs
 
     def _accept(self, sequence: Sequence, token: SampledToken) -> TokenStep:
-        if not token.finite:
-            return self._finish(sequence, Event.FAIL, FinishReason.FAILED, error=NOT_FINITE)
+        if not token.finite or token.error is not None:
+            return self._finish(sequence, Event.FAIL, FinishReason.FAILED, error=token.error or NOT_FINITE)
         if sequence.ends_with(token.token_id):
             return self._finish(sequence, Event.COMPLETE, FinishReason.STOP)
         self._generation_tokens += 1
         sequence.token_ids.append(token.token_id)
         token_ids = (token.token_id,)
         logprobs = () if token.logprob is None else (token.logprob,)
+        if token.ends:
+            self._finish(sequence, Event.COMPLETE, FinishReason.STOP)
+            return TokenStep(token_ids, logprobs, FinishReason.STOP)
         if len(sequence.token_ids) < sequence.max_length:
             return TokenStep(token_ids, logprobs)
         self._finish(sequence, Event.COMPLETE, FinishReason.LENGTH)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
 
+from minivault.engine.engine import Constraint
 from minivault.generation import SamplingParams, TokenLogprob
 
 
@@ -84,6 +85,8 @@ class Sequence:
     eos_token_ids: tuple[int, ...] = ()
     cache_salt: bytes = b""
     fairness_key: str = ""
+    constraint: Constraint | None = None
+    """The runner asks it before, and tells it after, each token; it has seen every generated token."""
 
     prompt_length: int = field(init=False)
     ending_ids: frozenset[int] = field(init=False)
@@ -165,6 +168,10 @@ class SampledToken:
     """Set when the sequence's ``logprobs`` is."""
     finite: bool = True
     """False: the logits held NaN or infinity. The token means nothing and the sequence fails."""
+    ends: bool = False
+    """The sequence's constraint is fulfilled: nothing may follow this token."""
+    error: str | None = None
+    """The sequence fails, for this reason; the token means nothing."""
 
 
 SampledTokens: TypeAlias = list[SampledToken | None]

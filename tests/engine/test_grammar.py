@@ -1,0 +1,108 @@
+"""Answers held to a form: whatever the model would rather say, what comes out fits the grammar, and keeps the law."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minivault.engine.engine import EngineRequest
+from minivault.engine.native.engine import NativeEngine
+from minivault.engine.native.grammar import MAX_SOURCE_BYTES, GrammarCompiler, GrammarKind
+from minivault.engine.native.runner import RunnerOptions
+from minivault.errors import InvalidRequest
+from minivault.generation import FinishReason, SamplingParams
+from minivault.models.tokenizer import Tokenizer
+from tests.engine.checkpoints import engine, opened
+from tests.oracle.golden import DATA
+
+NAME = "llama-gqa"
+TOKENIZER = Tokenizer.load(DATA / NAME)
+EOS = TOKENIZER.eos_token_ids
+COMPILER = GrammarCompiler((DATA / NAME / "tokenizer.json").read_text(), opened(NAME)[0].vocab_size, EOS)
+
+
+async def constrained(
+    served: NativeEngine, kind: GrammarKind, source: str, *, seed: int, max_tokens: int = 400
+) -> tuple[str, FinishReason | None]:
+    params = SamplingParams(max_tokens=max_tokens, temperature=1.0, seed=seed)
+    request = EngineRequest("r", (1, 2, 3), params, EOS, constraint=COMPILER.compile(kind, source))
+    tokens: list[int] = []
+    reason = None
+    async for step in served.submit(request):
+        assert step.error is None
+        tokens.extend(step.token_ids)
+        reason = step.finish_reason
+    return TOKENIZER.decode(tokens), reason
+
+
+def answers(kind: GrammarKind, source: str, seeds: range) -> list[tuple[str, FinishReason | None]]:
+    async def run() -> list[tuple[str, FinishReason | None]]:
+        served = engine(NAME, RunnerOptions(threads=1))
+        try:
+            return await asyncio.gather(*(constrained(served, kind, source, seed=seed) for seed in seeds))
+        finally:
+            await served.close()
+
+    return asyncio.run(run())
+
+
+def test_a_random_model_is_held_to_a_regular_expression() -> None:
+    for text, reason in answers("regex", r"[a-c]{3}-[0-9]{2}", range(12)):
+        assert re.fullmatch(r"[a-c]{3}-[0-9]{2}", text)
+        assert reason is FinishReason.STOP
+
+
+def test_a_random_model_is_held_to_a_lark_grammar() -> None:
+    for text, _ in answers("lark", 'start: "yes" | "no" " " DIGIT\nDIGIT: /[0-9]/', range(12)):
+        assert re.fullmatch(r"yes|no [0-9]", text)
+
+
+def test_a_random_model_is_held_to_a_json_schema() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"ok": {"type": "boolean"}, "n": {"type": "integer", "minimum": 0, "maximum": 99}},
+        "required": ["ok", "n"],
+        "additionalProperties": False,
+    }
+    ended = [text for text, reason in answers("json_schema", json.dumps(schema), range(24)) if reason == "stop"]
+    assert ended
+    for text in ended:
+        jsonschema.validate(json.loads(text), schema)
+
+
+def test_constrained_answers_do_not_depend_on_their_company() -> None:
+    together = answers("regex", r"[a-z]{20}", range(10))
+    assert together == [answers("regex", r"[a-z]{20}", range(seed, seed + 1))[0] for seed in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "source"),
+    [
+        ("regex", "(unclosed"),
+        ("lark", "no rules here"),
+        ("json_schema", "{"),
+        ("json_schema", '{"type": "nonsense"}'),
+        ("regex", "a" * (MAX_SOURCE_BYTES + 1)),
+    ],
+)
+def test_what_is_no_grammar_is_refused_without_repeating_it(kind: GrammarKind, source: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        COMPILER.compile(kind, source)
+    assert refused.value.param == "response_format"
+    assert source not in refused.value.message
+
+
+@settings(max_examples=40)
+@given(st.text(max_size=60), st.sampled_from(["regex", "lark", "json_schema"]))
+def test_no_text_breaks_the_compiler(source: str, kind: GrammarKind) -> None:
+    try:
+        grammar = COMPILER.compile(kind, source)
+    except InvalidRequest:
+        return
+    assert len(grammar.mask()) * 8 >= opened(NAME)[0].vocab_size
