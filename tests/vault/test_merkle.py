@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -74,11 +78,32 @@ def defined_root(leaves: list[bytes]) -> bytes:
     return node_hash(defined_root(leaves[:split]), defined_root(leaves[split:]))
 
 
+VECTORS: dict[str, Any] = json.loads((Path(__file__).parent / "vectors" / "merkle.json").read_text("utf-8"))
+
+
+def decoded(values: list[str]) -> list[bytes]:
+    return [base64.b64decode(value) for value in values]
+
+
 leaf_lists = st.lists(st.binary(max_size=4), min_size=1, max_size=70)
 
 
 def test_known_roots() -> None:
     assert [root.hex() for root in Grown(LEAVES).roots[1:]] == ROOTS
+
+
+@pytest.mark.parametrize("row", range(98))
+def test_public_inclusion_vectors_are_judged_rightly(row: int) -> None:
+    good, index, size, leaf, proof, root = VECTORS["inclusion"][row]
+    leaf, root = decoded([leaf, root])
+    assert verify_inclusion(index, size, leaf, decoded(proof), root) is good
+
+
+@pytest.mark.parametrize("row", range(98))
+def test_public_consistency_vectors_are_judged_rightly(row: int) -> None:
+    good, first, second, first_root, second_root, proof = VECTORS["consistency"][row]
+    first_root, second_root = decoded([first_root, second_root])
+    assert verify_consistency(first, second, first_root, second_root, decoded(proof)) is good
 
 
 @given(leaf_lists)

@@ -40,6 +40,7 @@ class LedgerStatus:
     """A snapshot of the ledger; safe to read from any thread."""
 
     records: int
+    """Leaves: two a call that has ended."""
     tree_size: int
     root: str
     """64 hex digits."""
@@ -310,7 +311,9 @@ class Ledger:
             return
         record = entry.draft.record
         if isinstance(record, Outcome) and not isinstance(error, UnknownRecord):
-            self._lost.append(replace(record, finish_reason=FinishReason.FAILED.value, error=LOST))
+            with self._wake:
+                self._lost.append(replace(record, finish_reason=FinishReason.FAILED.value, error=LOST))
+                self._wake.notify()
 
     def _close_lost(self) -> None:
         """End the calls whose callers were told that the record failed. Nobody waits for these outcomes."""

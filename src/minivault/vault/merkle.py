@@ -145,10 +145,12 @@ def verify_inclusion(index: int, size: int, hash_of_leaf: bytes, proof: Sequence
 
 def verify_consistency(first: int, second: int, first_root: bytes, second_root: bytes, proof: Sequence[bytes]) -> bool:
     """RFC 9162, 2.1.4.2: whether the tree of ``first`` leaves is a prefix of the tree of ``second`` leaves."""
-    if not 0 < first <= second or not _all_hashes([first_root, second_root, *proof]):
+    if not 0 < first <= second:
         return False
     if first == second:
         return not proof and first_root == second_root
+    if not _all_hashes([first_root, second_root, *proof]):
+        return False
     path = list(proof) if first & (first - 1) else [first_root, *proof]
     if not path:
         return False
