@@ -92,6 +92,19 @@ async def test_hanging_up_before_the_first_token_cancels() -> None:
     assert (bench.outcome.finish_reason, bench.outcome.completion_tokens) == ("cancelled", 0)
 
 
+async def test_hanging_up_a_replay_cancels_it() -> None:
+    bench = make_bench(says("abcdef"))
+    async with serving(bench) as client:
+        record = (await client.post("/generate", json=ASK)).json()["id"]
+        bench.engine.hold_after = 2
+        asking = asyncio.ensure_future(client.post(f"/vault/records/{record}/replay"))
+        await until(lambda: len(bench.engine.streams) == 2)
+        asking.cancel()
+        await until(lambda: len(bench.ledger.outcomes) == 2)
+    assert bench.ledger.outcomes[1].finish_reason == "cancelled"
+    assert bench.engine.streams[1].cancelled
+
+
 async def test_a_failure_of_plain_text_cuts_the_connection() -> None:
     bench = make_bench(breaks_after("part"))
     async with serving(bench) as client:

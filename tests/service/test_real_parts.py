@@ -51,6 +51,16 @@ async def test_the_real_ledger_holds_what_the_fake_would(tmp_path: Path) -> None
     assert replay.verdict is ReplayVerdict.MATCH
 
 
+async def test_every_character_of_prompt_and_answer_comes_back_from_the_vault(tmp_path: Path) -> None:
+    text = 'nul \x00 bell \x07 line \r\n \u2028 quote " slash \\ nonchar \uffff astral \U0001f600 mark \ufeff'
+    async with over_real_vault(tmp_path, ScriptedEngine(says(text))) as (service, _, reader):
+        await service.generate(GenerationRequest(prompt=text, request_id="all"), CALLER)
+        call = reader.get("all").call
+    assert (call.prompt, call.response) == (text, text)
+    [line] = (tmp_path / "logs" / "log.jsonl").read_bytes().removesuffix(b"\n").split(b"\n")
+    assert (json.loads(line)["prompt"], json.loads(line)["response"]) == (text, text)
+
+
 async def test_the_real_ledger_and_the_counters_agree(tmp_path: Path) -> None:
     engine = ScriptedEngine(says("abcdef"))
     async with over_real_vault(tmp_path, engine) as (service, ledger, reader):
@@ -133,7 +143,7 @@ async def test_a_stream_of_the_native_engine_that_is_left_is_cancelled(service: 
     first = await anext(stream)
     await stream.aclose()
     await service.drain(5)
-    call = (await service.list_records())["records"][0]
+    call = (await service.records.list())["records"][0]
     assert call["finish_reason"] == "cancelled"
     assert call["response"] == first.text
 

@@ -232,6 +232,19 @@ async def test_an_engine_that_refuses_after_the_intent_leaves_a_failed_outcome()
     assert (bench.outcome.finish_reason, bench.outcome.error) == ("failed", "The queue is full.")
 
 
+async def test_a_fault_at_submission_leaves_a_failed_outcome_without_its_message() -> None:
+    def broken(_request: Any) -> Any:
+        raise RuntimeError("the prompt was hi")
+
+    bench = make_bench(broken, limits=ServiceLimits(max_running=1, max_waiting=0))
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            await bench.service.generate(ask(), CALLER)
+    assert [(outcome.finish_reason, outcome.error) for outcome in bench.ledger.outcomes] == [
+        ("failed", "internal error")
+    ] * 2
+
+
 async def test_an_engine_that_ends_without_a_word_is_a_failure() -> None:
     bench = make_bench(lambda request: [])
     with pytest.raises(EngineFailed):

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from minivault.api import schema
 from minivault.api.health import service_of
 from minivault.api.native import caller_of, json_response, record_header
+from minivault.api.streaming import cancelled_by_disconnect
 from minivault.api.wire.native import RecordBody, UsageBody
 
 router = APIRouter(prefix="/vault", tags=["vault"])
@@ -111,7 +112,7 @@ async def list_records(
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
 ) -> Response:
     """`query` holds words that prompt or response must have; words in double quotes must follow each other."""
-    page = await service_of(request).list_records(
+    page = await service_of(request).records.list(
         query=query,
         model=model,
         api_key_id=key,
@@ -133,7 +134,7 @@ async def list_records(
     },
 )
 async def get_record(request: Request, id: RecordId) -> Response:
-    return json_response(await service_of(request).get_record(id))
+    return json_response(await service_of(request).records.get(id))
 
 
 @router.post(
@@ -146,7 +147,12 @@ async def get_record(request: Request, id: RecordId) -> Response:
 )
 async def replay(request: Request, id: RecordId) -> Response:
     """Runs the recorded prompt tokens with the recorded parameters and seed. The replay is recorded too."""
-    result = await service_of(request).replay(id, caller_of(request), request_id=request.state.request_id)
+    result = await service_of(request).replay(
+        id,
+        caller_of(request),
+        request_id=request.state.request_id,
+        during=lambda generation: cancelled_by_disconnect(request.receive, generation),
+    )
     record = result.record
     body = {
         "verdict": result.verdict.value,
@@ -166,4 +172,4 @@ async def replay(request: Request, id: RecordId) -> Response:
     responses={200: schema.json_answer(VaultStatsBody, "The totals."), **schema.error_responses(403, 429, 500, 503)},
 )
 async def stats(request: Request) -> Response:
-    return json_response(await service_of(request).vault_statistics())
+    return json_response(await service_of(request).records.statistics())

@@ -12,26 +12,29 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from concurrent.futures import Future
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from minivault.access.caller import Caller
 from minivault.engine.engine import EngineStats
-from minivault.errors import Draining, InvalidRequest, MiniVaultError, Overloaded, UnsupportedFeature
+from minivault.errors import Draining, MiniVaultError, Overloaded, UnsupportedFeature
 from minivault.generation import Chunk, Completion, FinishReason, GenerationRequest
 from minivault.models import parameters
 from minivault.models.prompt import prompt_tokens
 from minivault.service.ports import Book, ModelSource, RecordReader
+from minivault.service.records import Records
 from minivault.service.replay import ReplayResult, ReplayVerdict, compare, why_not_comparable
 from minivault.service.walk import Generation, Prepared, intent_of, pin_of
 from minivault.telemetry.logging import get_logger
 from minivault.telemetry.metrics import FinishedRequest, Metrics
-from minivault.vault.reader import CallDetail, CallFilter
-from minivault.vault.record import Intent, Outcome, Receipt, parse_time
+from minivault.vault.reader import CallDetail
+from minivault.vault.record import Outcome, Receipt
 
 logger = get_logger(__name__)
+
+During = Callable[[Generation], AbstractAsyncContextManager[None]]
 
 SEED_BITS = 53
 """Drawn seeds stay whole in every JSON reader."""
@@ -86,7 +89,7 @@ class Service:
         self.now_ns = now_ns
         self.utc_now = utc_now or _utc_now
         self._ledger = ledger
-        self._records = records
+        self.records = Records(records)
         self._limits = limits or ServiceLimits()
         self._draw_seed = draw_seed
         self._new_id = new_id
@@ -142,7 +145,7 @@ class Service:
 
     async def begin(self, prepared: Prepared) -> Generation:
         """Record the intent of an admitted request and submit it."""
-        future = self._append_intent(intent_of(prepared))
+        future = _on_this_loop(lambda: self._ledger.append_intent(intent_of(prepared)))
         try:
             receipt = await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -151,49 +154,59 @@ class Service:
         except BaseException:
             self._leave()
             raise
-        generation = Generation(self, prepared, receipt)
-        self._open.add(generation)
+        generation = self._opened(prepared, receipt)
         try:
             generation.submit()
-        except MiniVaultError as error:
-            generation.abort(error)
-            await generation._conclude(FinishReason.FAILED, error.message)
+        except Exception as error:
+            await generation.fail(error)
             raise
+        return generation
+
+    def _opened(self, prepared: Prepared, intent: Receipt) -> Generation:
+        generation = Generation(self, prepared, intent)
+        self._open.add(generation)
         return generation
 
     async def _close_orphan(self, prepared: Prepared, intent: asyncio.Future[Receipt]) -> None:
         """The caller left while the intent was being written: give the intent its outcome."""
         try:
             receipt = await intent
-        except MiniVaultError:
-            self._leave()
+        except Exception:
+            self._leave()  # never durable, so there is nothing to end
             return
-        generation = Generation(self, prepared, receipt)
-        self._open.add(generation)
-        generation.close()
+        self._opened(prepared, receipt).close()
 
-    async def replay(self, record_id: str, caller: Caller, *, request_id: str = "") -> ReplayResult:
+    async def replay(
+        self, record_id: str, caller: Caller, *, request_id: str = "", during: During = lambda _: nullcontext()
+    ) -> ReplayResult:
         """Run a recorded call again and compare its tokens. The replay is itself recorded, as surface ``replay``.
+
+        ``during``: a block around the run, which may abandon it.
 
         Raises:
             UnknownRecord: there is no such record.
             UnknownModel, ModelNotReady, Overloaded, Draining, LedgerUnavailable, EngineFailed: as :meth:`open`.
         """
-        recorded = await asyncio.to_thread(self._records.get, record_id)
-        model = self.models.get(recorded.call.model)
-        reason = why_not_comparable(recorded, pin_of(model))
+        recorded = await self.records.detail(record_id)
+        reason = why_not_comparable(recorded, pin_of(self.models.get(recorded.call.model)))
         if reason is not None:
-            self.metrics.replayed(ReplayVerdict.NOT_COMPARABLE)
-            return ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason=reason)
+            return self._replayed(ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason=reason))
+        prepared = self._replay_of(recorded, caller, request_id or self._new_id())
         self._admit()
-        generation = await self.begin(self._replay_of(recorded, caller, request_id or self._new_id()))
+        generation = await self.begin(prepared)
         try:
-            completion = await generation.result()
+            async with during(generation):
+                completion = await generation.result()
         finally:
             generation.close()
+        if completion.finish_reason is FinishReason.CANCELLED:
+            return self._replayed(ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason="the replay was cancelled"))
         result = compare(recorded.response_token_ids or (), recorded.call.finish_reason or "", generation.token_ids)
+        return self._replayed(replace(result, record=completion.record))
+
+    def _replayed(self, result: ReplayResult) -> ReplayResult:
         self.metrics.replayed(result.verdict)
-        return replace(result, record=completion.record)
+        return result
 
     def _replay_of(self, recorded: CallDetail, caller: Caller, request_id: str) -> Prepared:
         text = recorded.call.prompt or ""
@@ -210,48 +223,9 @@ class Service:
             extra_parameters={"replay_of": recorded.call.index},
         )
 
-    async def list_records(
-        self,
-        *,
-        query: str | None = None,
-        model: str | None = None,
-        api_key_id: str | None = None,
-        finish_reason: str | None = None,
-        after: str | None = None,
-        before: str | None = None,
-        cursor: str | None = None,
-        limit: int = 50,
-    ) -> dict[str, Any]:
-        """A page of calls, newest first. ``after`` and ``before`` are RFC 3339 times; the rest as in CallFilter.
-
-        Raises:
-            InvalidRequest: a filter is not well-formed.
-        """
-        chosen = CallFilter(
-            query=query,
-            model=model,
-            api_key_id=api_key_id,
-            finish_reason=finish_reason,
-            after_ns=_time_ns(after, "after"),
-            before_ns=_time_ns(before, "before"),
-        )
-        page = await asyncio.to_thread(lambda: self._records.list(chosen, cursor=cursor, limit=limit))
-        return {"records": [call.as_dict() for call in page.calls], "next_cursor": page.next_cursor}
-
-    async def get_record(self, record_id: str) -> dict[str, Any]:
-        """One call in full.
-
-        Raises:
-            UnknownRecord: there is none.
-        """
-        return (await asyncio.to_thread(self._records.get, record_id)).as_dict()
-
     async def list_models(self) -> list[dict[str, Any]]:
         """The catalog, one JSON object a model."""
         return await asyncio.to_thread(self.models.listing)
-
-    async def vault_statistics(self) -> dict[str, Any]:
-        return await asyncio.to_thread(self._records.stats)
 
     def _admit(self) -> None:
         if self.draining:
@@ -289,9 +263,6 @@ class Service:
         named = request if request.request_id else replace(request, request_id=self._new_id())
         text = request.prompt if request.prompt is not None else "\n".join(turn.content for turn in request.messages)
         return Prepared(named, caller, model, text, ids, sampling, begun_ns)
-
-    def _append_intent(self, intent: Intent) -> asyncio.Future[Receipt]:
-        return _on_this_loop(lambda: self._ledger.append_intent(intent))
 
     def append_outcome(self, outcome: Outcome) -> asyncio.Future[Receipt]:
         return _on_this_loop(lambda: self._ledger.append_outcome(outcome))
@@ -402,17 +373,10 @@ def _on_this_loop(append: Callable[[], Future[Receipt]]) -> asyncio.Future[Recei
     """The ledger's future as one of this loop. Await it shielded: cancelling it would cancel the append."""
     try:
         return asyncio.wrap_future(append())
-    except MiniVaultError as error:
+    except Exception as error:
         failed: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         failed.set_exception(error)
         return failed
-
-
-def _time_ns(text: str | None, param: str) -> int | None:
-    try:
-        return None if text is None else parse_time(text)
-    except (ValueError, OverflowError):
-        raise InvalidRequest(f"{param} must be an RFC 3339 time, such as 2026-01-31T12:00:00Z", param=param) from None
 
 
 def _utc_now() -> str:

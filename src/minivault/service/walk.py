@@ -113,6 +113,10 @@ class Generation:
             )
         )
 
+    async def fail(self, error: Exception) -> None:
+        """Record a call that the engine did not take."""
+        await self._conclude(FinishReason.FAILED, _safe_message(error))
+
     async def result(self) -> Completion:
         """Run to the end. The answer's finish reason is ``cancelled`` when :meth:`abandon` was called meanwhile.
 
@@ -145,8 +149,8 @@ class Generation:
             error, reason = self._ending()
         except MiniVaultError as failure:
             error, reason = failure, FinishReason.FAILED
-        except Exception:
-            await self._conclude(FinishReason.FAILED, "internal error")
+        except Exception as failure:
+            await self.fail(failure)
             raise
         completion = await self._conclude(reason, error.message if error else None)
         if error is not None:
@@ -259,6 +263,11 @@ class Generation:
         self._outcome = self._service.append_outcome(outcome)
         self._outcome.add_done_callback(lambda done: self._service.settled(self, self._prepared, outcome, done))
         return self._outcome
+
+
+def _safe_message(error: Exception) -> str:
+    """Only our own errors' messages are sure to hold nothing of what was sent."""
+    return error.message if isinstance(error, MiniVaultError) else "internal error"
 
 
 def pin_of(model: ServedModel) -> Pin:

@@ -1,0 +1,69 @@
+"""The vault's records as JSON values, read off the event loop. Knows nothing of HTTP, or of how records are kept."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from minivault.errors import InvalidRequest
+from minivault.service.ports import RecordReader
+from minivault.vault.reader import CallDetail, CallFilter
+from minivault.vault.record import parse_time
+
+
+class Records:
+    """Recorded calls, to be listed and read."""
+
+    def __init__(self, reader: RecordReader) -> None:
+        self._reader = reader
+
+    async def list(
+        self,
+        *,
+        query: str | None = None,
+        model: str | None = None,
+        api_key_id: str | None = None,
+        finish_reason: str | None = None,
+        after: str | None = None,
+        before: str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> dict[str, Any]:
+        """A page of calls, newest first. ``after`` and ``before`` are RFC 3339 times; the rest as in CallFilter.
+
+        Raises:
+            InvalidRequest: a filter is not well-formed.
+        """
+        chosen = CallFilter(
+            query=query,
+            model=model,
+            api_key_id=api_key_id,
+            finish_reason=finish_reason,
+            after_ns=_time_ns(after, "after"),
+            before_ns=_time_ns(before, "before"),
+        )
+        page = await asyncio.to_thread(lambda: self._reader.list(chosen, cursor=cursor, limit=limit))
+        return {"records": [call.as_dict() for call in page.calls], "next_cursor": page.next_cursor}
+
+    async def get(self, record_id: str) -> dict[str, Any]:
+        """One call in full.
+
+        Raises:
+            UnknownRecord: there is none.
+        """
+        return (await self.detail(record_id)).as_dict()
+
+    async def detail(self, record_id: str) -> CallDetail:
+        """As :meth:`get`, as the vault has it."""
+        return await asyncio.to_thread(self._reader.get, record_id)
+
+    async def statistics(self) -> dict[str, Any]:
+        """Totals over all calls."""
+        return await asyncio.to_thread(self._reader.stats)
+
+
+def _time_ns(text: str | None, param: str) -> int | None:
+    try:
+        return None if text is None else parse_time(text)
+    except (ValueError, OverflowError):
+        raise InvalidRequest(f"{param} must be an RFC 3339 time, such as 2026-01-31T12:00:00Z", param=param) from None
