@@ -51,6 +51,14 @@ SHAPES: Mapping[str, Shape] = {
 }
 
 
+def weight_bytes(shape: Shape, bits: float) -> int:
+    """Bytes of weights that one decode step reads: every matrix product, the head's too, at ``bits`` a weight."""
+    tensors = _gpt2_tensors(shape) if shape.model_type == "gpt2" else _llama_tensors(shape)
+    tables = {"model.embed_tokens.weight", "transformer.wte.weight", "transformer.wpe.weight", "lm_head.weight"}
+    linears = sum(tensor.count for tensor in tensors if len(tensor.shape) == 2 and tensor.name not in tables)
+    return int((linears + shape.vocab * shape.hidden) * bits / 8)
+
+
 @dataclass(frozen=True)
 class _Tensor:
     name: str

@@ -1,0 +1,229 @@
+"""From measurements to tables and ratios, in Markdown. Pure; knows nothing of processes or engines."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.contenders import Contender
+from bench.machine import Machine
+from bench.shapes import SHAPES, weight_bytes
+
+
+@dataclass(frozen=True)
+class Run:
+    """One measuring process."""
+
+    shape: str
+    contender: str
+    task: str
+    """``decode 8`` (streams) or ``prefill 512`` (prompt tokens)."""
+    round: int
+    result: Mapping[str, Any] | None
+    error: str = ""
+    others: float = 0.0
+    """Cores that other processes used meanwhile."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """Ours has to reach ``least`` times the peer."""
+
+    ours: str
+    peer: str
+    shape: str
+    task: str
+    least: float
+
+
+LLAMA, SMALL = "TinyLlama-1.1B", "distilgpt2"
+BARS = (
+    *(Bar("ours-int8", "openvino-int8-dq", LLAMA, task, least)
+      for task, least in (("decode 1", 1.15), ("decode 8", 1.8), ("decode 32", 1.8), ("prefill 512", 1.0))),
+    Bar("ours-int8", "openvino-int8-dq", SMALL, "decode 1", 1.15),
+    Bar("ours-int8", "openvino-int8-dq", SMALL, "decode 32", 1.3),
+    Bar("ours-int8", "llamacpp-q8", LLAMA, "decode 1", 1.3),
+    Bar("ours-int8", "xllamacpp-q8", LLAMA, "decode 16", 8.0),
+    Bar("ours-int4", "llamacpp-q4", LLAMA, "decode 1", 1.2),
+    Bar("ours-int4", "xllamacpp-q4", LLAMA, "decode 16", 8.0),
+    *(Bar("ours-int4", "openvino-int4", LLAMA, task, least)
+      for task, least in (("decode 1", 1.7), ("decode 8", 2.5), ("decode 32", 2.5))),
+    Bar("http-int8", "ours-int8", LLAMA, "decode 32", 0.9),
+)  # fmt: skip
+
+BANDWIDTH_SHARE = 0.9
+LANE_BITS = {"int8": 8.0, "int4": 4.5}
+
+
+class Results:
+    """Medians over rounds."""
+
+    def __init__(self, runs: Iterable[Run]) -> None:
+        self.runs = tuple(runs)
+
+    def median(self, shape: str, contender: str, task: str, figure: str) -> float | None:
+        values = self._values(shape, contender, figure, task)
+        return statistics.median(values) if values else None
+
+    def all_tasks(self, shape: str, contender: str, figure: str) -> list[float]:
+        return self._values(shape, contender, figure, None)
+
+    def _values(self, shape: str, contender: str, figure: str, task: str | None) -> list[float]:
+        found = (
+            run.result.get(figure)
+            for run in self.runs
+            if run.result is not None and (run.shape, run.contender) == (shape, contender) and task in (None, run.task)
+        )
+        return [value for value in found if value is not None]
+
+    def spread(self, shape: str, contender: str, task: str, figure: str) -> float:
+        """Largest over smallest, less one."""
+        values = self._values(shape, contender, figure, task)
+        return max(values) / min(values) - 1 if values else 0.0
+
+    def ratio(self, bar: Bar) -> float | None:
+        figure = figure_of(bar.task)
+        ours, peer = (self.median(bar.shape, who, bar.task, figure) for who in (bar.ours, bar.peer))
+        return None if ours is None or not peer else ours / peer
+
+    def failures(self) -> dict[tuple[str, str], str]:
+        return {(run.contender, f"{run.shape}, {run.task}"): run.error for run in self.runs if run.error}
+
+
+def figure_of(task: str) -> str:
+    return task.partition(" ")[0]
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def number(value: float | None) -> str:
+    """Three figures; an empty cell for what was not measured."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def speed_table(
+    results: Results, contenders: Sequence[Contender], shape: str, tasks: Sequence[str], figure: str = ""
+) -> str:
+    """Tokens per second; one line a contender, one column a task. ``figure``: the task's own where not given."""
+    rows = []
+    for contender in contenders:
+        cells = [number(results.median(shape, contender.key, task, figure or figure_of(task))) for task in tasks]
+        if any(cells):
+            rows.append([contender.title, *cells])
+    return markdown_table(["", *(_column(task) for task in tasks)], rows)
+
+
+def _column(task: str) -> str:
+    kind, _, count = task.partition(" ")
+    if kind == "prefill":
+        return f"prefill {int(count):,}"
+    return "1 stream" if count == "1" else f"{count} streams"
+
+
+def start_table(results: Results, contenders: Sequence[Contender], shape: str) -> str:
+    rows = []
+    for contender in contenders:
+        seconds = results.all_tasks(shape, contender.key, "first_token_seconds")
+        peaks = results.all_tasks(shape, contender.key, "peak_bytes")
+        if seconds and peaks:
+            cells = [f"{statistics.median(seconds):.2f}", f"{min(peaks) / 2**30:.2f}", f"{max(peaks) / 2**30:.2f}"]
+            rows.append([contender.title, *cells])
+    return markdown_table(["", "start to first token, s", "least peak memory, GiB", "most, GiB"], rows)
+
+
+def bandwidth_table(results: Results, contenders: Sequence[Contender], shapes: Sequence[str], machine: Machine) -> str:
+    rows = []
+    for contender in contenders:
+        for shape in shapes:
+            rate = results.median(shape, contender.key, "decode 1", "decode")
+            if rate is None or not contender.ours or contender.lane not in LANE_BITS:
+                continue
+            read = weight_bytes(SHAPES[shape], LANE_BITS[contender.lane])
+            share = rate * read / machine.bandwidth
+            rows.append([f"{contender.title}, {shape}", f"{read / 1e9:.3f}", number(rate * read / 1e9), f"{share:.0%}"])
+    return markdown_table(["1 stream", "GB of weights a token", "GB/s", f"of {machine.bandwidth / 1e9:.1f} GB/s"], rows)
+
+
+def ratio_table(results: Results, titles: Mapping[str, str]) -> str:
+    """Every bar, with what was measured in this run."""
+    rows = []
+    for bar in BARS:
+        ratio = results.ratio(bar)
+        verdict = "not measured" if ratio is None else "met" if ratio >= bar.least else "missed"
+        names = [titles.get(bar.ours, bar.ours), titles.get(bar.peer, bar.peer)]
+        cell = "" if ratio is None else f"{ratio:.2f}x"
+        rows.append([f"{names[0]} / {names[1]}", bar.shape, _column(bar.task), f"{bar.least:g}x", cell, verdict])
+    return markdown_table(["", "shape", "task", "bar", "measured", ""], rows)
+
+
+def all_ratios(results: Results, contenders: Sequence[Contender], shape: str, tasks: Sequence[str]) -> str:
+    """Our first contender of each lane over each peer of it."""
+    rows = []
+    for ours in (one for one in contenders if one.ours and one.prefill):
+        for peer in (one for one in contenders if not one.ours and one.lane in (ours.lane, "16-bit")):
+            cells = [_ratio_cell(results.ratio(Bar(ours.key, peer.key, shape, task, 0))) for task in tasks]
+            if any(cells):
+                rows.append([f"{ours.title} / {peer.title}", *cells])
+    return markdown_table(["", *(_column(task) for task in tasks)], rows)
+
+
+def _ratio_cell(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.2f}x"
+
+
+def document(
+    results: Results,
+    contenders: Sequence[Contender],
+    shapes: Sequence[str],
+    tasks: Sequence[str],
+    machine: Machine,
+    facts: Mapping[str, str],
+) -> str:
+    """``docs/benchmarks.md``. ``facts``: lines that only the run knows, by their names."""
+    decode = [task for task in tasks if task.startswith("decode")]
+    parts = [_INTRODUCTION, "## Machine and run\n\n" + _facts(machine, facts), "## Ratios and their bars\n\n" + _BARS]
+    parts[-1] += ratio_table(results, {contender.key: contender.title for contender in contenders})
+    parts.append("## Share of the memory's bandwidth\n\n" + bandwidth_table(results, contenders, shapes, machine))
+    for shape in shapes:
+        parts.append(f"## {shape}\n\nTokens per second while all streams decode; prefill: prompt tokens per second.")
+        parts.append(speed_table(results, contenders, shape, tasks))
+        parts.append("Ratios:\n\n" + all_ratios(results, contenders, shape, tasks))
+        parts.append("Overall: generated tokens over the time from start to end, the prompts' prefill included.\n\n")
+        parts[-1] += speed_table(results, contenders, shape, decode, "overall")
+        parts.append(start_table(results, contenders, shape))
+    parts.append("## How each was run\n\n" + "\n".join(f"- {one.title}: {one.note}" for one in contenders))
+    failures = results.failures()
+    if failures:
+        rows = [[who, what, error.replace("|", "/").replace("\n", " ")] for (who, what), error in failures.items()]
+        parts.append("## Left out\n\n" + markdown_table(["who", "what", "error"], rows))
+    return "\n\n".join(parts) + "\n"
+
+
+def _facts(machine: Machine, facts: Mapping[str, str]) -> str:
+    described = {
+        "Processor": f"{machine.processor}; {machine.cores} cores; {', '.join(machine.features)}",
+        "Memory": f"{machine.memory_bytes / 2**30:.0f} GiB, {machine.bandwidth / 1e9:.1f} GB/s read by as many threads",
+        "System": machine.system,
+    }
+    return "\n".join(f"- {name}: {value}" for name, value in (described | dict(facts)).items())
+
+
+_INTRODUCTION = """\
+# Benchmarks
+
+Written by `make bench`; not to be edited. All contenders ran in turn in the same run, each measurement in a process
+of its own. Absolute figures move with the machine; the ratios are what counts.
+
+![Tokens per second](benchmarks.svg)"""
+
+_BARS = """\
+A bar is what this project asks of itself; each is against the peer in its best configuration.
+
+"""
