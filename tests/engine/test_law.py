@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from minivault.engine.engine import EngineRequest
 from minivault.engine.native import _native
-from minivault.engine.native.runner import NativeRunner, Precision, RunnerOptions, core_spec
+from minivault.engine.native.packing import Precision, core_spec
+from minivault.engine.native.runner import NativeRunner, RunnerOptions
 from minivault.engine.native.sequence import BatchItem, Sequence
 from minivault.generation import SamplingParams
 from tests.engine.checkpoints import engine, opened, runner
