@@ -118,8 +118,8 @@ def _measure_once(plan: Plan, contender: Contender, shape: str, task: str, numbe
     kind, _, count = task.partition(" ")
     try:
         checkpoint = prepare(contender.form, shape)
-    except subprocess.CalledProcessError as error:
-        return Run(shape, contender.key, task, number_of_round, None, _last_lines(error.stderr or str(error)))
+    except subprocess.CalledProcessError as fault:
+        return Run(shape, contender.key, task, number_of_round, None, _last_lines(fault.stderr or str(fault)))
     work = Task(
         checkpoint=str(checkpoint),
         kind="prefill" if kind == "prefill" else "decode",
