@@ -36,6 +36,9 @@ STRANGERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("minivault.api", ("minivault.engine", "minivault.vault")),
 )
 
+# The modules that see arrays and the C++ extension.
+CORE = ("minivault.engine.native.runner", "minivault.engine.native.packing", "minivault.engine.native.sampling")
+
 # Where each third party may be imported. Anything else that is not in the standard library may be imported nowhere.
 DOORS: Mapping[str, tuple[str, ...]] = {
     "apsw": ("minivault.vault.database",),
@@ -44,8 +47,9 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "httpx": ("minivault.cli.client",),
     "jinja2": ("minivault.models.chat_template", "minivault.models.sandbox"),
     "limits": ("minivault.access",),
-    "minivault.engine.native._native": ("minivault.engine.native.runner", "minivault.engine.native.sampling"),
-    "numpy": ("minivault.engine.native.runner", "minivault.engine.native.sampling"),
+    "llguidance": ("minivault.engine.native.grammar",),
+    "minivault.engine.native._native": CORE,
+    "numpy": CORE,
     "prometheus_client": ("minivault.telemetry",),
     "pydantic": ("minivault.api", "minivault.settings"),
     "pydantic_settings": ("minivault.settings",),

@@ -1,6 +1,7 @@
 """Hands a checkpoint to the C++ core: its description as plain values, its weights a matrix at a time.
 
-Every tensor goes over as the bytes that the checkpoint maps; the core packs them for its lane. Knows nothing of batches.
+Every tensor goes over as the bytes that the checkpoint maps; the core packs them for its lane. Knows nothing of
+batches.
 """
 
 from __future__ import annotations
