@@ -131,6 +131,13 @@ async def test_records_can_be_listed_read_and_replayed() -> None:
     assert stats["calls"] == 2
 
 
+@pytest.mark.parametrize("time", ["0008-07-24T22:43:21Z", "9999-12-31T23:59:59Z", "2026-01-31"])
+async def test_any_time_that_can_be_written_can_be_asked_for(time: str) -> None:
+    async with client_of(make_bench()) as client:
+        response = await client.get("/vault/records", params={"after": time, "before": time})
+    assert response.status_code == 200
+
+
 async def test_models_are_listed() -> None:
     async with client_of(make_bench()) as client:
         assert [model["name"] for model in (await client.get("/models")).json()["models"]] == ["fake"]

@@ -52,6 +52,15 @@ def test_a_prompt_that_fills_the_context_is_refused() -> None:
     assert caught.value.param == "prompt"
 
 
+def test_min_tokens_lift_the_default_of_max_tokens() -> None:
+    assert resolve(SamplingParams(min_tokens=70)).max_tokens == 70
+
+
+def test_min_tokens_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(InvalidRequest, match="at most max_tokens, which is 90"):
+        resolve(SamplingParams(min_tokens=91))
+
+
 def test_min_tokens_above_max_tokens_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="min_tokens must be at most max_tokens, which is 5"):
         resolve(SamplingParams(max_tokens=5, min_tokens=6))

@@ -101,6 +101,14 @@ async def test_a_ledger_that_closes_in_the_middle_gives_an_error_and_no_answer(t
         assert reader.get("left").call.finish_reason == "interrupted"
 
 
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+async def test_the_vault_takes_times_far_away(tmp_path: Path, time: str) -> None:
+    async with over_real_vault(tmp_path, ScriptedEngine(says("a"))) as (service, _, _):
+        await service.generate(ask("hi"), CALLER)
+        found = [len((await service.records.list(**{side: time}))["records"]) for side in ("after", "before")]  # type: ignore[arg-type]
+    assert sorted(found) == [0, 1]
+
+
 @pytest.fixture
 async def service(tmp_path: Path) -> AsyncIterator[Service]:
     """The embedded model on the native engine, with a vault of its own."""

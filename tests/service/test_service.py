@@ -138,6 +138,17 @@ async def test_what_cannot_be_done_is_refused_before_any_work(
     assert (bench.ledger.intents, bench.engine.requests) == ([], [])
 
 
+async def test_a_prompt_that_the_template_refuses_is_named_as_the_prompt() -> None:
+    def refuses(*_: Any, **__: Any) -> str:
+        raise InvalidRequest("the model's chat template refuses these messages", param="messages")
+
+    bench = make_bench(template=True)
+    bench.model.chat_template.render = refuses  # type: ignore[union-attr, method-assign]
+    with pytest.raises(InvalidRequest) as caught:
+        await bench.service.generate(ask(), CALLER)
+    assert caught.value.param == "prompt"
+
+
 async def test_response_format_text_is_no_constraint() -> None:
     assert (
         await make_bench(says("ok")).service.generate(ask(response_format={"type": "text"}), CALLER)

@@ -108,7 +108,7 @@ async def list_records(
     after: Time = None,
     before: Time = None,
     finish_reason: Reason = None,
-    cursor: Annotated[str | None, Query(max_length=64)] = None,
+    cursor: Annotated[str | None, Query(pattern="^[0-9]{1,18}$")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
 ) -> Response:
     """`query` holds words that prompt or response must have; words in double quotes must follow each other."""

@@ -38,7 +38,8 @@ def resolve(
         ContextTooLong: prompt and ``max_tokens`` do not fit ``context_length``; names the lengths.
         InvalidRequest: ``min_tokens`` is above ``max_tokens``.
     """
-    max_tokens = _max_tokens(given.max_tokens, default_max_tokens, prompt_tokens, context_length)
+    default = max(default_max_tokens, given.min_tokens)
+    max_tokens = _max_tokens(given.max_tokens, default, prompt_tokens, context_length)
     if given.min_tokens > max_tokens:
         raise InvalidRequest(f"min_tokens must be at most max_tokens, which is {max_tokens}", param="min_tokens")
     filled = {

@@ -50,12 +50,21 @@ def _prompt_tokens(
     messages = _messages(request, template)
     if messages and template is not None:
         # A chat template writes the special tokens itself.
-        ids = tokenizer.encode(template.render(messages, add_generation_prompt=True), add_special_tokens=False)
+        ids = tokenizer.encode(_rendered(request, messages, template), add_special_tokens=False)
     else:
         ids = tokenizer.encode(request.prompt or "", add_special_tokens=True)
     if not ids:
         raise InvalidRequest("prompt must give at least 1 token", param="prompt")
     return tuple(ids)
+
+
+def _rendered(request: GenerationRequest, messages: Sequence[Message], template: PromptTemplate) -> str:
+    try:
+        return template.render(messages, add_generation_prompt=True)
+    except InvalidRequest as error:
+        if not request.messages and error.param == "messages":
+            raise InvalidRequest(error.message, param="prompt") from None  # the field that this caller sent
+        raise
 
 
 def _messages(request: GenerationRequest, template: PromptTemplate | None) -> tuple[Message, ...]:

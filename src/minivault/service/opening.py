@@ -147,6 +147,7 @@ async def open_service(
         yield service
         await service.drain(settings.shutdown_timeout)
     finally:
+        await service.drain(0)  # of a block that broke; else it was drained above, and this returns at once
         # Order: no engine may be left to answer when the ledger goes.
         await models.close()
         reader.close()

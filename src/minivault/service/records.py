@@ -10,6 +10,9 @@ from minivault.service.ports import RecordReader
 from minivault.vault.reader import CallDetail, CallFilter
 from minivault.vault.record import parse_time
 
+_FAR = 2**63 - 1
+"""Nanoseconds; no record is that far from 1970, and the vault's integers end there."""
+
 
 class Records:
     """Recorded calls, to be listed and read."""
@@ -64,6 +67,6 @@ class Records:
 
 def _time_ns(text: str | None, param: str) -> int | None:
     try:
-        return None if text is None else parse_time(text)
+        return None if text is None else min(max(parse_time(text), -_FAR), _FAR)
     except (ValueError, OverflowError):
         raise InvalidRequest(f"{param} must be an RFC 3339 time, such as 2026-01-31T12:00:00Z", param=param) from None
