@@ -1,4 +1,7 @@
-"""Reads the README: its blocks of code, and its table of settings. ``python -m tests.readme`` writes the table anew."""
+"""Reads the documents: their blocks of code, and the README's table of settings.
+
+``python -m tests.readme`` writes the table anew.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,25 @@ from pathlib import Path
 
 from minivault.settings import DEFAULT_DATA_DIR, Settings
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+DOCUMENTS = (README, ROOT / "docs" / "api.md", ROOT / "docs" / "vault.md")
+"""Those whose ``sh`` and ``python`` blocks are run by a test."""
 BEGIN, END = "<!-- settings: begin -->\n", "<!-- settings: end -->"
 
 
-def text() -> str:
-    return README.read_text(encoding="utf-8")
+def text(document: Path = README) -> str:
+    return document.read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    """The code blocks of a language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", text(), re.MULTILINE | re.DOTALL)
+def blocks(language: str) -> dict[str, str]:
+    """The code blocks of a language, by document and number."""
+    pattern = re.compile(rf"^```{language}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    return {
+        f"{document.name}-{number}": block
+        for document in DOCUMENTS
+        for number, block in enumerate(pattern.findall(text(document)), 1)
+    }
 
 
 def settings_table() -> str:

@@ -1,4 +1,4 @@
-"""What the README shows is run as it stands, against a live server; what it lists is complete."""
+"""What README and docs show is run as it stands, against a live server; what the README lists is complete."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def on_the_live_server(block: str, live: RunningServer) -> str:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-@pytest.mark.parametrize("block", readme.blocks("sh"))
-def test_what_the_readme_types_works(block: str, live: RunningServer, shell: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("block", readme.blocks("sh").values(), ids=readme.blocks("sh").keys())
+def test_what_the_documents_type_works(block: str, live: RunningServer, shell: dict[str, str], tmp_path: Path) -> None:
     script = "set -euo pipefail\n" + on_the_live_server(block, live).replace("curl ", "curl --fail-with-body ")
     done = subprocess.run(
         ["bash", "-c", script], env=shell, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
@@ -46,8 +46,8 @@ def test_what_the_readme_types_works(block: str, live: RunningServer, shell: dic
     assert done.stdout.strip() != ""
 
 
-@pytest.mark.parametrize("block", readme.blocks("python"))
-def test_the_readmes_python_runs(block: str, live: RunningServer, shell: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("block", readme.blocks("python").values(), ids=readme.blocks("python").keys())
+def test_the_documents_python_runs(block: str, live: RunningServer, shell: dict[str, str], tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", on_the_live_server(block, live)],
         env=shell,
@@ -74,3 +74,10 @@ def test_every_field_of_a_request_is_named() -> None:
 
     text = readme.text()
     assert [name for name in GenerateRequest.model_fields if f"`{name}`" not in text] == []
+
+
+def test_every_kind_of_checkpoint_is_named() -> None:
+    from minivault.models.families import BY_MODEL_TYPE
+
+    text = readme.text()
+    assert [kind for kind in BY_MODEL_TYPE if f"`{kind}`" not in text] == []

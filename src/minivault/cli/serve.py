@@ -61,7 +61,9 @@ def serve(
         _flag("One more Host name to answer to (DNS rebinding); may be given again.", WHERE, "--allowed-host"),
     ] = None,
     model: Annotated[str | None, _flag("The default model. (default: guide)", MODEL, "--model", "-m")] = None,
-    precision: Annotated[str | None, _flag("Arithmetic: int8 or f32. (default: int8)", MODEL, metavar="LANE")] = None,
+    precision: Annotated[
+        str | None, _flag("Arithmetic: int8, int4 or f32. (default: int8)", MODEL, metavar="LANE")
+    ] = None,
     threads: Annotated[int | None, _flag("Compute threads; 0 takes one per core. (default: 0)", MODEL)] = None,
     kernels: Annotated[
         str | None,
