@@ -1,8 +1,9 @@
 """Makes the tiny checkpoints and golden files in ``data/`` with Transformers itself: the oracle.
 
-Run it where PyTorch and Transformers are installed: ``python tests/oracle/make_checkpoints.py``. Weights are random but
-larger than a fresh model's, so that logits are not flat; golden values are computed in float32 from the weights *as
-stored*. Prompts are drawn until greedy choices are clear of ties, so that equal greedy tokens are a fair demand.
+Run it where PyTorch and Transformers are installed: ``python -m tests.oracle.make_checkpoints [NAME ...]``. Weights are
+random but larger than a fresh model's, so that logits are not flat; golden values are computed in float32 from the
+weights *as stored*. Prompts are drawn until greedy choices are clear of ties, so that equal greedy tokens are a fair
+demand.
 """
 
 # mypy: disable-error-code="import-not-found, no-any-return"
@@ -12,8 +13,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, MistralConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
-DATA = Path(__file__).parent / "data"
+from tests.oracle.golden import DATA, DATA_NEXT
+from tests.oracle.recipes import Recipe, recipes, recipes_next
+
 GREEDY_TOKENS = 64
 MIN_MARGIN = 2e-3
 """Least distance of the two best logits in a greedy step, as a share of the logits' range."""
@@ -38,70 +41,16 @@ CORPUS = [
 ]
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """One checkpoint: what Transformers is asked for, and how it is stored."""
-
-    name: str
-    config: Any
-    dtype: torch.dtype
-    prompt_length: int = 40
-    max_shard_size: str = "5GB"
-    sentencepiece: bool = False
-    old_names: bool = False
-
-
-def llama(**changes: Any) -> LlamaConfig:
-    values: dict[str, Any] = {
-        "vocab_size": 320, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256,
-        "bos_token_id": 0, "eos_token_id": 1,
-    }  # fmt: skip
-    return LlamaConfig(**(values | changes))
-
-
-def recipes() -> Iterator[Recipe]:
-    yield Recipe("llama-gqa", llama(), torch.float32)
-    yield Recipe(
-        "llama-tied-bias",
-        # why these sizes: none is a multiple of 32, and the heads are wider together than the hidden size
-        llama(
-            vocab_size=331, hidden_size=72, head_dim=16, num_attention_heads=6, num_key_value_heads=3,
-            intermediate_size=100, tie_word_embeddings=True, attention_bias=True, mlp_bias=True,
-            bos_token_id=1, eos_token_id=2, rms_norm_eps=1e-5,
-        ),
-        torch.bfloat16,
-        sentencepiece=True,
-    )  # fmt: skip
-    yield Recipe("llama-sharded", llama(num_hidden_layers=3), torch.float16, max_shard_size="80KB")
-    scaling = {
-        "rope_type": "llama3", "rope_theta": 5000.0, "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 64,
-    }  # fmt: skip
-    yield Recipe("llama3-rope", llama(rope_parameters=scaling), torch.bfloat16, prompt_length=100)
-    linear = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}
-    yield Recipe("llama-linear-rope", llama(rope_parameters=linear), torch.bfloat16, prompt_length=80)
-    window = MistralConfig(
-        **{**llama().to_dict(), "sliding_window": 16, "model_type": "mistral", "architectures": None}
-    )
-    yield Recipe("mistral-window", window, torch.bfloat16, prompt_length=80)
-    gpt2 = GPT2Config(
-        vocab_size=320, n_embd=64, n_layer=2, n_head=4, n_positions=256, bos_token_id=0, eos_token_id=0, n_inner=None
-    )
-    yield Recipe("gpt2", gpt2, torch.float32)
-    narrow = GPT2Config(
-        vocab_size=320, n_embd=60, n_layer=3, n_head=5, n_positions=200, bos_token_id=0, eos_token_id=0, n_inner=132
-    )
-    yield Recipe("gpt2-old-names", narrow, torch.float16, old_names=True)
-
-
-def randomise(model: PreTrainedModel, generator: torch.Generator) -> None:
+def randomise(model: PreTrainedModel, recipe: Recipe, generator: torch.Generator) -> None:
+    center = 0 if recipe.config.model_type.startswith("gemma") else 1  # why 0: Gemma stores the distance from 1
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
         is_norm = parameter.ndim == 1 and name.endswith("weight")
+        scale = 0.6 if ".wpe." in name else 0.15  # why: tied GPT-2 would else repeat one token for ever
+        for part, factor in recipe.scales.items():
+            scale *= factor if part in name else 1
         with torch.no_grad():
-            scale = 0.6 if ".wpe." in name else 0.15  # why: tied GPT-2 would else repeat one token for ever
-            parameter.copy_(1 + 0.1 * noise if is_norm else scale * noise)
+            parameter.copy_(center + 0.1 * noise if is_norm else scale * noise)
 
 
 def byte_level_tokenizer() -> Tokenizer:
@@ -166,13 +115,19 @@ def logits_of(model: PreTrainedModel, token_ids: list[int]) -> torch.Tensor:
 
 
 def greedy(model: PreTrainedModel, prompt: list[int]) -> tuple[list[int], float]:
-    """Greedy tokens after ``prompt``, ends of sequence included, and the least margin met."""
-    token_ids, margin = list(prompt), float("inf")
+    """Greedy tokens after ``prompt``, ends of sequence included, and the least margin met.
+
+    Step by step with a cache: with dynamic rope scaling that is not the same as one pass over everything.
+    """
+    token_ids, margin, cache, fed = list(prompt), float("inf"), None, list(prompt)
     for _ in range(GREEDY_TOKENS):
-        last = logits_of(model, token_ids)[-1]
+        with torch.no_grad():
+            output = model(input_ids=torch.tensor([fed]), past_key_values=cache, use_cache=True)
+        last, cache = output.logits[0, -1].float(), output.past_key_values
         best = last.topk(2)
         margin = min(margin, float((best.values[0] - best.values[1]) / (last.max() - last.min())))
-        token_ids.append(int(best.indices[0]))
+        fed = [int(best.indices[0])]
+        token_ids += fed
     return token_ids[len(prompt) :], margin
 
 
@@ -182,36 +137,51 @@ def load_oracle(folder: Path) -> PreTrainedModel:
     return model.eval()
 
 
-def make(recipe: Recipe, seed: int) -> None:
-    folder = DATA / recipe.name
+def restate(folder: Path, changes: Mapping[str, Any]) -> None:
+    """Change config.json; ``None`` removes."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text()) | dict(changes)
+    kept = {name: value for name, value in config.items() if name not in changes or value is not None}
+    path.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
+
+
+def make(recipe: Recipe, seed: int, data: Path) -> None:
+    folder = data / recipe.name
     shutil.rmtree(folder, ignore_errors=True)
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(recipe.config)
-    randomise(model, torch.Generator().manual_seed(seed))
+    randomise(model, recipe, torch.Generator().manual_seed(seed))
     model.to(recipe.dtype).save_pretrained(folder, max_shard_size=recipe.max_shard_size)
     write_tokenizer(folder, recipe.sentencepiece)
     if recipe.old_names:
         to_old_names(folder)
+    if recipe.stored_config:
+        restate(folder, recipe.stored_config)
     oracle = load_oracle(folder)
     rng = np.random.default_rng(seed)
-    for _ in range(200):
+    for _ in range(300):
         prompt = rng.integers(3, 320, recipe.prompt_length).tolist()
         continuation, margin = greedy(oracle, prompt)
-        if margin >= MIN_MARGIN:
+        if margin >= MIN_MARGIN and len(set(continuation)) >= recipe.least_tokens:
             break
     else:
-        raise SystemExit(f"{recipe.name}: no prompt without near ties")
+        raise SystemExit(f"{recipe.name}: no prompt without near ties and with enough different tokens")
     logits = logits_of(oracle, prompt).numpy()
-    np.savez_compressed(DATA / f"{recipe.name}.npz", prompt_ids=prompt, logits=logits, greedy=continuation)
+    np.savez_compressed(data / f"{recipe.name}.npz", prompt_ids=prompt, logits=logits, greedy=continuation)
     print(
         f"{recipe.name}: margin {margin:.4f}, logits {logits.min():.2f}..{logits.max():.2f}, {len(set(continuation))}"
     )
 
 
 def main() -> None:
-    DATA.mkdir(exist_ok=True)
-    for seed, recipe in enumerate(recipes(), start=1):
-        make(recipe, seed)
+    """Make the named checkpoints, or all."""
+    names, seed = set(sys.argv[1:]), 0
+    for data, wanted in ((DATA, recipes()), (DATA_NEXT, recipes_next())):
+        data.mkdir(exist_ok=True)
+        for recipe in wanted:
+            seed += 1
+            if not names or recipe.name in names:
+                make(recipe, seed, data)
 
 
 if __name__ == "__main__":
