@@ -13,6 +13,7 @@
 #include <stdexcept>
 
 #include "model.hpp"
+#include "packed_weights.hpp"
 
 namespace nb = nanobind;
 using namespace minivault;
@@ -211,6 +212,19 @@ class Core {
         slot = std::make_unique<Matrix>(lane, list, inputs, model_->team());
     }
 
+    bool save_packed(const std::string& path, const nb::bytes& key) {
+        const PackedKey bytes = packed_key(key);
+        require(ready_, "the model is not finished");
+        nb::gil_scoped_release release;
+        return save_weights(*model_, path, bytes);
+    }
+
+    bool load_packed(const std::string& path, const nb::bytes& key) {
+        const PackedKey bytes = packed_key(key);
+        nb::gil_scoped_release release;
+        return load_weights(*model_, path, bytes);
+    }
+
     void finish(int blocks, int max_rows) {
         require(blocks > 0 && max_rows > 0, "blocks and max_rows must be positive");
         nb::gil_scoped_release release;
@@ -244,6 +258,13 @@ class Core {
   private:
     static void require(bool holds, const char* message) {
         if (!holds) throw std::invalid_argument(message);
+    }
+
+    static PackedKey packed_key(const nb::bytes& key) {
+        PackedKey bytes;
+        require(key.size() == bytes.size(), "a key has 32 bytes");
+        std::memcpy(bytes.data(), key.c_str(), bytes.size());
+        return bytes;
     }
 
     Layer& layer_at(int layer) {
@@ -359,6 +380,8 @@ NB_MODULE(_native, m) {
         .def("set_norm", &Core::set_norm, nb::arg("layer"), nb::arg("name"), nb::arg("weight"), nb::arg("bias").none())
         .def("set_linear", &Core::set_linear, nb::arg("layer"), nb::arg("name"), nb::arg("sources"), nb::arg("inputs"),
              nb::arg("outputs"))
+        .def("save_packed", &Core::save_packed, nb::arg("path"), nb::arg("key"))
+        .def("load_packed", &Core::load_packed, nb::arg("path"), nb::arg("key"))
         .def("finish", &Core::finish, nb::arg("blocks"), nb::arg("max_rows"))
         .def("step", &Core::step, nb::arg("states"), nb::arg("tokens"), nb::arg("starts"), nb::arg("sample"))
         .def("forward", &Core::forward, nb::arg("states"), nb::arg("tokens"), nb::arg("starts"))

@@ -24,17 +24,29 @@ Buffer::Buffer(std::size_t bytes) : bytes_(bytes) {
     data_ = static_cast<std::uint8_t*>(p);
 }
 
+Buffer::Buffer(std::shared_ptr<const PackedFile> file, const Section& section)
+    : data_(const_cast<std::uint8_t*>(section.data)), bytes_(section.bytes), file_(std::move(file)) {}
+
 Buffer::~Buffer() {
-    if (data_ != nullptr) munmap(data_, bytes_);
+    if (data_ != nullptr && !file_) munmap(data_, bytes_);
 }
 
 Buffer::Buffer(Buffer&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+    : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)), file_(std::move(other.file_)) {}
 
 Buffer& Buffer::operator=(Buffer&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
+    std::swap(file_, other.file_);
     return *this;
+}
+
+Buffer SectionReader::next(std::size_t bytes) {
+    if (at_ == file_->sections().size() || file_->sections()[at_].bytes != bytes) {
+        throw std::length_error("a packed file does not fit the model");
+    }
+    const Section& section = file_->sections()[at_++];
+    return bytes == 0 ? Buffer() : Buffer(file_, section);
 }
 
 static bool all_finite(const std::vector<float>& values) {
@@ -48,26 +60,54 @@ static bool all_finite(const std::vector<float>& values) {
     return most < 0x7f800000u;
 }
 
-Matrix::Matrix(Lane lane, const std::vector<Source>& sources, int inputs, Team& team)
-    : lane_(lane), inputs_(inputs), padded_inputs_(round_up(inputs, kGroup)) {
+// The pages of a mapped checkpoint that were just read will not be needed again; a hint that never loses data.
+static void let_go(const Source& source, int inputs) {
+#ifdef MADV_PAGEOUT
+    const auto begin = (reinterpret_cast<std::uintptr_t>(source.data) + 4095) / 4096 * 4096;
+    const auto end = (reinterpret_cast<std::uintptr_t>(source.data) + item_size(source.type) * source.stored_out * inputs) / 4096 * 4096;
+    if (end > begin + (std::size_t{1} << 20)) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_PAGEOUT);
+#else
+    (void)source;
+    (void)inputs;
+#endif
+}
+
+void Matrix::measure() {
+    padded_inputs_ = round_up(inputs_, kGroup);
+    blocks_ = round_up(outputs_, kColumns) / kColumns;
+    const std::size_t weights = static_cast<std::size_t>(padded_inputs_) * kColumns;
+    const std::size_t columns = static_cast<std::size_t>(blocks_) * kColumns;
+    block_bytes_ = lane_ == Lane::f32 ? weights * 4 : lane_ == Lane::int8 ? weights : weights / 2;
+    scale_bytes_ = lane_ == Lane::f32 ? 0 : lane_ == Lane::int8 ? columns * 4 : columns * (padded_inputs_ / kGroup) * 2;
+}
+
+Matrix::Matrix(Lane lane, int outputs, int inputs, bool bias, SectionReader& reader)
+    : lane_(lane), outputs_(outputs), inputs_(inputs) {
+    measure();
+    data_ = reader.next(block_bytes_ * blocks_);
+    scales_ = reader.next(scale_bytes_);
+    bias_ = reader.next(bias ? static_cast<std::size_t>(blocks_) * kColumns * 4 : 0);
+}
+
+void Matrix::add_sections(std::vector<Section>& out) const {
+    for (const Buffer* buffer : {&data_, &scales_, &bias_}) out.push_back({buffer->as<std::uint8_t>(), buffer->bytes()});
+}
+
+Matrix::Matrix(Lane lane, const std::vector<Source>& sources, int inputs, Team& team) : lane_(lane), inputs_(inputs) {
     bool any_bias = false;
     for (const auto& source : sources) {
         outputs_ += source.rows;
         any_bias = any_bias || !source.bias.empty();
     }
-    blocks_ = round_up(outputs_, kColumns) / kColumns;
-    const std::size_t padded = static_cast<std::size_t>(blocks_) * kColumns;
-    const std::size_t weights = static_cast<std::size_t>(padded_inputs_) * kColumns;
-    block_bytes_ = lane == Lane::f32 ? weights * 4 : lane == Lane::int8 ? weights : weights / 2;
+    measure();
     data_ = Buffer(block_bytes_ * blocks_);
-    if (lane == Lane::int8) scales_.assign(padded, 0.0f);
-    if (lane == Lane::int4) half_scales_.assign(padded * (padded_inputs_ / kGroup), 0);
+    scales_ = Buffer(scale_bytes_);
     if (any_bias) {
-        bias_.assign(padded, 0.0f);
-        std::size_t column = 0;
+        bias_ = Buffer(static_cast<std::size_t>(blocks_) * kColumns * 4);
+        float* bias = bias_.as<float>();
         for (const auto& source : sources) {
-            for (std::size_t i = 0; i < source.bias.size(); ++i) bias_[column + i] = source.bias[i];
-            column += source.rows;
+            std::copy(source.bias.begin(), source.bias.end(), bias);
+            bias += source.rows;
         }
     }
     WorkQueue queue;
@@ -86,6 +126,7 @@ Matrix::Matrix(Lane lane, const std::vector<Source>& sources, int inputs, Team& 
             }
         }
     });
+    for (const auto& source : sources) let_go(source, inputs);
     if (!finite.load()) throw std::domain_error("a weight is infinite or not a number");
 }
 
@@ -131,7 +172,7 @@ void Matrix::pack_int8(int block, const std::vector<float>& columns) {
         float most = 0.0f;
         for (int k = 0; k < inputs_; ++k) most = std::max(most, std::fabs(column[k]));
         const float inverse = most < 1e-30f ? 0.0f : 127.0f / most;
-        scales_[static_cast<std::size_t>(block) * kColumns + n] = most < 1e-30f ? 0.0f : most / 127.0f;
+        scales_.as<float>()[static_cast<std::size_t>(block) * kColumns + n] = most < 1e-30f ? 0.0f : most / 127.0f;
         for (int k = 0; k < padded_inputs_; ++k) {
             const float rounded = (column[k] * inverse + kRound) - kRound;
             out[static_cast<std::size_t>(k / 4) * kColumns * 4 + n * 4 + k % 4] =
@@ -187,7 +228,7 @@ void Matrix::pack_int4(int block, const std::vector<float>& columns) {
         }
         float scale[kColumns];
         fit_int4(w, scale);
-        std::uint16_t* halves = half_scales_.data() + (static_cast<std::size_t>(block) * groups + g) * kColumns;
+        std::uint16_t* halves = scales_.as<std::uint16_t>() + (static_cast<std::size_t>(block) * groups + g) * kColumns;
         std::uint8_t* out = data_.as<std::uint8_t>() + block_bytes_ * block + static_cast<std::size_t>(g) * kGroup * kColumns / 2;
         for (int n = 0; n < kColumns; ++n) {
             halves[n] = float_to_f16(scale[n]);
@@ -205,7 +246,7 @@ void Matrix::pack_int4(int block, const std::vector<float>& columns) {
 
 void Matrix::multiply(const KernelSet& kernels, int block, const float* a, std::ptrdiff_t a_stride,
                       const QuantizedRows& q, int rows, float* out, std::ptrdiff_t stride, bool accumulate) const {
-    const float* bias = bias_.empty() ? nullptr : bias_.data() + static_cast<std::size_t>(block) * kColumns;
+    const float* bias = has_bias() ? bias_.as<float>() + static_cast<std::size_t>(block) * kColumns : nullptr;
     out += static_cast<std::ptrdiff_t>(block) * kColumns;
     if (lane_ == Lane::f32) {
         const FloatBlock w{data_.as<float>() + static_cast<std::size_t>(block) * padded_inputs_ * kColumns, bias};
@@ -214,12 +255,12 @@ void Matrix::multiply(const KernelSet& kernels, int block, const float* a, std::
     }
     const std::uint8_t* data = data_.as<std::uint8_t>() + block_bytes_ * block;
     if (lane_ == Lane::int4) {
-        const Int4Block w{data, half_scales_.data() + static_cast<std::size_t>(block) * padded_inputs_, bias,
+        const Int4Block w{data, scales_.as<std::uint16_t>() + static_cast<std::size_t>(block) * padded_inputs_, bias,
                           block + 1 < blocks_ ? data + block_bytes_ : data};
         kernels.gemm_int4(w, q, rows, out, stride, accumulate);
         return;
     }
-    const Int8Block w{data, scales_.data() + static_cast<std::size_t>(block) * kColumns, bias,
+    const Int8Block w{data, scales_.as<float>() + static_cast<std::size_t>(block) * kColumns, bias,
                       block + 1 < blocks_ ? data + block_bytes_ : data};
     kernels.gemm_int8(w, q, rows, out, stride, accumulate);
 }
@@ -228,6 +269,11 @@ Table::Table(const std::uint8_t* data, DType type, int rows, int columns)
     : type_(type), rows_(rows), columns_(columns), data_(item_size(type) * rows * columns) {
     std::memcpy(data_.as<std::uint8_t>(), data, data_.bytes());
 }
+
+Table::Table(DType type, int rows, int columns, SectionReader& reader)
+    : type_(type), rows_(rows), columns_(columns), data_(reader.next(item_size(type) * rows * columns)) {}
+
+void Table::add_sections(std::vector<Section>& out) const { out.push_back({data_.as<std::uint8_t>(), data_.bytes()}); }
 
 void Table::read(int row, float* out) const {
     read_values(data_.as<std::uint8_t>(), type_, static_cast<std::size_t>(row) * columns_, 1, columns_, out);

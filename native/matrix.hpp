@@ -7,17 +7,19 @@
 
 #include "half.hpp"
 #include "kernels/kernels.hpp"
+#include "packed_file.hpp"
 #include "threads.hpp"
 
 namespace minivault {
 
 inline int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
 
-// Zeroed memory straight from the system, in huge pages where it gives them.
+// Zeroed memory straight from the system, in huge pages where it gives them; or a section of a packed file, read-only.
 class Buffer {
   public:
     Buffer() = default;
     explicit Buffer(std::size_t bytes);
+    Buffer(std::shared_ptr<const PackedFile> file, const Section& section);
     ~Buffer();
     Buffer(Buffer&& other) noexcept;
     Buffer& operator=(Buffer&& other) noexcept;
@@ -32,6 +34,20 @@ class Buffer {
   private:
     std::uint8_t* data_ = nullptr;
     std::size_t bytes_ = 0;
+    std::shared_ptr<const PackedFile> file_;  // set: the memory is the file's
+};
+
+// Hands out the sections of a packed file in the order in which they were written, and checks their sizes.
+class SectionReader {
+  public:
+    explicit SectionReader(std::shared_ptr<const PackedFile> file) : file_(std::move(file)) {}
+    // Throws std::length_error if the next section is missing or has another size.
+    Buffer next(std::size_t bytes);
+    bool done() const { return at_ == file_->sections().size(); }
+
+  private:
+    std::shared_ptr<const PackedFile> file_;
+    std::size_t at_ = 0;
 };
 
 // Some output columns of a matrix [out, in] in the form that a checkpoint stores: rows [row_start, row_start + rows) of
@@ -54,10 +70,17 @@ class Matrix {
     // weight is Inf or NaN.
     Matrix(Lane lane, const std::vector<Source>& sources, int inputs, Team& team);
 
+    // From sections that `sections` gave; throws std::length_error if they do not fit.
+    Matrix(Lane lane, int outputs, int inputs, bool bias, SectionReader& reader);
+
+    // What a packed file must hold of it.
+    void add_sections(std::vector<Section>& out) const;
+    Lane lane() const { return lane_; }
+    bool has_bias() const { return bias_.bytes() > 0; }
     int outputs() const { return outputs_; }
     int blocks() const { return blocks_; }
     int padded_inputs() const { return padded_inputs_; }
-    std::size_t bytes() const { return data_.bytes() + scales_.size() * 4 + half_scales_.size() * 2 + bias_.size() * 4; }
+    std::size_t bytes() const { return data_.bytes() + scales_.bytes() + bias_.bytes(); }
 
     // Columns [32 * block, 32 * block + 32) of the product for all rows. `a` is the float form of `q`; one of them is read.
     void multiply(const KernelSet& kernels, int block, const float* a, std::ptrdiff_t a_stride, const QuantizedRows& q,
@@ -69,22 +92,27 @@ class Matrix {
     void pack_int8(int block, const std::vector<float>& columns);
     void pack_int4(int block, const std::vector<float>& columns);
 
+    void measure();
+
     Lane lane_;
     int outputs_ = 0;
     int inputs_;
-    int padded_inputs_;
+    int padded_inputs_ = 0;
     int blocks_ = 0;
     std::size_t block_bytes_ = 0;
+    std::size_t scale_bytes_ = 0;  // of all blocks
     Buffer data_;
-    std::vector<float> scales_;              // INT8: [blocks * 32]
-    std::vector<std::uint16_t> half_scales_; // INT4: [blocks][groups][32], binary16
-    std::vector<float> bias_;                // empty, or [blocks * 32]
+    Buffer scales_;  // INT8: floats [blocks * 32]; INT4: binary16 [blocks][groups][32]
+    Buffer bias_;    // empty, or floats [blocks * 32]
 };
 
 // A table of vectors in its own number format: token and position embeddings.
 class Table {
   public:
     Table(const std::uint8_t* data, DType type, int rows, int columns);
+    Table(DType type, int rows, int columns, SectionReader& reader);
+    DType type() const { return type_; }
+    void add_sections(std::vector<Section>& out) const;
     int rows() const { return rows_; }
     int columns() const { return columns_; }
     std::size_t bytes() const { return data_.bytes(); }

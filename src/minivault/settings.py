@@ -73,6 +73,11 @@ class Settings(BaseSettings):
         return self.data_dir / "models"
 
     @property
+    def packed_dir(self) -> Path:
+        """Packed weights of large models, for a quick start; may be deleted at any time."""
+        return self.data_dir / "cache"
+
+    @property
     def config_path(self) -> Path:
         return self.data_dir / "config.toml"
 

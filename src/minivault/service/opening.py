@@ -172,7 +172,14 @@ def native_loader(settings: Settings) -> Loader:
         )
 
         def engine(arch: Architecture, weights: WeightSet) -> Any:
-            return load_native_engine(arch, weights, options, max_waiting=settings.max_waiting)
+            return load_native_engine(
+                arch,
+                weights,
+                options,
+                max_waiting=settings.max_waiting,
+                weights_digest=entry.digest,
+                packed_dir=settings.packed_dir,
+            )
 
         return load_model(entry, engine)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from minivault import __version__
 from minivault.engine.engine import EngineInfo
 from minivault.engine.native.engine import NativeEngine
@@ -17,14 +19,18 @@ def load_native_engine(
     *,
     max_waiting: int = 256,
     prefix_cache: bool = True,
+    weights_digest: str = "",
+    packed_dir: Path | None = None,
 ) -> NativeEngine:
     """Pack ``weights`` and start the engine thread; blocks while it packs. The weights may be closed afterwards.
+
+    ``packed_dir`` keeps the packed weights, by ``weights_digest``, for the next start.
 
     Raises:
         ConfigError: kernels or KV memory that this machine does not have.
     """
     options = options or RunnerOptions()
-    runner = NativeRunner.load(arch, weights, options)
+    runner = NativeRunner.load(arch, weights, options, weights_digest=weights_digest, packed_dir=packed_dir)
     info = EngineInfo(
         name="native",
         build=__version__,

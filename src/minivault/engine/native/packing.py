@@ -6,6 +6,8 @@ batches.
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from minivault.engine.native import _native
 
 Precision = Literal["int8", "int4", "f32"]
+
+PACKING_VERSION = 1
+"""Of the layout of packed weights. A change that an old file would not fit must raise it."""
 
 _LAYER_NORMS = ("attn_norm", "mlp_norm", "post_attn_norm", "post_mlp_norm", "q_norm", "k_norm")
 
@@ -68,6 +73,11 @@ def _rope(rope: Rope, dim: int) -> dict[str, Any]:
     }
 
 
+def packed_key(weights_digest: str, precision: Precision) -> bytes:
+    """What a file of packed weights was made from, and how: 32 bytes."""
+    return hashlib.sha256(f"packed-v{PACKING_VERSION} {sys.byteorder} {precision} {weights_digest}".encode()).digest()
+
+
 class Packer:
     """Gives the core every weight of a checkpoint.
 
@@ -81,6 +91,19 @@ class Packer:
         self._weights = weights
 
     def pack(self) -> None:
+        """Every weight."""
+        self.norms()
+        self._matrices()
+
+    def norms(self) -> None:
+        """What a packed file does not hold."""
+        self._norm(-1, "final_norm", "final_norm")
+        for layer in range(self._arch.layers):
+            for norm in _LAYER_NORMS:
+                if f"layers.{layer}.{norm}.weight" in self._weights:
+                    self._norm(layer, norm, f"layers.{layer}.{norm}")
+
+    def _matrices(self) -> None:
         arch = self._arch
         queries, keys = arch.attention_heads * arch.head_dim, arch.kv_heads * arch.head_dim
         hidden, inner = arch.hidden_size, arch.intermediate_size
@@ -88,13 +111,9 @@ class Packer:
         self._table("embed")
         if arch.position == "learned":
             self._table("pos_embed")
-        self._norm(-1, "final_norm", "final_norm")
         self._linear(-1, "head", ["embed" if arch.tied_embeddings else "lm_head"], hidden, arch.vocab_size)
         for layer in range(arch.layers):
             prefix = f"layers.{layer}."
-            for norm in _LAYER_NORMS:
-                if f"{prefix}{norm}.weight" in self._weights:
-                    self._norm(layer, norm, prefix + norm)
             self._linear(layer, "qkv", [prefix + "q", prefix + "k", prefix + "v"], hidden, queries + 2 * keys)
             self._linear(layer, "output", [prefix + "o"], queries, hidden)
             names = [prefix + "gate", prefix + "up"] if gated else [prefix + "fc_in"]

@@ -6,16 +6,18 @@ engine has it.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence as Row
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minivault.engine.native import _native
-from minivault.engine.native.packing import Packer, Precision, core_spec
+from minivault.engine.native.packing import Packer, Precision, core_spec, packed_key
 from minivault.engine.native.sampling import sampler_state, token_logprob
 from minivault.engine.native.sequence import Batch, SampledToken, SampledTokens, Sequence
 from minivault.errors import ConfigError
@@ -25,6 +27,11 @@ from minivault.models.weights import WeightSet
 ARITHMETIC: dict[Precision, str] = {"int8": "int8-g32-v1", "int4": "int4-g32-v1", "f32": "f32-v1"}
 """The arithmetic profile of each lane. A change that can change a bit of any logit must change the name."""
 
+
+logger = logging.getLogger("minivault.engine")
+
+WORTH_KEEPING = 64 << 20
+"""Bytes of packed weights from which keeping them saves time that a person notices."""
 
 TOO_COMPLEX = "The grammar became too complex to follow."
 
@@ -57,8 +64,18 @@ class NativeRunner:
         return _native.BLOCK_SIZE
 
     @classmethod
-    def load(cls, arch: Architecture, weights: WeightSet, options: RunnerOptions | None = None) -> NativeRunner:
+    def load(
+        cls,
+        arch: Architecture,
+        weights: WeightSet,
+        options: RunnerOptions | None = None,
+        *,
+        weights_digest: str = "",
+        packed_dir: Path | None = None,
+    ) -> NativeRunner:
         """Pack the weights and make room for the KV cache. The weights' views are not needed afterwards.
+
+        With ``packed_dir`` and the digest of the source, packed weights are kept there and mapped at the next start.
 
         Raises:
             ConfigError: kernels that this machine does not have, or KV memory too small for one block.
@@ -67,8 +84,17 @@ class NativeRunner:
         spec = core_spec(arch, options.precision)
         num_blocks = _num_blocks(arch, spec, options)
         core = _native.Core(spec, choose_kernels(options.kernels), options.threads or _cores())
-        Packer(core, arch, weights).pack()
+        packer = Packer(core, arch, weights)
+        key = packed_key(weights_digest, options.precision)
+        path = None if packed_dir is None or not weights_digest else packed_dir / f"{key.hex()}.packed"
+        found = path is not None and core.load_packed(str(path), key)
+        if found:
+            packer.norms()
+        else:
+            packer.pack()
         core.finish(num_blocks, options.max_batch_tokens)
+        if path is not None and not found and core.weight_bytes >= WORTH_KEEPING:
+            _keep(core, path, key)
         return cls(core, num_blocks)
 
     def step(self, batch: Batch) -> SampledTokens:
@@ -133,6 +159,17 @@ def _sampled(sequence: Sequence, one: _native.Sampled) -> SampledToken:
     # An end of sequence ends it by itself, and is no part of the answer.
     ends = constraint.is_complete and one.token not in sequence.ending_ids
     return SampledToken(one.token, logprob, ends=ends)
+
+
+def _keep(core: _native.Core, path: Path, key: bytes) -> None:
+    """Keep packed weights for the next start; a disk that does not take them costs time then, and nothing else."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = core.save_packed(str(path), key)
+    except OSError:
+        kept = False
+    if not kept:
+        logger.warning("Packed weights could not be kept; the next start will pack them again.")
 
 
 def choose_kernels(wanted: str) -> str:

@@ -1,0 +1,97 @@
+#include "packed_weights.hpp"
+
+#include <stdexcept>
+
+namespace minivault {
+namespace {
+
+// What the sections' sizes alone do not tell. Fixed-width fields, so that the bytes are the same everywhere.
+struct Outline {
+    std::int32_t embedding_type;
+    std::int32_t position_type;
+    std::int32_t position_rows;  // 0: no learned positions
+    std::int32_t head_lane;
+    std::int32_t head_bias;
+};
+
+struct LayerOutline {
+    std::int32_t qkv_bias;
+    std::int32_t output_bias;
+    std::int32_t mlp_in_bias;
+    std::int32_t mlp_out_bias;
+};
+
+Section section_of(const void* data, std::size_t bytes) { return {static_cast<const std::uint8_t*>(data), bytes}; }
+
+}  // namespace
+
+bool save_weights(Model& model, const std::string& path, const PackedKey& key) {
+    const Outline outline{static_cast<std::int32_t>(model.embedding->type()),
+                          model.positions ? static_cast<std::int32_t>(model.positions->type()) : 0,
+                          model.positions ? model.positions->rows() : 0, static_cast<std::int32_t>(model.head->lane()),
+                          model.head->has_bias()};
+    std::vector<LayerOutline> outlines;
+    for (const auto& l : model.layers) {
+        outlines.push_back({l.qkv->has_bias(), l.output->has_bias(), l.mlp_in->has_bias(), l.mlp_out->has_bias()});
+    }
+    std::vector<Section> sections{section_of(&outline, sizeof outline),
+                                  section_of(outlines.data(), outlines.size() * sizeof(LayerOutline))};
+    model.embedding->add_sections(sections);
+    if (model.positions) model.positions->add_sections(sections);
+    model.head->add_sections(sections);
+    for (const auto& l : model.layers) {
+        for (const auto* matrix : {&l.qkv, &l.output, &l.mlp_in, &l.mlp_out}) (*matrix)->add_sections(sections);
+    }
+    return PackedFile::write(path, key, sections, model.team());
+}
+
+bool load_weights(Model& model, const std::string& path, const PackedKey& key) {
+    const auto file = PackedFile::open(path, key, model.team());
+    if (!file) return false;
+    const ModelSpec& s = model.spec();
+    const int queries = s.attention_heads * s.head_dim;
+    const int inner = s.intermediate_size;
+    try {
+        SectionReader reader(file);
+        Outline outline;
+        std::memcpy(&outline, reader.next(sizeof outline).as<std::uint8_t>(), sizeof outline);
+        const std::size_t count = model.layers.size();
+        std::vector<LayerOutline> outlines(count);
+        std::memcpy(outlines.data(), reader.next(count * sizeof(LayerOutline)).as<std::uint8_t>(),
+                    count * sizeof(LayerOutline));
+        auto embedding = std::make_unique<Table>(static_cast<DType>(outline.embedding_type), s.vocab_size, s.hidden_size, reader);
+        std::unique_ptr<Table> positions;
+        if (outline.position_rows > 0) {
+            positions = std::make_unique<Table>(static_cast<DType>(outline.position_type), outline.position_rows,
+                                                s.hidden_size, reader);
+        }
+        const auto matrix = [&](Lane lane, int outputs, int inputs, bool bias) {
+            return std::make_unique<Matrix>(lane, outputs, inputs, bias, reader);
+        };
+        auto head = matrix(static_cast<Lane>(outline.head_lane), s.vocab_size, s.hidden_size, outline.head_bias != 0);
+        std::vector<Layer> layers(count);
+        for (std::size_t i = 0; i < count; ++i) {
+            const LayerOutline& o = outlines[i];
+            layers[i].qkv = matrix(s.lane, queries + 2 * s.kv_heads * s.head_dim, s.hidden_size, o.qkv_bias != 0);
+            layers[i].output = matrix(s.lane, s.hidden_size, queries, o.output_bias != 0);
+            layers[i].mlp_in = matrix(s.lane, inner * (s.gated() ? 2 : 1), s.hidden_size, o.mlp_in_bias != 0);
+            layers[i].mlp_out = matrix(s.lane, s.hidden_size, inner, o.mlp_out_bias != 0);
+        }
+        if (!reader.done()) return false;
+        model.embedding = std::move(embedding);
+        model.positions = std::move(positions);
+        model.head = std::move(head);
+        for (std::size_t i = 0; i < count; ++i) {
+            Layer& layer = model.layers[i];
+            layer.qkv = std::move(layers[i].qkv);
+            layer.output = std::move(layers[i].output);
+            layer.mlp_in = std::move(layers[i].mlp_in);
+            layer.mlp_out = std::move(layers[i].mlp_out);
+        }
+    } catch (const std::length_error&) {
+        return false;
+    }
+    return true;
+}
+
+}  // namespace minivault
