@@ -74,9 +74,10 @@ def counting_entropy() -> Callable[[int], bytes]:
 
 
 def open_ledger(folder: Path, **changes: Any) -> Ledger:
-    """A ledger in ``folder`` with a ticking clock and plenty of free space, without a mirror."""
+    """A ledger in ``folder`` with a ticking clock and plenty of free space, without mirror and heads."""
     fields: dict[str, Any] = {
         "mirror_dir": None,
+        "head_interval": None,
         "clock": ticking(),
         "entropy": counting_entropy(),
         "free": lambda _: (1 << 40, 1 << 41),

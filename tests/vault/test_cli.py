@@ -32,8 +32,9 @@ class Command:
         self._monkeypatch = monkeypatch
         self._capsys = capsys
 
-    def __call__(self, *words: str, data_dir: Path) -> Ended:
-        self._monkeypatch.setattr(sys, "argv", ["minivault", "vault", *words, "--data-dir", str(data_dir)])
+    def __call__(self, *words: str, data_dir: Path | None = None) -> Ended:
+        options = [] if data_dir is None else ["--data-dir", str(data_dir)]
+        self._monkeypatch.setattr(sys, "argv", ["minivault", "vault", *words, *options])
         with pytest.raises(SystemExit) as left:
             main()
         captured = self._capsys.readouterr()
@@ -48,7 +49,7 @@ def vault(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    ledger = open_ledger(folder)
+    ledger = open_ledger(folder, head_interval=3600)
     record_calls(ledger, 3)
     index = ledger.append_intent(intent(7, prompt_text="colour \x1b[31m red \u202e")).result(30).index
     ledger.append_outcome(outcome(index, response_text="\x1b]0;title\x07 done")).result(30)
@@ -130,9 +131,35 @@ def test_verify_of_a_damaged_vault_names_the_record_and_fails(vault: Command, da
     assert (report["ok"], report["integrity"]) == (False, "broken")
 
 
+def test_a_head_kept_elsewhere_attests(vault: Command, data_dir: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept.head"
+    assert vault("head", "-o", str(kept), data_dir=data_dir).code == 0
+    ended = vault("verify", "--against", str(kept), data_dir=data_dir)
+    assert (ended.code, "attested up to record 7" in ended.out) == (0, True)
+
+
+def test_a_forged_head_is_refused(vault: Command, data_dir: Path, tmp_path: Path) -> None:
+    forged = tmp_path / "forged.head"
+    forged.write_text(vault("head", data_dir=data_dir).out.replace("\n8\n", "\n6\n"))
+    ended = vault("verify", "--against", str(forged), data_dir=data_dir)
+    assert (ended.code, "signature is wrong" in ended.err) == (2, True)
+
+
+def test_a_proof_is_checked_without_the_vault(vault: Command, data_dir: Path, tmp_path: Path) -> None:
+    proof, key = tmp_path / "3.tlog-proof", vault("head", "--key", data_dir=data_dir).out.strip()
+    assert vault("prove", "3", "-o", str(proof), data_dir=data_dir).code == 0
+    ended = vault("check-proof", str(proof), "--key", key)
+    assert (ended.code, "Proven: record 3" in ended.out) == (0, True)
+    proof.write_text(proof.read_text().replace("index 3", "index 1"))
+    ended = vault("check-proof", str(proof), "--key", key)
+    assert (ended.code, "Not proven" in ended.err) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [
+        (("head",), 1),
+        (("prove", "1"), 1),
         (("list",), 0),
         (("search", "x"), 0),
         (("stats",), 0),

@@ -1,27 +1,24 @@
-"""``minivault vault``: list, show, search, export and verify what is on record. Opens the vault alone, with no engine.
+"""``minivault vault``: read, export, verify and prove what is on record. Opens the vault alone, with no engine.
 
 Parses and prints; what a record is and how it is found is the vault's. Works beside a running server and without one.
 """
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from minivault.cli import options
+from minivault.cli import options, vault_proofs
 from minivault.cli.console import CliError, line, note, one_line, table, working, write, write_json
+from minivault.cli.files import write_file
+from minivault.cli.vault_proofs import open_vault
 
 if TYPE_CHECKING:
-    from minivault.settings import Settings
-    from minivault.vault.reader import Call, CallDetail, CallFilter, Page, Reader
-    from minivault.vault.verify import VerifyReport
+    from minivault.vault.reader import Call, CallDetail, CallFilter, Page
 
 EXAMPLES = """\
 Examples:
@@ -35,9 +32,11 @@ Examples:
   minivault vault export --format csv -o out.csv  everything, for a spreadsheet
 
   minivault vault verify                          is it all there, and as it was recorded?
-"""
 
-SHOWN_FINDINGS = 50
+  minivault vault head -o kept/elsewhere.head     the signed head, to be kept elsewhere
+
+  minivault vault verify --against kept/elsewhere.head
+"""
 
 app = typer.Typer(
     name="vault",
@@ -45,6 +44,7 @@ app = typer.Typer(
     epilog=EXAMPLES,
     no_args_is_help=True,
 )
+vault_proofs.register(app)
 
 
 class ExportFormat(StrEnum):
@@ -103,7 +103,7 @@ def show(
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
-    with _reader(data_dir) as (reader, _):
+    with open_vault(data_dir) as (reader, _):
         detail = reader.get(record)
     if json:
         write_json(detail.as_dict())
@@ -120,7 +120,7 @@ def stats(
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
-    with _reader(data_dir) as (reader, _):
+    with open_vault(data_dir) as (reader, _):
         found = reader.stats(_filters(None, after, before, model, key, None, None))
     if json:
         write_json(found)
@@ -150,48 +150,15 @@ def export(
     data_dir: options.DataDir = None,
 ) -> None:
     filters = _filters(None, after, before, model, key, surface, finish_reason)
-    with _reader(data_dir) as (reader, _):
+    with open_vault(data_dir) as (reader, _):
         pieces = reader.export(form.value, filters)
         if output is None:
             for piece in pieces:
                 write(piece) if sys.stdout.isatty() else sys.stdout.write(piece)
             return
         with working(f"Writing {output}"):
-            _write_file(output, pieces)
+            write_file(output, pieces)
     note(f"Written: {output}")
-
-
-@app.command(help="Check that all that was recorded is there, and as it was recorded. Exit code 1 if it is not.")
-def verify(
-    quick: Annotated[bool, typer.Option("--quick", help="Check records and tree alone, not the content.")] = False,
-    data_dir: options.DataDir = None,
-    json: options.Json = False,
-) -> None:
-    from minivault.vault.verify import verify as verify_vault
-
-    with _reader(data_dir) as (reader, settings):
-        if not reader.exists:
-            raise CliError(f"There is no vault in {settings.data_dir}: nothing to verify.")
-        with working("Verifying"):
-            report = verify_vault(reader, contents=not quick)
-    if json:
-        write_json(report.as_dict())
-    else:
-        _show_report(report)
-    if not report.ok:
-        raise typer.Exit(1)
-
-
-@contextmanager
-def _reader(data_dir: Path | None) -> Iterator[tuple[Reader, Settings]]:
-    from minivault.vault.reader import Reader
-
-    settings = options.settings(data_dir=data_dir)
-    reader = Reader.open(settings.vault_path)
-    try:
-        yield reader, settings
-    finally:
-        reader.close()
 
 
 def _filters(
@@ -228,7 +195,7 @@ def _time(option: str, text: str | None) -> int | None:
 
 
 def _print_page(data_dir: Path | None, filters: CallFilter, number: int, cursor: str | None, json: bool) -> None:
-    with _reader(data_dir) as (reader, settings):
+    with open_vault(data_dir) as (reader, settings):
         page = reader.list(filters, limit=number, cursor=cursor)
         if not page.calls:
             empty = not reader.list(limit=1).calls
@@ -281,31 +248,5 @@ def _show_detail(detail: CallDetail) -> None:
         line("(not kept)" if text is None else text)
 
 
-def _show_report(report: VerifyReport) -> None:
-    line(f"{'records':<15}{report.records} ({report.calls} calls, {report.open_calls} of them not ended)")
-    line(f"{'root':<15}{report.root}")
-    line(f"{'integrity':<15}{report.integrity}" + ("" if report.contents_checked else " (content not checked)"))
-    line(f"{'completeness':<15}{report.completeness}")
-    for finding in report.findings[:SHOWN_FINDINGS]:
-        line(f"  {finding.fault.value}: {finding.message}")
-    if len(report.findings) > SHOWN_FINDINGS:
-        line(f"  and {len(report.findings) - SHOWN_FINDINGS} more; --json shows them")
-    if report.ok:
-        note("Self-attested: measured against the vault's own head, not against a copy kept elsewhere.")
-
-
 def _number(value: Any) -> str:
     return "" if value is None else f"{value:.1f}" if isinstance(value, float) else str(value)
-
-
-def _write_file(output: Path, pieces: Iterable[str]) -> None:
-    """For the owner alone, and whole or not at all: written beside, then renamed."""
-    part = output.with_name(output.name + ".part")
-    try:
-        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(fd, "w", encoding="utf-8", newline="") as file:  # noqa: PTH123 - a descriptor, not a path
-            file.writelines(pieces)
-        part.replace(output)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise CliError(f"Cannot write {output}: {error.strerror}") from error

@@ -20,12 +20,13 @@ from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from minivault.errors import LedgerUnavailable, MiniVaultError, UnknownRecord
+from minivault.errors import LedgerUnavailable, MiniVaultError, UnknownRecord, VaultCorrupt
 from minivault.generation import FinishReason
 from minivault.vault.book import LOST, MAX_GROUP, Book, Draft, FreeSpace, bare_outcome, close_orphans, free_space
 from minivault.vault.database import StorageError, Writer, WriterLock, as_error, describe
+from minivault.vault.head import HeadKeeper
 from minivault.vault.mirror import Mirror
-from minivault.vault.record import Clock, Entropy, Intent, Outcome, Receipt
+from minivault.vault.record import Clock, Entropy, Intent, Outcome, Receipt, format_time
 
 Observer = Callable[[float, int], None]
 """Called on the ledger thread after each commit: seconds it took, records in the group. Must not raise or block."""
@@ -51,7 +52,12 @@ class LedgerStatus:
     """Intents that have no outcome yet."""
     mirror_error: str | None
     """Why ``log.jsonl`` lags behind; ``None`` when it does not."""
+    head_size: int = 0
+    """Records that the newest signed head covers."""
     signed_at: str | None = None
+    """When it was signed: UTC, RFC 3339."""
+    head_error: str | None = None
+    """Why no newer head could be signed."""
 
 
 @dataclass(slots=True, eq=False)
@@ -78,7 +84,9 @@ class Ledger:
         book: Book,
         lock: WriterLock,
         mirror: Mirror | None,
+        heads: HeadKeeper | None,
         *,
+        head_interval: float,
         receipt_deadline: float,
         clock: Clock,
         observer: Observer | None,
@@ -94,6 +102,10 @@ class Ledger:
         self._book = book
         self._mirror = mirror
         self._mirror_due = mirror is not None
+        self._heads = heads
+        self._head_interval = head_interval
+        self._next_head = 0.0
+        self._head_error: str | None = None
         self._short_of_space = False
         self._down: str | None = None
         # Filled by anyone, emptied by the ledger thread: outcomes whose callers were told that they failed.
@@ -118,6 +130,8 @@ class Ledger:
         mirror_dir: Path | None,
         mirror_max_bytes: int = 100 << 20,
         receipt_deadline: float = 10.0,
+        head_interval: float | None = 60.0,
+        head_export: Path | None = None,
         clock: Clock = time.time_ns,
         entropy: Entropy = os.urandom,
         observer: Observer | None = None,
@@ -129,6 +143,8 @@ class Ledger:
 
         Calls that a former process began and did not end have an ``interrupted`` outcome when this returns.
         ``mirror_dir`` is the folder of ``log.jsonl``; ``None`` turns the mirror off. ``receipt_deadline``: seconds.
+        ``head_interval``: seconds between signed heads while records come in (one more at the end); ``None``: no heads.
+        ``head_export``: a file to which each head is appended.
 
         Raises:
             LedgerUnavailable: another process writes this vault, or the disk cannot be written.
@@ -141,7 +157,8 @@ class Ledger:
         except OSError as error:
             raise LedgerUnavailable(f"the vault's folder cannot be used: {describe(error)}") from error
         try:
-            close_orphans(book, book.resume(), reason=FinishReason.INTERRUPTED, clock=clock)
+            heads = None if head_interval is None else HeadKeeper(path, head_export)
+            _recover(book, heads, clock)
         except (StorageError, OSError) as error:
             book.drop()
             lock.release()
@@ -155,6 +172,8 @@ class Ledger:
             book,
             lock,
             mirror,
+            heads,
+            head_interval=head_interval or 0.0,
             receipt_deadline=receipt_deadline,
             clock=clock,
             observer=observer,
@@ -248,10 +267,10 @@ class Ledger:
                 if self._down is not None or self._short_of_space:
                     if not self._wake.wait(RETRY_SECONDS):
                         return []
-                elif self._lost or self._mirror_due:
+                elif self._lost or self._mirror_due or self._head_wait() == 0:
                     return []
                 else:
-                    self._wake.wait()
+                    self._wake.wait(self._head_wait())
             group, room = [self._waiting.popleft()], MAX_GROUP_BYTES
             while self._waiting and len(group) < MAX_GROUP:
                 room -= group[-1].size()
@@ -272,6 +291,8 @@ class Ledger:
         self._book.checkpoint()
         if not entries:
             self._advance_mirror()
+        if self._head_wait() == 0:
+            self._sign_head()
         if self._short_of_space:
             self._short_of_space = self._book.short_of_space()
 
@@ -334,6 +355,26 @@ class Ledger:
         if self._mirror is not None and self._book.writer is not None:
             self._mirror_due = self._mirror.advance(self._book.writer.connection)
 
+    def _head_wait(self) -> float | None:
+        """Seconds until the next head is due; ``None`` while there is nothing new to sign."""
+        if self._heads is None or self._book.writer is None:
+            return None
+        if self._heads.newest is not None and self._heads.newest.size == self._book.tree.size:
+            return None
+        return max(0.0, self._next_head - time.monotonic())
+
+    def _sign_head(self) -> None:
+        """A head that cannot be signed harms no record: it is told in the status, and tried again later."""
+        if self._heads is None or self._book.writer is None or not self._book.tree.size:
+            return
+        self._next_head = time.monotonic() + self._head_interval
+        try:
+            self._heads.sign(self._book.tree, self._book.writer.node)
+        except (OSError, VaultCorrupt) as error:
+            self._head_error = error.message if isinstance(error, VaultCorrupt) else describe(error)
+        else:
+            self._head_error = None
+
     def _go_down(self, error: Exception) -> None:
         self._book.drop()
         if self._mirror is not None:
@@ -350,6 +391,8 @@ class Ledger:
                 self._advance_mirror()
                 while self._mirror_due:
                     self._advance_mirror()
+                if self._head_wait() is not None:
+                    self._sign_head()
                 self._book.writer.reset_wal()
         except Exception as error:
             self._down = describe(error)
@@ -372,7 +415,14 @@ class Ledger:
             reason=reason,
             open_calls=len(self._book.open_calls),
             mirror_error=None if self._mirror is None else self._mirror.error,
+            head_size=0 if self._heads is None or self._heads.newest is None else self._heads.newest.size,
+            signed_at=self._signed_at(),
+            head_error=self._head_error,
         )
+
+    def _signed_at(self) -> str | None:
+        signed_ns = None if self._heads is None else self._heads.signed_ns
+        return None if signed_ns is None else format_time(signed_ns)
 
     # What runs on the watchdog's thread
 
@@ -394,6 +444,14 @@ class Ledger:
 
 def _failed(result: Receipt | MiniVaultError) -> bool:
     return not isinstance(result, Receipt)
+
+
+def _recover(book: Book, heads: HeadKeeper | None, clock: Clock) -> None:
+    """Open the book, hold it against the newest signed head, and end what a former process left open."""
+    orphans = book.resume()
+    if heads is not None and book.writer is not None:
+        heads.check(book.tree, book.writer.node)
+    close_orphans(book, orphans, reason=FinishReason.INTERRUPTED, clock=clock)
 
 
 def _make_folder(folder: Path) -> None:

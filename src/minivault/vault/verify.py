@@ -1,8 +1,9 @@
 """Does the vault still hold what was recorded? Recomputes everything from the leaves' bytes and says what is wrong.
 
 Two verdicts. *Integrity*: every record, content and derived row that is there is as it was recorded. *Completeness*:
-none is missing, moved, doubled or put in, measured against the vault's own head. No copy of a head from outside is
-consulted, so the most that can be said is *self-attested*: whoever can rewrite the whole file can rewrite its head.
+none is missing, moved, doubled or put in, measured against the vault's own heads (the stored one, and the newest signed
+one beside the file). Whoever can rewrite the file can rewrite those, so without a head that was kept elsewhere the most
+that can be said is *self-attested*; with one it is *attested*, as far as that head reaches.
 
 Reads in pages on short snapshots, so a running server is not held up; what is recorded meanwhile is not judged.
 """
@@ -15,7 +16,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from minivault.errors import VaultCorrupt
 from minivault.vault.database import Connection, StorageError, describe
+from minivault.vault.head import Head, HeadPaths
 from minivault.vault.merkle import EMPTY_ROOT, Tree, leaf_hash
 from minivault.vault.reader import Reader
 from minivault.vault.record import FORMAT, ContentKind, RecordKind, commitment, parse_time
@@ -70,6 +73,10 @@ class VerifyReport:
     """Of the stored head, 64 hex digits."""
     findings: tuple[Finding, ...]
     contents_checked: bool
+    signed_size: int | None = None
+    """Records that the newest signed head covers."""
+    attested_size: int | None = None
+    """Records that the head from outside covers."""
 
     @property
     def ok(self) -> bool:
@@ -82,9 +89,10 @@ class VerifyReport:
 
     @property
     def completeness(self) -> str:
-        """``self-attested`` or ``broken``."""
-        broken = any(finding.fault in _INCOMPLETE or finding.fault is Fault.HEAD for finding in self.findings)
-        return "broken" if broken else "self-attested"
+        """``attested`` (as far as the head from outside reaches), ``self-attested`` or ``broken``."""
+        if any(finding.fault in _INCOMPLETE or finding.fault is Fault.HEAD for finding in self.findings):
+            return "broken"
+        return "self-attested" if self.attested_size is None else "attested"
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -98,6 +106,8 @@ class VerifyReport:
             "digest_only": self.digest_only,
             "contents_checked": self.contents_checked,
             "root": self.root,
+            "signed_size": self.signed_size,
+            "attested_size": self.attested_size,
             "findings": [
                 {"fault": finding.fault.value, "index": finding.index, "message": finding.message}
                 for finding in self.findings
@@ -126,6 +136,8 @@ class _Walk:
     digest_only: int = 0
     unsound: set[int] = field(default_factory=set)
     """Records that were found missing, altered or moved: what hangs on them is not reported again."""
+    roots: dict[int, bytes] = field(default_factory=dict)
+    """Recomputed roots at the sizes of the heads to compare with; filled on the way."""
     whole: bool = True
     """No record is missing, so the root can be computed."""
 
@@ -140,26 +152,26 @@ class _Walk:
             raise _Enough
 
 
-def verify(reader: Reader, *, contents: bool = True, progress: Progress | None = None) -> VerifyReport:
+def verify(
+    reader: Reader, *, contents: bool = True, against: Head | None = None, progress: Progress | None = None
+) -> VerifyReport:
     """Verify the vault; with ``contents`` false, only its records and tree: neither the content that they commit to nor
-    SQLite's own check of the whole file (faster).
+    SQLite's own check of the whole file (faster). ``against``: a head that was kept elsewhere.
 
     Raises:
         VaultCorrupt, LedgerUnavailable: the file cannot even be opened.
     """
+    walk, root = _Walk(0, contents), EMPTY_ROOT
+    # Before the tree's own size is read: a head is signed after its records, so it can never be ahead of them.
+    signed = _signed_head(walk, reader)
+    heads = {"newest signed head": signed, "head from outside": against}
+    walk.roots = {head.size: b"" for head in heads.values() if head is not None}
     with reader.connection() as db:
-        if db is None:
-            return VerifyReport(0, 0, 0, 0, EMPTY_ROOT.hex(), (), contents)
-        walk, root = _Walk(0, contents), b""
         try:
-            if contents:
-                _check_file(walk, db)
-            root = _start(walk, db)
-            for first in range(0, walk.size, PAGE):
-                _check_page(walk, db, first, min(first + PAGE, walk.size))
-                if progress is not None:
-                    progress(min(first + PAGE, walk.size), walk.size)
-            _check_end(walk, db, root)
+            if db is not None:
+                root = _check_all(walk, db, progress)
+            for name, head in heads.items():
+                _check_head(walk, name, head)
         except _Enough:
             pass
         except StorageError as error:
@@ -172,7 +184,39 @@ def verify(reader: Reader, *, contents: bool = True, progress: Progress | None =
         root=root.hex(),
         findings=tuple(walk.findings),
         contents_checked=contents,
+        signed_size=None if signed is None else signed.size,
+        attested_size=None if against is None else against.size,
     )
+
+
+def _check_all(walk: _Walk, db: Connection, progress: Progress | None) -> bytes:
+    if walk.contents:
+        _check_file(walk, db)
+    root = _start(walk, db)
+    for first in range(0, walk.size, PAGE):
+        _check_page(walk, db, first, min(first + PAGE, walk.size))
+        if progress is not None:
+            progress(min(first + PAGE, walk.size), walk.size)
+    _check_end(walk, db, root)
+    return root
+
+
+def _signed_head(walk: _Walk, reader: Reader) -> Head | None:
+    try:
+        return HeadPaths(reader.path).load_head()
+    except VaultCorrupt as error:
+        walk.found(Fault.HEAD, None, error.message)
+        return None
+
+
+def _check_head(walk: _Walk, name: str, head: Head | None) -> None:
+    if head is None or (head.size == 0 and head.root == EMPTY_ROOT):
+        return
+    if head.size > walk.size:
+        message = f"the {name} counts {head.size} records, the vault holds {walk.size}: it was set back or cut off"
+        walk.found(Fault.HEAD, None, message)
+    elif walk.whole and not walk.bad_nodes and walk.roots[head.size] != head.root:
+        walk.found(Fault.HEAD, None, f"the first {head.size} records are not those of the {name}")
 
 
 def _check_file(walk: _Walk, db: Connection) -> None:
@@ -250,6 +294,8 @@ def _check_leaf(
                 walk.found(
                     Fault.TREE, last, f"the tree over records {first} to {last} is altered, or one of them is exchanged"
                 )
+        if walk.tree.size in walk.roots:
+            walk.roots[walk.tree.size] = walk.tree.root()
     try:
         leaf = json.loads(data.decode("utf-8"))
     except ValueError:

@@ -1,0 +1,36 @@
+"""Files that commands read and write. Knows nothing of what is in them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from minivault.cli.console import CliError
+
+
+def read_file(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        CliError: it cannot be read, or is not text.
+    """
+    try:
+        return path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise CliError(f"Cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise CliError(f"{path} is not text.") from None
+
+
+def write_file(output: Path, pieces: Iterable[str]) -> None:
+    """For the owner alone, and whole or not at all: written beside, then renamed."""
+    part = output.with_name(output.name + ".part")
+    try:
+        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(fd, "w", encoding="utf-8", newline="") as file:  # noqa: PTH123 - a descriptor, not a path
+            file.writelines(pieces)
+        part.replace(output)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise CliError(f"Cannot write {output}: {error.strerror}") from error

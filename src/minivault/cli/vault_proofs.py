@@ -1,0 +1,175 @@
+"""``minivault vault verify | head | prove | check-proof``: what can be shown to somebody who trusts nobody here.
+
+Parses and prints; heads, proofs and verdicts are the vault's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from minivault.cli import options
+from minivault.cli.console import CliError, line, note, working, write, write_json
+from minivault.cli.files import read_file, write_file
+
+if TYPE_CHECKING:
+    from minivault.settings import Settings
+    from minivault.vault.head import HeadPaths, VerifierKey
+    from minivault.vault.reader import Reader
+    from minivault.vault.verify import VerifyReport
+
+SHOWN_FINDINGS = 50
+
+VerifierKeyOption = Annotated[
+    str | None, typer.Option("--key", metavar="PUB", help="Its public key, or a file. [default: the vault's own]")
+]
+
+
+def register(app: typer.Typer) -> None:
+    app.command(
+        "verify", help="Check that all that was recorded is there, and as it was recorded. Exit code 1 if it is not."
+    )(verify)
+    app.command("head", help="Print the newest signed head, to be kept elsewhere; or the public key that signs.")(head)
+    app.command("prove", help="Write the proof that a record is in the vault, to be checked without the vault.")(prove)
+    app.command("check-proof", help="Check a proof with the public key alone. Exit code 1 if it proves nothing.")(
+        check_proof
+    )
+
+
+@contextmanager
+def open_vault(data_dir: Path | None) -> Iterator[tuple[Reader, Settings]]:
+    """A reader of the vault in ``data_dir``, and the settings that led there."""
+    from minivault.vault.reader import Reader
+
+    settings = options.settings(data_dir=data_dir)
+    reader = Reader.open(settings.vault_path)
+    try:
+        yield reader, settings
+    finally:
+        reader.close()
+
+
+def verify(
+    quick: Annotated[bool, typer.Option("--quick", help="Check records and tree alone, not the content.")] = False,
+    against: Annotated[
+        Path | None, typer.Option(metavar="HEAD", help="A signed head that was kept elsewhere.", show_default=False)
+    ] = None,
+    key: VerifierKeyOption = None,
+    data_dir: options.DataDir = None,
+    json: options.Json = False,
+) -> None:
+    from minivault.vault.head import HeadPaths, open_note
+    from minivault.vault.verify import verify as verify_vault
+
+    with open_vault(data_dir) as (reader, settings):
+        head = None
+        if against is not None:
+            head = open_note(read_file(against), _verifier_key(key, HeadPaths(settings.vault_path)))
+        if not reader.exists and head is None:
+            raise CliError(f"There is no vault in {settings.data_dir}: nothing to verify.")
+        with working("Verifying"):
+            report = verify_vault(reader, contents=not quick, against=head)
+    if json:
+        write_json(report.as_dict())
+    else:
+        _show_report(report)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def head(
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to put it.")] = None,
+    public_key: Annotated[bool, typer.Option("--key", help="The public key instead.")] = False,
+    data_dir: options.DataDir = None,
+) -> None:
+    from minivault.vault.head import HeadPaths
+
+    settings = options.settings(data_dir=data_dir)
+    paths = HeadPaths(settings.vault_path)
+    key = paths.load_key()
+    text = paths.load_note() if paths.load_head() is not None else None
+    if key is None or (text is None and not public_key):
+        raise CliError(f"No head was signed in {settings.data_dir} yet.")
+    _put(output, f"{key}\n" if public_key or text is None else text)
+
+
+def prove(
+    record: Annotated[str, typer.Argument(metavar="ID", help="An id, or the index of a record.", show_default=False)],
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to put it.")] = None,
+    data_dir: options.DataDir = None,
+) -> None:
+    from minivault.vault.proof import prove as prove_record
+
+    with open_vault(data_dir) as (reader, _):
+        text = prove_record(reader, record)
+    _put(output, text)
+
+
+def check_proof(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The proof.", show_default=False)],
+    key: Annotated[str, typer.Option(metavar="PUB", help="The public key, or a file that holds it.")],
+    json: options.Json = False,
+) -> None:
+    from minivault.errors import InvalidRequest
+    from minivault.vault.proof import check_proof as check
+
+    verifier = _verifier_key(key, None)
+    text = read_file(file)
+    try:
+        proven = check(text, verifier)
+    except InvalidRequest as refusal:
+        raise CliError(f"Not proven: {refusal.message}") from None
+    if json:
+        write_json(
+            {"index": proven.index, "leaf_hash": proven.leaf_hash, "size": proven.head.size, "leaf": proven.leaf}
+        )
+        return
+    line(
+        f"Proven: record {proven.index} is in {proven.head.origin}, by its signed head over {proven.head.size} records."
+    )
+    line(f"{'leaf':<15}{proven.leaf_hash}")
+    for name, value in proven.leaf.items():
+        line(f"{name:<15}{value}")
+
+
+def _show_report(report: VerifyReport) -> None:
+    line(f"{'records':<15}{report.records} ({report.calls} calls, {report.open_calls} of them not ended)")
+    line(f"{'root':<15}{report.root}")
+    line(f"{'integrity':<15}{report.integrity}" + ("" if report.contents_checked else " (content not checked)"))
+    line(f"{'completeness':<15}{report.completeness}{_reach(report)}")
+    for finding in report.findings[:SHOWN_FINDINGS]:
+        line(f"  {finding.fault.value}: {finding.message}")
+    if len(report.findings) > SHOWN_FINDINGS:
+        line(f"  and {len(report.findings) - SHOWN_FINDINGS} more; --json shows them")
+    if report.ok and report.attested_size is None:
+        note("Self-attested: measured against the vault's own heads, not against a copy kept elsewhere.")
+
+
+def _reach(report: VerifyReport) -> str:
+    if report.ok and report.attested_size is not None:
+        return f" up to record {report.attested_size - 1}, by the head kept elsewhere"
+    return "" if report.signed_size is None else f" (newest signed head: {report.signed_size} records)"
+
+
+def _verifier_key(key: str | None, paths: HeadPaths | None) -> VerifierKey:
+    """The key itself, or one in a file, or the vault's own."""
+    from minivault.vault.head import VerifierKey
+
+    if key is not None:
+        return VerifierKey.parse(key if "+" in key and not Path(key).exists() else read_file(Path(key)))
+    own = None if paths is None else paths.load_key()
+    if own is None:
+        raise CliError("The vault has no key of its own: give --key.", exit_code=2)
+    return own
+
+
+def _put(output: Path | None, text: str) -> None:
+    if output is None:
+        write(text)
+    else:
+        write_file(output, [text])
+        note(f"Written: {output}")
