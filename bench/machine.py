@@ -65,33 +65,38 @@ def read_bandwidth(threads: int, build_dir: Path) -> float:
 class Others:
     """How many cores other processes use, between making this and asking it; our children count once they ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, niced: bool = True) -> None:
+        """``niced``: count processes of low priority too."""
+        self._niced = niced
         self._started = time.monotonic()
-        self._busy = _busy_seconds()
+        self._busy = _busy_seconds(niced)
         self._own = _own_seconds()
 
     def cores(self) -> float:
         elapsed = time.monotonic() - self._started
-        used = _busy_seconds() - self._busy - (_own_seconds() - self._own)
+        used = _busy_seconds(self._niced) - self._busy - (_own_seconds() - self._own)
         return max(0.0, used / elapsed)
 
 
 def wait_for_quiet(most_cores: float, most_seconds: float) -> float:
-    """Wait until others use less than ``most_cores`` for a second, or time is up; the last figure."""
+    """Wait until others use less than ``most_cores`` for a second, or time is up; the last figure.
+
+    Processes of low priority use what is idle and give way to a measurement, so they do not count here.
+    """
     deadline = time.monotonic() + most_seconds
     while True:
-        others = Others()
+        others = Others(niced=False)
         time.sleep(1)
         cores = others.cores()
         if cores <= most_cores or time.monotonic() >= deadline:
             return cores
 
 
-def _busy_seconds() -> float:
+def _busy_seconds(niced: bool) -> float:
     """Of all cores since the start of the machine, with what the host took away."""
     first = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]
     user, nice, system, _idle, _wait, irq, softirq, steal = map(int, first)
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+    return (user + (nice if niced else 0) + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def _own_seconds() -> float:

@@ -12,7 +12,8 @@ from bench.workload import Arrivals, Task, main
 
 from minivault.engine.engine import Engine, EngineRequest
 from minivault.engine.native.load import load_native_engine
-from minivault.engine.native.runner import Precision, RunnerOptions
+from minivault.engine.native.packing import Precision
+from minivault.engine.native.runner import RunnerOptions
 from minivault.generation import SamplingParams
 from minivault.models.architecture import Architecture, read_architecture
 from minivault.models.checkpoint import Checkpoint
