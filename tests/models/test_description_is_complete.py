@@ -1,5 +1,8 @@
 """The description and the weight set are all that a forward pass needs: NumPy meets the oracle with nothing else."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -13,23 +16,25 @@ from tests.models.reference import Array, Reference
 from tests.oracle.golden import GoldenCase, cases, cases_next
 
 CASES = [*cases(), *cases_next()]
+TOLERANCE = 1e-5
+"""Of the logits' range: the oracle computes in float32."""
 
 
 def described(case: GoldenCase) -> Architecture:
     return read_architecture(read_json_object(case.folder / "config.json"))
 
 
-def reference_logits(case: GoldenCase, token_ids: list[int]) -> Array:
+def reference_logits(case: GoldenCase, token_ids: list[int], **changes: Any) -> Array:
     arch = described(case)
     with Checkpoint.open(case.folder) as checkpoint:
-        return Reference(arch, weight_map(arch, checkpoint)).logits(token_ids)
+        return Reference(replace(arch, **changes), weight_map(arch, checkpoint)).logits(token_ids)
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_reference_logits_and_greedy_tokens_are_the_oracles(case: GoldenCase) -> None:
     prompt = case.prompt_ids
     logits = reference_logits(case, prompt + case.greedy[:-1])
-    assert np.abs(logits[: len(prompt)] - case.logits).max() < 1e-4 * np.ptp(case.logits)
+    assert np.abs(logits[: len(prompt)] - case.logits).max() < TOLERANCE * np.ptp(case.logits)
     assert logits[len(prompt) - 1 :].argmax(-1).tolist() == case.greedy
 
 
@@ -61,6 +66,61 @@ def test_every_part_of_the_description_is_used_by_a_case() -> None:
     assert any(len(set(arch.layer_windows)) > 1 for arch in described_cases)
     assert any(len(set(arch.layer_ropes)) > 1 for arch in described_cases)
     assert any(arch.hidden_size % 32 for arch in described_cases)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("gpt-neo", {"layer_windows": (None, None)}),
+        ("gpt-neo", {"layer_windows": (None, 9)}),
+        ("gpt-neo", {"attention_scale": 1 / np.sqrt(12)}),
+        ("qwen2", {"layer_windows": (None, None)}),
+        ("qwen2", {"layer_windows": (12, 12)}),
+        ("phi3", {"rotary_dim": 16}),
+        ("phi3", {"layer_windows": (None, None)}),
+        ("qwen3", {"qk_norm": False}),
+        ("falcon-new-decoder", {"parallel": False}),
+        ("falcon-new-decoder", {"shared_norm": True}),
+        ("falcon-7b", {"mlp": "gelu_tanh"}),
+        ("falcon-sequential", {"mlp": "gelu"}),
+        ("gemma2", {"attention_softcap": 0.0}),
+        ("gemma2", {"logit_softcap": 0.0}),
+        ("gemma2", {"embedding_scale": 1.0}),
+        ("gemma2", {"norm_offset": 0.0}),
+        ("gemma2", {"post_norms": False}),
+        ("gemma2", {"layer_windows": (None, 12)}),
+        ("gemma2", {"attention_scale": 1 / 4}),
+        ("gemma2", {"mlp": "gated_silu"}),
+        ("gemma3", {"layer_ropes": (0, 0, 0)}),
+        ("gemma3", {"layer_ropes": (1, 1, 1)}),
+    ],
+)
+def test_the_oracle_tells_a_description_that_is_wrong_in_one_part(name: str, changes: dict[str, Any]) -> None:
+    (case,) = (case for case in CASES if case.name == name)
+    wrong = reference_logits(case, case.prompt_ids, **changes)
+    error = np.abs(wrong - case.logits).max() / np.ptp(case.logits)
+    assert error > (4 * TOLERANCE if changes.get("mlp") in ("gelu", "gelu_tanh") else 1e-2)  # why: two GELUs are close
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("llama-yarn", {"attention_factor": 1.0}),
+        ("llama-yarn", {"kind": "linear"}),
+        ("qwen3-yarn", {"truncate": True}),
+        ("qwen3-yarn", {"beta_fast": 32.0}),
+        ("qwen3-yarn", {"attention_factor": 1.0}),
+        ("llama-dynamic", {"factor": 1.0}),
+    ],
+)
+def test_the_oracle_tells_a_scaling_that_is_wrong_in_one_part(name: str, changes: dict[str, Any]) -> None:
+    (case,) = (case for case in CASES if case.name == name)
+    (rope,) = described(case).ropes
+    assert rope.scaling is not None
+    token_ids = case.prompt_ids + case.greedy
+    right = reference_logits(case, token_ids)
+    wrong = reference_logits(case, token_ids, ropes=(replace(rope, scaling=replace(rope.scaling, **changes)),))
+    assert np.abs(wrong - right).max() > 1e-2 * np.ptp(right)
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
