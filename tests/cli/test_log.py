@@ -1,0 +1,81 @@
+"""The log: the last calls in order, and those that end from now on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import islice
+
+import pytest
+
+from minivault.cli.log import calls_from_now_on, last_calls, log
+from minivault.vault.reader import Call, Page
+
+CALL = Call(
+    index=0,
+    outcome_index=None,
+    id="a",
+    time_ns=0,
+    model="guide",
+    surface="native",
+    source="http",
+    api_key_id=None,
+    mode="full",
+    store=True,
+    finish_reason=None,
+    prompt_tokens=1,
+    completion_tokens=None,
+    duration_ns=None,
+    prompt="p",
+    response=None,
+)
+
+
+def call(index: int, outcome_index: int | None) -> Call:
+    return replace(CALL, index=index, outcome_index=outcome_index)
+
+
+class ScriptedReader:
+    """Has these calls, newest first, in pages of two; each look at what has ended finds the next of ``ends``."""
+
+    def __init__(self, calls: list[Call], ends: list[list[Call]] | None = None) -> None:
+        self.calls = calls
+        self.ends = ends or []
+
+    def list(self, *, cursor: str | None, limit: int) -> Page:
+        start = int(cursor or 0)
+        end = min(start + min(limit, 2), len(self.calls))
+        return Page(tuple(self.calls[start:end]), str(end) if end < len(self.calls) else None)
+
+    def finished_after(self, outcome_index: int) -> tuple[Call, ...]:
+        found = self.ends.pop(0) if self.ends else []
+        return tuple(one for one in found if one.outcome_index is not None and one.outcome_index > outcome_index)
+
+
+def test_the_last_calls_come_oldest_first_over_several_pages() -> None:
+    reader = ScriptedReader([call(8, 9), call(6, 7), call(4, 5), call(2, 3)])
+    assert [one.index for one in last_calls(reader, 3)] == [4, 6, 8]  # type: ignore[arg-type]  # reads as a Reader does
+
+
+def test_fewer_than_asked_for_are_all() -> None:
+    assert [one.index for one in last_calls(ScriptedReader([call(0, 1)]), 5)] == [0]  # type: ignore[arg-type]  # as above
+
+
+def test_following_shows_each_call_once_as_it_ends() -> None:
+    known = [call(0, 1), call(2, None)]
+    reader = ScriptedReader([], [[call(0, 1)], [call(2, 4)], [call(2, 4), call(3, 5)]])
+    waits: list[None] = []
+    following = calls_from_now_on(reader, known, lambda: waits.append(None))  # type: ignore[arg-type]  # as above
+    assert [one.outcome_index for one in islice(following, 2)] == [4, 5]
+    assert len(waits) == 2
+
+
+def test_a_call_whose_content_was_not_kept_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    from minivault.cli.log import _show
+
+    _show(replace(CALL, prompt=None, finish_reason="stop", outcome_index=1), full=False)
+    assert "> (not kept)" in capsys.readouterr().out
+
+
+def test_the_log_of_no_vault_is_empty(capsys: pytest.CaptureFixture[str]) -> None:
+    log()
+    assert capsys.readouterr().out == ""
