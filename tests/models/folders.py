@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.oracle.golden import DATA
+from tests.oracle.golden import folder_of
 
 Header = dict[str, Any]
 
@@ -31,7 +31,7 @@ def write_checkpoint(folder: Path, header: Any, data: bytes, **changes: Any) -> 
 
 def copy_of(case: str, folder: Path, config: Mapping[str, Any] | None = None) -> Path:
     """A copy of an oracle checkpoint, with changes to its config.json."""
-    shutil.copytree(DATA / case, folder)
+    shutil.copytree(folder_of(case), folder)
     if config is not None:
         path = folder / "config.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | dict(config)))

@@ -15,7 +15,7 @@ from minivault.models.json_file import read_json_object
 from minivault.models.weights import LinearSource, WeightSet, sources, weight_map
 from tests.models.folders import copy_of, edit_tensors
 from tests.models.reference import array
-from tests.oracle.golden import DATA
+from tests.oracle.golden import DATA, folder_of
 
 Tensors = dict[str, tuple[str, list[int], bytes]]
 
@@ -60,6 +60,85 @@ def test_q_k_and_v_are_the_thirds_of_a_fused_weight() -> None:
         parts = [array(weights[f"layers.0.{name}.weight"]) for name in "qkv"]
         fused = np.frombuffer(checkpoint.tensors["transformer.h.0.attn.c_attn.weight"].data, "<f4").reshape(64, 192)
         assert np.array_equal(np.concatenate(parts), fused.T)
+
+
+def test_interleaved_q_k_and_v_are_gathered_by_key_head() -> None:
+    folder = folder_of("falcon-new-decoder")
+    arch = read_architecture(read_json_object(folder / "config.json"))
+    with Checkpoint.open(folder) as checkpoint:
+        weights = weight_map(arch, checkpoint)
+        found = [array(weights[f"layers.1.{name}.weight"]) for name in "qkv"]
+        stored = checkpoint.tensors["transformer.h.1.self_attention.query_key_value.weight"]
+        fused = np.frombuffer(stored.data, "<f2").reshape(2, 6, 8, 64)  # why 6: four queries, a key and a value
+        assert np.array_equal(found[0], fused[:, :4].reshape(64, 64))
+        assert np.array_equal(found[1], fused[:, 4].reshape(16, 64))
+        assert np.array_equal(found[2], fused[:, 5].reshape(16, 64))
+        assert [len(sources(weights, f"layers.1.{name}.bias")) for name in "qkv"] == [2, 2, 2]
+
+
+def test_one_key_head_needs_no_gathering() -> None:
+    folder = folder_of("falcon-7b")
+    arch = read_architecture(read_json_object(folder / "config.json"))
+    with Checkpoint.open(folder) as checkpoint:
+        assert all(isinstance(source, LinearSource) for source in weight_map(arch, checkpoint).values())
+
+
+def test_gate_and_up_are_the_halves_of_a_fused_weight() -> None:
+    folder = folder_of("phi3")
+    arch = read_architecture(read_json_object(folder / "config.json"))
+    with Checkpoint.open(folder) as checkpoint:
+        weights = weight_map(arch, checkpoint)
+        assert [sources(weights, f"layers.0.{name}.weight")[0].row_start for name in ("gate", "up")] == [0, 80]
+        assert [sources(weights, f"layers.0.{name}.weight")[0].row_start for name in "qkv"] == [0, 64, 96]
+
+
+def test_gemma_has_four_norms_in_a_layer_and_gemma_3_two_more_for_heads() -> None:
+    found = shapes(folder_of("gemma3"))
+    norms = {name.removeprefix("layers.2."): shape for name, shape in found.items() if name.startswith("layers.2.")}
+    norms = {name: shape for name, shape in norms.items() if "norm" in name}
+    assert norms == {
+        "attn_norm.weight": (48,), "post_attn_norm.weight": (48,), "mlp_norm.weight": (48,),
+        "post_mlp_norm.weight": (48,), "q_norm.weight": (16,), "k_norm.weight": (16,),
+    }  # fmt: skip
+
+
+def test_vision_tensors_are_passed_over_and_no_others(tmp_path: Path) -> None:
+    folder = copy_of("gemma3-vision", tmp_path / "model")
+    assert shapes(folder)["embed"] == (323, 48)
+
+    def add_unknown(tensors: Tensors) -> None:
+        tensors["audio_tower.weight"] = ("F32", [1], bytes(4))
+
+    edit_tensors(folder, add_unknown)
+    with pytest.raises(CheckpointCorrupt, match="audio_tower"):
+        shapes(folder)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("language_model.model.", "model.language_model."), ("language_model.model.", "model.")],
+)
+def test_the_text_of_gemma_3_is_found_under_each_name_it_is_stored_by(tmp_path: Path, old: str, new: str) -> None:
+    folder = copy_of("gemma3-vision", tmp_path / "model")
+
+    def rename(tensors: Tensors) -> None:
+        renamed = {name.replace(old, new): tensor for name, tensor in tensors.items()}
+        tensors.clear()
+        tensors.update(renamed)
+
+    edit_tensors(folder, rename)
+    assert shapes(folder) == shapes(folder_of("gemma3-vision"))
+
+
+def test_masks_that_old_gpt_neo_files_store_are_ignored(tmp_path: Path) -> None:
+    folder = copy_of("gpt-neo", tmp_path / "model")
+
+    def add_masks(tensors: Tensors) -> None:
+        tensors["transformer.h.0.attn.attention.bias"] = ("BOOL", [1, 1, 2, 2], bytes(4))
+        tensors["transformer.h.0.attn.attention.masked_bias"] = ("F32", [], bytes(4))
+
+    edit_tensors(folder, add_masks)
+    assert shapes(folder) == shapes(folder_of("gpt-neo"))
 
 
 def test_a_tied_head_that_is_stored_too_must_be_equal(tmp_path: Path) -> None:

@@ -30,6 +30,11 @@ def case(name: str, data: Path = DATA) -> GoldenCase:
         return GoldenCase(name, data / name, stored["prompt_ids"].tolist(), stored["logits"], stored["greedy"].tolist())
 
 
+def folder_of(name: str) -> Path:
+    """The checkpoint of a case."""
+    return next(data / name for data in (DATA, DATA_NEXT) if (data / name).is_dir())
+
+
 def cases() -> list[GoldenCase]:
     """All cases, by name."""
     return [case(path.stem) for path in sorted(DATA.glob("*.npz"))]
