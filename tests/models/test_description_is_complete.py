@@ -13,9 +13,9 @@ from minivault.models.families import FAMILIES
 from minivault.models.json_file import read_json_object
 from minivault.models.weights import weight_map
 from tests.models.reference import Array, Reference
-from tests.oracle.golden import GoldenCase, cases, cases_next
+from tests.oracle.golden import GoldenCase, cases
 
-CASES = [*cases(), *cases_next()]
+CASES = cases()
 TOLERANCE = 1e-5
 """Of the logits' range: the oracle computes in float32."""
 

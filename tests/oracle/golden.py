@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 DATA = Path(__file__).parent / "data"
-DATA_NEXT = Path(__file__).parent / "data_next"
 
 
 @dataclass(frozen=True)
@@ -25,21 +24,16 @@ class GoldenCase:
     """64 tokens by argmax after the prompt; an end of sequence does not end them."""
 
 
-def case(name: str, data: Path = DATA) -> GoldenCase:
-    with np.load(data / f"{name}.npz", allow_pickle=False) as stored:
-        return GoldenCase(name, data / name, stored["prompt_ids"].tolist(), stored["logits"], stored["greedy"].tolist())
+def case(name: str) -> GoldenCase:
+    with np.load(DATA / f"{name}.npz", allow_pickle=False) as stored:
+        return GoldenCase(name, DATA / name, stored["prompt_ids"].tolist(), stored["logits"], stored["greedy"].tolist())
 
 
 def folder_of(name: str) -> Path:
     """The checkpoint of a case."""
-    return next(data / name for data in (DATA, DATA_NEXT) if (data / name).is_dir())
+    return DATA / name
 
 
 def cases() -> list[GoldenCase]:
     """All cases, by name."""
     return [case(path.stem) for path in sorted(DATA.glob("*.npz"))]
-
-
-def cases_next() -> list[GoldenCase]:
-    """Cases of families that the description has and the engine gets next."""
-    return [case(path.stem, DATA_NEXT) for path in sorted(DATA_NEXT.glob("*.npz"))]

@@ -24,8 +24,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from tests.oracle.golden import DATA, DATA_NEXT
-from tests.oracle.recipes import Recipe, recipes, recipes_next
+from tests.oracle.golden import DATA
+from tests.oracle.recipes import Recipe, recipes
 
 GREEDY_TOKENS = 64
 MIN_MARGIN = 2e-3
@@ -175,13 +175,11 @@ def make(recipe: Recipe, seed: int, data: Path) -> None:
 
 def main() -> None:
     """Make the named checkpoints, or all."""
-    names, seed = set(sys.argv[1:]), 0
-    for data, wanted in ((DATA, recipes()), (DATA_NEXT, recipes_next())):
-        data.mkdir(exist_ok=True)
-        for recipe in wanted:
-            seed += 1
-            if not names or recipe.name in names:
-                make(recipe, seed, data)
+    names = set(sys.argv[1:])
+    DATA.mkdir(exist_ok=True)
+    for seed, recipe in enumerate(recipes(), start=1):
+        if not names or recipe.name in names:
+            make(recipe, seed, DATA)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ def llama(**changes: Any) -> LlamaConfig:
 
 
 def recipes() -> Iterator[Recipe]:
+    """All of them; a checkpoint's seed is its place in this order."""
     yield Recipe("llama-gqa", llama(), torch.float32)
     yield Recipe(
         "llama-tied-bias",
@@ -89,6 +90,9 @@ def recipes() -> Iterator[Recipe]:
         vocab_size=320, n_embd=60, n_layer=3, n_head=5, n_positions=200, bos_token_id=0, eos_token_id=0, n_inner=132
     )
     yield Recipe("gpt2-old-names", narrow, torch.float16, old_names=True)
+    for some in (_gpt_neo_and_qwen(), _phi3(), _falcon(), _gemma(), _stretched()):
+        for recipe in some:
+            yield replace(recipe, least_tokens=10)
 
 
 _ENDS: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": None}
@@ -96,12 +100,6 @@ _SMALL: dict[str, Any] = {
     "vocab_size": 320, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "max_position_embeddings": 256, **_ENDS,
 }  # fmt: skip
-
-
-def recipes_next() -> Iterator[Recipe]:
-    for some in (_gpt_neo_and_qwen(), _phi3(), _falcon(), _gemma(), _stretched()):
-        for recipe in some:
-            yield replace(recipe, least_tokens=10)
 
 
 def _gpt_neo_and_qwen() -> Iterator[Recipe]:

@@ -7,7 +7,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-from tests.oracle.golden import GoldenCase, cases, cases_next
+from tests.oracle.golden import GoldenCase, cases
 
 pytestmark = [
     pytest.mark.torch,
@@ -16,7 +16,7 @@ pytestmark = [
         reason="PyTorch and Transformers are not installed: the golden files cannot be recomputed",
     ),
 ]
-CASES = [*cases(), *cases_next()]
+CASES = cases()
 
 
 @pytest.mark.filterwarnings("ignore")  # why: theirs to fix, and they differ by version
