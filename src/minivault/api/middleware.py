@@ -68,7 +68,7 @@ class RequestContext:
                 logger.error("unexpected error", **describe_error(error))  # noqa: TRY400 - a traceback may hold input
                 if status:
                     raise _cut() from None
-                await problem_of(error).response()(scope, receive, send_with_id)
+                await problem_of(error).response(scope["path"])(scope, receive, send_with_id)
             finally:
                 self._note(scope, status, time.perf_counter() - begun)
 
@@ -94,7 +94,7 @@ class Door:
             await self._app(scope, receive, send)
             return
         self._metrics.rejected(problem.code)
-        await problem.response()(scope, receive, send)
+        await problem.response(scope["path"])(scope, receive, send)
 
     def _problem(self, headers: Headers) -> Problem | None:
         host = headers.get("host")
@@ -131,7 +131,7 @@ class RateLimit:
             code="rate_limit_exceeded",
             headers={"retry-after": str(verdict.retry_after)},
         )
-        await problem.response()(scope, receive, _with_headers(send, verdict))
+        await problem.response(scope["path"])(scope, receive, _with_headers(send, verdict))
 
 
 class HeadAsGet:

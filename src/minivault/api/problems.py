@@ -1,6 +1,6 @@
-"""The one mapping from errors to status and body. No message here or in the errors it maps ever echoes input.
+"""The one mapping from errors to status and body, in the shape of each surface.
 
-Knows nothing of what the routes do.
+No message here or in the errors it maps ever echoes input. Knows nothing of what the routes do.
 """
 
 from __future__ import annotations
@@ -42,6 +42,18 @@ _TYPES: Mapping[int, str] = {
     503: "unavailable_error",
 }
 
+OLLAMA_PREFIX = "/api/"
+ANTHROPIC_PREFIX = "/v1/messages"
+
+_ANTHROPIC_TYPES: Mapping[int, str] = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+
 _DEFAULT_RETRY = 5.0
 """Seconds; for a 503 whose error does not say when to come back."""
 
@@ -69,12 +81,18 @@ class Problem(Exception):
     def type(self) -> str:
         return _TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
 
-    def body(self) -> dict[str, Any]:
-        """The one shape of native and OpenAI errors."""
+    def body(self, path: str = "/") -> dict[str, Any]:
+        """In the shape of the surface that ``path`` belongs to; the native one is OpenAI's too."""
+        if path.startswith(OLLAMA_PREFIX):
+            return {"error": self.message}
+        if path.startswith(ANTHROPIC_PREFIX):
+            kind = _ANTHROPIC_TYPES.get(self.status, "api_error" if self.status >= 500 else "invalid_request_error")
+            return {"type": "error", "error": {"type": kind, "message": self.message}}
         return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
 
-    def response(self) -> Response:
-        body = json.dumps(self.body(), ensure_ascii=False).encode()
+    def response(self, path: str = "/") -> Response:
+        """``path``: of the request, which chooses the shape."""
+        body = json.dumps(self.body(path), ensure_ascii=False).encode()
         return Response(body, self.status, headers=self.headers, media_type="application/json")
 
 
@@ -133,14 +151,14 @@ def _code_of(kind: str) -> str:
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of ``app`` in the one shape."""
+    """Answer every error of ``app`` in the shape of its surface."""
 
-    async def ours(_request: Request, error: Exception) -> Response:
-        return problem_of(error).response()
+    async def ours(request: Request, error: Exception) -> Response:
+        return problem_of(error).response(request.scope["path"])
 
-    async def plain(_request: Request, error: Exception) -> Response:
+    async def plain(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - as registered below
-        return _of_status(error.status_code, error.headers).response()
+        return _of_status(error.status_code, error.headers).response(request.scope["path"])
 
     app.add_exception_handler(Problem, ours)
     app.add_exception_handler(errors.MiniVaultError, ours)

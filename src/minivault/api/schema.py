@@ -36,15 +36,18 @@ _HEADERS: Mapping[int, Mapping[str, Any]] = {
 }
 
 _models: set[type[BaseModel]] = {native.ErrorBody}
+_asked: set[type[BaseModel]] = set()
+"""Those that are parsed from a body, and so described as what may be sent."""
 
 
-def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Documentation of error statuses, all in the one shape."""
-    return {status: _error(status) for status in statuses}
+def error_responses(*statuses: int, body: type[BaseModel] = native.ErrorBody) -> dict[int | str, dict[str, Any]]:
+    """Documentation of error statuses, all in the shape of ``body``."""
+    return {status: _error(status, body) for status in statuses}
 
 
 def json_body(model: type[BaseModel]) -> dict[str, Any]:
     """``openapi_extra`` for a route that parses ``model`` from the body by itself."""
+    _asked.add(model)
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": ref(model)}}}}
 
 
@@ -95,7 +98,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
         openapi_version=OPENAPI_VERSION,
     )
     _, definitions = models_json_schema(
-        [(model, "serialization" if model is not native.GenerateRequest else "validation") for model in _ordered()],
+        [(model, "validation" if model in _asked else "serialization") for model in _ordered()],
         ref_template=_REF + "{model}",
     )
     components = document.setdefault("components", {}).setdefault("schemas", {})
@@ -110,8 +113,8 @@ def _ordered() -> Iterable[type[BaseModel]]:
     return sorted(_models, key=lambda model: model.__name__)
 
 
-def _error(status: int) -> dict[str, Any]:
-    documented = json_answer(native.ErrorBody, _ERRORS[status])
+def _error(status: int, body: type[BaseModel]) -> dict[str, Any]:
+    documented = json_answer(body, _ERRORS[status])
     return documented | ({"headers": dict(_HEADERS[status])} if status in _HEADERS else {})
 
 
