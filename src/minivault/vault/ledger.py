@@ -25,15 +25,14 @@ from minivault.generation import FinishReason
 from minivault.vault.book import LOST, MAX_GROUP, Book, Draft, FreeSpace, bare_outcome, close_orphans, free_space
 from minivault.vault.database import StorageError, Writer, WriterLock, as_error, describe
 from minivault.vault.head import HeadKeeper
+from minivault.vault.inbox import HANGS, Entry, Inbox
 from minivault.vault.mirror import Mirror
 from minivault.vault.record import Clock, Entropy, Intent, Outcome, Receipt, format_time
 
 Observer = Callable[[float, int], None]
 """Called on the ledger thread after each commit: seconds it took, records in the group. Must not raise or block."""
 
-MAX_GROUP_BYTES = 8 << 20
 RETRY_SECONDS = 1.0
-_HANGS = "a write to the vault's disk hangs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +59,6 @@ class LedgerStatus:
     """Why no newer head could be signed."""
 
 
-@dataclass(slots=True, eq=False)
-class _Entry:
-    """A record on its way to the disk."""
-
-    draft: Draft
-    future: Future[Receipt]
-    deadline: float
-    """On the monotonic clock."""
-
-    def size(self) -> int:
-        record = self.draft.record
-        if isinstance(record, Intent):
-            return len(record.prompt_text) + 4 * len(record.prompt_token_ids) + len(record.raw_request)
-        return len(record.response_text) + 4 * len(record.response_token_ids)
-
-
 class Ledger:
     """The durable, append-only book. Made by :meth:`open`, ended by :meth:`close`; thread-safe in between."""
 
@@ -97,7 +80,6 @@ class Ledger:
         self._receipt_deadline = receipt_deadline
         self._clock = clock
         self._observer = observer
-        self._max_waiting = max_waiting
         # Owned by the ledger thread.
         self._book = book
         self._mirror = mirror
@@ -110,12 +92,8 @@ class Ledger:
         self._down: str | None = None
         # Filled by anyone, emptied by the ledger thread: outcomes whose callers were told that they failed.
         self._lost: deque[Outcome] = deque()
-        # Shared under _wake.
-        self._wake = threading.Condition()
-        self._waiting: deque[_Entry] = deque()
-        self._in_flight: list[_Entry] = []
-        self._closing = False
-        self._hangs = False
+        # Shared by all threads; guards itself.
+        self._inbox = Inbox(max_waiting)
         # Replaced whole by the ledger thread, read by anyone.
         self._status = self._snapshot()
         self._ended = threading.Event()
@@ -203,16 +181,14 @@ class Ledger:
     def status(self) -> LedgerStatus:
         """The state as of the last commit or failure."""
         status = self._status
-        return replace(status, writable=False, reason=_HANGS) if self._hangs else status
+        return replace(status, writable=False, reason=HANGS) if self._inbox.hangs else status
 
     def close(self) -> None:
         """Write what waits, bring the mirror level and let the vault go. Open calls stay open until the next start.
 
         Returns after twice the receipt deadline even if the disk hangs: what hung was never acknowledged.
         """
-        with self._wake:
-            self._closing = True
-            self._wake.notify()
+        self._inbox.close()
         self._thread.join(2 * self._receipt_deadline)
         self._ended.set()
         self._watchdog.join()
@@ -223,64 +199,35 @@ class Ledger:
         future: Future[Receipt] = Future()
         future.set_running_or_notify_cancel()
         deadline = time.monotonic() + self._receipt_deadline
-        entry = _Entry(Draft(record, self._clock()), future, deadline)
-        with self._wake:
-            refusal = self._refusal()
-            if refusal is None:
-                self._waiting.append(entry)
-                self._wake.notify()
+        entry = Entry(Draft(record, self._clock()), future, deadline)
+        refusal = self._inbox.put(entry)
         if refusal is not None:
             self._fail(entry, LedgerUnavailable(refusal, retry_after=RETRY_SECONDS))
         return future
 
-    def _refusal(self) -> str | None:
-        if self._closing:
-            return "the vault is closing"
-        if self._hangs:
-            return _HANGS
-        if len(self._waiting) >= self._max_waiting:
-            return f"{self._max_waiting} records already wait for the vault's disk"
-        return None
-
     # What runs on the ledger thread
 
     def _run(self) -> None:
-        while (entries := self._take()) is not None:
+        while (entries := self._inbox.take(self._patience)) is not None:
             try:
                 self._turn(entries)
             except Exception as error:  # Fail closed, whatever broke: nothing is acknowledged, and service may resume.
                 self._go_down(error)
-            with self._wake:
-                self._in_flight = []
-                self._hangs = False
+            self._inbox.landed()
             for entry in entries:
                 self._fail(entry, LedgerUnavailable(self._down or LOST, retry_after=RETRY_SECONDS))
             self._status = self._snapshot()
         self._finish()
 
-    def _take(self) -> list[_Entry] | None:
-        """What to write next; empty for a turn of chores alone; ``None`` when closing and nothing waits."""
-        with self._wake:
-            while not self._waiting:
-                if self._closing:
-                    return None
-                if self._down is not None or self._short_of_space:
-                    if not self._wake.wait(RETRY_SECONDS):
-                        return []
-                elif self._lost or self._mirror_due or self._head_wait() == 0:
-                    return []
-                else:
-                    self._wake.wait(self._head_wait())
-            group, room = [self._waiting.popleft()], MAX_GROUP_BYTES
-            while self._waiting and len(group) < MAX_GROUP:
-                room -= group[-1].size()
-                if self._waiting[0].size() > room:
-                    break
-                group.append(self._waiting.popleft())
-            self._in_flight = group
-            return group
+    def _patience(self) -> float | None:
+        """How long chores can wait while no record comes in."""
+        if self._down is not None or self._short_of_space:
+            return RETRY_SECONDS
+        if self._lost or self._mirror_due:
+            return 0.0
+        return self._head_wait()
 
-    def _turn(self, entries: list[_Entry]) -> None:
+    def _turn(self, entries: list[Entry]) -> None:
         if self._book.writer is None:
             orphans = self._book.resume()
             self._down = None
@@ -296,7 +243,7 @@ class Ledger:
         if self._short_of_space:
             self._short_of_space = self._book.short_of_space()
 
-    def _write(self, entries: list[_Entry]) -> None:
+    def _write(self, entries: list[Entry]) -> None:
         started = time.perf_counter()
         results = self._book.write([entry.draft for entry in entries])
         seconds = time.perf_counter() - started
@@ -312,7 +259,7 @@ class Ledger:
         if self._observer is not None:
             self._observer(seconds, len(entries))
 
-    def _resolve(self, entry: _Entry, receipt: Receipt) -> None:
+    def _resolve(self, entry: Entry, receipt: Receipt) -> None:
         try:
             entry.future.set_result(receipt)
         except InvalidStateError:
@@ -322,7 +269,7 @@ class Ledger:
                 call = self._book.open_calls[receipt.index]
                 self._lost.append(bare_outcome(call, FinishReason.FAILED, LOST))
 
-    def _fail(self, entry: _Entry, error: MiniVaultError) -> None:
+    def _fail(self, entry: Entry, error: MiniVaultError) -> None:
         """Fail a future that is not yet resolved (any thread); an outcome is kept, to end its call later."""
         if entry.future.done():
             return
@@ -332,9 +279,8 @@ class Ledger:
             return
         record = entry.draft.record
         if isinstance(record, Outcome) and not isinstance(error, UnknownRecord):
-            with self._wake:
-                self._lost.append(replace(record, finish_reason=FinishReason.FAILED.value, error=LOST))
-                self._wake.notify()
+            self._lost.append(replace(record, finish_reason=FinishReason.FAILED.value, error=LOST))
+            self._inbox.poke()
 
     def _close_lost(self) -> None:
         """End the calls whose callers were told that the record failed. Nobody waits for these outcomes."""
@@ -372,6 +318,7 @@ class Ledger:
             self._heads.sign(self._book.tree, self._book.writer.node)
         except (OSError, VaultCorrupt) as error:
             self._head_error = error.message if isinstance(error, VaultCorrupt) else describe(error)
+            self._next_head = time.monotonic() + max(RETRY_SECONDS, self._head_interval)
         else:
             self._head_error = None
 
@@ -430,12 +377,7 @@ class Ledger:
         """Fail what waited longer than the deadline. The write itself goes on; if it lands, that is no receipt."""
         interval = min(1.0, self._receipt_deadline / 10)
         while not self._ended.wait(interval):
-            now = time.monotonic()
-            with self._wake:
-                late = [entry for entry in self._in_flight if entry.deadline <= now]
-                self._hangs = self._hangs or bool(late)
-                while self._waiting and self._waiting[0].deadline <= now:
-                    late.append(self._waiting.popleft())
+            late = self._inbox.late(time.monotonic())
             for entry in late:
                 self._fail(
                     entry, LedgerUnavailable("the record was not durable at the deadline", retry_after=RETRY_SECONDS)

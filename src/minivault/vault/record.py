@@ -14,7 +14,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal
@@ -61,6 +61,9 @@ class Pin:
     arithmetic: str
     exact: bool
     """The engine promises the same bytes for the same request."""
+
+
+_PIN_FIELDS = tuple(field.name for field in fields(Pin))
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +228,7 @@ def seal_intent(intent: Intent, *, index: int, time_ns: int, entropy: Entropy) -
         "source": intent.source,
         "mode": intent.mode,
         "policy": "full" if intent.store else "digest",
-        "pin": asdict(intent.pin),
+        "pin": {name: getattr(intent.pin, name) for name in _PIN_FIELDS},
         "parameters": intent.parameters,
         "ignored": intent.ignored,
         "prompt_tokens": len(intent.prompt_token_ids),
