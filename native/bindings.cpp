@@ -232,16 +232,18 @@ class Core {
         ready_ = true;
     }
 
-    // Runs tokens[i] of sequence i from position starts[i] on; where sample[i], returns its next token.
-    std::vector<Sampled> step(const std::vector<SequenceState*>& states, const std::vector<std::vector<int>>& tokens,
-                              const std::vector<int>& starts, const std::vector<bool>& sample) {
-        return run(states, tokens, starts, &sample);
+    // Runs tokens[i] of sequence i from position starts[i] on, the last drafted[i] of them being guesses; where sample[i],
+    // returns its next token, and one more for each guess that came true. The state remembers them.
+    std::vector<std::vector<Sampled>> step(const std::vector<SequenceState*>& states,
+                                           const std::vector<std::vector<int>>& tokens, const std::vector<int>& starts,
+                                           const std::vector<bool>& sample, const std::vector<int>& drafted) {
+        return run(states, tokens, starts, &sample, &drafted);
     }
 
     // Runs likewise without sampling; returns the logits of every row, [rows, vocab_size].
     nb::ndarray<nb::numpy, float> forward(const std::vector<SequenceState*>& states,
                                           const std::vector<std::vector<int>>& tokens, const std::vector<int>& starts) {
-        run(states, tokens, starts, nullptr);
+        run(states, tokens, starts, nullptr, nullptr);
         const std::size_t rows = model_->logit_rows();
         const std::size_t vocab = model_->spec().vocab_size;
         auto* copy = new float[rows * vocab];
@@ -311,17 +313,20 @@ class Core {
         return l.mlp_out;
     }
 
-    std::vector<Sampled> run(const std::vector<SequenceState*>& states, const std::vector<std::vector<int>>& tokens,
-                             const std::vector<int>& starts, const std::vector<bool>* sample) {
+    std::vector<std::vector<Sampled>> run(const std::vector<SequenceState*>& states,
+                                          const std::vector<std::vector<int>>& tokens, const std::vector<int>& starts,
+                                          const std::vector<bool>* sample, const std::vector<int>* drafted) {
         require(ready_, "the model is not finished");
         require(!states.empty() && states.size() == tokens.size() && states.size() == starts.size() &&
-                (sample == nullptr || sample->size() == states.size()), "a step's lists must be of one length");
+                (sample == nullptr || sample->size() == states.size()) &&
+                (drafted == nullptr || drafted->size() == states.size()), "a step's lists must be of one length");
         std::vector<StepItem> items;
         for (std::size_t i = 0; i < states.size(); ++i) {
             Sampler* sampler = sample != nullptr && (*sample)[i] ? &states[i]->sampler : nullptr;
-            items.push_back({&tokens[i], starts[i], &states[i]->blocks, sampler, sample == nullptr});
+            items.push_back({&tokens[i], starts[i], &states[i]->blocks, drafted != nullptr ? (*drafted)[i] : 0, sampler,
+                             sample == nullptr});
         }
-        std::vector<Sampled> sampled;
+        std::vector<std::vector<Sampled>> sampled;
         nb::gil_scoped_release release;
         model_->step(items, sampled);
         return sampled;
@@ -383,7 +388,8 @@ NB_MODULE(_native, m) {
         .def("save_packed", &Core::save_packed, nb::arg("path"), nb::arg("key"))
         .def("load_packed", &Core::load_packed, nb::arg("path"), nb::arg("key"))
         .def("finish", &Core::finish, nb::arg("blocks"), nb::arg("max_rows"))
-        .def("step", &Core::step, nb::arg("states"), nb::arg("tokens"), nb::arg("starts"), nb::arg("sample"))
+        .def("step", &Core::step, nb::arg("states"), nb::arg("tokens"), nb::arg("starts"), nb::arg("sample"),
+             nb::arg("drafted"))
         .def("forward", &Core::forward, nb::arg("states"), nb::arg("tokens"), nb::arg("starts"))
         .def_prop_ro("weight_bytes", &Core::weight_bytes)
         .def_prop_ro("cache_bytes", &Core::cache_bytes)

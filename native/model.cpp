@@ -111,11 +111,13 @@ void Model::plan(const std::vector<StepItem>& items) {
         longest = std::max(longest, items[i].start + count);
         for (int r = 0; r < count; ++r) {
             rows_.push_back({static_cast<int>(i), items[i].start + r});
-            if (items[i].all_logits || (items[i].sampler != nullptr && r == count - 1)) {
+            if (items[i].all_logits || (items[i].sampler != nullptr && r >= count - 1 - items[i].drafted)) {
                 logit_source_.push_back(first + r);
             }
         }
-        if (items[i].sampler != nullptr) sample_source_[i] = static_cast<int>(logit_source_.size()) - 1;
+        if (items[i].sampler != nullptr) {
+            sample_source_[i] = static_cast<int>(logit_source_.size()) - 1 - items[i].drafted;
+        }
         for (int r = 0; r < count; r += tile_rows) tiles_.push_back({first + r, std::min(tile_rows, count - r)});
     }
     // The longest tiles first, so that no member is left with one at the end.
@@ -126,12 +128,16 @@ void Model::plan(const std::vector<StepItem>& items) {
     for (auto& queue : queues_) queue.reset();
 }
 
-void Model::step(const std::vector<StepItem>& items, std::vector<Sampled>& sampled) {
+void Model::step(const std::vector<StepItem>& items, std::vector<std::vector<Sampled>>& sampled) {
     for (const auto& item : items) {
         const std::int64_t last = item.start + static_cast<std::int64_t>(item.tokens->size());
         if (item.tokens->empty() || item.start < 0 ||
             static_cast<std::int64_t>(item.blocks->size()) * kBlock < last) {
             throw std::invalid_argument("an item has no tokens, or too few blocks for its positions");
+        }
+        if (item.drafted < 0 || static_cast<std::size_t>(item.drafted) >= item.tokens->size() ||
+            (item.drafted > 0 && item.sampler == nullptr)) {
+            throw std::invalid_argument("a draft needs a token before it, and a sampler");
         }
         for (const int block : *item.blocks) {
             if (block < 0 || block >= blocks_) throw std::invalid_argument("a block is out of range");
@@ -142,12 +148,12 @@ void Model::step(const std::vector<StepItem>& items, std::vector<Sampled>& sampl
         if (positions && last > positions->rows()) throw std::invalid_argument("a position is out of range");
     }
     plan(items);
-    sampled.assign(items.size(), Sampled{});
+    sampled.assign(items.size(), {});
     team_.run([&](int member) { walk(member, items, sampled); });
 }
 
 // Every member walks through all phases; a barrier ends each. Queues are taken in the same order by all.
-void Model::walk(int member, const std::vector<StepItem>& items, std::vector<Sampled>& sampled) {
+void Model::walk(int member, const std::vector<StepItem>& items, std::vector<std::vector<Sampled>>& sampled) {
     WorkQueue* queue = queues_.data();
     const auto phase = [&](auto work) {
         work(*queue++);
@@ -207,9 +213,19 @@ void Model::walk(int member, const std::vector<StepItem>& items, std::vector<Sam
     phase([&](WorkQueue& q) { normalize_rows(hidden, logit_rows, final_norm, q); });
     phase([&](WorkQueue& q) { predict(logit_rows, q); });
     for (int i = queue->take(1); i < static_cast<int>(items.size()); i = queue->take(1)) {
-        if (sample_source_[i] < 0) continue;
-        float* logits = logits_.as<float>() + static_cast<std::size_t>(sample_source_[i]) * logit_stride_;
-        sampled[i] = items[i].sampler->sample(kernels_, logits, spec_.vocab_size, weights_[member]);
+        if (sample_source_[i] >= 0) sample(items[i], sample_source_[i], weights_[member], sampled[i]);
+    }
+}
+
+// Row after row, for as long as what is sampled is what was drafted: from there on the rows are of another text.
+void Model::sample(const StepItem& item, int first_row, std::vector<float>& weights, std::vector<Sampled>& sampled) {
+    const int* draft = item.tokens->data() + item.tokens->size() - item.drafted;
+    for (int i = 0; i <= item.drafted; ++i) {
+        float* logits = logits_.as<float>() + static_cast<std::size_t>(first_row + i) * logit_stride_;
+        sampled.push_back(item.sampler->sample(kernels_, logits, spec_.vocab_size, weights));
+        if (!sampled.back().finite) return;
+        item.sampler->accept(sampled.back().token);
+        if (i < item.drafted && sampled.back().token != draft[i]) return;
     }
 }
 

@@ -70,8 +70,9 @@ struct StepItem {
     const std::vector<int>* tokens;
     int start;
     const std::vector<std::int32_t>* blocks;
+    int drafted;       // so many of the tokens, the last ones, are guesses; only with a sampler
     Sampler* sampler;  // null: no token is due
-    bool all_logits;   // keep the logits of every row, not only of the last
+    bool all_logits;   // keep the logits of every row, not only of those that are sampled
 };
 
 class Model {
@@ -95,9 +96,10 @@ class Model {
     std::size_t cache_bytes() const { return keys_.bytes() + values_.bytes(); }
     static std::size_t block_bytes(const ModelSpec& spec);
 
-    // Runs every item; `sampled` gets one entry an item (token -1 where none was due). Logits stay readable until the
-    // next step: `logit_rows` rows of `vocab_size`, in the order of the items.
-    void step(const std::vector<StepItem>& items, std::vector<Sampled>& sampled);
+    // Runs every item; `sampled` gets a list for each: empty where no token was due; else the token that follows the last
+    // one known, and, as long as a token is the one drafted in its place, the next. The samplers remember them. Logits
+    // stay readable until the next step: `logit_rows` rows of `vocab_size`, in the order of the items.
+    void step(const std::vector<StepItem>& items, std::vector<std::vector<Sampled>>& sampled);
     int logit_rows() const { return static_cast<int>(logit_source_.size()); }
     const float* logits(int row) const { return logits_.as<float>() + static_cast<std::size_t>(row) * logit_stride_; }
 
@@ -113,7 +115,8 @@ class Model {
 
     void plan(const std::vector<StepItem>& items);
     void reserve(int rows, int logit_rows, int length);
-    void walk(int member, const std::vector<StepItem>& items, std::vector<Sampled>& sampled);
+    void walk(int member, const std::vector<StepItem>& items, std::vector<std::vector<Sampled>>& sampled);
+    void sample(const StepItem& item, int first_row, std::vector<float>& weights, std::vector<Sampled>& sampled);
     void embed(int row, int token);
     void normalize_rows(const float* in, int rows, const Norm& norm, WorkQueue& queue);
     void add_normalized(const Norm& norm, WorkQueue& queue);
@@ -152,7 +155,7 @@ class Model {
     std::vector<Row> rows_;
     std::vector<Tile> tiles_;
     std::vector<int> logit_source_;   // row of each row of logits
-    std::vector<int> sample_source_;  // row of logits of each item, or -1
+    std::vector<int> sample_source_;  // first row of logits that is sampled of each item, or -1
     std::vector<WorkQueue> queues_;
     std::vector<std::vector<float>> weights_;  // sampling scratch of each member
 };

@@ -9,7 +9,7 @@ from itertools import count
 from minivault.engine.engine import EngineInfo, TokenStep
 from minivault.engine.native.kv_cache import KVCache
 from minivault.engine.native.scheduler import Limits, Scheduler
-from minivault.engine.native.sequence import Batch, BatchItem, SampledToken, Sequence, State
+from minivault.engine.native.sequence import Batch, BatchItem, SampledToken, SampledTokens, Sequence, State
 from minivault.generation import FinishReason, SamplingParams, TokenLogprob
 
 VOCAB = 16
@@ -39,6 +39,12 @@ def choose(prefix: list[int], sampling: SamplingParams) -> int:
     return state % 1_000_033 % VOCAB
 
 
+def choose_looping(prefix: list[int], sampling: SamplingParams) -> int:
+    """A fake model that repeats itself for a while: it looks at the last two tokens, and little at the length."""
+    turn = len(prefix) // 20
+    return chain(chain(turn, sampling.seed or 0), sum(prefix[-2:])) % 1_000_033 % 7
+
+
 def choose_masked(prefix: list[int], sequence: Sequence, choose: Choose = choose) -> int:
     """The token that is sampled: what would end the sequence is masked until ``min_tokens``."""
     token_id = choose(prefix, sequence.params)
@@ -48,14 +54,14 @@ def choose_masked(prefix: list[int], sequence: Sequence, choose: Choose = choose
 
 
 def reference(
-    prompt: list[int], sampling: SamplingParams, context_length: int = CONTEXT
+    prompt: list[int], sampling: SamplingParams, context_length: int = CONTEXT, choose: Choose = choose
 ) -> tuple[list[int], FinishReason]:
     """What a sequence must come to, by the plainest loop there is."""
     sequence = Sequence(-1, list(prompt), sampling, EOS)
     answer: list[int] = []
     assert sampling.max_tokens is not None
     while True:
-        token_id = choose_masked(sequence.token_ids, sequence)
+        token_id = choose_masked(sequence.token_ids, sequence, choose)
         if token_id in sequence.ending_ids and len(answer) >= sampling.min_tokens:
             return answer, FinishReason.STOP
         answer.append(token_id)
@@ -74,11 +80,14 @@ class FakeRunner:
     before_step: Callable[[Batch], None] = lambda _: None
     infinite: set[int] = field(default_factory=set)
     """Ids of sequences whose logits are not finite."""
+    infinite_after: int = 0
+    """So many tokens of them are sound."""
+    speculation: bool = True
     closed: int = 0
     memory: dict[tuple[int, int], int] = field(default_factory=dict)
     """(block, slot) to the chain value of the tokens that end there."""
 
-    def step(self, batch: Batch) -> list[SampledToken | None]:
+    def step(self, batch: Batch) -> SampledTokens:
         assert not self.closed, "a step after close"
         self.before_step(batch)
         assert batch, "an empty batch"
@@ -97,25 +106,43 @@ class FakeRunner:
     def _write(self, item: BatchItem) -> None:
         sequence = item.sequence
         end = item.start + item.count
+        tokens = sequence.token_ids + item.draft
         assert sequence.state is State.RUNNING
         assert item.start == sequence.num_computed
         assert item.start < end <= len(sequence.token_ids)
         assert item.sample == (end == len(sequence.token_ids))
-        for position in range(item.start, end):
+        assert item.sample or not item.draft
+        assert len(tokens) < sequence.max_length, "a draft beyond the end of the sequence"
+        for position in range(item.start, end + len(item.draft)):
             before = self.memory[self._place(sequence, position - 1)] if position else 0
-            self.memory[self._place(sequence, position)] = chain(before, sequence.token_ids[position])
+            self.memory[self._place(sequence, position)] = chain(before, tokens[position])
 
-    def _sample(self, item: BatchItem) -> SampledToken | None:
+    def _sample(self, item: BatchItem) -> list[SampledToken]:
         sequence, truth = item.sequence, 0
         for position in range(item.start + item.count):
             truth = chain(truth, sequence.token_ids[position])
             assert self.memory[self._place(sequence, position)] == truth, "a block holds another sequence's tokens"
         if not item.sample:
-            return None
-        token_id = choose_masked(sequence.token_ids, sequence, self.choose)
-        logprob = None if sequence.params.logprobs is None else TokenLogprob(token_id, -0.5)
+            return []
         sequence.sampler_state = "in use"
-        return SampledToken(token_id, logprob, finite=sequence.id not in self.infinite)
+        future = replace_tokens(sequence, sequence.token_ids)
+        sampled: list[SampledToken] = []
+        for drafted in (*item.draft, None):
+            token_id = choose_masked(future.token_ids, future, self.choose)
+            logprob = None if sequence.params.logprobs is None else TokenLogprob(token_id, -0.5)
+            broken = sequence.id in self.infinite and future.num_generated >= self.infinite_after
+            sampled.append(SampledToken(token_id, logprob, finite=not broken))
+            future.token_ids.append(token_id)
+            if broken or token_id != drafted:
+                break
+        return sampled
+
+
+def replace_tokens(sequence: Sequence, token_ids: list[int]) -> Sequence:
+    """The same request, standing at other tokens."""
+    copy = Sequence(sequence.id, token_ids[: sequence.prompt_length], sequence.params, sequence.eos_token_ids)
+    copy.token_ids = list(token_ids)
+    return copy
 
 
 INFO = EngineInfo("native", "test", "fake-v1", exact=True, context_length=CONTEXT, vocab_size=VOCAB)
@@ -136,13 +163,21 @@ class Bench:
     max_running: int = 8
     max_waiting: int = 64
     prefix_cache: bool = True
+    max_decode_rows: int = 16
     outputs: dict[int, list[TokenStep]] = field(default_factory=dict)
     admitted: dict[Sequence, int] = field(default_factory=dict)
     """Who ran, numbered in the order of their first step."""
 
     def __post_init__(self) -> None:
         self.kv_cache = KVCache(self.runner.num_blocks, self.runner.block_size, prefix_cache=self.prefix_cache)
-        self.limits = Limits(CONTEXT, self.kv_cache.capacity, self.max_batch_tokens, self.max_running, self.max_waiting)
+        self.limits = Limits(
+            CONTEXT,
+            self.kv_cache.capacity,
+            self.max_batch_tokens,
+            self.max_running,
+            self.max_waiting,
+            self.max_decode_rows,
+        )
         self.scheduler = Scheduler(self.kv_cache, self.limits)
 
     def add(self, prompt: list[int], sampling: SamplingParams | None = None, *, key: str = "") -> Sequence:
@@ -159,7 +194,9 @@ class Bench:
     def step(self) -> Batch:
         decoding = [one for one in self.scheduler.live() if one.state is State.RUNNING and one.num_uncomputed == 1]
         batch = self.scheduler.schedule()
-        assert sum(item.count for item in batch) <= self.max_batch_tokens, "over the token budget"
+        assert sum(item.count + len(item.draft) for item in batch) <= self.max_batch_tokens, "over the token budget"
+        rows = sum(1 + len(item.draft) for item in batch if item.draft)
+        assert rows <= self.max_decode_rows, "over the rows that drafts may fill"
         assert self.scheduler.stats().running <= self.max_running
         chosen = {item.sequence for item in batch}
         assert all(one in chosen or one.state is State.PREEMPTED for one in decoding), "prefill held up a decode"
@@ -198,6 +235,7 @@ class Bench:
         for sequence in self.scheduler.live():
             assert bool(sequence.block_table) == (sequence.state is State.RUNNING)
             assert len(set(sequence.block_table)) == len(sequence.block_table)
+            assert (len(sequence.block_table) - 1) * self.runner.block_size < len(sequence.token_ids), "a draft's block"
             for index, block in enumerate(sequence.block_table):
                 holders.setdefault(block, []).append(sequence)
                 full = (index + 1) * self.runner.block_size <= sequence.num_computed

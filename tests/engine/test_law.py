@@ -1,6 +1,7 @@
 """The law: tokens are a function of weights, prompt, parameters and seed, and of nothing else; logits to the bit.
 
-Batch mates, chunk sizes, blocks, threads, kernel sets, cache hits and preemption are drawn at random; nothing may show.
+Batch mates, chunk sizes, blocks, threads, kernel sets, cache hits, preemption and speculation are drawn at random;
+nothing may show.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from minivault.engine.native import _native
 from minivault.engine.native.packing import Precision, core_spec
 from minivault.engine.native.runner import NativeRunner, RunnerOptions
 from minivault.engine.native.sequence import BatchItem, Sequence
-from minivault.generation import SamplingParams
+from minivault.generation import SamplingParams, TokenLogprob
 from tests.engine.checkpoints import engine, opened, runner
 
 MODELS = ["llama-gqa", "gpt2", "mistral-window", "falcon-new-decoder", "gemma2", "gemma3", "qwen3", "gpt-neo", "phi3"]
@@ -29,13 +30,18 @@ VOCAB = 256
 """Prompt ids are drawn below this; every test checkpoint has more."""
 
 prompts = st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=90)
+repetitive_prompts = st.builds(
+    lambda piece, times: (piece * times)[:90],
+    st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=20),
+    st.integers(2, 9),
+)
 precisions: st.SearchStrategy[Precision] = st.sampled_from(["int8", "int4", "f32"])
 any_options = st.builds(
     RunnerOptions, precision=precisions, threads=st.sampled_from([1, 2, 3]), kernels=st.sampled_from(KERNELS)
 )
 any_params = st.builds(
     SamplingParams,
-    max_tokens=st.integers(1, 12),
+    max_tokens=st.integers(1, 24),
     temperature=st.sampled_from([0.0, 0.3, 1.0, 2.5]),
     top_k=st.sampled_from([0, 1, 5, 40]),
     top_p=st.sampled_from([0.2, 0.9, 1.0]),
@@ -78,32 +84,38 @@ def test_no_chunking_block_thread_or_kernel_changes_a_bit_of_the_logits(
     assert np.array_equal(bits(found), bits(expected))
 
 
-def run_alone(run: NativeRunner, prompt: list[int], params: SamplingParams) -> list[int]:
-    """Tokens of one sequence by the plainest schedule there is: the whole prompt, then one token at a time."""
+Answer = tuple[list[int], list[TokenLogprob]]
+
+
+def run_alone(run: NativeRunner, prompt: list[int], params: SamplingParams) -> Answer:
+    """One sequence by the plainest schedule there is: the whole prompt, then one token at a time."""
     sequence = Sequence(id=0, token_ids=list(prompt), params=params)
     sequence.block_table = list(range(20))
+    logprobs = []
     start = 0
     for _ in range(params.max_tokens or 1):
         count = len(sequence.token_ids) - start
         ((sampled,),) = run.step([BatchItem(sequence, start, count, True)])
         start += count
         sequence.token_ids.append(sampled.token_id)
-    return sequence.token_ids[len(prompt) :]
+        if sampled.logprob is not None:
+            logprobs.append(sampled.logprob)
+    return sequence.token_ids[len(prompt) :], logprobs
 
 
-async def run_together(
-    name: str, options: RunnerOptions, jobs: list[tuple[list[int], SamplingParams]]
-) -> list[list[int]]:
-    """Tokens of all jobs, submitted at once to one engine."""
+async def run_together(name: str, options: RunnerOptions, jobs: list[tuple[list[int], SamplingParams]]) -> list[Answer]:
+    """The answers to all jobs, submitted at once to one engine."""
     served = engine(name, options)
 
-    async def one(index: int) -> list[int]:
+    async def one(index: int) -> Answer:
         prompt, params = jobs[index]
         tokens: list[int] = []
+        logprobs: list[TokenLogprob] = []
         async for step in served.submit(EngineRequest(str(index), tuple(prompt), params)):
             assert step.error is None
             tokens.extend(step.token_ids)
-        return tokens
+            logprobs.extend(step.logprobs)
+        return tokens, logprobs
 
     try:
         return await asyncio.gather(*(one(index) for index in range(len(jobs))))
@@ -117,11 +129,12 @@ async def run_together(
     precision=precisions,
     threads=st.sampled_from([1, 2]),
     kernels=st.sampled_from(KERNELS),
-    jobs=st.lists(st.tuples(prompts, any_params), min_size=1, max_size=6),
+    jobs=st.lists(st.tuples(prompts | repetitive_prompts, any_params), min_size=1, max_size=6),
     budget=st.sampled_from([16, 23, 64, 512]),
     blocks=st.sampled_from([14, 30, 400]),
+    speculation=st.booleans(),
 )
-def test_no_batch_mate_budget_cache_hit_or_preemption_changes_a_token(
+def test_no_batch_mate_budget_cache_hit_preemption_or_speculation_changes_a_token(
     name: str,
     precision: Precision,
     threads: int,
@@ -129,13 +142,38 @@ def test_no_batch_mate_budget_cache_hit_or_preemption_changes_a_token(
     jobs: list[tuple[list[int], SamplingParams]],
     budget: int,
     blocks: int,
+    speculation: bool,
 ) -> None:
     memory = blocks * _native.block_bytes(core_spec(opened(name)[0], precision))
-    options = RunnerOptions(precision, threads, kernels, kv_cache_memory=memory, max_batch_tokens=budget)
+    options = RunnerOptions(
+        precision, threads, kernels, kv_cache_memory=memory, max_batch_tokens=budget, speculation=speculation
+    )
     repeated = [*jobs, jobs[0]]  # the same prompt again, so that the prefix cache has something to give
     together = asyncio.run(run_together(name, options, repeated))
     reference = runner(name, REFERENCE[precision])
     assert together == [run_alone(reference, prompt, params) for prompt, params in repeated]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.5])
+@pytest.mark.parametrize("precision", ["int8", "int4", "f32"])
+async def test_speculation_saves_steps_and_changes_neither_tokens_nor_logprobs(
+    precision: Precision, temperature: float
+) -> None:
+    prompt = [7, 8, 9] * 8
+    bias = tuple((token_id, 12.0) for token_id in (7, 8, 9))  # so that a model of random weights keeps to few words
+    sampling = SamplingParams(
+        max_tokens=60, temperature=temperature, seed=3, logprobs=2, frequency_penalty=0.1, logit_bias=bias
+    )
+    served = engine("llama-gqa", RunnerOptions(precision=precision, threads=2))
+    tokens: list[int] = []
+    logprobs: list[TokenLogprob] = []
+    async for step in served.submit(EngineRequest("1", tuple(prompt), sampling)):
+        tokens.extend(step.token_ids)
+        logprobs.extend(step.logprobs)
+    stats = served.stats()
+    await served.close()
+    assert (tokens, logprobs) == run_alone(runner("llama-gqa", REFERENCE[precision]), prompt, sampling)
+    assert 0 < stats.spec_decode_num_accepted_tokens < stats.spec_decode_num_draft_tokens
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4", "f32"])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from minivault.engine.engine import Engine, EngineRequest, TokenStep
 from minivault.engine.native.engine import NativeEngine, Stream
-from minivault.engine.native.sequence import Batch
+from minivault.engine.native.sequence import Batch, SampledTokens
 from minivault.errors import ContextTooLong, EngineFailed, InvalidRequest, Overloaded
 from minivault.generation import FinishReason, SamplingParams, TokenLogprob
 from tests.engine.fakes import CONTEXT, EOS, INFO, VOCAB, FakeRunner, params, reference
@@ -229,8 +229,8 @@ async def test_a_broken_runner_fails_all_and_the_engine_refuses_more(
 
 async def test_a_runner_that_forgets_a_token_is_a_broken_one(make_engine: MakeEngine) -> None:
     class Forgetful(FakeRunner):
-        def step(self, batch: Batch) -> list[None]:  # type: ignore[override]
-            return [None for _ in batch]
+        def step(self, batch: Batch) -> SampledTokens:
+            return [[] for _ in batch]
 
     engine = make_engine(Forgetful())
     _, last = await read(engine.submit(request([1])))

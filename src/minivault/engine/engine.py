@@ -93,6 +93,10 @@ class EngineStats:
     """Tokens of prompts that were looked up."""
     prefix_cache_hits: int = 0
     """Of these, how many were found and not computed again."""
+    spec_decode_num_drafts: int = 0
+    spec_decode_num_draft_tokens: int = 0
+    spec_decode_num_accepted_tokens: int = 0
+    """Of the drafted tokens, how many became part of an answer."""
 
 
 class TokenStream(Protocol):

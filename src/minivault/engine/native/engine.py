@@ -19,7 +19,7 @@ from typing import Protocol
 
 from minivault.engine.engine import EngineInfo, EngineRequest, EngineStats, TokenStep
 from minivault.engine.native.kv_cache import KVCache
-from minivault.engine.native.scheduler import Limits, Scheduler
+from minivault.engine.native.scheduler import MAX_DECODE_ROWS, Limits, Scheduler
 from minivault.engine.native.sequence import Batch, SampledTokens, Sequence
 from minivault.errors import EngineFailed, InvalidRequest
 from minivault.generation import FinishReason, TokenLogprob
@@ -39,8 +39,12 @@ class Runner(Protocol):
     @property
     def num_blocks(self) -> int: ...
 
+    @property
+    def speculation(self) -> bool:
+        """Whether drafts are worth making; if not, no item has any."""
+
     def step(self, batch: Batch) -> SampledTokens:
-        """Run a batch; one entry for each item, in order, ``None`` where no sample was due. Releases the GIL."""
+        """Run a batch; one entry for each item, in order, empty where no sample was due. Releases the GIL."""
 
     def close(self) -> None:
         """Free the weights and the KV memory. Called once; no step comes after it."""
@@ -115,7 +119,14 @@ class NativeEngine:
         self.info = info
         kv_cache = KVCache(runner.num_blocks, runner.block_size, prefix_cache=prefix_cache)
         # Values, and who hands them over: any thread may read, and none but the one named may replace them.
-        self._limits = Limits(info.context_length, kv_cache.capacity, max_batch_tokens, max_running, max_waiting)
+        self._limits = Limits(
+            info.context_length,
+            kv_cache.capacity,
+            max_batch_tokens,
+            max_running,
+            max_waiting,
+            MAX_DECODE_ROWS if runner.speculation else 0,
+        )
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()  # calls for the engine thread to make
         self._stats = EngineStats(running=0, waiting=0, kv_cache_usage=0.0)  # by the engine thread, after each step
         self._refusal: str | None = None  # why nothing more is taken; by the engine thread, once

@@ -145,14 +145,21 @@ class KVCache:
         sequence.num_computed = len(shared) * self.block_size
         return True
 
-    def grow(self, sequence: Sequence) -> bool:
-        """Give the newest token a slot; False, and nothing done, when that takes a block and none is free."""
-        if len(sequence.token_ids) <= len(sequence.block_table) * self.block_size:
-            return True
-        if self.pool.num_free == 0:
+    def grow(self, sequence: Sequence, extra: int = 0) -> bool:
+        """Give the newest token a slot, and ``extra`` more behind it; False, and nothing done, when that takes more
+        blocks than are free.
+        """
+        missing = self._blocks_for(len(sequence.token_ids) + extra) - len(sequence.block_table)
+        if missing > self.pool.num_free:
             return False
-        sequence.block_table.append(self.pool.allocate())
+        for _ in range(missing):
+            sequence.block_table.append(self.pool.allocate())
         return True
+
+    def trim(self, sequence: Sequence) -> None:
+        """Take back the blocks that lie wholly behind the newest token."""
+        for _ in range(len(sequence.block_table) - self._blocks_for(len(sequence.token_ids))):
+            self.pool.release(sequence.block_table.pop())
 
     def commit(self, sequence: Sequence) -> None:
         """Offer what has been computed to the prefix cache; to be called after ``num_computed`` has grown."""

@@ -46,14 +46,17 @@ class RunnerOptions:
     """Bytes; 0: a quarter of the memory that is free."""
     max_batch_tokens: int = 512
     max_running: int = 64
+    speculation: bool = True
+    """Draft tokens from what a sequence has said before, and run them along; never changes a byte."""
 
 
 class NativeRunner:
     """The packed weights, the KV cache and the threads that compute. Build it with :meth:`load`."""
 
-    def __init__(self, core: _native.Core, num_blocks: int) -> None:
+    def __init__(self, core: _native.Core, num_blocks: int, *, speculation: bool = True) -> None:
         self._core: _native.Core | None = core
         self.num_blocks = num_blocks
+        self.speculation = speculation
         self.kernels = core.kernels
         self.threads = core.threads
         self.weight_bytes = core.weight_bytes
@@ -95,10 +98,10 @@ class NativeRunner:
         core.finish(num_blocks, options.max_batch_tokens)
         if path is not None and not found and core.weight_bytes >= WORTH_KEEPING:
             _keep(core, path, key)
-        return cls(core, num_blocks)
+        return cls(core, num_blocks, speculation=options.speculation)
 
     def step(self, batch: Batch) -> SampledTokens:
-        """Run a batch; one entry for each item, ``None`` where no sample was due. The GIL is free meanwhile."""
+        """Run a batch; one entry for each item, empty where no sample was due. The GIL is free meanwhile."""
         if self._core is None:
             raise RuntimeError("The runner is closed.")
         states, tokens, starts = [], [], []
@@ -112,19 +115,11 @@ class NativeRunner:
             if sequence.constraint is not None and item.sample:
                 state.allow(sequence.constraint.mask())
             states.append(state)
-            tokens.append(sequence.token_ids[item.start : item.start + item.count])
+            tokens.append(sequence.token_ids[item.start : item.start + item.count] + item.draft)
             starts.append(item.start)
-        sampled = self._core.step(states, tokens, starts, [item.sample for item in batch])
-        result: SampledTokens = []
-        for item, state, one in zip(batch, states, sampled, strict=True):
-            if not item.sample:
-                result.append(None)
-            elif not one.finite:
-                result.append(SampledToken(0, finite=False))
-            else:
-                state.accept(one.token)
-                result.append(_sampled(item.sequence, one))
-        return result
+        sample, drafted = [item.sample for item in batch], [len(item.draft) for item in batch]
+        sampled = self._core.step(states, tokens, starts, sample, drafted)
+        return [[_sampled(item.sequence, one) for one in row] for item, row in zip(batch, sampled, strict=True)]
 
     def logits(
         self, token_ids: Row[int], *, chunks: Row[int] | None = None, blocks: Row[int] | None = None
@@ -150,6 +145,8 @@ class NativeRunner:
 
 
 def _sampled(sequence: Sequence, one: _native.Sampled) -> SampledToken:
+    if not one.finite:
+        return SampledToken(0, finite=False)
     logprob = None if sequence.params.logprobs is None else token_logprob(one)
     constraint = sequence.constraint
     if constraint is None:

@@ -12,16 +12,24 @@ prefills first of its key; when it ends, the next is the oldest.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from minivault.engine.engine import EngineStats, TokenStep
 from minivault.engine.native.kv_cache import KVCache
 from minivault.engine.native.sequence import Batch, BatchItem, Event, SampledToken, SampledTokens, Sequence, State
+from minivault.engine.native.speculation import Drafter
 from minivault.errors import ContextTooLong, InvalidRequest, Overloaded
 from minivault.generation import FinishReason
 
 MIN_TURN = 64
 """Tokens of prefill that a key gets at least in its turn; smaller pieces would only delay everyone's first token."""
+
+MAX_DECODE_ROWS = 16
+"""Up to here a step is bound by reading the weights, and one more row costs a few percent of it. Beyond, it is bound by
+computing, and a row costs nearly as much as the token that it may give."""
+
+LEAST_ODDS = 0.15
+"""Of a draft to be accepted, when nearly no rows are taken: about twice what a row costs then."""
 
 NOT_FINITE = "The model produced numbers that are not finite."
 
@@ -38,13 +46,16 @@ class Limits:
     max_running: int = 64
     max_waiting: int = 256
     """Sequences that may queue when all places to run are taken."""
+    max_decode_rows: int = MAX_DECODE_ROWS
+    """Drafts are added to the tokens that decode in a step until they come to this together; 0: no speculation."""
 
     def __post_init__(self) -> None:
         for name in ("context_length", "kv_tokens", "max_batch_tokens", "max_running"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1.")
-        if self.max_waiting < 0:
-            raise ValueError("max_waiting must be at least 0.")
+        for name in ("max_waiting", "max_decode_rows"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0.")
 
     @property
     def running(self) -> int:
@@ -103,6 +114,9 @@ class Scheduler:
         self._generation_tokens = 0
         self._cache_queries = 0  # both in tokens of prompts
         self._cache_hits = 0
+        self._drafts = 0
+        self._draft_tokens = 0
+        self._accepted_tokens = 0
 
     def __len__(self) -> int:
         return len(self._running) + len(self._preempted) + self._num_waiting
@@ -125,6 +139,9 @@ class Scheduler:
             generation_tokens=self._generation_tokens,
             prefix_cache_queries=self._cache_queries,
             prefix_cache_hits=self._cache_hits,
+            spec_decode_num_drafts=self._drafts,
+            spec_decode_num_draft_tokens=self._draft_tokens,
+            spec_decode_num_accepted_tokens=self._accepted_tokens,
         )
 
     def add(self, sequence: Sequence) -> None:
@@ -158,6 +175,7 @@ class Scheduler:
         prefilling += self._resume()
         budget = self.limits.max_batch_tokens - len(batch)
         self._admit(prefilling, budget)
+        budget -= self._draft(batch, budget // 4 if prefilling else budget)
         if prefilling:
             self._prefill(batch, prefilling, budget)
         if not batch and not self.is_idle:
@@ -190,6 +208,30 @@ class Scheduler:
             if victim is sequence:
                 return False
         return True
+
+    def _draft(self, decoding: Batch, budget: int) -> int:
+        """Add drafts to what decodes; returns how many tokens. They take only blocks that are free when all others have
+        theirs: nobody is preempted for a guess.
+        """
+        rows = self.limits.max_decode_rows
+        left = min(rows - len(decoding), budget)
+        if left <= 0 or not decoding:
+            return 0
+        most = left
+        least_odds = max(LEAST_ODDS, len(decoding) / rows)  # the fuller a step, the more a row costs
+        for index, item in enumerate(decoding):
+            sequence = item.sequence
+            share = -(-left // (len(decoding) - index))
+            # The token after the last accepted one is sampled too, and it may be the last of all.
+            share = min(share, sequence.max_length - len(sequence.token_ids) - 1)
+            if share <= 0 or sequence.constraint is not None:
+                continue
+            sequence.drafter = sequence.drafter or Drafter()
+            draft = sequence.drafter.propose(sequence.token_ids, share, least_odds, sequence.ending_ids)
+            if draft and self._kv_cache.grow(sequence, len(draft)):
+                item.draft = draft
+                left -= len(draft)
+        return most - left
 
     def _resume(self) -> list[Sequence]:
         resumed = []
@@ -277,35 +319,44 @@ class Scheduler:
             ValueError: there are more or fewer entries than items.
         """
         outputs: list[tuple[Sequence, TokenStep]] = []
-        for item, token in zip(batch, tokens, strict=True):
+        for item, sampled in zip(batch, tokens, strict=True):
             sequence = item.sequence
             if sequence.is_finished:
                 continue  # cancelled between schedule and update
-            sequence.num_computed += item.count
-            self._kv_cache.commit(sequence)
-            if not item.sample:
-                continue
-            if token is None:
-                raise RuntimeError("The runner gave no token where one was due.")
-            outputs.append((sequence, self._accept(sequence, token)))
+            if item.sample:
+                outputs.append((sequence, self._accept(item, sampled)))
+            else:
+                sequence.num_computed += item.count
+                self._kv_cache.commit(sequence)
         return outputs
 
-    def _accept(self, sequence: Sequence, token: SampledToken) -> TokenStep:
-        if not token.finite or token.error is not None:
-            return self._finish(sequence, Event.FAIL, FinishReason.FAILED, error=token.error or NOT_FINITE)
-        if sequence.ends_with(token.token_id):
-            return self._finish(sequence, Event.COMPLETE, FinishReason.STOP)
-        self._generation_tokens += 1
-        sequence.token_ids.append(token.token_id)
-        token_ids = (token.token_id,)
-        logprobs = () if token.logprob is None else (token.logprob,)
-        if token.ends:
-            self._finish(sequence, Event.COMPLETE, FinishReason.STOP)
-            return TokenStep(token_ids, logprobs, FinishReason.STOP)
-        if len(sequence.token_ids) < sequence.max_length:
+    def _accept(self, item: BatchItem, sampled: list[SampledToken]) -> TokenStep:
+        """Take in what was sampled, up to where the sequence ends; what lies behind is dropped."""
+        if not 1 <= len(sampled) <= 1 + len(item.draft):
+            raise RuntimeError("The runner gave no token where one was due, or more than were drafted.")
+        sequence = item.sequence
+        count, reason = _take(sequence, sampled)
+        # Of those taken, all but what was sampled last were drafted, so their keys and values are the true ones.
+        accepted = min(count, len(sampled) - 1)
+        sequence.num_computed += item.count + accepted
+        self._kv_cache.commit(sequence)
+        self._kv_cache.trim(sequence)
+        self._tally(item, count, accepted)
+        token_ids = tuple(token.token_id for token in sampled[:count])
+        logprobs = tuple(token.logprob for token in sampled[:count] if token.logprob is not None)
+        if reason is None:
             return TokenStep(token_ids, logprobs)
-        self._finish(sequence, Event.COMPLETE, FinishReason.LENGTH)
-        return TokenStep(token_ids, logprobs, FinishReason.LENGTH)
+        if reason is FinishReason.FAILED:
+            end = self._finish(sequence, Event.FAIL, reason, error=sampled[count].error or NOT_FINITE)
+        else:
+            end = self._finish(sequence, Event.COMPLETE, reason)
+        return replace(end, token_ids=token_ids, logprobs=logprobs)
+
+    def _tally(self, item: BatchItem, taken: int, accepted: int) -> None:
+        self._generation_tokens += taken
+        self._drafts += bool(item.draft)
+        self._draft_tokens += len(item.draft)
+        self._accepted_tokens += accepted
 
     def _finish(self, sequence: Sequence, event: Event, reason: FinishReason, *, error: str | None = None) -> TokenStep:
         if sequence.state is State.WAITING:
@@ -318,7 +369,23 @@ class Scheduler:
         # What a failed sequence computed may be what made it fail: nobody else shall build on it.
         self._kv_cache.release(sequence, forget=event is Event.FAIL)
         sequence.sampler_state = None
+        sequence.drafter = None
         return TokenStep((), finish_reason=reason, error=error)
+
+
+def _take(sequence: Sequence, sampled: list[SampledToken]) -> tuple[int, FinishReason | None]:
+    """Append what was sampled, up to the sequence's end; returns how many tokens, and why it ends behind them."""
+    for index, token in enumerate(sampled):
+        if not token.finite or token.error is not None:
+            return index, FinishReason.FAILED
+        if sequence.ends_with(token.token_id):
+            return index, FinishReason.STOP
+        sequence.token_ids.append(token.token_id)
+        if token.ends:
+            return index + 1, FinishReason.STOP
+        if len(sequence.token_ids) >= sequence.max_length:
+            return index + 1, FinishReason.LENGTH
+    return len(sampled), None
 
 
 def _take_turn(queue: deque[Sequence], items: dict[Sequence, BatchItem], budget: int) -> int:

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import TypeAlias
 
 from minivault.engine.engine import Constraint
+from minivault.engine.native.speculation import Drafter
 from minivault.generation import SamplingParams, TokenLogprob
 
 
@@ -107,6 +108,8 @@ class Sequence:
     """Leading tokens whose keys and values are in the blocks."""
     num_cached: int = 0
     """Of the prompt, how many tokens the prefix cache gave when it was first admitted."""
+    drafter: Drafter | None = None
+    """The scheduler's own, once it drafts; dropped when the sequence finishes."""
     sampler_state: object | None = None
     """The runner's own; dropped when the sequence finishes."""
 
@@ -154,6 +157,8 @@ class BatchItem:
     """At least 1; more than 1 is a chunk of prefill."""
     sample: bool
     """Whether the last of them is the newest token, so that its logits give the next one."""
+    draft: list[int] = field(default_factory=list)
+    """Guesses of what follows the newest token, to be run behind it; only with ``sample``."""
 
 
 Batch: TypeAlias = list[BatchItem]
@@ -161,7 +166,7 @@ Batch: TypeAlias = list[BatchItem]
 
 @dataclass(frozen=True, slots=True)
 class SampledToken:
-    """What the runner gives for an item with ``sample``."""
+    """A token that the runner chose."""
 
     token_id: int
     logprob: TokenLogprob | None = None
@@ -174,5 +179,6 @@ class SampledToken:
     """The sequence fails, for this reason; the token means nothing."""
 
 
-SampledTokens: TypeAlias = list[SampledToken | None]
-"""One for each item of a batch, in its order; ``None`` where no sample was due."""
+SampledTokens: TypeAlias = list[list[SampledToken]]
+"""For each item of a batch, in its order: nothing where no sample was due; else the next token, and, as long as what
+was sampled is what was drafted in its place, the one after it. A sample that failed is the last of its item."""

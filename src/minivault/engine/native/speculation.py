@@ -14,7 +14,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 MAX_DRAFT = 7
-"""Drafted tokens at most; with the newest token, 8 rows, which one pass over the weights serves at about the price of 1."""
+"""Drafted tokens at most. With the newest token they make 8 rows, which cost little more than 1 as long as a step is
+bound by reading the weights."""
 
 FIRST_ODDS = 0.5
 GAIN = 1 / 8
