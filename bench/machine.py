@@ -62,6 +62,9 @@ def read_bandwidth(threads: int, build_dir: Path) -> float:
     return float(output.stdout)
 
 
+_QUIET_SECONDS = 3.0
+
+
 class Others:
     """How many cores other processes use, between making this and asking it; our children count once they ended."""
 
@@ -79,14 +82,14 @@ class Others:
 
 
 def wait_for_quiet(most_cores: float, most_seconds: float) -> float:
-    """Wait until others use less than ``most_cores`` for a second, or time is up; the last figure.
+    """Wait until others use less than ``most_cores`` for some seconds on end, or time is up; the last figure.
 
     Processes of low priority use what is idle and give way to a measurement, so they do not count here.
     """
     deadline = time.monotonic() + most_seconds
     while True:
         others = Others(niced=False)
-        time.sleep(1)
+        time.sleep(min(_QUIET_SECONDS, max(1.0, most_seconds)))
         cores = others.cores()
         if cores <= most_cores or time.monotonic() >= deadline:
             return cores

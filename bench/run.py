@@ -34,7 +34,7 @@ from bench.shapes import SHAPES  # noqa: E402
 from bench.workload import Task, read_result  # noqa: E402
 
 TIMEOUT = 900
-QUIET = 0.1
+QUIET = 0.15
 """Cores: a measurement beside which others used more than this is taken again, while there are retries."""
 
 
@@ -136,7 +136,7 @@ def _measure_once(plan: Plan, contender: Contender, shape: str, task: str, numbe
 
 def _run(contender: Contender, work: Task) -> tuple[dict[str, Any] | None, str]:
     environment = os.environ | {"OMP_NUM_THREADS": str(work.threads)} | dict(contender.variables)
-    environment["PYTHONPATH"] = str(ROOT / "src") if contender.ours else ""
+    environment.pop("PYTHONPATH", None)
     try:
         done = subprocess.run(  # noqa: S603
             contender.command(work.to_json()),
