@@ -32,6 +32,10 @@ c.intent_index, c.outcome_index, c.request_id, c.time_ns, c.model, c.surface, c.
 c.finish_reason, c.prompt_tokens, c.completion_tokens, c.duration_ns, t.prompt, t.response
 """
 
+_JOINED = """
+CROSS JOIN calls AS c ON c.intent_index = page.place CROSS JOIN call_texts AS t ON t.intent_index = c.intent_index
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class CallFilter:
@@ -346,21 +350,24 @@ def _where(filters: CallFilter) -> tuple[str, list[Any]]:
 
 def _select(filters: CallFilter, cursor: str | None, limit: int, oldest_first: bool) -> tuple[str, list[Any]]:
     where, values = _where(filters)
-    source, key, columns = "calls AS c", "c.intent_index", _COLUMNS
-    if filters.query is not None:
-        # The walk goes over the search index in the order of its rows, so only one page of matches is read.
-        source, key = "search CROSS JOIN calls AS c ON c.intent_index = search.rowid", "search.rowid"
-        columns += ", snippet(search, -1, '', '', '…', 24)"
-        where = f"search MATCH ? AND {where}"
-        values.insert(0, match_expression(filters.query))
+    order, beyond = ("ASC", ">") if oldest_first else ("DESC", "<")
+    key = "c.intent_index" if filters.query is None else "search.rowid"
     if cursor is not None:
-        where += f" AND {key} {'>' if oldest_first else '<'} ?"
+        where += f" AND {key} {beyond} ?"
         values.append(_cursor_index(cursor))
+    if filters.query is None:
+        # The page is found first, so that the texts of its calls are read and of no others.
+        page = f"SELECT c.intent_index AS place FROM calls AS c WHERE {where} ORDER BY {key} {order} LIMIT ?"  # noqa: S608 - constants
+        sql = f"WITH page AS MATERIALIZED ({page}) SELECT {_COLUMNS} FROM page {_JOINED} ORDER BY page.place {order}"  # noqa: S608 - constants
+        return sql, [*values, limit]
+    # The walk goes over the search index in the order of its rows, so only one page of matches is read.
+    source = "search CROSS JOIN calls AS c ON c.intent_index = search.rowid"
     sql = (
-        f"SELECT {columns} FROM {source} JOIN call_texts AS t ON t.intent_index = c.intent_index"  # noqa: S608 - constants
-        f" WHERE {where} ORDER BY {key} {'ASC' if oldest_first else 'DESC'} LIMIT ?"
+        f"SELECT {_COLUMNS}, snippet(search, -1, '', '', '…', 24)"  # noqa: S608 - constants
+        f" FROM {source} JOIN call_texts AS t ON t.intent_index = c.intent_index"
+        f" WHERE search MATCH ? AND {where} ORDER BY {key} {order} LIMIT ?"
     )
-    return sql, [*values, limit]
+    return sql, [match_expression(filters.query), *values, limit]
 
 
 def _cursor_index(cursor: str) -> int:
