@@ -8,6 +8,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <cstring>
 #include <initializer_list>
 #include <stdexcept>
@@ -191,25 +192,33 @@ class Core {
 
     using PySource = std::tuple<Bytes, std::string, bool, std::int64_t, std::int64_t, int, std::optional<Floats>>;
 
-    // Sources are (data, dtype, transposed, stored_out, row_start, rows, bias).
-    void set_linear(int layer, const std::string& name, const std::vector<PySource>& sources, int inputs, int outputs) {
-        std::vector<Source> list;
+    // Sources are (data, dtype, transposed, stored_out, row_start, rows, bias). Column k counts input_scales[k] times.
+    void set_linear(int layer, const std::string& name, const std::vector<PySource>& sources, int inputs, int outputs,
+                    const std::optional<Floats>& input_scales) {
+        const std::vector<Source> list = parse_sources(sources, inputs);
         std::int64_t total = 0;
-        for (const auto& [data, dtype, transposed, stored_out, row_start, rows, bias] : sources) {
-            const DType type = parse_dtype(dtype);
-            require(rows > 0 && row_start >= 0 && row_start + rows <= stored_out && inputs > 0 &&
-                    data.size() == item_size(type) * stored_out * inputs, "a matrix's shape and bytes do not agree");
-            require(!bias || bias->size() == static_cast<std::size_t>(rows), "a bias must have an entry for each output");
-            list.push_back({data.data(), type, transposed, stored_out, row_start, rows,
-                            bias ? to_vector(*bias) : std::vector<float>{}});
-            total += rows;
-        }
+        for (const auto& source : list) total += source.rows;
         require(total == outputs, "the sources of a matrix must make up its outputs");
+        require(!input_scales || input_scales->size() == static_cast<std::size_t>(inputs), "a scale is due for each input");
+        const std::vector<float> scales = input_scales ? to_vector(*input_scales) : std::vector<float>{};
         std::unique_ptr<Matrix>& slot = matrix_slot(layer, name, inputs, outputs);
         // The head decides among all tokens: in the INT4 lane it keeps 8 bits.
         const Lane lane = name == "head" && model_->spec().lane == Lane::int4 ? Lane::int8 : model_->spec().lane;
         nb::gil_scoped_release release;
-        slot = std::make_unique<Matrix>(lane, list, inputs, model_->team());
+        slot = std::make_unique<Matrix>(lane, list, inputs, scales, model_->team());
+    }
+
+    nb::ndarray<nb::numpy, float> maxima(const std::vector<PySource>& sources, int inputs) {
+        const std::vector<Source> list = parse_sources(sources, inputs);
+        std::vector<float> most;
+        {
+            nb::gil_scoped_release release;
+            most = column_maxima(list, inputs, model_->team());
+        }
+        auto* copy = new float[most.size()];
+        std::copy(most.begin(), most.end(), copy);
+        const nb::capsule owner(copy, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+        return nb::ndarray<nb::numpy, float>(copy, {most.size()}, owner);
     }
 
     bool save_packed(const std::string& path, const nb::bytes& key) {
@@ -260,6 +269,19 @@ class Core {
   private:
     static void require(bool holds, const char* message) {
         if (!holds) throw std::invalid_argument(message);
+    }
+
+    static std::vector<Source> parse_sources(const std::vector<PySource>& sources, int inputs) {
+        std::vector<Source> list;
+        for (const auto& [data, dtype, transposed, stored_out, row_start, rows, bias] : sources) {
+            const DType type = parse_dtype(dtype);
+            require(rows > 0 && row_start >= 0 && row_start + rows <= stored_out && inputs > 0 &&
+                    data.size() == item_size(type) * stored_out * inputs, "a matrix's shape and bytes do not agree");
+            require(!bias || bias->size() == static_cast<std::size_t>(rows), "a bias must have an entry for each output");
+            list.push_back({data.data(), type, transposed, stored_out, row_start, rows,
+                            bias ? to_vector(*bias) : std::vector<float>{}});
+        }
+        return list;
     }
 
     static PackedKey packed_key(const nb::bytes& key) {
@@ -384,7 +406,8 @@ NB_MODULE(_native, m) {
              nb::arg("columns"))
         .def("set_norm", &Core::set_norm, nb::arg("layer"), nb::arg("name"), nb::arg("weight"), nb::arg("bias").none())
         .def("set_linear", &Core::set_linear, nb::arg("layer"), nb::arg("name"), nb::arg("sources"), nb::arg("inputs"),
-             nb::arg("outputs"))
+             nb::arg("outputs"), nb::arg("input_scales").none())
+        .def("column_maxima", &Core::maxima, nb::arg("sources"), nb::arg("inputs"))
         .def("save_packed", &Core::save_packed, nb::arg("path"), nb::arg("key"))
         .def("load_packed", &Core::load_packed, nb::arg("path"), nb::arg("key"))
         .def("finish", &Core::finish, nb::arg("blocks"), nb::arg("max_rows"))

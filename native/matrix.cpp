@@ -60,6 +60,14 @@ static bool all_finite(const std::vector<float>& values) {
     return most < 0x7f800000u;
 }
 
+std::vector<float> SectionReader::floats() {
+    if (at_ == file_->sections().size()) throw std::length_error("a packed file does not fit the model");
+    const Section& section = file_->sections()[at_++];
+    std::vector<float> values(section.bytes / 4);
+    std::memcpy(values.data(), section.data, values.size() * 4);
+    return values;
+}
+
 // The pages of a mapped checkpoint that were just read will not be needed again; a hint that never loses data.
 static void let_go(const Source& source, int inputs) {
 #ifdef MADV_PAGEOUT
@@ -93,7 +101,9 @@ void Matrix::add_sections(std::vector<Section>& out) const {
     for (const Buffer* buffer : {&data_, &scales_, &bias_}) out.push_back({buffer->as<std::uint8_t>(), buffer->bytes()});
 }
 
-Matrix::Matrix(Lane lane, const std::vector<Source>& sources, int inputs, Team& team) : lane_(lane), inputs_(inputs) {
+Matrix::Matrix(Lane lane, const std::vector<Source>& sources, int inputs, const std::vector<float>& input_scales,
+               Team& team)
+    : lane_(lane), inputs_(inputs) {
     bool any_bias = false;
     for (const auto& source : sources) {
         outputs_ += source.rows;
@@ -114,7 +124,7 @@ Matrix::Matrix(Lane lane, const std::vector<Source>& sources, int inputs, Team& 
     std::atomic<bool> finite{true};
     team.run([&](int) {
         for (int block = queue.take(1); block < blocks_; block = queue.take(1)) {
-            const std::vector<float> columns = gather(block, sources);
+            const std::vector<float> columns = gather(block, sources, input_scales);
             if (!all_finite(columns)) {
                 finite.store(false);
                 continue;
@@ -131,7 +141,8 @@ Matrix::Matrix(Lane lane, const std::vector<Source>& sources, int inputs, Team& 
 }
 
 // The block's 32 output columns as floats, [32][padded inputs], zero where there is nothing.
-std::vector<float> Matrix::gather(int block, const std::vector<Source>& sources) const {
+std::vector<float> Matrix::gather(int block, const std::vector<Source>& sources,
+                                  const std::vector<float>& input_scales) const {
     std::vector<float> columns(static_cast<std::size_t>(kColumns) * padded_inputs_, 0.0f);
     int start = 0;
     for (const auto& source : sources) {
@@ -155,7 +166,43 @@ std::vector<float> Matrix::gather(int block, const std::vector<Source>& sources)
         }
         start += source.rows;
     }
+    if (!input_scales.empty()) {
+        for (int n = 0; n < kColumns; ++n) {
+            float* column = &columns[static_cast<std::size_t>(n) * padded_inputs_];
+            for (int k = 0; k < inputs_; ++k) column[k] = column[k] * input_scales[k];
+        }
+    }
     return columns;
+}
+
+std::vector<float> column_maxima(const std::vector<Source>& sources, int inputs, Team& team) {
+    // Each member keeps maxima of its own, which are then joined: a maximum has no order.
+    std::vector<std::vector<float>> most(team.size(), std::vector<float>(inputs, 0.0f));
+    for (const auto& source : sources) {
+        WorkQueue queue;
+        const int lines = source.transposed ? inputs : source.rows;
+        const int width = source.transposed ? source.rows : inputs;
+        team.run([&](int member) {
+            std::vector<float> line(width);
+            std::vector<float>& mine = most[member];
+            for (int i = queue.take(16); i < lines; i = queue.take(16)) {
+                for (int j = i; j < std::min(i + 16, lines); ++j) {
+                    const std::int64_t at = source.transposed ? j * source.stored_out + source.row_start
+                                                              : (source.row_start + j) * inputs;
+                    read_values(source.data, source.type, static_cast<std::size_t>(at), 1, width, line.data());
+                    for (int k = 0; k < width; ++k) {
+                        float& m = mine[source.transposed ? j : k];
+                        const float size = std::fabs(line[k]);
+                        m = size > m ? size : m;
+                    }
+                }
+            }
+        });
+    }
+    for (std::size_t member = 1; member < most.size(); ++member) {
+        for (int k = 0; k < inputs; ++k) most[0][k] = std::max(most[0][k], most[member][k]);
+    }
+    return most[0];
 }
 
 void Matrix::pack_f32(int block, const std::vector<float>& columns) {

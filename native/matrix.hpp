@@ -43,6 +43,8 @@ class SectionReader {
     explicit SectionReader(std::shared_ptr<const PackedFile> file) : file_(std::move(file)) {}
     // Throws std::length_error if the next section is missing or has another size.
     Buffer next(std::size_t bytes);
+    // The next section, whatever its size, as floats.
+    std::vector<float> floats();
     bool done() const { return at_ == file_->sections().size(); }
 
   private:
@@ -66,9 +68,9 @@ enum class Lane { int8, int4, f32 };
 
 class Matrix {
   public:
-    // Packs `sources`, one after the other along the output, each with `inputs` columns. Throws std::domain_error if a
-    // weight is Inf or NaN.
-    Matrix(Lane lane, const std::vector<Source>& sources, int inputs, Team& team);
+    // Packs `sources`, one after the other along the output, each with `inputs` columns; column k is multiplied by
+    // input_scales[k] (none: by 1). Throws std::domain_error if a weight is Inf or NaN.
+    Matrix(Lane lane, const std::vector<Source>& sources, int inputs, const std::vector<float>& input_scales, Team& team);
 
     // From sections that `sections` gave; throws std::length_error if they do not fit.
     Matrix(Lane lane, int outputs, int inputs, bool bias, SectionReader& reader);
@@ -87,7 +89,7 @@ class Matrix {
                   int rows, float* out, std::ptrdiff_t stride, bool accumulate) const;
 
   private:
-    std::vector<float> gather(int block, const std::vector<Source>& sources) const;
+    std::vector<float> gather(int block, const std::vector<Source>& sources, const std::vector<float>& input_scales) const;
     void pack_f32(int block, const std::vector<float>& columns);
     void pack_int8(int block, const std::vector<float>& columns);
     void pack_int4(int block, const std::vector<float>& columns);
@@ -105,6 +107,9 @@ class Matrix {
     Buffer scales_;  // INT8: floats [blocks * 32]; INT4: binary16 [blocks][groups][32]
     Buffer bias_;    // empty, or floats [blocks * 32]
 };
+
+// Largest magnitude of each input column over all outputs of `sources`, [inputs].
+std::vector<float> column_maxima(const std::vector<Source>& sources, int inputs, Team& team);
 
 // A table of vectors in its own number format: token and position embeddings.
 class Table {

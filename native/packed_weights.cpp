@@ -21,6 +21,17 @@ struct LayerOutline {
     std::int32_t mlp_out_bias;
 };
 
+// All norms in a fixed order; those that a model does not have are empty.
+template <class N, class Layers>
+std::vector<N*> norms_of(N& final_norm, Layers& layers) {
+    std::vector<N*> norms{&final_norm};
+    for (auto& l : layers) {
+        norms.insert(norms.end(), {&l.attention_norm, &l.mlp_norm, &l.post_attention_norm, &l.post_mlp_norm,
+                                   &l.query_norm, &l.key_norm});
+    }
+    return norms;
+}
+
 Section section_of(const void* data, std::size_t bytes) { return {static_cast<const std::uint8_t*>(data), bytes}; }
 
 }  // namespace
@@ -36,6 +47,10 @@ bool save_weights(Model& model, const std::string& path, const PackedKey& key) {
     }
     std::vector<Section> sections{section_of(&outline, sizeof outline),
                                   section_of(outlines.data(), outlines.size() * sizeof(LayerOutline))};
+    for (const Norm* norm : norms_of(model.final_norm, model.layers)) {
+        sections.push_back(section_of(norm->weight.data(), norm->weight.size() * 4));
+        sections.push_back(section_of(norm->bias.data(), norm->bias.size() * 4));
+    }
     model.embedding->add_sections(sections);
     if (model.positions) model.positions->add_sections(sections);
     model.head->add_sections(sections);
@@ -59,6 +74,16 @@ bool load_weights(Model& model, const std::string& path, const PackedKey& key) {
         std::vector<LayerOutline> outlines(count);
         std::memcpy(outlines.data(), reader.next(count * sizeof(LayerOutline)).as<std::uint8_t>(),
                     count * sizeof(LayerOutline));
+        Norm final_norm;
+        std::vector<Layer> layers(count);
+        for (Norm* norm : norms_of(final_norm, layers)) {
+            norm->weight = reader.floats();
+            norm->bias = reader.floats();
+            for (const auto* values : {&norm->weight, &norm->bias}) {
+                const int size = static_cast<int>(values->size());
+                if (size != 0 && size != s.hidden_size && size != s.head_dim) return false;
+            }
+        }
         auto embedding = std::make_unique<Table>(static_cast<DType>(outline.embedding_type), s.vocab_size, s.hidden_size, reader);
         std::unique_ptr<Table> positions;
         if (outline.position_rows > 0) {
@@ -69,7 +94,6 @@ bool load_weights(Model& model, const std::string& path, const PackedKey& key) {
             return std::make_unique<Matrix>(lane, outputs, inputs, bias, reader);
         };
         auto head = matrix(static_cast<Lane>(outline.head_lane), s.vocab_size, s.hidden_size, outline.head_bias != 0);
-        std::vector<Layer> layers(count);
         for (std::size_t i = 0; i < count; ++i) {
             const LayerOutline& o = outlines[i];
             layers[i].qkv = matrix(s.lane, queries + 2 * s.kv_heads * s.head_dim, s.hidden_size, o.qkv_bias != 0);
@@ -81,13 +105,8 @@ bool load_weights(Model& model, const std::string& path, const PackedKey& key) {
         model.embedding = std::move(embedding);
         model.positions = std::move(positions);
         model.head = std::move(head);
-        for (std::size_t i = 0; i < count; ++i) {
-            Layer& layer = model.layers[i];
-            layer.qkv = std::move(layers[i].qkv);
-            layer.output = std::move(layers[i].output);
-            layer.mlp_in = std::move(layers[i].mlp_in);
-            layer.mlp_out = std::move(layers[i].mlp_out);
-        }
+        model.final_norm = std::move(final_norm);
+        model.layers = std::move(layers);
     } catch (const std::length_error&) {
         return false;
     }

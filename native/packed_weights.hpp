@@ -1,4 +1,4 @@
-// A model's packed weights to and from one file. Norms are not among them: they are small and come from the checkpoint.
+// A model's packed weights to and from one file.
 #pragma once
 
 #include <string>

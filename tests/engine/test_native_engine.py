@@ -96,6 +96,14 @@ async def test_a_stream_that_has_ended_stays_ended(make_engine: MakeEngine) -> N
     stream.cancel()
 
 
+@pytest.mark.parametrize("speculation", [True, False])
+async def test_drafts_are_made_only_where_the_runner_wants_them(make_engine: MakeEngine, speculation: bool) -> None:
+    engine = make_engine(FakeRunner(choose=lambda prefix, _: 5, speculation=speculation))
+    tokens, _ = await read(engine.submit(request([5], params(30))))
+    assert tokens == [5] * 30
+    assert (engine.stats().spec_decode_num_accepted_tokens > 0) is speculation
+
+
 async def test_one_message_per_step_serves_all_sequences(make_engine: MakeEngine) -> None:
     gate = Gate()
     engine = make_engine(FakeRunner(before_step=gate))

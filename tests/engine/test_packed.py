@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import minivault.engine.native.runner as runner_module
-from minivault.engine.native.packing import Precision, packed_key
+from minivault.engine.native.packing import Precision, balance, packed_key
 from minivault.engine.native.runner import NativeRunner, RunnerOptions
 from tests.engine.checkpoints import opened
 
@@ -65,3 +65,12 @@ def test_a_disk_that_takes_nothing_is_no_error(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
     assert load("llama-gqa", blocked / "packed").logits(PROMPT).shape[0] == len(PROMPT)
+
+
+def test_small_columns_are_brought_to_the_size_of_the_others_and_the_rest_left_alone() -> None:
+    maxima = np.array([1.0, 1.5, 1.9, 1.2 / 64, 1.1 * 64, 0.3, 0.0], dtype=np.float32)
+    assert balance(maxima).tolist() == [0, 0, 0, 6, -6, 0, 0]
+
+
+def test_columns_without_any_weight_are_left_alone() -> None:
+    assert not balance(np.zeros(8, dtype=np.float32)).any()

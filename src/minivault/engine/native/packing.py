@@ -20,12 +20,18 @@ from minivault.models.weights import LinearSource, WeightSet, sources
 if TYPE_CHECKING:
     from minivault.engine.native import _native
 
+    _Source = tuple[NDArray[np.uint8], str, bool, int, int, int, NDArray[np.float32] | None]
+
 Precision = Literal["int8", "int4", "f32"]
 
 PACKING_VERSION = 1
 """Of the layout of packed weights. A change that an old file would not fit must raise it."""
 
-_LAYER_NORMS = ("attn_norm", "mlp_norm", "post_attn_norm", "post_mlp_norm", "q_norm", "k_norm")
+_OTHER_NORMS = ("post_attn_norm", "post_mlp_norm", "q_norm", "k_norm")
+"""Norms of a layer that no quantised matrix reads directly."""
+
+_LEFT_ALONE = 3
+"""Powers of two."""
 
 
 def core_spec(arch: Architecture, precision: Precision) -> dict[str, Any]:
@@ -85,49 +91,67 @@ class Packer:
         CheckpointCorrupt: a weight is infinite or not a number.
     """
 
-    def __init__(self, core: _native.Core, arch: Architecture, weights: WeightSet) -> None:
+    def __init__(self, core: _native.Core, arch: Architecture, weights: WeightSet, precision: Precision) -> None:
+        self._precision = precision
         self._core = core
         self._arch = arch
         self._weights = weights
 
     def pack(self) -> None:
-        """Every weight."""
-        self.norms()
-        self._matrices()
-
-    def norms(self) -> None:
-        """What a packed file does not hold."""
-        self._norm(-1, "final_norm", "final_norm")
-        for layer in range(self._arch.layers):
-            for norm in _LAYER_NORMS:
-                if f"layers.{layer}.{norm}.weight" in self._weights:
-                    self._norm(layer, norm, f"layers.{layer}.{norm}")
-
-    def _matrices(self) -> None:
         arch = self._arch
         queries, keys = arch.attention_heads * arch.head_dim, arch.kv_heads * arch.head_dim
         hidden, inner = arch.hidden_size, arch.intermediate_size
-        gated = arch.gated
         self._table("embed")
         if arch.position == "learned":
             self._table("pos_embed")
-        self._linear(-1, "head", ["embed" if arch.tied_embeddings else "lm_head"], hidden, arch.vocab_size)
+        scales = self._balanced_norm(-1, "final_norm", [self._head])
+        self._linear(-1, "head", [self._head], hidden, arch.vocab_size, scales)
         for layer in range(arch.layers):
             prefix = f"layers.{layer}."
-            self._linear(layer, "qkv", [prefix + "q", prefix + "k", prefix + "v"], hidden, queries + 2 * keys)
+            readers = [prefix + name for name in ("q", "k", "v")]
+            mlp = [prefix + name for name in (("gate", "up") if arch.gated else ("fc_in",))]
+            for norm in _OTHER_NORMS:
+                if f"{prefix}{norm}.weight" in self._weights:
+                    self._set_norm(layer, norm, *self._norm(prefix + norm))
+            scales = self._balanced_norm(layer, "attn_norm", readers + mlp if arch.shared_norm else readers)
+            self._linear(layer, "qkv", readers, hidden, queries + 2 * keys, scales)
             self._linear(layer, "output", [prefix + "o"], queries, hidden)
-            names = [prefix + "gate", prefix + "up"] if gated else [prefix + "fc_in"]
-            self._linear(layer, "mlp_in", names, hidden, len(names) * inner)
-            self._linear(layer, "mlp_out", [prefix + ("down" if gated else "fc_out")], inner, hidden)
+            if not arch.shared_norm:
+                scales = self._balanced_norm(layer, "mlp_norm", mlp)
+            self._linear(layer, "mlp_in", mlp, hidden, len(mlp) * inner, scales)
+            self._linear(layer, "mlp_out", [prefix + ("down" if arch.gated else "fc_out")], inner, hidden)
+
+    @property
+    def _head(self) -> str:
+        return "embed" if self._arch.tied_embeddings else "lm_head"
+
+    def _balanced_norm(self, layer: int, slot: str, readers: list[str]) -> NDArray[np.float32] | None:
+        """Set a norm, balanced with the matrices that read it; returns what their columns must be multiplied by."""
+        name = slot if layer < 0 else f"layers.{layer}.{slot}"
+        weight, bias = self._norm(name)
+        if self._precision == "f32":
+            self._set_norm(layer, slot, weight, bias)
+            return None
+        parts = [part for reader in readers for part in self._sources(reader)]
+        powers = balance(self._core.column_maxima(parts, self._arch.hidden_size))
+        if not powers.any():
+            self._set_norm(layer, slot, weight, bias)
+            return None
+        one = np.float32(1.0)
+        self._set_norm(layer, slot, np.ldexp(weight, -powers), None if bias is None else np.ldexp(bias, -powers))
+        return np.ldexp(one, powers)
 
     def _table(self, name: str) -> None:
         (source,) = sources(self._weights, name)
         self._core.set_table(name, _bytes(source), source.view.dtype, *source.view.shape)
 
-    def _norm(self, layer: int, slot: str, name: str) -> None:
+    def _norm(self, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         offset = np.float32(self._arch.norm_offset)
         weight = self._vector(f"{name}.weight")
-        self._core.set_norm(layer, slot, weight + offset if offset else weight, self._bias(name))
+        return weight + offset if offset else weight, self._bias(name)
+
+    def _set_norm(self, layer: int, slot: str, weight: NDArray[np.float32], bias: NDArray[np.float32] | None) -> None:
+        self._core.set_norm(layer, slot, weight, bias)
 
     def _bias(self, name: str) -> NDArray[np.float32] | None:
         return self._vector(f"{name}.bias") if f"{name}.bias" in self._weights else None
@@ -136,24 +160,50 @@ class Packer:
         """Rank 1 sources, one after the other, as floats."""
         return np.concatenate([_floats(part) for part in sources(self._weights, name)])
 
-    def _linear(self, layer: int, slot: str, names: list[str], inputs: int, outputs: int) -> None:
-        parts_of_all = []
-        for name in names:
-            parts = sources(self._weights, f"{name}.weight" if f"{name}.weight" in self._weights else name)
-            bias = self._bias(name)
-            start = 0
-            for part in parts:
-                stored_out = part.view.shape[1 if part.transposed else 0]
-                own_bias = None if bias is None else np.ascontiguousarray(bias[start : start + part.rows])
-                dtype = part.view.dtype
-                parts_of_all.append(
-                    (_bytes(part), dtype, part.transposed, stored_out, part.row_start, part.rows, own_bias)
-                )
-                start += part.rows
+    def _linear(
+        self,
+        layer: int,
+        slot: str,
+        names: list[str],
+        inputs: int,
+        outputs: int,
+        input_scales: NDArray[np.float32] | None = None,
+    ) -> None:
+        parts = [part for name in names for part in self._sources(name)]
         try:
-            self._core.set_linear(layer, slot, parts_of_all, inputs, outputs)
+            self._core.set_linear(layer, slot, parts, inputs, outputs, input_scales)
         except ArithmeticError as error:
             raise CheckpointCorrupt(f"In {', '.join(names)}, {error}") from None
+
+    def _sources(self, name: str) -> list[_Source]:
+        """A matrix's parts: (data, dtype, transposed, stored outputs, first row, rows, bias) for each."""
+        bias = self._bias(name)
+        found: list[_Source] = []
+        start = 0
+        for part in sources(self._weights, f"{name}.weight" if f"{name}.weight" in self._weights else name):
+            stored_out = part.view.shape[1 if part.transposed else 0]
+            own_bias = None if bias is None else np.ascontiguousarray(bias[start : start + part.rows])
+            dtype = part.view.dtype
+            found.append((_bytes(part), dtype, part.transposed, stored_out, part.row_start, part.rows, own_bias))
+            start += part.rows
+        return found
+
+
+def balance(column_maxima: NDArray[np.float32]) -> NDArray[np.int32]:
+    """Powers of two by which columns are multiplied, and the norm before them divided, so that columns are of one size.
+
+    A few columns that are far smaller than the rest, behind a norm that makes up for it, cost the others of their group
+    their precision. Powers of two leave the function as it was, to the bit. Columns within a factor of eight of the
+    middle are left alone. Takes and gives ``[inputs]``.
+    """
+    exponents = np.frexp(column_maxima)[1]
+    used = column_maxima > 0
+    if not used.any():
+        return np.zeros(len(exponents), dtype=np.int32)
+    middle = int(np.sort(exponents[used])[np.count_nonzero(used) // 2])
+    powers: NDArray[np.int32] = np.clip(middle - exponents, -24, 24).astype(np.int32)
+    powers[~used | (np.abs(powers) <= _LEFT_ALONE)] = 0
+    return powers
 
 
 def _bytes(source: LinearSource) -> NDArray[np.uint8]:

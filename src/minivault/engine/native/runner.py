@@ -87,14 +87,11 @@ class NativeRunner:
         spec = core_spec(arch, options.precision)
         num_blocks = _num_blocks(arch, spec, options)
         core = _native.Core(spec, choose_kernels(options.kernels), options.threads or _cores())
-        packer = Packer(core, arch, weights)
         key = packed_key(weights_digest, options.precision)
         path = None if packed_dir is None or not weights_digest else packed_dir / f"{key.hex()}.packed"
         found = path is not None and core.load_packed(str(path), key)
-        if found:
-            packer.norms()
-        else:
-            packer.pack()
+        if not found:
+            Packer(core, arch, weights, options.precision).pack()
         core.finish(num_blocks, options.max_batch_tokens)
         if path is not None and not found and core.weight_bytes >= WORTH_KEEPING:
             _keep(core, path, key)

@@ -1,0 +1,1 @@
+"""The C++ core without Python: on other processors, under emulation."""
