@@ -12,6 +12,7 @@ import sqlite3
 from pathlib import Path
 
 import httpx
+import pytest
 
 from minivault.vault.reader import CallFilter, Reader
 from tests.e2e.server import Server, serving
@@ -20,9 +21,9 @@ ROUNDS = 50
 STREAMS = 8
 
 
-async def stream_until_killed(server: Server, seed: int, pieces: int) -> dict[int, str]:
-    """Eight streams; after ``pieces`` pieces in all the server is killed. Acknowledged answers by outcome index."""
-    acknowledged: dict[int, str] = {}
+async def stream_until_killed(server: Server, seed: int, pieces: int) -> dict[int, tuple[str, str]]:
+    """Eight streams; after ``pieces`` pieces in all the server is killed. What was acknowledged: index to text, leaf."""
+    acknowledged: dict[int, tuple[str, str]] = {}
     seen = 0
 
     async def one(client: httpx.AsyncClient, index: int) -> None:
@@ -35,7 +36,7 @@ async def stream_until_killed(server: Server, seed: int, pieces: int) -> dict[in
                 piece = json.loads(line)
                 text += piece["response"]
                 if piece.get("done"):
-                    acknowledged[piece["record"]["index"]] = text
+                    acknowledged[piece["record"]["index"]] = (text, piece["record"]["leaf"])
                 seen += 1
                 if seen == pieces:
                     server.process.kill()
@@ -46,10 +47,12 @@ async def stream_until_killed(server: Server, seed: int, pieces: int) -> dict[in
     return acknowledged
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_kill_dash_nine_50_times_loses_nothing_acknowledged(tmp_path: Path) -> None:
     data = tmp_path / "data"
     chance = random.Random(20)  # noqa: S311 - repeatable on purpose
-    acknowledged: dict[int, str] = {}
+    acknowledged: dict[int, tuple[str, str]] = {}
     for round_number in range(ROUNDS):
         server = Server(data)
         found = asyncio.run(stream_until_killed(server, 1000 * round_number, chance.randint(1, 250)))
@@ -61,8 +64,9 @@ def test_kill_dash_nine_50_times_loses_nothing_acknowledged(tmp_path: Path) -> N
 
     calls = Reader.open(data / "vault.db")
     try:
-        for index, text in acknowledged.items():
-            assert calls.get(str(index)).call.response == text
+        for index, (text, leaf) in acknowledged.items():
+            detail = calls.get(str(index))
+            assert (detail.call.response, detail.outcome_leaf) == (text, leaf)
         page = calls.list(CallFilter(), limit=1000)
         assert all(call.finish_reason is not None for call in page.calls)
         begun = len(page.calls)

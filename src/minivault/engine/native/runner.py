@@ -185,12 +185,18 @@ def _cores() -> int:
 
 
 def _free_memory() -> int:
-    """Bytes that can be used without swapping."""
+    """Bytes that can be used without swapping, or without this process's control group running out."""
     try:
-        with open("/proc/meminfo", encoding="ascii") as lines:  # noqa: PTH123 - a kernel interface, not a file
-            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    try:
+        group = Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
+    except (OSError, ValueError):
+        return free  # no limit, or no control groups
+    return max(0, min(free, limit))
 
 
 def _num_blocks(arch: Architecture, spec: dict[str, Any], options: RunnerOptions) -> int:
