@@ -40,12 +40,33 @@ def held_out_sums() -> list[tuple[str, str, str]]:
     return sums
 
 
+def _round_int8(values: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    scale = scale.clamp_min(1e-12) / 127
+    return (values / scale).round().clamp(-127, 127) * scale
+
+
+def _round_input(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    groups = inputs[0].unflatten(-1, (-1, 32))
+    return (_round_int8(groups, groups.abs().amax(-1, keepdim=True)).flatten(-2),)
+
+
+def round_to_int8(model: torch.nn.Module) -> None:
+    """Imitate int8 arithmetic: weights with a scale for each output, inputs with a scale for each group of 32."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            with torch.no_grad():
+                module.weight.copy_(_round_int8(module.weight, module.weight.abs().amax(1, keepdim=True)))
+            module.register_forward_pre_hook(_round_input)
+
+
 class Asker:
     """Answers lists of questions with a checkpoint folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, int8: bool = False) -> None:
         self.tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), padding_side="left")
         self.model: Any = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32).eval()
+        if int8:
+            round_to_int8(self.model)
 
     def answers(self, questions: Sequence[str], sample_seed: int | None = None) -> list[str]:
         """Greedy answers, or answers with the folder's default sampling settings when a seed is given."""
@@ -74,9 +95,9 @@ def sum_is_right(answer: str, expected: str) -> bool:
     return bool(numbers) and numbers[-1] == expected
 
 
-def evaluate_folder(folder: Path, show_wrong: bool = True) -> dict[str, Any]:
+def evaluate_folder(folder: Path, int8: bool = False, show_wrong: bool = True) -> dict[str, Any]:
     """Right answers by topic, greedy and sampled; prints the wrong greedy ones."""
-    asker = Asker(folder)
+    asker = Asker(folder, int8)
     right: dict[str, int] = defaultdict(int)
     asked: dict[str, int] = defaultdict(int)
     sampled: dict[str, int] = defaultdict(int)
@@ -122,7 +143,9 @@ def evaluate_folder(folder: Path, show_wrong: bool = True) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    evaluate_folder(parser.parse_args().folder)
+    parser.add_argument("--int8", action="store_true", help="imitate int8 arithmetic")
+    options = parser.parse_args()
+    evaluate_folder(options.folder, options.int8)
 
 
 if __name__ == "__main__":

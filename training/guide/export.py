@@ -108,6 +108,7 @@ def export_weights(folder: Path, guide: Guide) -> None:
     }
     aside = folder / "model.safetensors.partial"
     save_file(tensors, str(aside), metadata={"format": "pt"})
+    aside.chmod(0o644)
     aside.replace(folder / "model.safetensors")
 
 
