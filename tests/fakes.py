@@ -36,6 +36,12 @@ class ByteTokenizer:
     def token_bytes(self, token_id: int, /) -> bytes:
         return bytes([token_id]) if token_id < SPECIAL else b""
 
+    def token_text(self, token_id: int, /) -> str:
+        return "<s>" if self.is_special(token_id) else self.token_bytes(token_id).decode("utf-8", "replace")
+
+    def is_special(self, token_id: int, /) -> bool:
+        return token_id >= SPECIAL
+
 
 class ByteDecoder:
     def __init__(self) -> None:
@@ -51,7 +57,13 @@ class ByteDecoder:
 class TurnTemplate:
     """``<role>content`` for each turn, then ``<assistant>``."""
 
-    def render(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> str:
+    def render(
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool = True,
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> str:
         return "".join(f"<{turn.role}>{turn.content}" for turn in messages) + "<assistant>"
 
 
@@ -182,6 +194,7 @@ class FakeModel:
     weights_digest: str = "sha256:00"
     tokenizer_digest: str = "sha256:01"
     template_digest: str = "sha256:02"
+    grammars: Any = None
 
 
 @dataclass

@@ -32,7 +32,7 @@ class FinishReason(StrEnum):
 class SamplingParams:
     """How tokens are chosen. ``None`` means: take the checkpoint's default, and where it has none, the neutral value.
 
-    ``resolved`` parameters (see :meth:`resolve`) hold no ``None`` but ``seed`` and are what the engine and the vault see.
+    Resolved ones (see ``models/parameters.py``) hold no ``None`` but ``logprobs``; engine and vault see only those.
     """
 
     max_tokens: int | None = None
@@ -65,19 +65,42 @@ class SamplingParams:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that the model asks for. ``arguments`` is JSON as a text, as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One turn of a conversation, as a chat template takes it."""
 
     role: str
     content: str
+    name: str | None = None
+    """Who speaks, where roles are shared; of a tool's result, the tool."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    """Of a tool's result: the call that it answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One request after parsing. Exactly one of ``prompt`` and ``messages`` is set. The type is the proof of validity."""
+    """One request after parsing: exactly one of ``prompt``, ``prompt_token_ids`` and ``messages`` is set.
+
+    The type is the proof of validity.
+    """
 
     prompt: str | None = None
+    prompt_token_ids: tuple[int, ...] = ()
+    """A bare prompt that is tokens already."""
     messages: tuple[Message, ...] = ()
+    tools: tuple[JsonObject, ...] = ()
+    """Functions that the model may call, as OpenAI writes them: ``{"type": "function", "function": {...}}``."""
+    tool_choice: str = "auto"
+    """``auto``, ``none``, ``required``, or ``named:`` and the name of the one tool that must be called."""
     system: str | None = None
     raw: bool = False
     """True: the bare prompt. False: a model with a chat template gets the prompt as a user turn."""
@@ -88,6 +111,9 @@ class GenerationRequest:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     stream: bool = False
     response_format: JsonObject | None = None
+    """``type`` is text, json_object, json_schema, regex or grammar; see ``models/structure.py``."""
+    choice: int = 0
+    """Which of several answers to one request this is, from 0. Each is a call of its own in the vault."""
     store: bool = True
     """False: the vault keeps commitments and drops the content."""
     request_id: str = ""
@@ -143,6 +169,9 @@ class Completion:
     """UTC, RFC 3339, ``Z``."""
     record: RecordRef
     logprobs: tuple[TokenLogprob, ...] = ()
+    token_ids: tuple[int, ...] = ()
+    """The answer's tokens, without those of an echoed prompt."""
+    choice: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,3 +185,4 @@ class Chunk:
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
     completion: Completion | None = None
+    choice: int = 0

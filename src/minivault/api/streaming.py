@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
 from json.encoder import encode_basestring  # the C escaper behind json.dumps
 from typing import Any, Protocol
 
@@ -32,16 +32,27 @@ logger = get_logger(__name__)
 _quoted: Callable[[str], str] = encode_basestring
 
 
+class Running(Protocol):
+    """A generation, or several as one: see :class:`Generation` and :class:`Choices` of the service."""
+
+    def chunks(self) -> AsyncGenerator[Chunk]: ...
+    def abandon(self) -> None: ...
+    def close(self) -> None: ...
+
+
 class Framing(Protocol):
-    """How one stream is written. Made for one stream; may count."""
+    """How one stream is written. Made for one stream; may count. Each event is one write; an empty one is none."""
 
     media_type: str
+
+    def first(self) -> list[bytes]:
+        """Events that open the stream, sent once the intent is durable."""
 
     def piece(self, chunk: Chunk) -> bytes:
         """The event of a chunk that has text."""
 
     def last(self, completion: Completion) -> list[bytes]:
-        """The closing events: each is one write."""
+        """The closing events of an answer; of several, that of each, and the last call ends the stream."""
 
     def failure(self, problem: Problem) -> bytes | None:
         """The event of a failure; ``None`` where only cutting the connection can tell."""
@@ -55,6 +66,9 @@ class SseFraming:
     def __init__(self, token_bytes: native.TokenBytes | None = None) -> None:
         self._token_bytes = token_bytes
         self._index = 0
+
+    def first(self) -> list[bytes]:
+        return []
 
     def piece(self, chunk: Chunk) -> bytes:
         extra = _logprobs_member(chunk, self._token_bytes)
@@ -78,6 +92,9 @@ class NdjsonFraming:
     def __init__(self, token_bytes: native.TokenBytes | None = None) -> None:
         self._token_bytes = token_bytes
 
+    def first(self) -> list[bytes]:
+        return []
+
     def piece(self, chunk: Chunk) -> bytes:
         extra = _logprobs_member(chunk, self._token_bytes)
         return f'{{"response": {_quoted(chunk.text)}{extra}}}\n'.encode()
@@ -93,6 +110,9 @@ class PlainFraming:
     """The bytes of the response and nothing else."""
 
     media_type = PLAIN
+
+    def first(self) -> list[bytes]:
+        return []
 
     def piece(self, chunk: Chunk) -> bytes:
         return chunk.text.encode()
@@ -114,7 +134,7 @@ def framing_for(media_type: str, generation: Generation) -> Framing:
 class GenerationStream(Response):
     """Sends a generation as it comes. A client that hangs up cancels it; a failure is told in the framing's way."""
 
-    def __init__(self, generation: Generation, framing: Framing, headers: Mapping[str, str]) -> None:
+    def __init__(self, generation: Running, framing: Framing, headers: Mapping[str, str]) -> None:
         # No body is given to the base class, so it sets no content-length.
         self.status_code = 200
         self.media_type = framing.media_type
@@ -142,11 +162,12 @@ class GenerationStream(Response):
     async def _send_events(self, send: Send) -> bool:
         """Return whether the body may be ended; if not, the connection is cut by leaving it open-ended."""
         try:
-            async for chunk in self._generation.chunks():
-                completion = chunk.completion
-                frames = [self._framing.piece(chunk)] if completion is None else self._framing.last(completion)
-                for frame in frames:
-                    await send({"type": "http.response.body", "body": frame, "more_body": True})
+            await _send(send, self._framing.first())
+            async with aclosing(self._generation.chunks()) as chunks:
+                async for chunk in chunks:
+                    completion = chunk.completion
+                    frames = [self._framing.piece(chunk)] if completion is None else self._framing.last(completion)
+                    await _send(send, frames)
         except OSError:
             raise
         except Exception as error:
@@ -156,12 +177,18 @@ class GenerationStream(Response):
             told = self._framing.failure(problem)
             if told is None:
                 return False
-            await send({"type": "http.response.body", "body": told, "more_body": True})
+            await _send(send, [told])
         return True
 
 
+async def _send(send: Send, frames: list[bytes]) -> None:
+    for frame in frames:
+        if frame:
+            await send({"type": "http.response.body", "body": frame, "more_body": True})
+
+
 @asynccontextmanager
-async def cancelled_by_disconnect(receive: Receive, generation: Generation) -> AsyncIterator[None]:
+async def cancelled_by_disconnect(receive: Receive, generation: Running) -> AsyncIterator[None]:
     """Abandon ``generation`` when the client hangs up within the block. The request's body must have been read."""
 
     async def listen() -> None:

@@ -8,7 +8,9 @@ tokens, of engines or of requests.
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from typing import Any, Self
 from jinja2 import TemplateError, TemplateSyntaxError
 
 from minivault.errors import CheckpointCorrupt, InvalidRequest
-from minivault.generation import Message
+from minivault.generation import JsonObject, Message
 from minivault.models.json_file import read_bounded, read_optional_json_object
 from minivault.models.sandbox import BoundedEnvironment, Budget, TooCostly, render_bounded
 
@@ -26,8 +28,24 @@ MAX_SOURCE_BYTES = 256 << 10
 DEFAULT_DATE = datetime.date(2024, 7, 26)
 """What templates see as today: the date that Llama 3's own templates fall back to."""
 
+DEFAULT_SOURCE = """\
+{%- for message in messages %}
+    {%- if message.role in ('system', 'developer') %}
+        {{- message.content + '\\n\\n' }}
+    {%- elif message.role == 'assistant' %}
+        {{- 'Assistant: ' + message.content + '\\n' }}
+    {%- else %}
+        {{- message.role | capitalize + ': ' + message.content + '\\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"""
+"""For conversations with models that bring no template: ``User: ...`` and ``Assistant: ...``, a line a turn."""
+DEFAULT_STOPS = ("\nUser:",)
+"""Such a model goes on with the user's next turn, which is the end of its answer."""
+
 _DATE_FORMAT = re.compile(r"(?:[^%]|%-?[aAbBdmyYjHIMSpuwUW%])*")
 _MAX_DATE_FORMAT = 64
+_TOOLS = re.compile(r"\btools\b")
 
 
 class _Raised(TemplateError):
@@ -57,6 +75,11 @@ class ChatTemplate:
         source = _find_source(folder)
         return None if source is None else cls.compile(source, special_tokens or {})
 
+    @property
+    def takes_tools(self) -> bool:
+        """Whether the template says anything of tools."""
+        return _TOOLS.search(self.source) is not None
+
     @classmethod
     def compile(cls, source: str, special_tokens: Mapping[str, str], new_budget: Callable[[], Budget] = Budget) -> Self:
         """Compile ``source``; see :meth:`load`."""
@@ -73,18 +96,25 @@ class ChatTemplate:
         return cls(source, digest, dict(special_tokens), compiled, new_budget)
 
     def render(
-        self, messages: Sequence[Message], add_generation_prompt: bool = True, date: datetime.date | None = None
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool = True,
+        date: datetime.date | None = None,
+        *,
+        tools: Sequence[JsonObject] = (),
     ) -> str:
         """The prompt for ``messages``, special tokens written out (encode it without adding any).
+
+        ``tools``: what the model may call; see :attr:`takes_tools`.
 
         Raises:
             InvalidRequest: the template refuses these messages, or rendering them takes too long or too much.
         """
         variables = {
             **self.special_tokens,
-            "messages": [{"role": message.role, "content": message.content} for message in messages],
+            "messages": [_variables_of(message) for message in messages],
             "add_generation_prompt": add_generation_prompt,
-            "tools": None,
+            "tools": [dict(tool) for tool in tools] or None,
             "documents": None,
             "raise_exception": _raise_exception,
             "strftime_now": _formatter(date or DEFAULT_DATE),
@@ -104,6 +134,39 @@ class ChatTemplate:
         """The template's own words only where none of the conversation is in them."""
         said = reason if reason and reason in self.source else "no reason that can be repeated here"
         return f"the model's chat template refuses these messages: {said}"
+
+
+@functools.cache
+def default_template() -> ChatTemplate:
+    """The template for models that bring none; its prompts are to be encoded as bare ones."""
+    return ChatTemplate.compile(DEFAULT_SOURCE, {})
+
+
+def _variables_of(message: Message) -> dict[str, Any]:
+    """A message in the names that templates know from Transformers; what it does not have is left out."""
+    found: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.name is not None:
+        found["name"] = message.name
+    if message.tool_call_id is not None:
+        found["tool_call_id"] = message.tool_call_id
+    if message.tool_calls:
+        found["tool_calls"] = [
+            {
+                "type": "function",
+                "id": call.id,
+                "function": {"name": call.name, "arguments": _arguments_of(call.arguments)},
+            }
+            for call in message.tool_calls
+        ]
+    return found
+
+
+def _arguments_of(text: str) -> Any:
+    """Templates write arguments out themselves, so they take them as values; a text that is not JSON stays one."""
+    try:
+        return json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return text
 
 
 def _find_source(folder: Path) -> str | None:

@@ -16,6 +16,7 @@ from minivault.models.catalog import ModelEntry
 from minivault.models.chat_template import ChatTemplate
 from minivault.models.checkpoint import Checkpoint
 from minivault.models.json_file import read_json_object, read_optional_json_object
+from minivault.models.structure import Compiler, GrammarSource, LazyGrammars
 from minivault.models.tokenizer import Tokenizer
 from minivault.models.weights import WeightSet, weight_map
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 EngineFactory = Callable[[Architecture, WeightSet], "Engine"]
 """Makes an engine from views into the mapped checkpoint; the views die when it returns."""
+
+GrammarFactory = Callable[[str, int, tuple[int, ...]], Compiler]
+"""Makes a compiler of grammars from a ``tokenizer.json``, the width of the logits and the ids that end an answer."""
 
 _DEFAULTS: Mapping[str, tuple[float, float]] = {
     "temperature": (0.0, 100.0),
@@ -52,9 +56,13 @@ class LoadedModel:
     template_digest: str
     """Empty without a template."""
     engine: Engine
+    grammars: GrammarSource | None = None
+    """``None``: its engine cannot hold answers to a form."""
 
 
-def load_model(entry: ModelEntry, engine_factory: EngineFactory) -> LoadedModel:
+def load_model(
+    entry: ModelEntry, engine_factory: EngineFactory, grammar_factory: GrammarFactory | None = None
+) -> LoadedModel:
     """Read ``entry``'s files and have its engine made.
 
     Raises:
@@ -67,6 +75,8 @@ def load_model(entry: ModelEntry, engine_factory: EngineFactory) -> LoadedModel:
     defaults = generation_defaults(folder)
     with Checkpoint.open(folder) as checkpoint:
         engine = engine_factory(arch, weight_map(arch, checkpoint))
+    width, ends = arch.vocab_size, tokenizer.eos_token_ids
+    make = grammar_factory
     return LoadedModel(
         name=entry.name,
         architecture=arch,
@@ -78,6 +88,7 @@ def load_model(entry: ModelEntry, engine_factory: EngineFactory) -> LoadedModel:
         tokenizer_digest=tokenizer.digest,
         template_digest="" if template is None else template.digest,
         engine=engine,
+        grammars=None if make is None else LazyGrammars(lambda: make(tokenizer.to_json(), width, ends)),
     )
 
 

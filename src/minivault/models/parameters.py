@@ -5,7 +5,7 @@ Pure functions over values. Knows nothing of tokens' text, engines or records.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -31,13 +31,17 @@ def resolve(
     context_length: int,
     default_max_tokens: int,
     seed: int,
+    vocab_size: int | None = None,
 ) -> SamplingParams:
     """Fill in every parameter. ``defaults`` are the checkpoint's; ``seed`` is used where the caller gave none.
 
     Raises:
         ContextTooLong: prompt and ``max_tokens`` do not fit ``context_length``; names the lengths.
-        InvalidRequest: ``min_tokens`` is above ``max_tokens``.
+        InvalidRequest: ``min_tokens`` is above ``max_tokens``, or a token id is not below ``vocab_size``.
     """
+    if vocab_size is not None:
+        _check_ids("logit_bias", (token_id for token_id, _ in given.logit_bias), vocab_size)
+        _check_ids("stop_token_ids", given.stop_token_ids, vocab_size)
     default = max(default_max_tokens, given.min_tokens)
     max_tokens = _max_tokens(given.max_tokens, default, prompt_tokens, context_length)
     if given.min_tokens > max_tokens:
@@ -85,6 +89,11 @@ def _max_tokens(given: int | None, default: int, prompt_tokens: int, context_len
             param="max_tokens",
         )
     return given
+
+
+def _check_ids(name: str, ids: Iterable[int], vocab_size: int) -> None:
+    if not all(0 <= token_id < vocab_size for token_id in ids):
+        raise InvalidRequest(f"{name}: token ids must lie in 0 to {vocab_size - 1}", param=name)
 
 
 def _first(*values: Any) -> Any:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from minivault.errors import InvalidRequest, UnsupportedFeature
-from minivault.generation import GenerationRequest, Message
+from minivault.generation import GenerationRequest, JsonObject, Message
 from minivault.models.answer_text import Decoder
+from minivault.models.chat_template import DEFAULT_STOPS, default_template
 
 LONG_TEXT = 4096
 """Characters from which on rendering and tokenising leave the event loop."""
@@ -24,43 +26,79 @@ class PromptTokenizer(Protocol):
 
     def token_bytes(self, token_id: int, /) -> bytes: ...
 
+    def token_text(self, token_id: int, /) -> str: ...
+
+    def is_special(self, token_id: int, /) -> bool: ...
+
 
 class PromptTemplate(Protocol):
-    def render(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> str: ...
+    def render(
+        self, messages: Sequence[Message], add_generation_prompt: bool = True, *, tools: Sequence[JsonObject] = ()
+    ) -> str: ...
 
 
-async def prompt_tokens(
-    request: GenerationRequest, tokenizer: PromptTokenizer, template: PromptTemplate | None
-) -> tuple[int, ...]:
-    """The tokens of a request's prompt.
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a model is given."""
+
+    text: str
+    """The words of the caller, for the record: the prompt, or the turns that were sent."""
+    token_ids: tuple[int, ...]
+    stop: tuple[str, ...] = ()
+    """Stop strings that the form of the prompt calls for, beside the caller's own."""
+
+
+async def read_prompt(
+    request: GenerationRequest, tokenizer: PromptTokenizer, template: PromptTemplate | None, vocab_size: int
+) -> Prompt:
+    """A request's prompt. ``vocab_size``: how many token ids the model has.
 
     Raises:
-        InvalidRequest: the prompt has no tokens.
-        UnsupportedFeature: turns or a system prompt, and the model has no chat template.
+        InvalidRequest: the prompt has no tokens, or one that the model does not have; or the template refuses it.
+        UnsupportedFeature: a system prompt beside a bare prompt, and the model has no chat template.
     """
+    if request.prompt_token_ids:
+        return _of_tokens(request.prompt_token_ids, tokenizer, vocab_size)
     length = len(request.prompt or "") + sum(len(message.content) for message in request.messages)
-    if length + len(request.system or "") < LONG_TEXT:
-        return _prompt_tokens(request, tokenizer, template)
-    return await asyncio.to_thread(_prompt_tokens, request, tokenizer, template)
+    if length + len(request.system or "") < LONG_TEXT and not request.tools:
+        return _of_text(request, tokenizer, template)
+    return await asyncio.to_thread(_of_text, request, tokenizer, template)
 
 
-def _prompt_tokens(
-    request: GenerationRequest, tokenizer: PromptTokenizer, template: PromptTemplate | None
-) -> tuple[int, ...]:
+def _of_tokens(ids: tuple[int, ...], tokenizer: PromptTokenizer, vocab_size: int) -> Prompt:
+    if not all(0 <= token_id < vocab_size for token_id in ids):
+        raise InvalidRequest(f"prompt: token ids must lie in 0 to {vocab_size - 1}", param="prompt")
+    decoder = tokenizer.decoder()
+    return Prompt(decoder.push(ids) + decoder.finish(), ids)
+
+
+def _of_text(request: GenerationRequest, tokenizer: PromptTokenizer, template: PromptTemplate | None) -> Prompt:
     messages = _messages(request, template)
-    if messages and template is not None:
+    stop: tuple[str, ...] = ()
+    if not messages:
+        ids = tokenizer.encode(request.prompt or "", add_special_tokens=True)
+    elif template is not None:
         # A chat template writes the special tokens itself.
         ids = tokenizer.encode(_rendered(request, messages, template), add_special_tokens=False)
     else:
-        ids = tokenizer.encode(request.prompt or "", add_special_tokens=True)
+        ids = tokenizer.encode(_rendered(request, messages, default_template()), add_special_tokens=True)
+        stop = DEFAULT_STOPS
     if not ids:
         raise InvalidRequest("prompt must give at least 1 token", param="prompt")
-    return tuple(ids)
+    return Prompt(_words(request), tuple(ids), stop)
+
+
+def _words(request: GenerationRequest) -> str:
+    if request.prompt is not None:
+        return request.prompt
+    if len(request.messages) == 1:
+        return request.messages[0].content
+    return "\n".join(f"{turn.role}: {turn.content}" for turn in request.messages)
 
 
 def _rendered(request: GenerationRequest, messages: Sequence[Message], template: PromptTemplate) -> str:
     try:
-        return template.render(messages, add_generation_prompt=True)
+        return template.render(messages, add_generation_prompt=True, tools=request.tools)
     except InvalidRequest as error:
         if not request.messages and error.param == "messages":
             raise InvalidRequest(error.message, param="prompt") from None  # the field that this caller sent
@@ -71,12 +109,14 @@ def _messages(request: GenerationRequest, template: PromptTemplate | None) -> tu
     """The turns for the template; none where the bare prompt is asked for, or is all that the model can take."""
     if request.raw and request.system is not None:
         raise InvalidRequest("system cannot be used with raw: a bare prompt has no turns", param="system")
-    if template is None and (request.messages or request.system is not None):
-        raise UnsupportedFeature(
-            "this model has no chat template, so it takes a bare prompt only",
-            param="messages" if request.messages else "system",
-        )
+    if request.messages:
+        return _with_system(request, request.messages)
+    if template is None and request.system is not None:
+        raise UnsupportedFeature("this model has no chat template, so a bare prompt takes no system", param="system")
     if request.raw or template is None:
         return ()
-    turns = request.messages or (Message("user", request.prompt or ""),)
+    return _with_system(request, (Message("user", request.prompt or ""),))
+
+
+def _with_system(request: GenerationRequest, turns: tuple[Message, ...]) -> tuple[Message, ...]:
     return ((Message("system", request.system),) if request.system is not None else ()) + turns

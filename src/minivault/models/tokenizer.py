@@ -122,6 +122,10 @@ class Tokenizer:
             return self._library.id_to_token(token_id) or ""
         return self.token_bytes(token_id).decode("utf-8", "replace")
 
+    def to_json(self) -> str:
+        """The tokenizer as a ``tokenizer.json``."""
+        return self._library.to_str()
+
     def is_special(self, token_id: int) -> bool:
         """Whether the token gives no text."""
         return token_id in self._special_ids

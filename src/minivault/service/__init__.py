@@ -1,7 +1,17 @@
 """The one walk of a request. The only package that uses both the engine and the vault; knows nothing of HTTP."""
 
+from minivault.service.choices import Choices, spread
 from minivault.service.replay import ReplayResult, ReplayVerdict
 from minivault.service.service import Service, ServiceLimits, Statistics
 from minivault.service.walk import Generation
 
-__all__ = ["Generation", "ReplayResult", "ReplayVerdict", "Service", "ServiceLimits", "Statistics"]
+__all__ = [
+    "Choices",
+    "Generation",
+    "ReplayResult",
+    "ReplayVerdict",
+    "Service",
+    "ServiceLimits",
+    "Statistics",
+    "spread",
+]

@@ -159,6 +159,7 @@ def native_loader(settings: Settings) -> Loader:
 
     def load(entry: ModelEntry) -> LoadedModel:
         # Imported here, in the loading thread: the compiled core takes its time, and a server answers meanwhile.
+        from minivault.engine.native.grammar import GrammarCompiler
         from minivault.engine.native.load import load_native_engine
         from minivault.engine.native.runner import RunnerOptions
 
@@ -169,6 +170,7 @@ def native_loader(settings: Settings) -> Loader:
             kv_cache_memory=settings.kv_cache_memory,
             max_batch_tokens=settings.max_batch_tokens,
             max_running=settings.max_running,
+            speculation=settings.speculation,
         )
 
         def engine(arch: Architecture, weights: WeightSet) -> Any:
@@ -181,7 +183,7 @@ def native_loader(settings: Settings) -> Loader:
                 packed_dir=settings.packed_dir,
             )
 
-        return load_model(entry, engine)
+        return load_model(entry, engine, GrammarCompiler)
 
     return load
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from minivault.engine.engine import Engine
 from minivault.models.prompt import PromptTemplate, PromptTokenizer
+from minivault.models.structure import GrammarSource
 from minivault.vault.reader import CallDetail, CallFilter, Page
 from minivault.vault.record import Intent, Outcome, Receipt
 
@@ -36,6 +37,9 @@ class ServedModel(Protocol):
     def template_digest(self) -> str: ...
     @property
     def engine(self) -> Engine: ...
+    @property
+    def grammars(self) -> GrammarSource | None:
+        """``None``: answers cannot be held to a form."""
 
 
 class ModelSource(Protocol):

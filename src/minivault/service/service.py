@@ -10,7 +10,7 @@ import asyncio
 import secrets
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass, replace
@@ -18,12 +18,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from minivault.access.caller import Caller
-from minivault.engine.engine import EngineStats
+from minivault.engine.engine import Constraint, EngineStats
 from minivault.errors import Draining, MiniVaultError, Overloaded, UnsupportedFeature
 from minivault.generation import Chunk, Completion, FinishReason, GenerationRequest
 from minivault.models import parameters
-from minivault.models.prompt import prompt_tokens
-from minivault.service.ports import Book, ModelSource, RecordReader
+from minivault.models.prompt import read_prompt
+from minivault.models.structure import Structure, compiled, structure_of
+from minivault.service.choices import Choices
+from minivault.service.ports import Book, ModelSource, RecordReader, ServedModel
 from minivault.service.records import Records
 from minivault.service.replay import ReplayResult, ReplayVerdict, compare, why_not_comparable
 from minivault.service.walk import Generation, Prepared, intent_of, pin_of
@@ -133,15 +135,38 @@ class Service:
             LedgerUnavailable: the intent could not be made durable. Nothing ran.
             EngineFailed: the engine takes no work.
         """
-        self._admit()
+        prepared = await self._admitted_all((request,), caller)
+        return await self.begin(prepared[0])
+
+    async def open_all(self, requests: Sequence[GenerationRequest], caller: Caller) -> Choices:
+        """As :meth:`open`, for the choices of one request: all are admitted and pass their checks, or none."""
+        prepared = await self._admitted_all(requests, caller)
+        if len(prepared) == 1:
+            return Choices((await self.begin(prepared[0]),))
+        beginning = [asyncio.ensure_future(self.begin(one)) for one in prepared]
         try:
-            prepared = await self._prepare(request, caller)
+            await asyncio.wait(beginning)
+        except asyncio.CancelledError:
+            for task in beginning:
+                task.cancel()
+            await asyncio.wait(beginning)
+            _close_begun(beginning)
+            raise
+        failure = next((error for task in beginning if (error := task.exception()) is not None), None)
+        if failure is not None:
+            _close_begun(beginning)
+            raise failure
+        return Choices(tuple(task.result() for task in beginning))
+
+    async def _admitted_all(self, requests: Sequence[GenerationRequest], caller: Caller) -> list[Prepared]:
+        self._admit(len(requests))
+        try:
+            return [await self._prepare(request, caller) for request in requests]
         except BaseException as error:
-            self._leave()
+            self._leave(len(requests))
             if isinstance(error, MiniVaultError):
                 self.metrics.rejected(error.code)
             raise
-        return await self.begin(prepared)
 
     async def begin(self, prepared: Prepared) -> Generation:
         """Record the intent of an admitted request and submit it."""
@@ -191,7 +216,7 @@ class Service:
         reason = why_not_comparable(recorded, pin_of(self.models.get(recorded.call.model)))
         if reason is not None:
             return self._replayed(ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason=reason))
-        prepared = self._replay_of(recorded, caller, request_id or self._new_id())
+        prepared = await self._replay_of(recorded, caller, request_id or self._new_id())
         self._admit()
         generation = await self.begin(prepared)
         try:
@@ -208,18 +233,23 @@ class Service:
         self.metrics.replayed(result.verdict)
         return result
 
-    def _replay_of(self, recorded: CallDetail, caller: Caller, request_id: str) -> Prepared:
+    async def _replay_of(self, recorded: CallDetail, caller: Caller, request_id: str) -> Prepared:
         text = recorded.call.prompt or ""
+        asked = recorded.intent["parameters"]
+        model = self.models.get(recorded.call.model)
+        structure = Structure.from_record(asked.get("response_format"))
         return Prepared(
             request=GenerationRequest(
                 prompt=text, request_id=request_id, surface="replay", store=recorded.call.store, raw=True
             ),
             caller=caller,
-            model=self.models.get(recorded.call.model),
+            model=model,
             prompt_text=text,
             prompt_token_ids=recorded.prompt_token_ids or (),
-            sampling=replace(parameters.from_record(recorded.intent["parameters"]), logprobs=None),
+            sampling=replace(parameters.from_record(asked), logprobs=None),
             begun_ns=self.now_ns(),
+            structure=structure,
+            constraint=await _constraint(model, structure),
             extra_parameters={"replay_of": recorded.call.index},
         )
 
@@ -227,18 +257,18 @@ class Service:
         """The catalog, one JSON object a model."""
         return await asyncio.to_thread(self.models.listing)
 
-    def _admit(self) -> None:
+    def _admit(self, count: int = 1) -> None:
         if self.draining:
             self.metrics.rejected(Draining.code)
             raise Draining("The server is shutting down.", retry_after=5)
-        if self._admitted >= self._limits.max_running + self._limits.max_waiting:
+        if self._admitted + count > self._limits.max_running + self._limits.max_waiting:
             self.metrics.rejected(Overloaded.code)
             raise Overloaded("The queue is full.", retry_after=self._expected_wait())
-        self._admitted += 1
+        self._admitted += count
         self._all_settled.clear()
 
-    def _leave(self) -> None:
-        self._admitted -= 1
+    def _leave(self, count: int = 1) -> None:
+        self._admitted -= count
         if self._admitted == 0:
             self._all_settled.set()
 
@@ -251,18 +281,30 @@ class Service:
         begun_ns = self.now_ns()
         model = self.models.get(request.model)
         _refuse_unsupported(request)
-        ids = await prompt_tokens(request, model.tokenizer, model.chat_template)
+        info = model.engine.info
+        structure = structure_of(request.response_format)
+        prompt = await read_prompt(request, model.tokenizer, model.chat_template, info.vocab_size)
         sampling = parameters.resolve(
-            request.sampling,
+            replace(request.sampling, stop=(*request.sampling.stop, *prompt.stop)),
             model.generation_defaults,
-            prompt_tokens=len(ids),
-            context_length=model.engine.info.context_length,
+            prompt_tokens=len(prompt.token_ids),
+            context_length=info.context_length,
+            vocab_size=info.vocab_size,
             default_max_tokens=self._limits.default_max_tokens,
             seed=self._draw_seed(),
         )
         named = request if request.request_id else replace(request, request_id=self._new_id())
-        text = request.prompt if request.prompt is not None else "\n".join(turn.content for turn in request.messages)
-        return Prepared(named, caller, model, text, ids, sampling, begun_ns)
+        return Prepared(
+            named,
+            caller,
+            model,
+            prompt.text,
+            prompt.token_ids,
+            sampling,
+            begun_ns,
+            structure,
+            await _constraint(model, structure),
+        )
 
     def append_outcome(self, outcome: Outcome) -> asyncio.Future[Receipt]:
         return _on_this_loop(lambda: self._ledger.append_outcome(outcome))
@@ -363,10 +405,23 @@ class Service:
 
 
 def _refuse_unsupported(request: GenerationRequest) -> None:
-    if request.response_format is not None and request.response_format.get("type") != "text":
-        raise UnsupportedFeature(
-            "response_format needs the grammar engine, which this version does not have", param="response_format"
-        )
+    if request.tools and request.tool_choice != "none":
+        raise UnsupportedFeature("tools are not supported in this version", param="tools")
+
+
+async def _constraint(model: ServedModel, structure: Structure | None) -> Constraint | None:
+    if structure is None:
+        return None
+    if model.grammars is None:
+        raise UnsupportedFeature("this model's engine cannot hold answers to a form", param="response_format")
+    return await compiled(structure, model.grammars)
+
+
+def _close_begun(beginning: Sequence[asyncio.Future[Generation]]) -> None:
+    """Close those of several generations that began, because another did not."""
+    for task in beginning:
+        if not task.cancelled() and task.exception() is None:
+            task.result().close()
 
 
 def _on_this_loop(append: Callable[[], Future[Receipt]]) -> asyncio.Future[Receipt]:

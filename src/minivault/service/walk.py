@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from minivault.access.caller import Caller
-from minivault.engine.engine import EngineRequest, TokenStep, TokenStream
+from minivault.engine.engine import Constraint, EngineRequest, TokenStep, TokenStream
 from minivault.errors import EngineFailed, MiniVaultError
 from minivault.generation import (
     Chunk,
@@ -27,6 +27,8 @@ from minivault.generation import (
 )
 from minivault.models import parameters
 from minivault.models.answer_text import AnswerText, Piece
+from minivault.models.prompt import PromptTokenizer
+from minivault.models.structure import Structure
 from minivault.service.ports import ServedModel
 from minivault.vault.record import Intent, Outcome, Pin, Receipt
 
@@ -45,6 +47,9 @@ class Prepared:
     prompt_token_ids: tuple[int, ...]
     sampling: SamplingParams
     begun_ns: int
+    structure: Structure | None = None
+    constraint: Constraint | None = None
+    """Of ``structure``, at its start; the engine's once it is submitted."""
     extra_parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -91,13 +96,33 @@ class Generation:
         return self._prepared.sampling.logprobs is not None
 
     @property
+    def choice(self) -> int:
+        """Which of the answers to its request it is."""
+        return self._prepared.request.choice
+
+    @property
+    def prompt_tokens(self) -> int:
+        """How many tokens the model is given."""
+        return len(self._prepared.prompt_token_ids)
+
+    @property
+    def prompt_text(self) -> str:
+        """The words of the caller, as they are recorded."""
+        return self._prepared.prompt_text
+
+    @property
     def token_ids(self) -> tuple[int, ...]:
         """The tokens sent so far."""
         return tuple(self._token_ids)
 
+    @property
+    def tokenizer(self) -> PromptTokenizer:
+        """What turns the answer's tokens into text; for log-probabilities."""
+        return self._prepared.model.tokenizer
+
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes a token stands for; for log-probabilities."""
-        return self._prepared.model.tokenizer.token_bytes(token_id)
+        return self.tokenizer.token_bytes(token_id)
 
     def submit(self) -> None:
         """Hand the sequence to the engine."""
@@ -110,6 +135,7 @@ class Generation:
                 sampling=prepared.sampling,
                 eos_token_ids=prepared.model.eos_token_ids,
                 fairness_key=prepared.caller.fairness_key,
+                constraint=prepared.constraint,
             )
         )
 
@@ -136,7 +162,7 @@ class Generation:
         """The pieces, then one empty chunk with the completion, once the outcome is durable. Raises as ``result``."""
         try:
             if self._prepared.request.echo:
-                yield Chunk(self._prepared.request.prompt or self._prepared.prompt_text)
+                yield Chunk(self.prompt_text, choice=self.choice)
             assert self._tokens is not None  # noqa: S101 - submit() comes before a Generation is handed out
             async for step in self._tokens:
                 if self._abandoned or self._abort is not None:
@@ -155,7 +181,7 @@ class Generation:
         completion = await self._conclude(reason, error.message if error else None)
         if error is not None:
             raise error
-        yield Chunk("", completion=completion)
+        yield Chunk("", completion=completion, choice=self.choice)
 
     def _take(self, step: TokenStep) -> Chunk | None:
         """What a step of the engine has to show; ``None`` where it is all held back. Handed out counts as sent."""
@@ -167,7 +193,7 @@ class Generation:
             return None
         self._texts.append(piece.text)
         self._logprobs.extend(piece.logprobs)
-        return Chunk(piece.text, piece.token_ids, piece.logprobs)
+        return Chunk(piece.text, piece.token_ids, piece.logprobs, choice=self.choice)
 
     def _read(self, step: TokenStep) -> tuple[Piece, FinishReason | None]:
         """Decode a step; a stop string ends the sequence, and so does whatever ended it in the engine."""
@@ -225,7 +251,7 @@ class Generation:
     async def _conclude(self, reason: FinishReason, error: str | None) -> Completion:
         """Point of no return: after this the call is finished, and on the record."""
         receipt = await asyncio.shield(self._record(reason, error))
-        prompt = (self._prepared.request.prompt or self._prepared.prompt_text) if self._prepared.request.echo else ""
+        prompt = self.prompt_text if self._prepared.request.echo else ""
         return Completion(
             id=self.id,
             model=self.model,
@@ -236,6 +262,8 @@ class Generation:
             generated_at=self._service.utc_now(),
             record=RecordRef(receipt.index, receipt.leaf),
             logprobs=tuple(self._logprobs),
+            token_ids=self.token_ids,
+            choice=self.choice,
         )
 
     def _record(self, reason: FinishReason, error: str | None) -> asyncio.Future[Receipt]:
@@ -288,7 +316,12 @@ def pin_of(model: ServedModel) -> Pin:
 def intent_of(prepared: Prepared) -> Intent:
     request = prepared.request
     effective = parameters.to_record(prepared.sampling)
-    effective |= {"raw": request.raw, "echo": request.echo} | dict(prepared.extra_parameters)
+    effective |= {"raw": request.raw, "echo": request.echo}
+    if prepared.structure is not None:
+        effective["response_format"] = prepared.structure.to_record()
+    if request.choice:
+        effective["choice"] = request.choice
+    effective |= prepared.extra_parameters
     return Intent(
         request_id=request.request_id,
         surface=request.surface,

@@ -62,7 +62,9 @@ class GenerateRequest(BaseModel):
     raw: bool = Field(False, description="True: the bare prompt, without the model's chat template.")
     echo: bool = Field(False, description="True: the response begins with the prompt.")
     response_format: ResponseFormat | None = Field(
-        None, description="Refused with 422 in this version, but for type text: it needs the grammar engine."
+        None,
+        description="The form of the answer: `json_object`; `json_schema` with `schema`; `regex` with `regex`; "
+        "`grammar` with `grammar`, in Lark's syntax. Sampling is held to it.",
     )
     logprobs: int | None = Field(
         None, ge=0, le=20, description="Log-probabilities of the tokens, with so many alternatives each."

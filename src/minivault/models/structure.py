@@ -1,0 +1,152 @@
+"""The form that an answer must have: from a request's ``response_format`` to the source of a grammar, and the grammar.
+
+Knows nothing of how grammars are parsed (see :class:`Compiler`), of engines or of requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from minivault.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from minivault.engine.engine import Constraint
+
+GrammarKind = Literal["json_object", "json_schema", "regex", "lark"]
+KINDS: tuple[GrammarKind, ...] = ("json_object", "json_schema", "regex", "lark")
+
+COMPILE_SECONDS = 2.0
+
+_ONE_LINE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+"""How JSON answers are written: on one line. A model cannot lose itself in white space then."""
+
+
+class Compiler(Protocol):
+    """Compiles grammars for one tokenizer. Blocking; called in a thread."""
+
+    def compile(self, kind: GrammarKind, source: str = "", /) -> Constraint:
+        """A constraint at its start.
+
+        Raises:
+            InvalidRequest: not a grammar of its kind, or too complex.
+        """
+
+
+class GrammarSource(Compiler, Protocol):
+    """What a model has to compile grammars with."""
+
+    def prepare(self) -> None:
+        """Make ready what all grammars need, once; takes a second where the vocabulary is large."""
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """The source of a grammar: all that decides it, so that a record can hold it."""
+
+    kind: GrammarKind
+    source: str
+
+    def to_record(self) -> dict[str, str]:
+        return {"kind": self.kind, "source": self.source}
+
+    @classmethod
+    def from_record(cls, value: Mapping[str, Any] | None) -> Structure | None:
+        """The inverse of :meth:`to_record`; ``None`` for ``None``."""
+        if not value:
+            return None
+        kind = next(known for known in KINDS if known == value["kind"])
+        return cls(kind, value["source"])
+
+    @classmethod
+    def json(cls, schema: Mapping[str, Any]) -> Structure:
+        """Answers that fit a JSON Schema, in the order of its properties."""
+        # why not sorted: the order of properties is the order of the answer's
+        return cls("json_schema", json.dumps({"x-guidance": _ONE_LINE} | dict(schema), ensure_ascii=False))
+
+
+def structure_of(response_format: Mapping[str, Any] | None) -> Structure | None:
+    """What ``response_format`` asks for; ``None`` for plain text.
+
+    ``{"type": "json_object"}``; ``{"type": "json_schema", "json_schema": {"schema": {...}}}``, or with ``schema``
+    beside ``type``; ``{"type": "regex", "regex": "..."}``; ``{"type": "grammar", "grammar": "..."}`` (Lark).
+
+    Raises:
+        InvalidRequest: another type, or one whose grammar is missing or of the wrong type.
+    """
+    asked = response_format or {}
+    match asked.get("type", "text"):
+        case "text":
+            return None
+        case "json_object":
+            return Structure.json({"type": "object"})
+        case "json_schema":
+            return Structure.json(_schema_of(asked))
+        case "regex":
+            return Structure("regex", _text_of(asked, "regex"))
+        case "grammar":
+            return Structure("lark", _text_of(asked, "grammar"))
+    raise InvalidRequest(
+        "response_format.type must be text, json_object, json_schema, regex or grammar", param="response_format"
+    )
+
+
+async def compiled(structure: Structure, source: GrammarSource, seconds: float = COMPILE_SECONDS) -> Constraint:
+    """Compile off the event loop.
+
+    Raises:
+        InvalidRequest: not a sound grammar, too complex, or not compiled within ``seconds``.
+    """
+    await asyncio.to_thread(source.prepare)  # not on the caller's time
+    try:
+        async with asyncio.timeout(seconds):
+            # The thread of a grammar that takes too long ends by itself: the compiler's own limits see to that.
+            return await asyncio.to_thread(source.compile, structure.kind, structure.source)
+    except TimeoutError:
+        raise InvalidRequest(
+            f"response_format: its grammar did not compile within {seconds:g} seconds", param="response_format"
+        ) from None
+
+
+class LazyGrammars:
+    """Makes a model's grammar compiler when the first answer needs it. May be called from any thread."""
+
+    def __init__(self, make: Callable[[], Compiler]) -> None:
+        self._make = make
+        self._compiler: Compiler | None = None
+        self._lock = threading.Lock()
+
+    def prepare(self) -> None:
+        self._made()
+
+    def compile(self, kind: GrammarKind, source: str = "", /) -> Constraint:
+        return self._made().compile(kind, source)
+
+    def _made(self) -> Compiler:
+        with self._lock:
+            if self._compiler is None:
+                compiler = self._make()
+                compiler.compile("regex", "a")  # reads the vocabulary
+                self._compiler = compiler
+            return self._compiler
+
+
+def _schema_of(asked: Mapping[str, Any]) -> Mapping[str, Any]:
+    held = asked.get("json_schema")
+    schema = held.get("schema") if isinstance(held, Mapping) else asked.get("schema")
+    if not isinstance(schema, Mapping):
+        raise InvalidRequest(
+            "response_format.json_schema.schema must be a JSON Schema, which is an object", param="response_format"
+        )
+    return schema
+
+
+def _text_of(asked: Mapping[str, Any], name: str) -> str:
+    text = asked.get(name)
+    if not isinstance(text, str) or not text:
+        raise InvalidRequest(f"response_format.{name} must be a text of at least 1 character", param="response_format")
+    return text

@@ -1,0 +1,92 @@
+"""What response_format asks for, as the source of a grammar."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+import pytest
+
+from minivault.errors import InvalidRequest
+from minivault.models.structure import LazyGrammars, Structure, compiled, structure_of
+
+SCHEMA = {"type": "object", "properties": {"z": {"type": "integer"}, "a": {"type": "string"}}}
+
+
+@pytest.mark.parametrize(
+    "response_format",
+    [
+        {"type": "json_schema", "json_schema": {"name": "n", "strict": True, "schema": SCHEMA}},
+        {"type": "json_schema", "schema": SCHEMA},
+    ],
+)
+def test_a_schema_keeps_the_order_of_its_properties(response_format: dict[str, Any]) -> None:
+    structure = structure_of(response_format)
+    assert structure is not None
+    assert structure.kind == "json_schema"
+    assert list(json.loads(structure.source)["properties"]) == ["z", "a"]
+
+
+@pytest.mark.parametrize("response_format", [None, {"type": "text"}, {}])
+def test_text_has_no_form(response_format: dict[str, Any] | None) -> None:
+    assert structure_of(response_format) is None
+
+
+def test_expressions_and_grammars_are_taken_as_they_are() -> None:
+    assert structure_of({"type": "regex", "regex": "a+"}) == Structure("regex", "a+")
+    assert structure_of({"type": "grammar", "grammar": "start: A"}) == Structure("lark", "start: A")
+
+
+def test_a_structure_comes_back_from_its_record() -> None:
+    structure = Structure.json(SCHEMA)
+    assert Structure.from_record(json.loads(json.dumps(structure.to_record(), sort_keys=True))) == structure
+    assert Structure.from_record(None) is None
+
+
+@pytest.mark.parametrize(
+    "response_format",
+    [{"type": "xml"}, {"type": "json_schema"}, {"type": "json_schema", "schema": 5}, {"type": "regex", "regex": ""}],
+)
+def test_a_form_that_is_none_is_refused_by_its_field(response_format: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="response_format"):
+        structure_of(response_format)
+
+
+class Slow:
+    """A compiler that takes until it is told."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+
+    def prepare(self) -> None:
+        return None
+
+    def compile(self, kind: str, source: str = "", /) -> Any:
+        self.go.wait(60)
+
+
+async def test_a_grammar_that_takes_too_long_is_refused() -> None:
+    slow = Slow()
+    try:
+        with pytest.raises(InvalidRequest, match=r"within 0\.01 seconds"):
+            await compiled(Structure("regex", "a"), slow, seconds=0.01)
+    finally:
+        slow.go.set()
+
+
+def test_a_compiler_is_made_once_and_not_before_it_is_needed() -> None:
+    made = []
+
+    class Counted:
+        def __init__(self) -> None:
+            made.append(self)
+
+        def compile(self, kind: str, source: str = "", /) -> Any:
+            return source
+
+    grammars = LazyGrammars(Counted)
+    assert made == []
+    grammars.prepare()
+    assert str(grammars.compile("regex", "a")) + str(grammars.compile("regex", "b")) == "ab"
+    assert len(made) == 1

@@ -1,0 +1,99 @@
+"""Several answers to one request: calls of their own, all or none of them begun, read as one."""
+
+from __future__ import annotations
+
+import pytest
+
+from minivault.access.caller import Caller
+from minivault.errors import EngineFailed, InvalidRequest, Overloaded
+from minivault.generation import GenerationRequest, SamplingParams
+from minivault.service import ServiceLimits, spread
+from tests.fakes import breaks_after, make_bench, says
+
+CALLER = Caller("10.0.0.1")
+
+
+def asked(**fields: object) -> GenerationRequest:
+    request = GenerationRequest(prompt="hi", request_id="r", sampling=SamplingParams(seed=7))
+    return GenerationRequest(**{name: getattr(request, name) for name in ("prompt", "request_id", "sampling")} | fields)
+
+
+def test_choices_have_ids_and_seeds_that_follow_from_the_first() -> None:
+    choices = spread(asked(), 3)
+    assert [(one.request_id, one.sampling.seed, one.choice) for one in choices] == [
+        ("r", 7, 0),
+        ("r.1", 8, 1),
+        ("r.2", 9, 2),
+    ]
+
+
+def test_the_last_seed_is_followed_by_the_first() -> None:
+    last = SamplingParams(seed=2**63 - 1)
+    assert spread(asked(sampling=last), 2)[1].sampling.seed == 0
+
+
+async def test_each_choice_is_what_its_seed_gives_alone_and_a_call_of_its_own() -> None:
+    bench = make_bench()
+    choices = await bench.service.open_all(spread(asked(), 3), CALLER)
+    answers = [completion.response for completion in await choices.result()]
+    alone = [
+        (await bench.service.generate(asked(sampling=SamplingParams(seed=seed)), CALLER)).response for seed in (7, 8, 9)
+    ]
+    assert answers == alone
+    assert [intent.request_id for intent in bench.ledger.intents[:3]] == ["r", "r.1", "r.2"]
+    assert [intent.parameters.get("choice", 0) for intent in bench.ledger.intents[:3]] == [0, 1, 2]
+
+
+async def test_the_pieces_of_all_choices_come_in_turn_and_join_to_their_answers() -> None:
+    bench = make_bench(says("abcdef"))
+    choices = await bench.service.open_all(spread(asked(stream=True), 3), CALLER)
+    pieces = [chunk async for chunk in choices.chunks()]
+    choices.close()
+    for choice in range(3):
+        assert "".join(chunk.text for chunk in pieces if chunk.choice == choice) == "abcdef"
+    assert {chunk.choice for chunk in pieces[:6]} == {0, 1, 2}
+    assert sum(chunk.completion is not None for chunk in pieces) == 3
+
+
+async def test_when_one_choice_fails_the_others_are_cancelled_and_all_are_on_the_record() -> None:
+    bench = make_bench(says("abcdef"))
+    bench.engine.answer = lambda request: (breaks_after("x") if request.request_id == "r.1" else says("a" * 50))(
+        request
+    )
+    choices = await bench.service.open_all(spread(asked(), 3), CALLER)
+    with pytest.raises(EngineFailed):
+        await choices.result()
+    assert sorted(outcome.finish_reason for outcome in bench.ledger.outcomes) == ["cancelled", "cancelled", "failed"]
+
+
+async def test_leaving_a_stream_of_choices_records_each_as_cancelled() -> None:
+    bench = make_bench(says("a" * 50))
+    choices = await bench.service.open_all(spread(asked(stream=True), 2), CALLER)
+    async for _ in choices.chunks():
+        choices.abandon()
+    choices.close()
+    assert [outcome.finish_reason for outcome in bench.ledger.outcomes] == ["cancelled", "cancelled"]
+
+
+async def test_more_choices_than_there_is_room_for_are_all_refused() -> None:
+    bench = make_bench(limits=ServiceLimits(max_running=2, max_waiting=1))
+    with pytest.raises(Overloaded):
+        await bench.service.open_all(spread(asked(), 4), CALLER)
+    assert bench.ledger.intents == []
+    assert len(await (await bench.service.open_all(spread(asked(), 3), CALLER)).result()) == 3
+
+
+async def test_one_request_that_fails_its_checks_keeps_all_from_beginning() -> None:
+    bench = make_bench()
+    good = spread(asked(), 2)
+    with pytest.raises(InvalidRequest):
+        await bench.service.open_all([*good, asked(sampling=SamplingParams(max_tokens=5000))], CALLER)
+    assert bench.ledger.intents == []
+
+
+async def test_a_ledger_that_fails_for_one_choice_cancels_those_that_began() -> None:
+    bench = make_bench()
+    bench.ledger.faults = ["intent"]
+    with pytest.raises(Exception, match="durable"):
+        await bench.service.open_all(spread(asked(), 2), CALLER)
+    assert [outcome.finish_reason for outcome in bench.ledger.outcomes] == ["cancelled"]
