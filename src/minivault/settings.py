@@ -32,7 +32,9 @@ class Settings(BaseSettings):
     url: str = Field(default="http://127.0.0.1:8000", description="The server that client commands talk to.")
 
     model: str = Field(default="guide", min_length=1, max_length=200, description="The default model.")
-    precision: Literal["int8", "int4", "f32"] = Field(default="int8", description="Arithmetic lane of the native engine.")
+    precision: Literal["int8", "int4", "f32"] = Field(
+        default="int8", description="Arithmetic lane of the native engine."
+    )
     threads: int = Field(default=0, ge=0, le=1024, description="Compute threads; 0 takes one per core.")
     kernels: Literal["auto", "scalar", "avx2", "avx512", "neon"] = Field(default="auto", description="Kernel set.")
     kv_cache_memory: int = Field(
@@ -41,6 +43,9 @@ class Settings(BaseSettings):
     max_batch_tokens: int = Field(default=512, ge=16, le=65536, description="Token budget of one engine step.")
     max_running: int = Field(default=64, ge=1, le=4096, description="Sequences that run together.")
     max_waiting: int = Field(default=256, ge=0, le=100_000, description="Sequences that may queue; then 503.")
+    speculation: bool = Field(
+        default=True, description="Guess ahead where a text repeats itself; never changes a byte."
+    )
 
     max_tokens: int = Field(default=256, ge=1, le=1_000_000, description="Default of max_tokens.")
     max_body_bytes: int = Field(default=1 << 20, ge=1024, le=1 << 30, description="Largest request body.")

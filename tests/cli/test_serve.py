@@ -26,6 +26,7 @@ def test_the_defaults_that_help_names_are_true() -> None:
         "unsafe_bind": "no",
         "allowed_hosts": None,
         "mirror": "yes",
+        "speculation": "yes",
         "shutdown_timeout": "30",
         "receipt_deadline": "10",
     }

@@ -75,6 +75,9 @@ def serve(
     max_batch_tokens: Annotated[int | None, _flag("Token budget of one engine step. (default: 512)", LIMITS)] = None,
     max_running: Annotated[int | None, _flag("Sequences that run together. (default: 64)", LIMITS)] = None,
     max_waiting: Annotated[int | None, _flag("Sequences that may queue; then 503. (default: 256)", LIMITS)] = None,
+    speculation: Annotated[
+        bool | None, _flag("Guess ahead where a text repeats itself; never changes a byte. (default: yes)", MODEL)
+    ] = None,
     max_tokens: Annotated[int | None, _flag("Default of max_tokens. (default: 256)", LIMITS)] = None,
     max_body_bytes: Annotated[int | None, _flag("Largest request body. (default: 1048576)", LIMITS)] = None,
     rate_limit: Annotated[

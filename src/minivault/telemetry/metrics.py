@@ -149,6 +149,9 @@ class _EngineCollector(Collector):
         preempted = CounterMetricFamily("vllm:num_preemptions", "Sequences preempted for room", labels=labels)
         queries = CounterMetricFamily("vllm:prefix_cache_queries", "Tokens sought in the prefix cache", labels=labels)
         hits = CounterMetricFamily("vllm:prefix_cache_hits", "Tokens found in the prefix cache", labels=labels)
+        drafts = CounterMetricFamily("vllm:spec_decode_num_drafts", "Drafts made", labels=labels)
+        drafted = CounterMetricFamily("vllm:spec_decode_num_draft_tokens", "Tokens drafted", labels=labels)
+        accepted = CounterMetricFamily("vllm:spec_decode_num_accepted_tokens", "Drafted tokens accepted", labels=labels)
         for model, engine, stats in self._source():
             name = [model, engine]
             running.add_metric(name, stats.running)
@@ -157,4 +160,7 @@ class _EngineCollector(Collector):
             preempted.add_metric(name, stats.preemptions)
             queries.add_metric(name, stats.prefix_cache_queries)
             hits.add_metric(name, stats.prefix_cache_hits)
-        return running, waiting, usage, preempted, queries, hits
+            drafts.add_metric(name, stats.spec_decode_num_drafts)
+            drafted.add_metric(name, stats.spec_decode_num_draft_tokens)
+            accepted.add_metric(name, stats.spec_decode_num_accepted_tokens)
+        return running, waiting, usage, preempted, queries, hits, drafts, drafted, accepted
