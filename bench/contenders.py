@@ -91,6 +91,8 @@ class Contender:
     streams: tuple[int, ...] = ()
     """Only these, where given."""
     prefill: bool = True
+    cached: bool = False
+    """Measured with a cached prefix too."""
 
     @property
     def ours(self) -> bool:
@@ -104,17 +106,23 @@ class Contender:
 CONTENDERS = (
     Contender(
         "ours-int8", "MiniVault int8", "int8", "bench.ours", "hf",
-        "the engine in process, through the `submit` that the server calls, prefix cache on.",
-        options=(("precision", "int8"),),
+        "the engine in process, through the `submit` that the server calls; prefix cache on, speculation off (random "
+        "weights tend to repeat themselves, which would flatter it).",
+        options=(("precision", "int8"),), cached=True,
     ),
     Contender(
         "ours-int4", "MiniVault int4", "int4", "bench.ours", "hf", "the same with the `int4` lane.",
-        options=(("precision", "int4"),),
+        options=(("precision", "int4"),), cached=True,
+    ),
+    Contender(
+        "ours-int8-speculating", "MiniVault int8, speculation on", "", "bench.ours", "hf",
+        "the same as int8 with speculation, which gains where an answer repeats itself.",
+        options=(("precision", "int8"), ("speculation", "yes")), streams=(1,), prefill=False,
     ),
     Contender(
         "http-int8", "MiniVault int8, HTTP + SSE", "int8", "bench.ours_http", "served",
-        "a real `minivault serve`, vault and mirror on, asked over HTTP/1.1 with Server-Sent Events by a client on the "
-        "same cores.",
+        "a real `minivault serve`, vault and mirror on, speculation off, asked over HTTP/1.1 with Server-Sent Events "
+        "by a client on the same cores.",
         options=(("precision", "int8"),), streams=(1, 8, 32), prefill=False,
     ),
     Contender(

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import gguf  # type: ignore[import-not-found]
+import gguf  # type: ignore[import-not-found,unused-ignore]
 import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -15,18 +15,18 @@ from minivault.engine.native.load import load_native_engine
 from minivault.engine.native.packing import Precision
 from minivault.engine.native.runner import RunnerOptions
 from minivault.generation import SamplingParams
-from minivault.models.architecture import Architecture, read_architecture
+from minivault.models.architecture import read_architecture
 from minivault.models.checkpoint import Checkpoint
 from minivault.models.json_file import read_json_object
 from minivault.models.weights import weight_map
 
 KV_BYTES = 1 << 30
+PACKED = Path("build/bench/packed")
 
 
 class Ours:
-    def __init__(self, engine: Engine, architecture: Architecture) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._architecture = architecture
         self._loop = asyncio.new_event_loop()
 
     @classmethod
@@ -34,10 +34,18 @@ class Ours:
         folder = Path(task.checkpoint)
         architecture = read_architecture(read_json_object(folder / "config.json"))
         precision = cast("Precision", task.option("precision", "int8"))
-        options = RunnerOptions(precision=precision, threads=task.threads, kv_cache_memory=KV_BYTES)
+        options = RunnerOptions(
+            precision=precision,
+            threads=task.threads,
+            kv_cache_memory=KV_BYTES,
+            speculation=task.option("speculation") == "yes",
+        )
+        written = (folder / "model.safetensors").stat()
+        digest = f"{folder.name} {written.st_size} {written.st_mtime_ns}"  # the catalog has a real one at hand
         with Checkpoint.open(folder) as checkpoint:
-            engine = load_native_engine(architecture, weight_map(architecture, checkpoint), options)
-        return cls(engine, architecture)
+            weights = weight_map(architecture, checkpoint)
+            engine = load_native_engine(architecture, weights, options, weights_digest=digest, packed_dir=PACKED)
+        return cls(engine)
 
     def run(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Arrivals:
         return self._loop.run_until_complete(self._all(prompts, new_tokens))

@@ -44,8 +44,9 @@ class OursOverHttp:
         flags = {"--port": "0", "--data-dir": str(data_dir), "--model": "bench", "--rate-limit": ""}
         flags |= {"--threads": str(task.threads), "--kv-cache-memory": str(1 << 30), "--log-level": "info"}
         flags |= {"--precision": task.option("precision", "int8")}
+        speculation = "--speculation" if task.option("speculation") == "yes" else "--no-speculation"
         given = [part for flag in flags.items() for part in flag]
-        command = [sys.executable, "-m", "minivault.cli.main", "serve", *given]
+        command = [sys.executable, "-m", "minivault.cli.main", "serve", speculation, *given]
         with log.open("wb") as output:
             process = subprocess.Popen(command, stdout=output, stderr=output)  # noqa: S603
         try:

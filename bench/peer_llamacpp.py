@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import llama_cpp  # type: ignore[import-not-found]
+import llama_cpp  # type: ignore[import-not-found,unused-ignore]
 import numpy as np
 from bench.workload import Arrivals, Task, main
 

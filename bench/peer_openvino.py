@@ -8,8 +8,8 @@ from itertools import count
 from typing import Any
 
 import numpy as np
-import openvino  # type: ignore[import-not-found]
-import openvino_genai  # type: ignore[import-not-found]
+import openvino  # type: ignore[import-not-found,unused-ignore]
+import openvino_genai  # type: ignore[import-not-found,unused-ignore]
 from bench.workload import Arrivals, Task, main
 
 

@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import torch  # type: ignore[import-not-found]
-import transformers  # type: ignore[import-not-found]
+import torch  # type: ignore[import-not-found,unused-ignore]
+import transformers  # type: ignore[import-not-found,unused-ignore]
 from bench.workload import Arrivals, Task, main
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Any
 
-import vllm  # type: ignore[import-not-found]
+import vllm  # type: ignore[import-not-found,unused-ignore]
 from bench.workload import Arrivals, Task, main
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import xllamacpp  # type: ignore[import-not-found]
+import xllamacpp  # type: ignore[import-not-found,unused-ignore]
 from bench.workload import Arrivals, Task, main
 
 

@@ -21,7 +21,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # run as a script, this folder stands there instead
@@ -31,7 +31,7 @@ from bench.machine import Machine, Others, read_machine, wait_for_quiet  # noqa:
 from bench.plot import Panel, bar_chart  # noqa: E402
 from bench.report import Results, Run, document, figure_of, number, ratio_table  # noqa: E402
 from bench.shapes import SHAPES  # noqa: E402
-from bench.workload import Task, read_result  # noqa: E402
+from bench.workload import Kind, Task, read_result  # noqa: E402
 
 TIMEOUT = 900
 QUIET = 0.15
@@ -63,6 +63,8 @@ class Plan:
 
 def takes(contender: Contender, shape: str, task: str) -> bool:
     kind, _, count = task.partition(" ")
+    if kind == "cached":
+        return contender.cached
     if kind == "prefill":
         return contender.prefill and int(count) < SHAPES[shape].context
     return not contender.streams or int(count) in contender.streams
@@ -122,9 +124,9 @@ def _measure_once(plan: Plan, contender: Contender, shape: str, task: str, numbe
         return Run(shape, contender.key, task, number_of_round, None, _last_lines(fault.stderr or str(fault)))
     work = Task(
         checkpoint=str(checkpoint),
-        kind="prefill" if kind == "prefill" else "decode",
-        streams=1 if kind == "prefill" else int(count),
-        prompt_tokens=int(count) if kind == "prefill" else 64,
+        kind=cast("Kind", kind),
+        streams=int(count) if kind == "decode" else 1,
+        prompt_tokens=64 if kind == "decode" else int(count),
         new_tokens=1 if kind == "prefill" else plan.new_tokens,
         threads=plan.threads,
         options=contender.options,
@@ -233,6 +235,7 @@ def _plan(arguments: list[str]) -> tuple[Plan, bool]:
     wanted = [one for one in CONTENDERS if one.key not in given.without and (not given.only or one.key in given.only)]
     tasks = [f"decode {count}" for count in given.streams.split(",") if count]
     tasks += [f"prefill {count}" for count in given.prefill.split(",") if count]
+    tasks += [] if given.quick else ["cached 512"]
     sizes = (given.rounds, given.new_tokens, given.threads, given.retries)
     return Plan(tuple(wanted), tuple(shapes), tuple(tasks), *sizes, given.wait, output), given.report
 

@@ -13,10 +13,11 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-Kind = Literal["decode", "prefill"]
+Kind = Literal["decode", "prefill", "cached"]
 
 LETTERS = range(2, 96)
 """Ids of the tokens ``!`` to ``~`` in the tokenizer of :mod:`bench.shapes`, one token a letter."""
@@ -26,7 +27,11 @@ _MARK = "measured: "
 
 @dataclass(frozen=True)
 class Task:
-    """What to measure. ``decode``: ``streams`` prompts started together. ``prefill``: one prompt, one token."""
+    """What to measure.
+
+    ``decode``: ``streams`` prompts started together. ``prefill``: one prompt, one token. ``cached``: one prompt that
+    was answered just before.
+    """
 
     checkpoint: str
     """The Hugging Face folder, or what was made from it for this contender."""
@@ -121,14 +126,14 @@ def measure(task: Task, load: Callable[[Task], Backend]) -> dict[str, Any]:
     try:
         _checked(backend.run(make_prompts(1, 64, task.seed + 1000), 1), 1)
         result: dict[str, Any] = {"first_token_seconds": process_age()}
-        result |= _decode(task, backend) if task.kind == "decode" else _prefill(task, backend)
+        result |= {"decode": _decode, "prefill": _prefill, "cached": _cached}[task.kind](task, backend)
         return result | {"peak_bytes": peak_memory()} | backend.facts()
     finally:
         backend.close()
 
 
 def _decode(task: Task, backend: Backend) -> dict[str, Any]:
-    backend.run(make_prompts(task.streams, 64, task.seed + 2000), 4)
+    backend.run(make_prompts(task.streams, 16, task.seed + 2000), 4)
     prompts = make_prompts(task.streams, task.prompt_tokens, task.seed)
     started = time.perf_counter()
     arrivals = _checked(backend.run(prompts, task.new_tokens), task.new_tokens)
@@ -143,6 +148,16 @@ def _prefill(task: Task, backend: Backend) -> dict[str, Any]:
         arrivals = _checked(backend.run([prompt], 1), 1)
         rates.append(task.prompt_tokens / (arrivals[0][0] - started))
     return {"prefill": statistics.median(rates)}
+
+
+def _cached(task: Task, backend: Backend) -> dict[str, Any]:
+    """Time to the first token of a prompt that is in the prefix cache, in decode steps of the same sequence."""
+    prompts = make_prompts(1, task.prompt_tokens, task.seed)
+    _checked(backend.run(prompts, 1), 1)
+    started = time.perf_counter()
+    (times,) = _checked(backend.run(prompts, task.new_tokens), task.new_tokens)
+    step = statistics.median(after - before for before, after in pairwise(times))
+    return {"cached": (times[0] - started) / step, "step_seconds": step}
 
 
 def _checked(arrivals: Arrivals, new_tokens: int) -> Arrivals:

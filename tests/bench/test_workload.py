@@ -88,7 +88,7 @@ def test_the_overall_rate_counts_the_prompts_too() -> None:
 def test_a_measurement_starts_and_warms_up_before_it_measures() -> None:
     backend = Scripted()
     result = measure(TASK, lambda task: backend)
-    assert backend.asked == [(1, 64, 1), (3, 64, 4), (3, 64, 8)]
+    assert backend.asked == [(1, 64, 1), (3, 16, 4), (3, 64, 8)]
     assert backend.closed
     assert result["decode"] == pytest.approx(3.0)
     assert result["kernels"] == "none"
@@ -117,3 +117,10 @@ def test_the_result_is_found_among_what_a_library_prints() -> None:
 def test_the_weights_that_a_step_reads_are_those_of_its_matrix_products() -> None:
     assert weight_bytes(SHAPES["TinyLlama-1.1B"], 8) == 1_034_420_224
     assert weight_bytes(SHAPES["distilgpt2"], 8) == 6 * 12 * 768 * 768 + 50257 * 768
+
+
+def test_a_cached_prompt_is_timed_in_decode_steps_after_it_was_answered_once() -> None:
+    backend = Scripted()
+    result = measure(replace(TASK, kind="cached", streams=1, prompt_tokens=512), lambda task: backend)
+    assert backend.asked == [(1, 64, 1), (1, 512, 1), (1, 512, 8)]
+    assert result["step_seconds"] == pytest.approx(1.0)
