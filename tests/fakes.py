@@ -233,6 +233,14 @@ class FakeModels:
             }
         ]
 
+    def describe(self, name: str) -> dict[str, Any]:
+        if name != self.model.name:
+            raise UnknownModel("There is no such model; the closest is fake.", param="model")
+        sizes = {"hidden_size": 4, "layers": 1, "attention_heads": 2, "kv_heads": 1, "vocab_size": 257}
+        info = self.model.engine.info
+        more = {"context_length": info.context_length, "template": "", "modified_at": "2026-01-01T00:00:00.000Z"}
+        return self.listing()[0] | sizes | more
+
 
 @dataclass
 class _State:

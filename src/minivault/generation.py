@@ -96,6 +96,12 @@ class GenerationRequest:
     prompt: str | None = None
     prompt_token_ids: tuple[int, ...] = ()
     """A bare prompt that is tokens already."""
+    context: tuple[int, ...] = ()
+    """Tokens that come before the prompt's own: those of an earlier prompt and its answer."""
+    context_limit: int | None = None
+    """Prompt and answer together get no more tokens, even if the model's context is longer."""
+    fit: bool = False
+    """True: a ``max_tokens`` that does not fit the context is cut to what does. False: it is refused."""
     messages: tuple[Message, ...] = ()
     tools: tuple[JsonObject, ...] = ()
     """Functions that the model may call, as OpenAI writes them: ``{"type": "function", "function": {...}}``."""
@@ -172,6 +178,8 @@ class Completion:
     token_ids: tuple[int, ...] = ()
     """The answer's tokens, without those of an echoed prompt."""
     choice: int = 0
+    stop_sequence: str | None = None
+    """The stop string that ended the answer."""
 
 
 @dataclass(frozen=True, slots=True)

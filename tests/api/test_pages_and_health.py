@@ -161,6 +161,8 @@ def test_the_document_is_of_the_version_that_the_bundled_viewer_reads() -> None:
 def test_the_document_names_every_route_but_the_hidden_ones() -> None:
     assert set(document()["paths"]) == {
         "/generate", "/generate/stream", "/generate-stream", "/livez", "/readyz", "/metrics", "/models",
+        "/api/generate", "/api/chat", "/api/tags", "/api/ps", "/api/show", "/api/version", "/api/pull", "/api/delete",
+        "/api/embed", "/api/embeddings", "/v1/messages", "/v1/messages/count_tokens",
         "/vault/records", "/vault/records/{id}", "/vault/records/{id}/replay", "/vault/stats",
     }  # fmt: skip
 

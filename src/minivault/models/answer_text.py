@@ -36,6 +36,8 @@ class StopScanner:
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stop for stop in stops if stop)
         self._held = ""
+        self.met: str | None = None
+        """The stop string that was completed."""
 
     def push(self, text: str) -> tuple[str, bool]:
         """Return the text that is safe to show, and whether a stop string was completed (it is not part of it)."""
@@ -45,6 +47,7 @@ class StopScanner:
         )
         if end >= 0:
             self._held = ""
+            self.met = buffer[start:end]
             return buffer[:start], True
         keep = max((_overlap(buffer, stop) for stop in self._stops), default=0)
         self._held = buffer[len(buffer) - keep :]
@@ -84,6 +87,11 @@ class AnswerText:
         self.count = 0
         """Tokens taken, those of the stop string included."""
         self.stopped = False
+
+    @property
+    def stop_sequence(self) -> str | None:
+        """The stop string that was met."""
+        return self._scanner.met if self._scanner is not None else None
 
     def push(self, ids: Sequence[int], logprobs: Sequence[TokenLogprob] = ()) -> Piece:
         if self._scanner is None:

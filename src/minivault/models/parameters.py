@@ -32,8 +32,10 @@ def resolve(
     default_max_tokens: int,
     seed: int,
     vocab_size: int | None = None,
+    fit: bool = False,
 ) -> SamplingParams:
-    """Fill in every parameter. ``defaults`` are the checkpoint's; ``seed`` is used where the caller gave none.
+    """Fill in every parameter. ``defaults`` are the checkpoint's; ``seed`` is used where the caller gave none; with
+    ``fit``, a ``max_tokens`` that does not fit is cut to what does.
 
     Raises:
         ContextTooLong: prompt and ``max_tokens`` do not fit ``context_length``; names the lengths.
@@ -43,7 +45,7 @@ def resolve(
         _check_ids("logit_bias", (token_id for token_id, _ in given.logit_bias), vocab_size)
         _check_ids("stop_token_ids", given.stop_token_ids, vocab_size)
     default = max(default_max_tokens, given.min_tokens)
-    max_tokens = _max_tokens(given.max_tokens, default, prompt_tokens, context_length)
+    max_tokens = _max_tokens(given.max_tokens, default, prompt_tokens, context_length, fit)
     if given.min_tokens > max_tokens:
         raise InvalidRequest(f"min_tokens must be at most max_tokens, which is {max_tokens}", param="min_tokens")
     filled = {
@@ -72,7 +74,7 @@ def from_record(values: Mapping[str, Any]) -> SamplingParams:
     return SamplingParams(**known)
 
 
-def _max_tokens(given: int | None, default: int, prompt_tokens: int, context_length: int) -> int:
+def _max_tokens(given: int | None, default: int, prompt_tokens: int, context_length: int, fit: bool) -> int:
     room = context_length - prompt_tokens
     if room < 1:
         raise ContextTooLong(
@@ -80,8 +82,8 @@ def _max_tokens(given: int | None, default: int, prompt_tokens: int, context_len
             "there is no room for an answer",
             param="prompt",
         )
-    if given is None:
-        return min(default, room)
+    if given is None or fit:
+        return min(default if given is None else given, room)
     if given > room:
         raise ContextTooLong(
             f"the prompt has {prompt_tokens} tokens, max_tokens is {given}, and the model's context is "

@@ -57,6 +57,7 @@ async def read_prompt(
         InvalidRequest: the prompt has no tokens, or one that the model does not have; or the template refuses it.
         UnsupportedFeature: a system prompt beside a bare prompt, and the model has no chat template.
     """
+    _check_ids("context", request.context, vocab_size)
     if request.prompt_token_ids:
         return _of_tokens(request.prompt_token_ids, tokenizer, vocab_size)
     length = len(request.prompt or "") + sum(len(message.content) for message in request.messages)
@@ -66,17 +67,21 @@ async def read_prompt(
 
 
 def _of_tokens(ids: tuple[int, ...], tokenizer: PromptTokenizer, vocab_size: int) -> Prompt:
-    if not all(0 <= token_id < vocab_size for token_id in ids):
-        raise InvalidRequest(f"prompt: token ids must lie in 0 to {vocab_size - 1}", param="prompt")
+    _check_ids("prompt", ids, vocab_size)
     decoder = tokenizer.decoder()
     return Prompt(decoder.push(ids) + decoder.finish(), ids)
+
+
+def _check_ids(field: str, ids: Sequence[int], vocab_size: int) -> None:
+    if not all(0 <= token_id < vocab_size for token_id in ids):
+        raise InvalidRequest(f"{field}: token ids must lie in 0 to {vocab_size - 1}", param=field)
 
 
 def _of_text(request: GenerationRequest, tokenizer: PromptTokenizer, template: PromptTemplate | None) -> Prompt:
     messages = _messages(request, template)
     stop: tuple[str, ...] = ()
     if not messages:
-        ids = tokenizer.encode(request.prompt or "", add_special_tokens=True)
+        ids = tokenizer.encode(request.prompt or "", add_special_tokens=not request.context)
     elif template is not None:
         # A chat template writes the special tokens itself.
         ids = tokenizer.encode(_rendered(request, messages, template), add_special_tokens=False)
@@ -85,7 +90,7 @@ def _of_text(request: GenerationRequest, tokenizer: PromptTokenizer, template: P
         stop = DEFAULT_STOPS
     if not ids:
         raise InvalidRequest("prompt must give at least 1 token", param="prompt")
-    return Prompt(_words(request), tuple(ids), stop)
+    return Prompt(_words(request), (*request.context, *ids), stop)
 
 
 def _words(request: GenerationRequest) -> str:

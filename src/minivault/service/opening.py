@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from minivault.errors import MiniVaultError, ModelNotReady, UnknownModel
-from minivault.models.architecture import Architecture
+from minivault.models.architecture import Architecture, read_architecture
 from minivault.models.catalog import Catalog, ModelEntry
+from minivault.models.json_file import read_json_object
 from minivault.models.loaded import LoadedModel, load_model
 from minivault.models.weights import WeightSet
 from minivault.service.service import Service, ServiceLimits
@@ -86,20 +88,31 @@ class DefaultModel:
         return [] if self._model is None else [self._model]
 
     def listing(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "name": entry.name,
-                "loaded": self._model is not None and entry.name == self.default_name,
-                "default": entry.name == self.default_name,
-                "embedded": entry.embedded,
-                "family": entry.family,
-                "parameters": entry.parameters,
-                "size_bytes": entry.size_bytes,
-                "digest": entry.digest,
-                "imported_at": entry.imported_at,
-            }
-            for entry in self._catalog.list()
-        ]
+        return [self._listed(entry) for entry in self._catalog.list()]
+
+    def describe(self, name: str) -> dict[str, Any]:
+        entry = self._catalog.get(name)
+        config = entry.path / "config.json"
+        changed = datetime.fromtimestamp(config.stat().st_mtime, UTC)
+        template = self._model.chat_template if self._model is not None and name == self.default_name else None
+        return self._listed(entry) | {
+            **architecture_facts(read_architecture(read_json_object(config))),
+            "template": "" if template is None else template.source,
+            "modified_at": entry.imported_at or changed.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        }
+
+    def _listed(self, entry: ModelEntry) -> dict[str, Any]:
+        return {
+            "name": entry.name,
+            "loaded": self._model is not None and entry.name == self.default_name,
+            "default": entry.name == self.default_name,
+            "embedded": entry.embedded,
+            "family": entry.family,
+            "parameters": entry.parameters,
+            "size_bytes": entry.size_bytes,
+            "digest": entry.digest,
+            "imported_at": entry.imported_at,
+        }
 
     async def close(self) -> None:
         if self._loading is not None:
@@ -117,6 +130,12 @@ class DefaultModel:
         except Exception as error:
             self._error = ModelNotReady("The model could not be loaded; the log of the server says why.")
             logger.error("model not loaded", model=self.default_name, **describe_error(error))  # noqa: TRY400
+
+
+def architecture_facts(arch: Architecture) -> dict[str, int]:
+    """The sizes that a description of a model names."""
+    names = ("context_length", "hidden_size", "layers", "attention_heads", "kv_heads", "vocab_size")
+    return {name: getattr(arch, name) for name in names}
 
 
 @asynccontextmanager

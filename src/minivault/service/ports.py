@@ -60,6 +60,13 @@ class ModelSource(Protocol):
     def listing(self) -> list[dict[str, Any]]:
         """What GET /models shows, one object a model."""
 
+    def describe(self, name: str) -> dict[str, Any]:
+        """The listing's object of one model, with its sizes. Blocking.
+
+        Raises:
+            UnknownModel: no such model; names the closest.
+        """
+
 
 class LedgerState(Protocol):
     @property

@@ -19,7 +19,7 @@ from typing import Any
 
 from minivault.access.caller import Caller
 from minivault.engine.engine import Constraint, EngineStats
-from minivault.errors import Draining, MiniVaultError, Overloaded, UnsupportedFeature
+from minivault.errors import ContextTooLong, Draining, MiniVaultError, Overloaded, UnsupportedFeature
 from minivault.generation import Chunk, Completion, FinishReason, GenerationRequest
 from minivault.models import parameters
 from minivault.models.prompt import read_prompt
@@ -253,6 +253,36 @@ class Service:
             extra_parameters={"replay_of": recorded.call.index},
         )
 
+    async def count_tokens(self, request: GenerationRequest) -> int:
+        """How many tokens the model would be given. Nothing runs, so nothing is recorded.
+
+        Raises:
+            InvalidRequest, UnknownModel, ModelNotReady: as :meth:`open`.
+        """
+        model = self.models.get(request.model)
+        _refuse_unsupported(request)
+        prompt = await read_prompt(request, model.tokenizer, model.chat_template, model.engine.info.vocab_size)
+        return len(prompt.token_ids)
+
+    def require_model(self, name: str | None) -> None:
+        """
+        Raises:
+            UnknownModel, ModelNotReady, CheckpointError: it would not answer now.
+        """
+        self.models.get(name)
+
+    async def describe_model(self, name: str) -> dict[str, Any]:
+        """What ``list_models`` has of a model, and its sizes.
+
+        Raises:
+            UnknownModel: there is none of this name.
+        """
+        return await asyncio.to_thread(self.models.describe, name)
+
+    async def describe_models(self) -> list[dict[str, Any]]:
+        """:meth:`describe_model` of the whole catalog."""
+        return [await self.describe_model(entry["name"]) for entry in await self.list_models()]
+
     async def list_models(self) -> list[dict[str, Any]]:
         """The catalog, one JSON object a model."""
         return await asyncio.to_thread(self.models.listing)
@@ -288,10 +318,11 @@ class Service:
             replace(request.sampling, stop=(*request.sampling.stop, *prompt.stop)),
             model.generation_defaults,
             prompt_tokens=len(prompt.token_ids),
-            context_length=info.context_length,
+            context_length=_context_length(request, info.context_length, len(prompt.token_ids)),
             vocab_size=info.vocab_size,
             default_max_tokens=self._limits.default_max_tokens,
             seed=self._draw_seed(),
+            fit=request.fit,
         )
         named = request if request.request_id else replace(request, request_id=self._new_id())
         return Prepared(
@@ -407,6 +438,20 @@ class Service:
 def _refuse_unsupported(request: GenerationRequest) -> None:
     if request.tools and request.tool_choice != "none":
         raise UnsupportedFeature("tools are not supported in this version", param="tools")
+
+
+def _context_length(request: GenerationRequest, length: int, prompt_tokens: int) -> int:
+    """The model's, or less where the request says so."""
+    limit = request.context_limit
+    if limit is None or limit >= length:
+        return length
+    if prompt_tokens >= limit:
+        raise ContextTooLong(
+            f"the prompt has {prompt_tokens} tokens and the request limits the context to {limit}: "
+            "there is no room for an answer",
+            param="prompt",
+        )
+    return limit
 
 
 async def _constraint(model: ServedModel, structure: Structure | None) -> Constraint | None:

@@ -8,8 +8,10 @@ through a stream and the ledger through a future.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from minivault.access.caller import Caller
@@ -76,6 +78,7 @@ class Generation:
         self._queue_ns = 0
         self._first_token_ns: int | None = None
         self._step_ns = 0
+        self._timings: dict[str, int] = {}
         self._observe_step = service.metrics.step_observer(self.model, prepared.model.engine.info.name)
         self.intent = RecordRef(intent.index, intent.leaf)
 
@@ -96,6 +99,12 @@ class Generation:
         return self._prepared.sampling.logprobs is not None
 
     @property
+    def fingerprint(self) -> str:
+        """Stays the same as long as weights, tokenizer, template and engine do."""
+        pinned = json.dumps(asdict(pin_of(self._prepared.model)), sort_keys=True).encode()
+        return "fp_" + hashlib.sha256(pinned).hexdigest()[:12]
+
+    @property
     def choice(self) -> int:
         """Which of the answers to its request it is."""
         return self._prepared.request.choice
@@ -104,6 +113,16 @@ class Generation:
     def prompt_tokens(self) -> int:
         """How many tokens the model is given."""
         return len(self._prepared.prompt_token_ids)
+
+    @property
+    def prompt_token_ids(self) -> tuple[int, ...]:
+        """What the model is given."""
+        return self._prepared.prompt_token_ids
+
+    @property
+    def timings(self) -> Mapping[str, int]:
+        """Nanoseconds, as recorded; empty before the end."""
+        return self._timings
 
     @property
     def prompt_text(self) -> str:
@@ -264,6 +283,7 @@ class Generation:
             logprobs=tuple(self._logprobs),
             token_ids=self.token_ids,
             choice=self.choice,
+            stop_sequence=self._text.stop_sequence,
         )
 
     def _record(self, reason: FinishReason, error: str | None) -> asyncio.Future[Receipt]:
@@ -278,6 +298,7 @@ class Generation:
         timings = {"queue_ns": self._queue_ns, "total_ns": total_ns}
         if self._first_token_ns is not None:
             timings["first_token_ns"] = self._first_token_ns
+        self._timings = timings
         outcome = Outcome(
             intent_index=self.intent.index,
             finish_reason=reason.value,

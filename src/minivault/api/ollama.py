@@ -1,0 +1,206 @@
+"""The Ollama surface: ``/api``. JSON lines, streamed unless told otherwise.
+
+Parses once, asks the service, writes the answer. Knows nothing of engines or of the vault.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from minivault import __version__
+from minivault.api import schema, streaming
+from minivault.api.body import read_json_object
+from minivault.api.health import service_of
+from minivault.api.native import caller_of, json_response, record_header
+from minivault.api.wire import ollama_answers as answers
+from minivault.api.wire.ollama import ChatBody, ErrorText, GenerateBody, NameBody, bare_name
+from minivault.errors import Forbidden, InvalidRequest, UnsupportedFeature
+from minivault.generation import FinishReason, GenerationRequest
+from minivault.service import Generation
+
+FOLLOWED = "0.6.4"
+"""The version of Ollama whose API this surface follows: clients ask for it to know what they may send."""
+
+router = APIRouter(prefix="/api", tags=["ollama"])
+
+_ANSWERED = (400, 403, 404, 413, 415, 422, 429, 500, 503)
+
+
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return schema.error_responses(*statuses, body=ErrorText)
+
+
+def _answer(model: type[answers.AnswerBody]) -> dict[int | str, dict[str, Any]]:
+    ok = schema.json_answer(model, 'JSON lines, or with `"stream": false` one object.')
+    ok["content"][streaming.NDJSON] = {"schema": {"type": "string"}}
+    return {200: ok, **_errors(*_ANSWERED)}
+
+
+@router.post(
+    "/generate",
+    summary="Answer a prompt",
+    responses=_answer(answers.GeneratedBody),
+    openapi_extra=schema.json_body(GenerateBody),
+)
+async def generate(request: Request) -> Response:
+    """Streams JSON lines unless `"stream": false`. Without a prompt, the model is only made ready."""
+    value, raw = await read_json_object(request, request.app.state.settings.max_body_bytes)
+    body = GenerateBody.model_validate(value)
+    if body.asks_nothing:
+        return _nothing_said(request, "generate", body)
+    asked = body.to_generation(request_id=request.state.request_id, raw_request=raw)
+    return await _run(request, "generate", asked)
+
+
+@router.post(
+    "/chat",
+    summary="Answer a conversation",
+    responses=_answer(answers.ChattedBody),
+    openapi_extra=schema.json_body(ChatBody),
+)
+async def chat(request: Request) -> Response:
+    """Streams JSON lines unless `"stream": false`. Without messages, the model is only made ready."""
+    value, raw = await read_json_object(request, request.app.state.settings.max_body_bytes)
+    body = ChatBody.model_validate(value)
+    if body.asks_nothing:
+        return _nothing_said(request, "chat", body)
+    asked = body.to_generation(request_id=request.state.request_id, raw_request=raw)
+    return await _run(request, "chat", asked)
+
+
+@router.get(
+    "/tags",
+    summary="The models of this machine",
+    responses={200: schema.json_answer(answers.TagsBody, "The catalog."), **_errors(403, 429, 500)},
+)
+async def tags(request: Request) -> Response:
+    """All that the catalog holds, by their names with `:latest`."""
+    entries = await service_of(request).describe_models()
+    return json_response({"models": [answers.tag(entry, _precision(request)) for entry in entries]})
+
+
+@router.get(
+    "/ps",
+    summary="The models in memory",
+    responses={200: schema.json_answer(answers.RunningModelsBody, "Those that answer now."), **_errors(403, 429, 500)},
+)
+async def running(request: Request) -> Response:
+    """A loaded model stays until the server ends, so `expires_at` is far away."""
+    entries = [entry for entry in await service_of(request).describe_models() if entry["loaded"]]
+    return json_response({"models": [answers.running(entry, _precision(request)) for entry in entries]})
+
+
+@router.post(
+    "/show",
+    summary="What is known of a model",
+    responses={200: schema.json_answer(answers.ShowBody, "The model."), **_errors(*_ANSWERED)},
+    openapi_extra=schema.json_body(NameBody),
+)
+async def show(request: Request) -> Response:
+    """Capabilities, sizes and the chat template."""
+    name = await _name(request)
+    return json_response(answers.shown(await service_of(request).describe_model(name), _precision(request)))
+
+
+@router.get(
+    "/version",
+    summary="The version of the API",
+    responses={200: schema.json_answer(answers.VersionBody, "The versions."), **_errors(403, 429, 500)},
+)
+async def version() -> Response:
+    """`version` is the Ollama version that this surface follows; `minivault` is this server's own."""
+    return json_response({"version": FOLLOWED, "minivault": __version__})
+
+
+@router.post(
+    "/pull",
+    summary="Refused: no client can make this server download",
+    responses=_errors(400, 403, 413, 415, 422, 429, 500),
+    openapi_extra=schema.json_body(NameBody),
+)
+async def pull(request: Request) -> Response:
+    """Always 403; the error says how a model is imported."""
+    await _name(request)
+    raise Forbidden(
+        "This server downloads nothing for its clients. On its machine, import a folder that is already there: "
+        "minivault models import PATH --name NAME"
+    )
+
+
+@router.delete(
+    "/delete",
+    summary="Refused: no client can delete a model",
+    responses=_errors(400, 403, 413, 415, 422, 429, 500),
+    openapi_extra=schema.json_body(NameBody),
+)
+async def delete(request: Request) -> Response:
+    """Always 403: this version has no keys that could tell who may."""
+    await _name(request)
+    raise Forbidden("Models are not deleted over the network. On the server's machine, remove the model's folder.")
+
+
+@router.post(
+    "/embed",
+    summary="Refused: this version has no embeddings",
+    responses=_errors(400, 403, 413, 415, 422, 429, 500),
+    openapi_extra=schema.json_body(NameBody),
+)
+@router.post(
+    "/embeddings",
+    summary="Refused: this version has no embeddings",
+    responses=_errors(400, 403, 413, 415, 422, 429, 500),
+    openapi_extra=schema.json_body(NameBody),
+)
+async def embed(request: Request) -> Response:
+    """Always 422."""
+    await _name(request)
+    raise UnsupportedFeature("This version has no embeddings.", param="model")
+
+
+async def _name(request: Request) -> str:
+    """The model that a body names.
+
+    Raises:
+        InvalidRequest: it names none.
+    """
+    value, _ = await read_json_object(request, request.app.state.settings.max_body_bytes)
+    called = NameBody.model_validate(value).called
+    if called is None:
+        raise InvalidRequest("model: field required", param="model")
+    return bare_name(called)
+
+
+def _precision(request: Request) -> str:
+    precision: str = request.app.state.settings.precision
+    return precision
+
+
+def _nothing_said(request: Request, kind: answers.Kind, body: GenerateBody | ChatBody) -> Response:
+    """The answer to a request that only loads or unloads. Nothing was generated, so nothing is recorded."""
+    service = service_of(request)
+    service.require_model(bare_name(body.model))
+    reason = "unload" if body.unloads else "load"
+    return json_response(answers.nothing_said(kind, body.model, service.utc_now(), reason))
+
+
+async def _run(request: Request, kind: answers.Kind, asked: GenerationRequest) -> Response:
+    service = service_of(request)
+    generation = await service.open(asked, caller_of(request))
+    token_bytes = generation.token_bytes if generation.wants_logprobs else None
+    lines = answers.Lines(kind, generation, service.utc_now, token_bytes, raw=asked.raw)
+    if asked.stream:
+        return streaming.GenerationStream(generation, lines, record_header(generation.intent))
+    return await _whole(request, generation, lines)
+
+
+async def _whole(request: Request, generation: Generation, lines: answers.Lines) -> Response:
+    try:
+        async with streaming.cancelled_by_disconnect(request.receive, generation):
+            completion = await generation.result()
+    finally:
+        generation.close()
+    if completion.finish_reason is FinishReason.CANCELLED:
+        return Response(status_code=499)  # nobody is there to read it
+    return json_response(lines.whole(completion), headers=record_header(completion.record))

@@ -1,0 +1,37 @@
+"""What the surfaces of other servers share: fields that are unknown are let in, and listed in the record.
+
+Knows nothing of any one surface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+MAX_IGNORED = 64
+MAX_IGNORED_LENGTH = 64
+LEAST_TOP_P = 1e-9
+"""Stands for 0, which other servers take: the likeliest token alone is kept."""
+
+
+class LenientBody(BaseModel):
+    """A body, or a part of one, whose unknown fields do no harm. Types are strict all the same."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    def unknown(self, prefix: str = "") -> list[str]:
+        """The names of the fields that were sent and are not known."""
+        return [prefix + name for name in self.model_extra or {}]
+
+
+def listed(names: Iterable[str]) -> tuple[str, ...]:
+    """Names of ignored fields as the record takes them: each once, printable, and bounded in length and number."""
+    clean = ("".join(filter(str.isprintable, name))[:MAX_IGNORED_LENGTH] for name in names)
+    return tuple(dict.fromkeys(clean))[:MAX_IGNORED]
+
+
+def json_schema_format(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The service's ``response_format`` for answers that fit ``schema``."""
+    return {"type": "json_schema", "json_schema": {"schema": schema}}

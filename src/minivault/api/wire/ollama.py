@@ -1,0 +1,257 @@
+"""The Ollama surface's requests, and how they become :mod:`minivault.generation` values.
+
+A limit is honoured or refused, never ignored; any other field that this server does not act on is listed in the record.
+Knows nothing of HTTP or of the service.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, Field
+
+from minivault.api.wire.lenient import LEAST_TOP_P, LenientBody, json_schema_format, listed
+from minivault.api.wire.native import MAX_STOPS, StopString
+from minivault.errors import UnsupportedFeature
+from minivault.generation import GenerationRequest, JsonObject, Message, SamplingParams
+
+LATEST = ":latest"
+NO_LIMIT = 1_000_000
+"""Tokens; with ``fit`` it means: as many as the context has room for."""
+
+_DURATION = re.compile(r"[-+]?(0|((\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h))+|\d+(\.\d+)?)")
+
+ModelName = Annotated[str, Field(min_length=1, max_length=200, description="A local model; no tag means :latest.")]
+
+
+def bare_name(name: str) -> str:
+    """The catalog's name: it has no tags, so ``latest`` is the only one that there is."""
+    return name.removesuffix(LATEST)
+
+
+def tagged(name: str) -> str:
+    return name if ":" in name else name + LATEST
+
+
+def _duration(value: Any) -> Any:
+    """Check a ``keep_alive``."""
+    if isinstance(value, str) and (len(value) > 64 or not _DURATION.fullmatch(value)):
+        raise ValueError("must be a duration such as 10m, or a number of seconds; negative means for ever")
+    return value
+
+
+KeepAlive = Annotated[
+    float | str | None,
+    BeforeValidator(_duration),
+    Field(description="Taken, but a model of this server stays in memory; 0 with nothing to answer says `unload`."),
+]
+
+
+class Options(LenientBody):
+    """Sampling. Any other option is taken, has no effect, and is listed in the record."""
+
+    num_predict: int | None = Field(
+        None,
+        ge=-2,
+        le=NO_LIMIT,
+        description="Most tokens to generate; -1 and -2, as many as fit, which is the default.",
+    )
+    num_ctx: int | None = Field(None, ge=1, le=2**31, description="Prompt and answer together get no more tokens.")
+    seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1, description="Negative: drawn.")
+    temperature: float | None = Field(None, ge=0, le=10)
+    top_k: int | None = Field(None, ge=-1, le=1_000_000, description="-1 and 0: off.")
+    top_p: float | None = Field(None, ge=0, le=1)
+    min_p: float | None = Field(None, ge=0, le=1)
+    typical_p: float | None = Field(None, gt=0, le=1)
+    repeat_penalty: float | None = Field(None, ge=0.01, le=10, description="Over prompt and answer.")
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    stop: StopString | Annotated[list[StopString], Field(max_length=MAX_STOPS)] | None = None
+
+    def sampling(self, logprobs: int | None) -> SamplingParams:
+        """
+        Raises:
+            UnsupportedFeature: ``num_predict`` is 0.
+        """
+        if self.num_predict == 0:
+            raise UnsupportedFeature(
+                "options.num_predict: must be at least 1, or -1 for as many as fit", param="options.num_predict"
+            )
+        stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return SamplingParams(
+            max_tokens=NO_LIMIT if self.num_predict is None or self.num_predict < 0 else self.num_predict,
+            temperature=self.temperature,
+            top_k=None if self.top_k is None else max(self.top_k, 0),
+            top_p=None if self.top_p is None else max(self.top_p, LEAST_TOP_P),
+            min_p=self.min_p,
+            typical_p=self.typical_p,
+            repetition_penalty=self.repeat_penalty,
+            presence_penalty=self.presence_penalty or 0.0,
+            frequency_penalty=self.frequency_penalty or 0.0,
+            stop=tuple(stop for stop in stops if stop),
+            seed=None if self.seed is None or self.seed < 0 else self.seed,
+            logprobs=logprobs,
+        )
+
+
+class AskBody(LenientBody):
+    """What generate and chat have in common."""
+
+    model: ModelName
+    stream: bool | None = Field(None, description="Answer in JSON lines; true when absent.")
+    format: Literal["", "json"] | dict[str, Any] | None = Field(None, description='"json", or a JSON Schema.')
+    options: Options | None = None
+    keep_alive: KeepAlive = None
+    think: bool | str | None = Field(None, description="Only false, or nothing: reasoning is not split out.")
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+
+    @property
+    def streams(self) -> bool:
+        return self.stream is not False
+
+    @property
+    def unloads(self) -> bool:
+        """True for a ``keep_alive`` of 0, in any unit."""
+        if isinstance(self.keep_alive, str):
+            return not re.search("[1-9]", self.keep_alive)
+        return self.keep_alive == 0
+
+    def ignored(self) -> list[str]:
+        options = self.options.unknown("options.") if self.options else []
+        return [*(["keep_alive"] if self.keep_alive is not None else []), *options, *self.unknown()]
+
+    def response_format(self) -> JsonObject | None:
+        if isinstance(self.format, dict):
+            return json_schema_format(self.format)
+        return {"type": "json_object"} if self.format == "json" else None
+
+    def refuse(self, *fields: str) -> None:
+        """
+        Raises:
+            UnsupportedFeature: one of ``fields`` asks for what this server does not do.
+        """
+        for name in (*fields, "think"):
+            if getattr(self, name):
+                raise UnsupportedFeature(f"{name}: {_REFUSED[name]}", param=name)
+
+    def common(self, request_id: str, raw_request: bytes) -> dict[str, Any]:
+        """Fields of a GenerationRequest."""
+        options = self.options or Options.model_validate({})
+        return {
+            "model": bare_name(self.model),
+            "sampling": options.sampling(self.top_logprobs or 0 if self.logprobs else None),
+            "fit": True,
+            "context_limit": options.num_ctx,
+            "stream": self.streams,
+            "response_format": self.response_format(),
+            "request_id": request_id,
+            "surface": "ollama",
+            "raw_request": raw_request,
+        }
+
+
+class GenerateBody(AskBody):
+    """What `POST /api/generate` takes."""
+
+    prompt: str | None = Field(None, description="Nothing: the model is only made ready.")
+    system: str | None = None
+    context: Annotated[list[Annotated[int, Field(ge=0, le=2**31)]], Field(max_length=NO_LIMIT)] | None = Field(
+        None, description="The `context` of an earlier answer, to go on from."
+    )
+    raw: bool | None = Field(None, description="True: the bare prompt, without the model's chat template.")
+    suffix: str | None = Field(None, description="Refused unless empty.")
+    template: str | None = Field(None, description="Refused unless empty: the template is the model's.")
+    images: list[str] | None = Field(None, description="Refused unless empty.")
+
+    @property
+    def asks_nothing(self) -> bool:
+        return not self.prompt
+
+    def to_generation(self, *, request_id: str, raw_request: bytes) -> GenerationRequest:
+        """
+        Raises:
+            UnsupportedFeature: a field asks for what this server does not do.
+        """
+        self.refuse("suffix", "template", "images")
+        return GenerationRequest(
+            prompt=self.prompt,
+            system=self.system or None,
+            raw=bool(self.raw),
+            context=tuple(self.context or ()),
+            ignored=listed(self.ignored()),
+            **self.common(request_id, raw_request),
+        )
+
+
+class ChatMessage(LenientBody):
+    """A turn of a conversation."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str | None = None
+    images: list[str] | None = Field(None, description="Refused unless empty.")
+    tool_calls: list[Any] | None = Field(None, description="Refused unless empty.")
+
+    def to_message(self) -> Message:
+        for name in ("images", "tool_calls"):
+            if getattr(self, name):
+                raise UnsupportedFeature(f"messages: {_REFUSED[name]}", param="messages")
+        if self.role == "tool":
+            raise UnsupportedFeature(f"messages: {_REFUSED['tools']}", param="messages")
+        return Message(self.role, self.content or "")
+
+
+class ChatBody(AskBody):
+    """What `POST /api/chat` takes."""
+
+    messages: list[ChatMessage] | None = Field(None, description="None: the model is only made ready.")
+    tools: list[Any] | None = Field(None, description="Refused unless empty.")
+
+    @property
+    def asks_nothing(self) -> bool:
+        return not self.messages
+
+    def to_generation(self, *, request_id: str, raw_request: bytes) -> GenerationRequest:
+        """
+        Raises:
+            UnsupportedFeature: a field asks for what this server does not do.
+        """
+        self.refuse("tools")
+        turns = self.messages or []
+        messages = tuple(turn.to_message() for turn in turns)
+        if messages[-1].role == "assistant":
+            raise UnsupportedFeature("messages: the last must not be the assistant's", param="messages")
+        unknown = [name for turn in turns for name in turn.unknown("messages.")]
+        return GenerationRequest(
+            messages=messages,
+            ignored=listed([*self.ignored(), *unknown]),
+            **self.common(request_id, raw_request),
+        )
+
+
+class NameBody(LenientBody):
+    """What names a model, as `model` or, in older clients, `name`."""
+
+    model: ModelName | None = None
+    name: ModelName | None = Field(None, description="The older word for `model`.")
+
+    @property
+    def called(self) -> str | None:
+        return self.model or self.name
+
+
+class ErrorText(BaseModel):
+    """What went wrong. Never repeats what was sent."""
+
+    error: str
+
+
+_REFUSED = {
+    "suffix": "filling in the middle is not supported; leave it out",
+    "template": "templates are taken from the model alone; leave it out, or send the bare prompt with raw",
+    "images": "this version takes text only; leave images out",
+    "tools": "this version does not call tools; leave them out",
+    "tool_calls": "this version does not call tools; leave them out",
+    "think": "this version does not split out reasoning; leave it out or send false",
+}

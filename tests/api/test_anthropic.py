@@ -1,0 +1,234 @@
+"""The Anthropic surface over fakes: its events in order, why an answer ended, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from minivault.generation import FinishReason
+from tests.api.client import client_of
+from tests.fakes import breaks_after, make_bench, says
+
+ASK = {"model": "fake", "max_tokens": 100, "messages": [{"role": "user", "content": "hi"}]}
+HEADERS = {"x-api-key": "anything", "anthropic-version": "2023-06-01", "anthropic-beta": "never-heard-of-it"}
+
+
+def events_of(response: httpx.Response) -> list[tuple[str, dict[str, Any]]]:
+    assert response.headers["content-type"] == "text/event-stream"
+    frames = response.content.decode().split("\n\n")
+    assert frames.pop() == ""
+    split = [frame.split("\n") for frame in frames]
+    assert all(len(lines) == 2 for lines in split)
+    return [(lines[0].removeprefix("event: "), json.loads(lines[1].removeprefix("data: "))) for lines in split]
+
+
+def text_of(events: list[tuple[str, dict[str, Any]]]) -> str:
+    return "".join(data["delta"]["text"] for name, data in events if name == "content_block_delta")
+
+
+async def test_the_events_come_in_the_order_that_the_wire_promises() -> None:
+    async with client_of(make_bench(says("ab"), template=True)) as client:
+        events = events_of(await client.post("/v1/messages", json=ASK | {"stream": True}, headers=HEADERS))
+    assert [name for name, _ in events] == [
+        "message_start", "content_block_start", "ping", "content_block_delta", "content_block_delta",
+        "content_block_stop", "message_delta", "message_stop",
+    ]  # fmt: skip
+    assert all(data["type"] == name for name, data in events)
+    message = events[0][1]["message"]
+    assert (message["content"], message["stop_reason"], message["role"]) == ([], None, "assistant")
+    assert message["usage"] == {"input_tokens": 19, "output_tokens": 0}
+    assert text_of(events) == "ab"
+    assert events[-2][1]["delta"] == {"stop_reason": "end_turn", "stop_sequence": None}
+    assert events[-2][1]["usage"] == {"input_tokens": 19, "output_tokens": 2}
+
+
+async def test_the_whole_message_has_all_that_the_wire_names() -> None:
+    async with client_of(make_bench(says("hello"), template=True)) as client:
+        response = await client.post("/v1/messages", json=ASK, headers=HEADERS)
+    assert response.json() == {
+        "id": f"msg_{response.headers['x-request-id']}",
+        "type": "message",
+        "role": "assistant",
+        "model": "fake",
+        "content": [{"type": "text", "text": "hello"}],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": {"input_tokens": 19, "output_tokens": 5},
+    }
+    assert response.headers["request-id"] == response.headers["x-request-id"]
+    assert response.headers["minivault-record"].startswith("1:")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("fields", "end", "expected"),
+    [
+        ({}, FinishReason.STOP, ("end_turn", None)),
+        ({"stop_sequences": ["zzz", "lo w"]}, FinishReason.STOP, ("stop_sequence", "lo w")),
+        ({"stop_sequences": ["zzz", ""]}, FinishReason.STOP, ("end_turn", None)),
+        ({"max_tokens": 3}, FinishReason.STOP, ("max_tokens", None)),
+        ({"max_tokens": 5000}, FinishReason.LENGTH, ("model_context_window_exceeded", None)),
+    ],
+)
+async def test_why_the_answer_ended(stream: bool, fields: Any, end: FinishReason, expected: Any) -> None:
+    async with client_of(make_bench(says("hello world", end=end), template=True)) as client:
+        response = await client.post("/v1/messages", json=ASK | fields | {"stream": stream})
+    said = events_of(response)[-2][1]["delta"] if stream else response.json()
+    assert (said["stop_reason"], said["stop_sequence"]) == expected
+
+
+async def test_a_max_tokens_beyond_the_context_is_cut_to_what_fits() -> None:
+    bench = make_bench(says("x"), template=True)
+    async with client_of(bench) as client:
+        assert (await client.post("/v1/messages", json=ASK | {"max_tokens": 64_000})).status_code == 200
+    assert bench.engine.requests[0].sampling.max_tokens == 1024 - 19
+
+
+async def test_system_and_content_may_be_texts_or_blocks() -> None:
+    bench = make_bench(template=True)
+    blocks = [{"type": "text", "text": "a"}, {"type": "text", "text": "b", "cache_control": {"type": "ephemeral"}}]
+    ask = ASK | {"system": blocks, "messages": [{"role": "user", "content": blocks}]}
+    async with client_of(bench) as client:
+        await client.post("/v1/messages", json=ask)
+        await client.post("/v1/messages", json=ASK | {"system": "a\nb", "messages": [{"role": "user", "content": "c"}]})
+    first, second = (bytes(request.prompt_token_ids) for request in bench.engine.requests)
+    assert first == b"<system>a\nb<user>a\nb<assistant>"
+    assert second == b"<system>a\nb<user>c<assistant>"
+    assert bench.ledger.intents[0].ignored == ("messages.content.cache_control", "system.cache_control")
+
+
+async def test_a_conversation_keeps_its_turns() -> None:
+    bench = make_bench(template=True)
+    turns = [("user", "a"), ("assistant", "b"), ("user", "c")]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    async with client_of(bench) as client:
+        await client.post("/v1/messages", json=ASK | {"messages": messages})
+    assert bytes(bench.engine.requests[0].prompt_token_ids) == b"<user>a<assistant>b<user>c<assistant>"
+
+
+async def test_the_parameters_reach_the_engine_and_the_rest_is_listed() -> None:
+    bench = make_bench(template=True)
+    fields = {"temperature": 0.5, "top_k": 4, "top_p": 0.6, "stop_sequences": ["END"], "metadata": {"user_id": "u"}}
+    async with client_of(bench) as client:
+        await client.post("/v1/messages", json=ASK | fields | {"service_tier": "auto"})
+    sampling = bench.engine.requests[0].sampling
+    assert (sampling.temperature, sampling.top_k, sampling.top_p, sampling.stop) == (0.5, 4, 0.6, ("END",))
+    assert sampling.max_tokens == 100
+    assert (bench.ledger.intents[0].surface, bench.ledger.intents[0].ignored) == (
+        "anthropic",
+        ("metadata", "service_tier"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"max_tokens": None}, "max_tokens"),
+        ({"max_tokens": 0}, "greater than or equal to 1"),
+        ({"temperature": 1.5}, "less than or equal to 1"),
+        ({"top_p": 1.5}, "top_p"),
+        ({"top_k": -1}, "top_k"),
+        ({"stop_sequences": "s3cr3t"}, "stop_sequences"),
+        ({"stop_sequences": ["s3cr3t"] * 17}, "at most 16"),
+        ({"messages": []}, "at least 1"),
+        ({"messages": "s3cr3t"}, "messages"),
+        ({"messages": [{"role": "s3cr3t", "content": "a"}]}, "messages.0.role"),
+        ({"messages": [{"role": "user", "content": [{"type": "image", "source": "s3cr3t"}]}]}, "type image"),
+        ({"messages": [{"role": "user", "content": [{"type": "tool_result"}]}]}, "type tool_result"),
+        ({"messages": [{"role": "user", "content": [{"type": "s3cr3t"}]}]}, "this type"),
+        ({"messages": [{"role": "assistant", "content": "s3cr3t"}]}, "assistant"),
+        ({"system": [{"type": "image"}]}, "system"),
+        ({"tools": [{"name": "s3cr3t"}]}, "does not call tools"),
+        ({"tool_choice": {"type": "any"}}, "does not call tools"),
+        ({"mcp_servers": [{"url": "s3cr3t"}]}, "does not call tools"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, "reasoning"),
+        ({"output_config": {"format": {"type": "s3cr3t"}}}, "output_config.format.type"),
+    ],
+)
+async def test_what_is_refused_is_named_in_anthropics_shape(change: dict[str, Any], said: str) -> None:
+    bench = make_bench(template=True)
+    async with client_of(bench) as client:
+        response = await client.post("/v1/messages", json=ASK | change)
+    body = response.json()
+    assert (response.status_code, body["type"], set(body)) == (422, "error", {"type", "error"})
+    assert body["error"]["type"] == "invalid_request_error"
+    assert said in body["error"]["message"]
+    assert "s3cr3t" not in response.text
+    assert bench.ledger.intents == []
+
+
+async def test_fields_that_ask_for_nothing_are_taken() -> None:
+    nothing: dict[str, Any] = {"tools": [], "thinking": {"type": "disabled"}, "stream": None}
+    nothing["tool_choice"] = {"type": "auto"}
+    async with client_of(make_bench(template=True)) as client:
+        assert (await client.post("/v1/messages", json=ASK | nothing)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status", "kind"),
+    [
+        ({"content-type": "application/json"}, b"{", 400, "invalid_request_error"),
+        ({"content-type": "text/plain"}, b"{}", 415, "invalid_request_error"),
+        ({"content-type": "application/json"}, b" " * (1 << 21), 413, "request_too_large"),
+        ({"origin": "https://example.com"}, b"{}", 403, "permission_error"),
+        (
+            {"content-type": "application/json"},
+            json.dumps(ASK | {"model": "nope"}).encode(),
+            404,
+            "not_found_error",
+        ),
+    ],
+)
+async def test_errors_have_the_types_that_the_sdk_knows(headers: Any, body: bytes, status: int, kind: str) -> None:
+    async with client_of(make_bench(template=True)) as client:
+        response = await client.post("/v1/messages", content=body, headers=headers)
+    assert (response.status_code, response.json()["error"]["type"]) == (status, kind)
+    assert response.json()["type"] == "error"
+
+
+async def test_a_server_that_cannot_take_more_is_overloaded_and_says_when_to_come_back() -> None:
+    bench = make_bench(template=True)
+    await bench.service.drain(0)
+    async with client_of(bench) as client:
+        response = await client.post("/v1/messages", json=ASK)
+    assert (response.status_code, response.json()["error"]["type"]) == (503, "overloaded_error")
+    assert "retry-after" in response.headers
+
+
+async def test_a_failure_in_the_middle_is_an_error_event_and_no_end() -> None:
+    async with client_of(make_bench(breaks_after("part"), template=True)) as client:
+        events = events_of(await client.post("/v1/messages", json=ASK | {"stream": True}))
+    assert [name for name, _ in events][2:] == ["ping", "content_block_delta", "error"]
+    assert events[-1][1] == {"type": "error", "error": {"type": "api_error", "message": "the engine broke"}}
+
+
+async def test_an_outcome_that_cannot_be_written_gives_no_end() -> None:
+    bench = make_bench(says("a"), template=True)
+    bench.ledger.faults = ["outcome"]
+    async with client_of(bench) as client:
+        events = events_of(await client.post("/v1/messages", json=ASK | {"stream": True}))
+    assert [name for name, _ in events][3:] == ["content_block_delta", "error"]
+    assert events[-1][1]["error"]["type"] == "overloaded_error"
+
+
+async def test_tokens_are_counted_as_they_would_be_given_and_nothing_is_recorded() -> None:
+    bench = make_bench(template=True)
+    async with client_of(bench) as client:
+        ask = {"model": "fake", "system": "be", "messages": ASK["messages"]}
+        counted = await client.post("/v1/messages/count_tokens", json=ask)
+        answered = await client.post("/v1/messages", json=ask | {"max_tokens": 1})
+        refused = await client.post("/v1/messages/count_tokens", json=ask | {"model": "nope"})
+    assert counted.json() == {"input_tokens": answered.json()["usage"]["input_tokens"]}
+    assert (refused.status_code, refused.json()["error"]["type"]) == (404, "not_found_error")
+    assert len(bench.ledger.intents) == 1
+
+
+@pytest.mark.parametrize("path", ["/v1/messages/batches", "/v1/messages/count_tokens"])
+async def test_other_paths_and_methods_speak_anthropics_shape(path: str) -> None:
+    async with client_of(make_bench()) as client:
+        response = await client.get(path)
+    assert response.status_code in (404, 405)
+    assert response.json()["type"] == "error"

@@ -1,0 +1,374 @@
+"""The Ollama surface over fakes: its lines, its numbers, its names, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import httpx
+import pytest
+
+from minivault.errors import ModelNotReady
+from tests.api.client import client_of
+from tests.fakes import breaks_after, make_bench, says
+
+ASK = {"model": "fake", "prompt": "hi", "options": {"seed": 7}}
+CHAT = {"model": "fake", "messages": [{"role": "user", "content": "hi"}], "options": {"seed": 7}}
+DURATIONS = {"total_duration", "load_duration", "prompt_eval_duration", "eval_duration"}
+FRACTION = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z")
+
+
+def lines_of(response: httpx.Response) -> list[dict[str, Any]]:
+    assert response.headers["content-type"].startswith("application/x-ndjson")
+    return [json.loads(line) for line in response.content.splitlines()]
+
+
+@pytest.mark.parametrize(("path", "ask"), [("/api/generate", ASK), ("/api/chat", CHAT)])
+async def test_it_streams_when_stream_is_absent_and_numbers_stand_on_the_done_line_only(path: str, ask: Any) -> None:
+    async with client_of(make_bench(says("ab"), template=True)) as client:
+        lines = lines_of(await client.post(path, json=ask))
+    said = [line["response"] if path == "/api/generate" else line["message"]["content"] for line in lines]
+    assert said == ["a", "b", ""]
+    assert [line["done"] for line in lines] == [False, False, True]
+    assert all(FRACTION.fullmatch(line["created_at"]) and line["model"] == "fake:latest" for line in lines)
+    assert not any(DURATIONS & set(line) or "done_reason" in line or "eval_count" in line for line in lines[:-1])
+    last = lines[-1]
+    assert (last["done_reason"], last["eval_count"]) == ("stop", 2)
+    assert all(type(last[name]) is int and last[name] >= 0 for name in DURATIONS)
+    assert last["prompt_eval_duration"] + last["load_duration"] + last["eval_duration"] == last["total_duration"]
+
+
+async def test_a_chat_line_has_a_role_and_no_context() -> None:
+    async with client_of(make_bench(says("a"), template=True)) as client:
+        lines = lines_of(await client.post("/api/chat", json=CHAT))
+        whole = (await client.post("/api/chat", json=CHAT | {"stream": False})).json()
+    assert [line["message"]["role"] for line in lines] == ["assistant", "assistant"]
+    assert whole["message"] == {"role": "assistant", "content": "a"}
+    assert "context" not in lines[-1]
+
+
+async def test_whole_and_streamed_answers_are_the_same() -> None:
+    async with client_of(make_bench()) as client:
+        lines = lines_of(await client.post("/api/generate", json=ASK))
+        whole = (await client.post("/api/generate", json=ASK | {"stream": False})).json()
+    assert whole["response"] == "".join(line["response"] for line in lines)
+    assert set(whole) == set(lines[-1])
+    assert whole["context"] == lines[-1]["context"]
+
+
+async def test_context_is_prompt_and_answer_and_comes_before_the_next_prompt() -> None:
+    bench = make_bench(says("yo"))
+    async with client_of(bench) as client:
+        first = (await client.post("/api/generate", json=ASK | {"stream": False})).json()
+        await client.post("/api/generate", json=ASK | {"stream": False, "context": first["context"]})
+    before, after = (list(request.prompt_token_ids) for request in bench.engine.requests)
+    assert first["context"] == before + list(b"yo")
+    assert after == [*first["context"], *b"hi"]
+
+
+async def test_a_context_with_a_token_that_the_model_does_not_have_is_refused() -> None:
+    bench = make_bench()
+    async with client_of(bench) as client:
+        response = await client.post("/api/generate", json=ASK | {"context": [9999]})
+    assert (response.status_code, response.json()) == (422, {"error": "context: token ids must lie in 0 to 256"})
+    assert bench.ledger.intents == []
+
+
+async def test_a_bare_prompt_has_no_context_in_its_answer() -> None:
+    async with client_of(make_bench(template=True)) as client:
+        answer = (await client.post("/api/generate", json=ASK | {"raw": True, "stream": False})).json()
+    assert "context" not in answer
+
+
+async def test_the_options_reach_the_engine() -> None:
+    bench = make_bench(says("x"))
+    options = {
+        "num_predict": 9, "seed": 3, "temperature": 0.5, "top_k": 4, "top_p": 0.6, "min_p": 0.1, "typical_p": 0.9,
+        "stop": ["END"], "repeat_penalty": 1.2, "presence_penalty": 0.3, "frequency_penalty": 0.4,
+    }  # fmt: skip
+    async with client_of(bench) as client:
+        await client.post("/api/generate", json=ASK | {"options": options})
+    sampling = bench.engine.requests[0].sampling
+    assert (sampling.max_tokens, sampling.seed, sampling.temperature) == (9, 3, 0.5)
+    assert (sampling.top_k, sampling.top_p, sampling.min_p, sampling.typical_p) == (4, 0.6, 0.1, 0.9)
+    assert (sampling.stop, sampling.repetition_penalty) == (("END",), 1.2)
+    assert (sampling.presence_penalty, sampling.frequency_penalty) == (0.3, 0.4)
+
+
+@pytest.mark.parametrize("limit", [{}, {"num_predict": -1}, {"num_predict": -2}, {"num_predict": 100_000}])
+async def test_without_a_limit_the_answer_may_fill_the_context(limit: dict[str, int]) -> None:
+    bench = make_bench(says("x"))
+    async with client_of(bench) as client:
+        assert (await client.post("/api/generate", json=ASK | {"options": limit})).status_code == 200
+    assert bench.engine.requests[0].sampling.max_tokens == 1024 - 3
+
+
+async def test_num_ctx_bounds_prompt_and_answer_together() -> None:
+    bench = make_bench(says("x" * 50))
+    async with client_of(bench) as client:
+        answer = (await client.post("/api/generate", json=ASK | {"stream": False, "options": {"num_ctx": 10}})).json()
+        refused = await client.post("/api/generate", json=ASK | {"options": {"num_ctx": 3}})
+    assert (answer["prompt_eval_count"], answer["eval_count"], answer["done_reason"]) == (3, 7, "length")
+    assert refused.status_code == 422
+    assert "limits the context to 3" in refused.json()["error"]
+
+
+async def test_a_num_ctx_beyond_the_model_changes_nothing() -> None:
+    bench = make_bench(says("x"))
+    async with client_of(bench) as client:
+        assert (await client.post("/api/generate", json=ASK | {"options": {"num_ctx": 8192}})).status_code == 200
+    assert bench.engine.requests[0].sampling.max_tokens == 1021
+
+
+@pytest.mark.parametrize("options", [{"seed": -1}, {"top_k": -1}, {"top_k": 0}, {"top_p": 0}, {"stop": "END"}, None])
+async def test_values_that_ollama_takes_are_taken(options: Any) -> None:
+    async with client_of(make_bench()) as client:
+        assert (await client.post("/api/generate", json=ASK | {"options": options})).status_code == 200
+
+
+async def test_what_has_no_effect_is_listed_in_the_record() -> None:
+    bench = make_bench(template=True)
+    message = {"role": "user", "content": "hi", "mood": 1}
+    ask = CHAT | {
+        "keep_alive": "5m",
+        "messages": [message, message],
+        "fancy": {},
+        "options": {"mirostat": 1, "seed": 1},
+    }
+    async with client_of(bench) as client:
+        await client.post("/api/chat", json=ask)
+    assert bench.ledger.intents[0].ignored == ("keep_alive", "options.mirostat", "fancy", "messages.mood")
+    assert bench.ledger.intents[0].surface == "ollama"
+
+
+async def test_listed_names_are_bounded_and_printable() -> None:
+    bench = make_bench()
+    async with client_of(bench) as client:
+        await client.post("/api/generate", json=ASK | {f"\x1b{'x' * 99}{number}": 1 for number in range(99)})
+        await client.post("/api/generate", json=ASK | {f"{number}": 1 for number in range(99)})
+    assert bench.ledger.intents[0].ignored == ("x" * 63,) or bench.ledger.intents[0].ignored == ("x" * 64,)
+    assert len(bench.ledger.intents[1].ignored) == 64
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model": "s3cr3t"}, "closest is fake"),
+        ({"model": None}, "model"),
+        ({"model": "fake:7b"}, "closest is fake"),
+        ({"prompt": 5}, "prompt"),
+        ({"prompt": "s3cr3t", "suffix": "b"}, "suffix"),
+        ({"template": "s3cr3t"}, "template"),
+        ({"images": ["s3cr3t"]}, "text only"),
+        ({"think": True}, "reasoning"),
+        ({"think": "high"}, "reasoning"),
+        ({"format": "s3cr3t"}, "format"),
+        ({"keep_alive": "s3cr3t"}, "duration"),
+        ({"options": {"num_predict": 0}}, "at least 1"),
+        ({"options": {"num_predict": -3}}, "options.num_predict"),
+        ({"options": {"num_ctx": 0}}, "options.num_ctx"),
+        ({"options": {"temperature": "s3cr3t"}}, "options.temperature"),
+        ({"options": {"top_p": 2}}, "options.top_p"),
+        ({"options": []}, "options"),
+        ({"stream": 1}, "stream"),
+    ],
+)
+async def test_what_is_refused_is_named_in_ollamas_shape(change: dict[str, Any], said: str) -> None:
+    bench = make_bench()
+    async with client_of(bench) as client:
+        response = await client.post("/api/generate", json=ASK | change)
+    assert response.status_code in (404, 422)
+    assert list(response.json()) == ["error"]
+    assert said in response.json()["error"]
+    assert "s3cr3t" not in response.text
+    assert bench.ledger.intents == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"tools": [{"type": "function"}]}, "does not call tools"),
+        ({"messages": [{"role": "user", "content": "a", "images": ["s3cr3t"]}]}, "text only"),
+        ({"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]}, "does not call tools"),
+        ({"messages": [{"role": "tool", "content": "a"}]}, "does not call tools"),
+        ({"messages": [{"role": "s3cr3t", "content": "a"}]}, "messages.0.role"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content"),
+        ({"messages": [{"role": "assistant", "content": "s3cr3t"}]}, "assistant"),
+    ],
+)
+async def test_a_chat_refuses_what_it_cannot_do(change: dict[str, Any], said: str) -> None:
+    async with client_of(make_bench(template=True)) as client:
+        response = await client.post("/api/chat", json=CHAT | change)
+    assert response.status_code == 422
+    assert said in response.json()["error"]
+    assert "s3cr3t" not in response.text
+
+
+async def test_a_conversation_goes_through_the_template() -> None:
+    bench = make_bench(template=True)
+    turns = [("system", "be"), ("user", "a"), ("assistant", "b"), ("user", "c")]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    async with client_of(bench) as client:
+        await client.post("/api/chat", json=CHAT | {"messages": messages})
+    assert bytes(bench.engine.requests[0].prompt_token_ids) == b"<system>be<user>a<assistant>b<user>c<assistant>"
+
+
+@pytest.mark.parametrize("empty", [{}, {"tools": [], "images": [], "template": "", "think": False, "format": ""}])
+async def test_empty_fields_ask_for_nothing(empty: dict[str, Any]) -> None:
+    async with client_of(make_bench()) as client:
+        assert (await client.post("/api/generate", json=ASK | empty)).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["fake", "fake:latest"])
+async def test_a_name_without_a_tag_means_latest_and_comes_back_with_it(name: str) -> None:
+    async with client_of(make_bench()) as client:
+        answer = (await client.post("/api/generate", json=ASK | {"model": name, "stream": False})).json()
+        shown = await client.post("/api/show", json={"model": name})
+        older = await client.post("/api/show", json={"name": name})
+    assert answer["model"] == "fake:latest"
+    assert shown.json() == older.json()
+
+
+@pytest.mark.parametrize(
+    ("ask", "reason"),
+    [
+        ({}, "load"),
+        ({"keep_alive": "10m"}, "load"),
+        ({"keep_alive": -1}, "load"),
+        ({"keep_alive": 1.5}, "load"),
+        ({"keep_alive": 0}, "unload"),
+        ({"keep_alive": "0"}, "unload"),
+        ({"keep_alive": "0s"}, "unload"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/api/generate", "/api/chat"])
+async def test_nothing_to_answer_loads_or_unloads_and_is_no_call(path: str, ask: Any, reason: str) -> None:
+    bench = make_bench()
+    async with client_of(bench) as client:
+        body = (await client.post(path, json={"model": "fake", **ask})).json()
+        unknown = await client.post(path, json={"model": "nope", **ask})
+    assert (body["done"], body["done_reason"], body["model"]) == (True, reason, "fake:latest")
+    assert body["response" if path == "/api/generate" else "message"] in ("", {"role": "assistant", "content": ""})
+    assert unknown.status_code == 404
+    assert bench.ledger.intents == []
+
+
+async def test_preloading_a_model_that_loads_says_when_to_come_back() -> None:
+    bench = make_bench()
+    bench.models.error = ModelNotReady("The model is still loading.", retry_after=1)
+    async with client_of(bench) as client:
+        response = await client.post("/api/generate", json={"model": "fake"})
+    assert (response.status_code, response.json()) == (503, {"error": "The model is still loading."})
+    assert response.headers["retry-after"] == "1"
+
+
+async def test_tags_have_all_that_clients_list() -> None:
+    async with client_of(make_bench()) as client:
+        models = (await client.get("/api/tags")).json()["models"]
+    assert [(model["name"], model["model"]) for model in models] == [("fake:latest", "fake:latest")]
+    assert set(models[0]) == {"name", "model", "modified_at", "size", "digest", "details"}
+    assert set(models[0]["details"]) == {
+        "parent_model", "format", "family", "families", "parameter_size", "quantization_level",
+    }  # fmt: skip
+    assert not models[0]["digest"].startswith("sha256:")
+
+
+async def test_show_names_capabilities_and_the_length_of_the_context() -> None:
+    async with client_of(make_bench()) as client:
+        body = (await client.post("/api/show", json={"model": "fake"})).json()
+    assert body["capabilities"] == ["completion"]
+    architecture = body["model_info"]["general.architecture"]
+    assert (architecture, body["model_info"][f"{architecture}.context_length"]) == ("llama", 1024)
+    assert body["details"]["format"] == "safetensors"
+
+
+async def test_ps_lists_what_is_in_memory() -> None:
+    bench = make_bench()
+    async with client_of(bench) as client:
+        models = (await client.get("/api/ps")).json()["models"]
+        bench.models.error = ModelNotReady("The model is still loading.")
+        none = (await client.get("/api/ps")).json()["models"]
+    assert (models[0]["name"], models[0]["context_length"], models[0]["size_vram"]) == ("fake:latest", 1024, 0)
+    assert "expires_at" in models[0]
+    assert none == []
+
+
+@pytest.mark.parametrize("path", ["/", "/api/version", "/api/tags"])
+async def test_head_is_answered_where_clients_probe(path: str) -> None:
+    async with client_of(make_bench()) as client:
+        response = await client.head(path)
+    assert (response.status_code, response.content) == (200, b"")
+
+
+async def test_the_version_can_be_compared() -> None:
+    async with client_of(make_bench()) as client:
+        assert re.fullmatch(r"\d+\.\d+\.\d+", (await client.get("/api/version")).json()["version"])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "said"),
+    [
+        ("POST", "/api/pull", 403, "minivault models import"),
+        ("DELETE", "/api/delete", 403, "not deleted"),
+        ("POST", "/api/embed", 422, "no embeddings"),
+        ("POST", "/api/embeddings", 422, "no embeddings"),
+        ("POST", "/api/create", 404, "nothing at this path"),
+        ("GET", "/api/generate", 405, "method"),
+    ],
+)
+async def test_what_this_server_does_not_do_is_said_in_ollamas_shape(
+    method: str, path: str, status: int, said: str
+) -> None:
+    async with client_of(make_bench()) as client:
+        response = await client.request(method, path, json={"model": "fake", "input": "a"})
+    assert response.status_code == status
+    assert list(response.json()) == ["error"]
+    assert said in response.json()["error"]
+
+
+@pytest.mark.parametrize("path", ["/api/pull", "/api/show", "/api/embed"])
+async def test_a_body_that_names_no_model_is_told_so(path: str) -> None:
+    async with client_of(make_bench()) as client:
+        response = await client.post(path, json={})
+    assert (response.status_code, response.json()) == (422, {"error": "model: field required"})
+
+
+async def test_the_door_and_unreadable_bodies_speak_ollamas_shape_too() -> None:
+    async with client_of(make_bench()) as client:
+        foreign = await client.get("/api/tags", headers={"origin": "https://example.com"})
+        unreadable = await client.post("/api/chat", content=b"{", headers={"content-type": "application/json"})
+        untyped = await client.post("/api/chat", content=b"{}")
+    assert [foreign.status_code, unreadable.status_code, untyped.status_code] == [403, 400, 415]
+    assert all(isinstance(response.json()["error"], str) for response in (foreign, unreadable, untyped))
+
+
+async def test_a_failure_in_the_middle_is_an_error_line_and_never_done() -> None:
+    async with client_of(make_bench(breaks_after("part"))) as client:
+        lines = lines_of(await client.post("/api/generate", json=ASK))
+    assert lines[0]["response"] == "part"
+    assert lines[1:] == [{"error": "the engine broke"}]
+
+
+async def test_an_outcome_that_cannot_be_written_is_never_done() -> None:
+    bench = make_bench(says("a"))
+    bench.ledger.faults = ["outcome"]
+    async with client_of(bench) as client:
+        lines = lines_of(await client.post("/api/generate", json=ASK))
+    assert [line.get("done") for line in lines] == [False, None]
+    assert lines[1] == {"error": "The record could not be made durable."}
+
+
+async def test_logprobs_come_when_asked_for() -> None:
+    async with client_of(make_bench(says("a", logprobs=True))) as client:
+        lines = lines_of(await client.post("/api/generate", json=ASK | {"logprobs": True, "top_logprobs": 1}))
+        whole = (await client.post("/api/generate", json=ASK | {"logprobs": True, "stream": False})).json()
+    assert lines[0]["logprobs"][0]["token"] == "a"
+    assert lines[0]["logprobs"][0]["logprob"] == whole["logprobs"][0]["logprob"] == -0.5
+
+
+async def test_every_answer_names_its_record() -> None:
+    async with client_of(make_bench()) as client:
+        streamed = await client.post("/api/generate", json=ASK)
+        whole = await client.post("/api/generate", json=ASK | {"stream": False})
+    assert (streamed.headers["minivault-record"][:2], whole.headers["minivault-record"][:2]) == ("0:", "3:")
