@@ -67,7 +67,7 @@ class Choices:
         try:
             while pending:
                 done, _ = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
+                for task in [task for task in pending if task in done]:  # in the order of the choices
                     source = pending.pop(task)
                     chunk = task.result()
                     if chunk is None:

@@ -1,0 +1,151 @@
+"""The OpenAI surface: ``/v1/chat/completions``, ``/v1/completions`` and ``/v1/models``.
+
+Parses once, asks the service, writes the answer. Knows nothing of engines or of the vault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from minivault.api import schema, streaming
+from minivault.api.body import read_json_object
+from minivault.api.health import service_of
+from minivault.api.native import caller_of, json_response, record_header
+from minivault.api.wire import openai_answers as answers
+from minivault.api.wire.openai import ChatCompletionRequest, CommonRequest, CompletionRequest
+from minivault.errors import UnknownModel
+from minivault.generation import Completion, FinishReason, GenerationRequest
+from minivault.service import Choices, spread
+
+OWNER = "minivault"
+_ANSWERED = (400, 403, 404, 413, 415, 422, 429, 500, 503)
+
+router = APIRouter(prefix="/v1", tags=["openai"])
+
+
+def _answered(model: type[answers.AnswerBody]) -> dict[int | str, dict[str, Any]]:
+    ok = schema.json_answer(model, "The answer. A stream that fails says so in an event, and ends without `[DONE]`.")
+    ok["content"][streaming.SSE] = {"schema": {"type": "string"}}
+    return {200: ok, **schema.error_responses(*_ANSWERED)}
+
+
+@router.post(
+    "/chat/completions",
+    summary="Answer a conversation",
+    responses=_answered(answers.ChatCompletionBody),
+    openapi_extra=schema.json_body(ChatCompletionRequest),
+)
+async def chat_completions(request: Request) -> Response:
+    """As OpenAI's, for any of its clients; with `"stream": true` in pieces, as Server-Sent Events."""
+    value, raw = await read_json_object(request, request.app.state.settings.max_body_bytes)
+    body = ChatCompletionRequest.model_validate(value)
+    asked = body.to_generation(request_id=request.state.request_id, raw_request=raw)
+    choices = await service_of(request).open_all(spread(asked, body.choices), caller_of(request))
+    head = _head_of(request, "chatcmpl-", body, choices)
+    words = choices.generations[0].tokenizer if body.logprobs else None
+    if asked.stream:
+        framing = answers.ChatFraming(head, includes_usage=body.includes_usage, words=words)
+        return _streamed(choices, framing)
+    return await _whole(request, choices, lambda ended: answers.chat_answer(head, ended, words))
+
+
+@router.post(
+    "/completions",
+    summary="Go on with a text",
+    responses=_answered(answers.TextCompletionBody),
+    openapi_extra=schema.json_body(CompletionRequest),
+)
+async def completions(request: Request) -> Response:
+    """As OpenAI's: bare prompts, as text or as token ids, without the model's chat template."""
+    value, raw = await read_json_object(request, request.app.state.settings.max_body_bytes)
+    body = CompletionRequest.model_validate(value)
+    asked = body.to_generations(request_id=request.state.request_id, raw_request=raw)
+    choices = await service_of(request).open_all(_spread_all(asked, body.choices), caller_of(request))
+    head = _head_of(request, "cmpl-", body, choices)
+    words = choices.generations[0].tokenizer if body.logprobs is not None else None
+    if body.stream:
+        framing = answers.TextFraming(head, includes_usage=body.includes_usage, words=words)
+        return _streamed(choices, framing)
+    return await _whole(request, choices, lambda ended: answers.text_answer(head, ended, words))
+
+
+@router.get(
+    "/models",
+    summary="The models that answer",
+    responses={200: schema.json_answer(answers.ModelList, "The models."), **schema.error_responses(403, 429, 500)},
+)
+async def models(request: Request) -> Response:
+    """The models that can be named in a request now."""
+    return json_response({"object": "list", "data": await _cards(request)})
+
+
+@router.get(
+    "/models/{model_id:path}",
+    summary="One model that answers",
+    responses={
+        200: schema.json_answer(answers.ModelCard, "The model."),
+        **schema.error_responses(403, 404, 422, 429, 500),
+    },
+)
+async def model(request: Request, model_id: str) -> Response:
+    """404 with the code `model_not_found` if there is none of this name."""
+    for card in await _cards(request):
+        if card["id"] == model_id:
+            return json_response(card)
+    raise UnknownModel("No model of this name answers here; GET /v1/models lists those that do.", param="model")
+
+
+async def _cards(request: Request) -> list[dict[str, Any]]:
+    listed = await service_of(request).list_models()
+    return [
+        {
+            "id": entry["name"],
+            "object": "model",
+            "created": 0 if entry["imported_at"] is None else _seconds(entry["imported_at"]),
+            "owned_by": OWNER,
+        }
+        for entry in listed
+        if entry["default"] or entry["loaded"]
+    ]
+
+
+def _spread_all(asked: Sequence[GenerationRequest], count: int) -> list[GenerationRequest]:
+    """The choices of several prompts: those of one follow each other."""
+    return [choice for place, one in enumerate(asked) for choice in spread(one, count, first=place * count)]
+
+
+def _head_of(request: Request, prefix: str, body: CommonRequest, choices: Choices) -> answers.AnswerHead:
+    first = choices.generations[0]
+    return answers.AnswerHead(
+        id=prefix + request.state.request_id,
+        created=_seconds(service_of(request).utc_now()),
+        model=first.model,
+        fingerprint=first.fingerprint,
+        choices=len(choices.generations),
+        choices_a_prompt=body.choices,
+    )
+
+
+def _streamed(choices: Choices, framing: streaming.Framing) -> Response:
+    return streaming.GenerationStream(choices, framing, record_header(choices.generations[0].intent))
+
+
+async def _whole(
+    request: Request, choices: Choices, answer: Callable[[Sequence[Completion]], Mapping[str, Any]]
+) -> Response:
+    try:
+        async with streaming.cancelled_by_disconnect(request.receive, choices):
+            ended = await choices.result()
+    finally:
+        choices.close()
+    if any(one.finish_reason is FinishReason.CANCELLED for one in ended):
+        return Response(status_code=499)  # nobody is there to read it
+    return json_response(answer(ended), headers=record_header(ended[0].record))
+
+
+def _seconds(time: str) -> int:
+    return int(datetime.fromisoformat(time).timestamp())

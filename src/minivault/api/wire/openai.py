@@ -1,0 +1,271 @@
+"""What the OpenAI surface takes, and how it becomes :mod:`minivault.generation` values.
+
+Lenient where OpenAI's clients differ (null is the default, unknown fields are listed in the record), strict where a
+limit is asked for. Knows nothing of HTTP or of the service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, StringConstraints
+
+from minivault.api.wire.lenient import LEAST_TOP_P, LenientBody, listed
+from minivault.api.wire.native import MAX_STOPS, StopString
+from minivault.errors import InvalidRequest, UnsupportedFeature
+from minivault.generation import GenerationRequest, Message, SamplingParams, ToolCall
+
+MAX_CHOICES = 128
+MAX_TOKENS = 1_000_000
+COMPLETION_MAX_TOKENS = 16
+"""What /v1/completions has always meant by leaving ``max_tokens`` out."""
+SEEDS = 2**63
+
+TokenId = Annotated[int, Field(ge=0, le=2**31)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Bias = Annotated[float, Field(ge=-100, le=100)]
+BiasKey = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,10}$")]
+PromptText = str
+PromptTokens = Annotated[list[TokenId], Field(min_length=1, max_length=MAX_TOKENS)]
+
+
+class StreamOptions(LenientBody):
+    """What a stream says beside its pieces."""
+
+    include_usage: bool | None = Field(None, description="A last chunk with the usage.")
+
+
+class AnswerForm(LenientBody):
+    """The form of the answer; sampling is held to it."""
+
+    type: Literal["text", "json_object", "json_schema", "regex", "grammar"]
+
+
+class ContentPart(LenientBody):
+    """A part of a message's content. Only text can be read by the models of this server."""
+
+    type: str = Field(max_length=64)
+    text: str | None = None
+    refusal: str | None = None
+
+
+class CalledFunction(LenientBody):
+    """A called function; its arguments are JSON as a string."""
+
+    name: Name
+    arguments: str = ""
+
+
+class EarlierToolCall(LenientBody):
+    """A call that the model made in an earlier turn."""
+
+    id: str = Field("", max_length=200)
+    function: CalledFunction
+
+
+class ConversationTurn(LenientBody):
+    """One turn. Content may be null beside tool calls, and a list of parts in every role."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[ContentPart] | None = None
+    name: str | None = Field(None, max_length=200)
+    tool_calls: list[EarlierToolCall] | None = None
+    tool_call_id: str | None = Field(None, max_length=200)
+
+    def message(self, place: int) -> Message:
+        """The turn. ``place``: which of the messages it is, for errors."""
+        if self.content is None and self.role != "assistant":
+            raise InvalidRequest(f"messages.{place}.content is required in a {self.role} message", param="messages")
+        content = self.content if isinstance(self.content, str) else "\n".join(self._texts(place))
+        role = {"developer": "system", "function": "tool"}.get(self.role, self.role)
+        calls = tuple(ToolCall(call.id, call.function.name, call.function.arguments) for call in self.tool_calls or ())
+        return Message(role, content, self.name, calls, self.tool_call_id)
+
+    def _texts(self, place: int) -> Iterator[str]:
+        for number, part in enumerate(self.content or ()):
+            assert isinstance(part, ContentPart)  # noqa: S101 - a text was taken as one
+            text = {"text": part.text, "refusal": part.refusal}.get(part.type)
+            if text is None:
+                field = f"messages.{place}.content.{number}"
+                if part.type in ("text", "refusal"):
+                    raise InvalidRequest(f"{field}.{part.type} is required", param="messages")
+                raise UnsupportedFeature(
+                    f"{field}: the models of this server read text only, no images, sound or files", param="messages"
+                )
+            yield text
+
+
+class CommonRequest(LenientBody):
+    """What both kinds of completion take. Leave a field out, or send null, for its default."""
+
+    model: str | None = Field(None, min_length=1, max_length=200, description="A local model; the server's default.")
+    stream: bool | None = Field(None, description="Answer in pieces, as Server-Sent Events.")
+    stream_options: StreamOptions | None = None
+    n: int | None = Field(None, ge=1, le=MAX_CHOICES, description="So many answers; choice i has the seed plus i.")
+    temperature: float | None = Field(None, ge=0, le=10, description="0 always takes the most likely token.")
+    top_p: float | None = Field(None, ge=0, le=1)
+    top_k: int | None = Field(None, ge=-1, le=1_000_000, description="0 and -1 keep all.")
+    min_p: float | None = Field(None, ge=0, le=1)
+    typical_p: float | None = Field(None, gt=0, le=1)
+    repetition_penalty: float | None = Field(None, ge=0.01, le=10)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    logit_bias: dict[BiasKey, Bias] | None = Field(None, max_length=1024, description="Token ids to values added.")
+    stop: StopString | Annotated[list[StopString], Field(max_length=MAX_STOPS)] | None = None
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=64)] | None = None
+    min_tokens: int | None = Field(None, ge=0, le=MAX_TOKENS)
+    ignore_eos: bool | None = None
+    seed: int | None = Field(None, ge=-SEEDS, le=SEEDS - 1, description="Same request, same bytes.")
+    store: bool | None = Field(None, description="False: the vault keeps commitments, and not the content.")
+    response_format: AnswerForm | None = None
+
+    @property
+    def choices(self) -> int:
+        return self.n or 1
+
+    @property
+    def includes_usage(self) -> bool:
+        return self.stream_options is not None and self.stream_options.include_usage is True
+
+    def _sampling(self, max_tokens: int | None, logprobs: int | None) -> SamplingParams:
+        stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return SamplingParams(
+            max_tokens=max_tokens,
+            min_tokens=self.min_tokens or 0,
+            temperature=self.temperature,
+            top_k=None if self.top_k is None else max(0, self.top_k),
+            top_p=None if self.top_p is None else max(LEAST_TOP_P, self.top_p),
+            min_p=self.min_p,
+            typical_p=self.typical_p,
+            repetition_penalty=self.repetition_penalty,
+            presence_penalty=self.presence_penalty or 0.0,
+            frequency_penalty=self.frequency_penalty or 0.0,
+            logit_bias=tuple((int(token_id), bias) for token_id, bias in (self.logit_bias or {}).items()),
+            stop=tuple(stop for stop in stops if stop),
+            stop_token_ids=tuple(self.stop_token_ids or ()),
+            ignore_eos=self.ignore_eos or False,
+            seed=None if self.seed is None else self.seed % SEEDS,
+            logprobs=logprobs,
+        )
+
+    def _request(self, request_id: str, raw_request: bytes, **fields: Any) -> GenerationRequest:
+        return GenerationRequest(
+            model=self.model,
+            stream=self.stream or False,
+            response_format=None if self.response_format is None else self.response_format.model_dump(),
+            store=self.store is not False,
+            request_id=request_id,
+            surface="openai",
+            ignored=listed(name for name, value in (self.model_extra or {}).items() if value is not None),
+            raw_request=raw_request,
+            **fields,
+        )
+
+
+class ChatCompletionRequest(CommonRequest):
+    """What `POST /v1/chat/completions` takes."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"model": "guide", "messages": [{"role": "user", "content": "What model are you?"}], "seed": 7}
+        }
+    )
+
+    messages: list[ConversationTurn] = Field(min_length=1, max_length=10_000)
+    max_completion_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS, description="As many as fit, if left out.")
+    max_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS, description="The same limit by its older name.")
+    logprobs: bool | None = Field(None, description="Log-probabilities of the answer's tokens.")
+    top_logprobs: int | None = Field(None, ge=0, le=20, description="With so many alternatives each.")
+    modalities: list[str] | None = Field(None, max_length=8)
+    audio: dict[str, Any] | None = None
+    tools: list[dict[str, Any]] | None = Field(None, max_length=128)
+    tool_choice: str | dict[str, Any] | None = None
+    functions: list[dict[str, Any]] | None = Field(None, description="Refused: send tools.")
+    function_call: str | dict[str, Any] | None = Field(None, description="Refused: send tool_choice.")
+
+    def to_generation(self, *, request_id: str, raw_request: bytes) -> GenerationRequest:
+        """
+        Raises:
+            UnsupportedFeature, InvalidRequest: a part that no model here can take, or a turn without content.
+        """
+        self._refuse()
+        limit = self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
+        logprobs = (self.top_logprobs or 0) if self.logprobs else None
+        return self._request(
+            request_id,
+            raw_request,
+            messages=tuple(message.message(place) for place, message in enumerate(self.messages)),
+            sampling=self._sampling(MAX_TOKENS if limit is None else limit, logprobs),
+            fit=limit is None,
+            tools=tuple(self.tools or ()),
+        )
+
+    def _refuse(self) -> None:
+        if len({self.max_completion_tokens, self.max_tokens} - {None}) > 1:
+            raise InvalidRequest("max_tokens and max_completion_tokens are one limit: send one", param="max_tokens")
+        if self.top_logprobs is not None and not self.logprobs:
+            raise InvalidRequest("top_logprobs needs logprobs to be true", param="top_logprobs")
+        if self.audio is not None or any(kind != "text" for kind in self.modalities or ()):
+            raise UnsupportedFeature("modalities: the models of this server write text only", param="modalities")
+        if self.functions:
+            raise UnsupportedFeature("functions: send tools, which took their place", param="functions")
+        if self.function_call not in (None, "none", "auto"):
+            raise UnsupportedFeature("function_call: send tool_choice, which took its place", param="function_call")
+
+
+class CompletionRequest(CommonRequest):
+    """What `POST /v1/completions` takes: a bare prompt, or several, as text or as token ids."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"model": "guide", "prompt": "Once upon a time"}})
+
+    prompt: (
+        PromptText
+        | Annotated[list[PromptText], Field(min_length=1, max_length=MAX_CHOICES)]
+        | PromptTokens
+        | Annotated[list[PromptTokens], Field(min_length=1, max_length=MAX_CHOICES)]
+    ) = Field(description="Text, token ids, or a list of either.")
+    max_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS, description=f"{COMPLETION_MAX_TOKENS}, if left out.")
+    logprobs: int | None = Field(None, ge=0, le=20, description="Log-probabilities, with so many alternatives each.")
+    echo: bool | None = Field(None, description="The text begins with the prompt.")
+    best_of: int | None = Field(None, ge=1, le=MAX_CHOICES, description="Only as much as n.")
+    suffix: str | None = Field(None, description="Refused, but for an empty one.")
+
+    @property
+    def prompts(self) -> Sequence[str | tuple[int, ...]]:
+        """One prompt each."""
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        if isinstance(self.prompt[0], int):
+            return [tuple(token for token in self.prompt if isinstance(token, int))]
+        return [one if isinstance(one, str) else tuple(one) for one in self.prompt if not isinstance(one, int)]
+
+    def to_generations(self, *, request_id: str, raw_request: bytes) -> list[GenerationRequest]:
+        """One request a prompt; ``n`` is the caller's to spread.
+
+        Raises:
+            UnsupportedFeature, InvalidRequest: what no model here can do, or more choices than are allowed.
+        """
+        self._refuse()
+        limit = COMPLETION_MAX_TOKENS if self.max_tokens is None else self.max_tokens
+        fields: dict[str, Any] = {
+            "sampling": self._sampling(max(limit, self.min_tokens or 0), self.logprobs),
+            "fit": self.max_tokens is None,
+            "echo": self.echo or False,
+            "raw": True,
+        }
+        return [self._request(request_id, raw_request, **fields, **{_prompt_field(one): one}) for one in self.prompts]
+
+    def _refuse(self) -> None:
+        if len(self.prompts) * self.choices > MAX_CHOICES:
+            raise InvalidRequest(f"n: prompts times n must be at most {MAX_CHOICES}", param="n")
+        if self.best_of is not None and self.best_of != self.choices:
+            raise UnsupportedFeature("best_of: all answers are given, so it can only be what n is", param="best_of")
+        if self.suffix:
+            raise UnsupportedFeature("suffix: no model here can fill in a gap", param="suffix")
+        if self.echo and self.logprobs is not None:
+            raise UnsupportedFeature("logprobs: there are none of an echoed prompt", param="logprobs")
+
+
+def _prompt_field(prompt: str | tuple[int, ...]) -> str:
+    return "prompt" if isinstance(prompt, str) else "prompt_token_ids"
