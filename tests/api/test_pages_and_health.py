@@ -134,6 +134,15 @@ async def test_records_can_be_listed_read_and_replayed() -> None:
     assert stats["calls"] == 2
 
 
+async def test_heads_and_proofs_are_plain_text() -> None:
+    async with client_of(make_bench()) as client:
+        answer = (await client.post("/generate", json=ASK)).json()
+        unsigned = await client.get("/vault/head")
+        proof = await client.get(f"/vault/records/{answer['id']}/proof")
+    assert (unsigned.status_code, unsigned.json()["error"]["code"]) == (404, "record_not_found")
+    assert (proof.headers["content-type"], proof.text) == ("text/plain; charset=utf-8", "proof of 0\n")
+
+
 @pytest.mark.parametrize("time", ["0008-07-24T22:43:21Z", "9999-12-31T23:59:59Z", "2026-01-31"])
 async def test_any_time_that_can_be_written_can_be_asked_for(time: str) -> None:
     async with client_of(make_bench()) as client:
@@ -163,7 +172,9 @@ def test_the_document_names_every_route_but_the_hidden_ones() -> None:
         "/generate", "/generate/stream", "/generate-stream", "/livez", "/readyz", "/metrics", "/models",
         "/api/generate", "/api/chat", "/api/tags", "/api/ps", "/api/show", "/api/version", "/api/pull", "/api/delete",
         "/api/embed", "/api/embeddings", "/v1/messages", "/v1/messages/count_tokens",
+        "/v1/chat/completions", "/v1/completions", "/v1/models", "/v1/models/{model_id}",
         "/vault/records", "/vault/records/{id}", "/vault/records/{id}/replay", "/vault/stats",
+        "/vault/head", "/vault/records/{id}/proof",
     }  # fmt: skip
 
 
