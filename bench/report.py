@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.contenders import Contender
+from bench.contenders import CONTENDERS, Contender
 from bench.machine import Machine
 from bench.shapes import SHAPES, weight_bytes
 
@@ -53,6 +53,8 @@ BARS = (
     Bar("http-int8", "ours-int8", LLAMA, "decode 32", 0.9),
 )  # fmt: skip
 
+QUIET = 0.15
+"""Cores: a measurement beside which others used more than this is disturbed: taken again, and told in the report."""
 CACHED_STEPS = 1.2
 """Decode steps that the first token of a cached prompt may take."""
 BANDWIDTH_SHARE = 0.9
@@ -80,10 +82,10 @@ class Results:
         )
         return [value for value in found if value is not None]
 
-    def spread(self, shape: str, contender: str, task: str, figure: str) -> float:
-        """Largest over smallest, less one."""
-        values = self._values(shape, contender, figure, task)
-        return max(values) / min(values) - 1 if values else 0.0
+    def disturbed(self, shape: str, contender: str, task: str) -> bool:
+        """Others used the machine beside the median run of these."""
+        found = [run.others for run in self.runs if (run.shape, run.contender, run.task) == (shape, contender, task)]
+        return bool(found) and statistics.median(found) > QUIET
 
     def ratio(self, bar: Bar) -> float | None:
         figure = figure_of(bar.task)
@@ -116,7 +118,10 @@ def speed_table(
     """Tokens per second; one line a contender, one column a task. ``figure``: the task's own where not given."""
     rows = []
     for contender in contenders:
-        cells = [number(results.median(shape, contender.key, task, figure or figure_of(task))) for task in tasks]
+        cells = []
+        for task in tasks:
+            cell = number(results.median(shape, contender.key, task, figure or figure_of(task)))
+            cells.append(cell + "\\*" if cell and results.disturbed(shape, contender.key, task) else cell)
         if any(cells):
             rows.append([contender.title, *cells])
     return markdown_table(["", *(_column(task) for task in tasks)], rows)
@@ -218,8 +223,12 @@ def document(
 ) -> str:
     """``docs/benchmarks.md``. ``facts``: lines that only the run knows, by their names."""
     decode = [task for task in tasks if task.startswith("decode")]
-    parts = [_INTRODUCTION, "## Machine and run\n\n" + _facts(machine, facts), "## Ratios and their bars\n\n" + _BARS]
-    parts[-1] += ratio_table(results, {contender.key: contender.title for contender in contenders})
+    parts = [
+        _INTRODUCTION,
+        "## Machine and run\n\n" + _facts(machine, results, facts),
+        "## Ratios and their bars\n\n" + _BARS,
+    ]
+    parts[-1] += ratio_table(results, {contender.key: contender.title for contender in CONTENDERS})
     parts.append("## Share of the memory's bandwidth\n\n" + bandwidth_table(results, contenders, shapes, machine))
     parts.append("## A prompt of 512 tokens that is cached\n\n" + cached_table(results, contenders, shapes))
     tasks = [task for task in tasks if not task.startswith("cached")]
@@ -238,11 +247,17 @@ def document(
     return "\n\n".join(parts) + "\n"
 
 
-def _facts(machine: Machine, facts: Mapping[str, str]) -> str:
+def _facts(machine: Machine, results: Results, facts: Mapping[str, str]) -> str:
+    taken = [run for run in results.runs if run.result is not None]
+    others = [run.others for run in taken] or [0.0]
+    kernels = sorted({str(run.result["kernels"]) for run in taken if run.result and "kernels" in run.result})
     described = {
         "Processor": f"{machine.processor}; {machine.cores} cores; {', '.join(machine.features)}",
         "Memory": f"{machine.memory_bytes / 2**30:.0f} GiB, {machine.bandwidth / 1e9:.1f} GB/s read by as many threads",
         "System": machine.system,
+        "Our kernels": ", ".join(kernels),
+        "Quiet": f"beside a measurement, other processes used {statistics.median(others):.2f} cores in the median and "
+        f"{max(others):.2f} at most; a star marks figures beside which it was more than {QUIET:g}",
     }
     return "\n".join(f"- {name}: {value}" for name, value in (described | dict(facts)).items())
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from bench.contenders import CONTENDERS, Contender
 from bench.machine import Machine, Others
+from bench.measuring import Plan, takes
 from bench.plot import Panel, bar_chart
 from bench.report import BARS, Bar, Results, Run, document, number, ratio_table, speed_table
-from bench.run import Plan, takes
 
 OURS, PEER = CONTENDERS[0], next(one for one in CONTENDERS if not one.ours)
 MACHINE = Machine("A processor", 2, 16 << 30, ("avx2",), "Linux", 50e9)
@@ -66,13 +65,21 @@ def test_a_peer_that_failed_is_in_the_document_with_its_error() -> None:
     assert "| MiniVault int8, TinyLlama-1.1B | 1.034 | 41.4 | 83% |" in text
 
 
+def test_a_figure_that_others_disturbed_has_a_star() -> None:
+    quiet, loud = (
+        replace(runs(OURS, task, 40)[0], others=others) for task, others in (("decode 1", 0.1), ("decode 8", 0.9))
+    )
+    table = speed_table(Results([quiet, loud]), [OURS], "TinyLlama-1.1B", ["decode 1", "decode 8"])
+    assert f"| {OURS.title} | 40.0 | 40.0\\* |" in table
+
+
 @pytest.mark.parametrize(("value", "text"), [(None, ""), (1234.5, "1,234"), (41.26, "41.3"), (3.456, "3.46")])
 def test_numbers_have_three_figures(value: float | None, text: str) -> None:
     assert number(value) == text
 
 
 def test_who_goes_first_moves_on_and_all_take_part_in_each_round() -> None:
-    plan = Plan((OURS, PEER), ("distilgpt2",), ("decode 1", "decode 8"), 2, 8, 2, 0, 0, Path())
+    plan = Plan((OURS, PEER), ("distilgpt2",), ("decode 1", "decode 8"), 2, 8, 2, 0, 0)
     turns = [(place, task, contender.key) for place, _, task, contender in plan.turns()]
     assert turns == [
         (0, "decode 1", OURS.key), (0, "decode 1", PEER.key), (0, "decode 8", PEER.key), (0, "decode 8", OURS.key),
