@@ -329,6 +329,12 @@ class MemoryLedger:
             "completion_tokens": sum(outcome.completion_tokens for outcome in self.outcomes),
         }
 
+    def head(self) -> tuple[str, str]:
+        raise UnknownRecord("no head was signed yet")
+
+    def proof(self, id_or_index: str | int, /) -> str:
+        return f"proof of {self.get(id_or_index).call.index}\n"
+
     def _detail(self, index: int, intent: Intent) -> CallDetail:
         outcome = next((other for other in self.outcomes if other.intent_index == index), None)
         call = Call(

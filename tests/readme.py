@@ -44,7 +44,7 @@ def _default(name: str) -> str:
         return "`~/.minivault`"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"`{value}`" if value not in ("", []) else "none"
+    return f"`{value}`" if value not in ("", [], None) else "none"
 
 
 def table_in_readme() -> str:

@@ -22,6 +22,7 @@ BOUNDS = [
     ("max_body_bytes", 1023),
     ("shutdown_timeout", -0.5),
     ("receipt_deadline", 0),
+    ("head_interval", 0.5),
     ("mirror_max_bytes", 4095),
     ("model", ""),
     ("precision", "int3"),

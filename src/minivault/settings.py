@@ -57,13 +57,17 @@ class Settings(BaseSettings):
     )
     mirror: bool = Field(default=True, description="Write logs/log.jsonl.")
     mirror_max_bytes: int = Field(default=100 << 20, ge=4096, description="Size at which the mirror is rotated.")
+    head_interval: float = Field(
+        default=60.0, ge=1, le=86_400, description="Seconds between signed heads while records come in."
+    )
+    head_export: Path | None = Field(default=None, description="A file to which each signed head is appended.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Diagnostic log level.")
     log_format: Literal["auto", "console", "json"] = Field(default="auto", description="Diagnostic log format.")
 
-    @field_validator("data_dir", mode="after")
+    @field_validator("data_dir", "head_export", mode="after")
     @classmethod
-    def _expand(cls, value: Path) -> Path:
-        return value.expanduser()
+    def _expand(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser()
 
     @property
     def vault_path(self) -> Path:

@@ -29,6 +29,8 @@ def test_the_defaults_that_help_names_are_true() -> None:
         "speculation": "yes",
         "shutdown_timeout": "30",
         "receipt_deadline": "10",
+        "head_interval": "60",
+        "head_export": "none",
     }
     for name, parameter in inspect.signature(serve).parameters.items():
         if name != "ctx":

@@ -16,7 +16,9 @@ from minivault.generation import FinishReason, GenerationRequest, SamplingParams
 from minivault.service import ReplayVerdict, Service
 from minivault.service.opening import DefaultModel, open_service
 from minivault.settings import Settings
+from minivault.vault.head import VerifierKey, open_note
 from minivault.vault.ledger import Ledger
+from minivault.vault.proof import check_proof
 from minivault.vault.reader import Reader
 from tests.fakes import FakeModel, FakeModels, ScriptedEngine, says, until
 
@@ -75,6 +77,16 @@ async def test_the_real_ledger_and_the_counters_agree(tmp_path: Path) -> None:
         f'vllm:generation_tokens_total{{engine="scripted",model_name="fake"}} {stats["completion_tokens"]}.0' in metrics
     )
     assert stats["finish_reasons"] == {"cancelled": 1, "stop": 20}
+
+
+async def test_head_and_proof_are_those_of_the_vault(tmp_path: Path) -> None:
+    async with over_real_vault(tmp_path, ScriptedEngine(says("abc"))) as (service, ledger, _):
+        await service.generate(ask("hi"), CALLER)
+        await until(lambda: ledger.status().head_size)
+        note, key = await service.records.head()
+        proof = await service.records.proof("0")
+    assert open_note(note, VerifierKey.parse(key)).size > 0
+    assert check_proof(proof, VerifierKey.parse(key)).index == 0
 
 
 async def test_a_closed_ledger_refuses_and_nothing_is_answered(tmp_path: Path) -> None:

@@ -137,6 +137,39 @@ async def get_record(request: Request, id: RecordId) -> Response:
     return json_response(await service_of(request).records.get(id))
 
 
+def _text_answer(description: str, **headers: str) -> dict[str, Any]:
+    described = {name: {"description": said, "schema": {"type": "string"}} for name, said in headers.items()}
+    answer: dict[str, Any] = {"description": description, "content": {"text/plain": {"schema": {"type": "string"}}}}
+    return answer | ({"headers": described} if described else {})
+
+
+@router.get(
+    "/head",
+    summary="The newest signed head, to be kept elsewhere",
+    responses={
+        200: _text_answer("A C2SP checkpoint.", **{"MiniVault-Key": "The public key that signs: name+id+key."}),
+        **schema.error_responses(403, 404, 429, 500, 503),
+    },
+)
+async def head(request: Request) -> Response:
+    """Whoever keeps it can show later whether the vault was set back or rewritten."""
+    note, key = await service_of(request).records.head()
+    return Response(note, media_type="text/plain", headers={"minivault-key": key})
+
+
+@router.get(
+    "/records/{id}/proof",
+    summary="The proof that a record is in the vault",
+    responses={
+        200: _text_answer("A C2SP tlog-proof, with the record's leaf as extra data."),
+        **schema.error_responses(403, 404, 422, 429, 500, 503),
+    },
+)
+async def proof(request: Request, id: RecordId) -> Response:
+    """Checked with `minivault vault check-proof`. An index proves that record, an id the outcome of its call."""
+    return Response(await service_of(request).records.proof(id), media_type="text/plain")
+
+
 @router.post(
     "/records/{id}/replay",
     summary="Run a recorded call again and compare its tokens",

@@ -93,6 +93,12 @@ def serve(
     mirror_max_bytes: Annotated[
         int | None, _flag("Size at which logs/log.jsonl is rotated. (default: 104857600)", RECORDS)
     ] = None,
+    head_interval: Annotated[
+        float | None, _flag("Seconds between signed heads while records come in. (default: 60)", RECORDS)
+    ] = None,
+    head_export: Annotated[
+        Path | None, _flag("A file to which each signed head is appended. (default: none)", RECORDS, metavar="FILE")
+    ] = None,
     log_level: Annotated[
         str | None, _flag("debug, info, warning or error. (default: info)", RECORDS, metavar="LEVEL")
     ] = None,

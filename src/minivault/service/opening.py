@@ -213,5 +213,7 @@ def _open_ledger(settings: Settings, metrics: Metrics) -> Ledger:
         mirror_dir=settings.log_dir if settings.mirror else None,
         mirror_max_bytes=settings.mirror_max_bytes,
         receipt_deadline=settings.receipt_deadline,
+        head_interval=settings.head_interval,
+        head_export=settings.head_export,
         observer=metrics.commit_observed,
     )

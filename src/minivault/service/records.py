@@ -60,6 +60,23 @@ class Records:
         """As :meth:`get`, as the vault has it."""
         return await asyncio.to_thread(self._reader.get, record_id)
 
+    async def head(self) -> tuple[str, str]:
+        """The newest signed head, and the public key that signs.
+
+        Raises:
+            UnknownRecord: none was signed yet.
+        """
+        return await asyncio.to_thread(self._reader.head)
+
+    async def proof(self, record_id: str) -> str:
+        """The proof that a record is in the vault.
+
+        Raises:
+            UnknownRecord: there is none.
+            InvalidRequest: no signed head covers it yet.
+        """
+        return await asyncio.to_thread(self._reader.proof, record_id)
+
     async def statistics(self) -> dict[str, Any]:
         """Totals over all calls."""
         return await asyncio.to_thread(self._reader.stats)

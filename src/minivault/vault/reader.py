@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 from minivault.errors import InvalidRequest, UnknownRecord
 from minivault.vault.database import Connection, StorageError, as_error, is_empty, open_reader
+from minivault.vault.head import HeadPaths
 from minivault.vault.record import format_time, unpack_token_ids
 
 MAX_PAGE = 1000
@@ -260,6 +261,25 @@ class Reader:
         where, values = _where(filters or CallFilter())
         with self.connection() as db:
             return _stats(db, where, values)
+
+    def head(self) -> tuple[str, str]:
+        """The newest signed head as a note, and the key that signs as ``name+id+key``.
+
+        Raises:
+            UnknownRecord: none was signed yet.
+            VaultCorrupt: it is not signed by the vault's key.
+        """
+        paths = HeadPaths(self.path)
+        note, key = paths.load_note(), paths.load_key()
+        if note is None or paths.load_head() is None:
+            raise UnknownRecord("no head was signed yet")
+        return note, str(key)
+
+    def proof(self, id_or_index: str | int, *, api_key_id: str | None = None) -> str:
+        """As ``proof.prove``."""
+        from minivault.vault.proof import prove
+
+        return prove(self, id_or_index, api_key_id=api_key_id)
 
     def walk(self, filters: CallFilter | None = None) -> Iterator[Call]:
         """Every call, oldest first, in pages: no long-lived snapshot."""
