@@ -63,7 +63,7 @@ async def test_a_body_of_unknown_length_is_cut_off_at_the_limit() -> None:
     ("name", "value", "said"),
     [
         ("prompt", "", "at least 1 character"),
-        ("prompt", None, "valid string"),
+        ("prompt", None, "exactly one of prompt and messages"),
         ("prompt", 5, "valid string"),
         ("prompt", ["a"], "valid string"),
         ("max_tokens", 0, "greater than or equal to 1"),
@@ -124,7 +124,36 @@ async def test_a_field_that_is_wrong_is_named_with_its_bound(name: str, value: A
 async def test_a_missing_prompt_is_named() -> None:
     async with client_of(make_bench()) as client:
         error = (await client.post("/generate", json={"max_tokens": 5})).json()["error"]
-    assert (error["param"], error["code"]) == ("prompt", "missing_field")
+    assert (error["param"], error["code"]) == ("prompt", "invalid_value")
+
+
+@pytest.mark.parametrize(
+    ("extra", "param"),
+    [
+        ({"prompt": "also this"}, "prompt"),
+        ({"raw": True}, "raw"),
+        ({"echo": True}, "echo"),
+        ({"messages": [{"role": "assistant", "content": "me last"}]}, "messages"),
+        ({"messages": []}, "messages"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, "messages"),
+        ({"messages": [{"role": "user", "content": ""}]}, "messages"),
+    ],
+)
+async def test_a_conversation_that_makes_no_sense_is_refused_by_field(extra: dict[str, Any], param: str) -> None:
+    body = {"messages": [{"role": "user", "content": "hi"}], **extra}
+    async with client_of(make_bench()) as client:
+        response = await client.post("/generate", json=body)
+    assert response.status_code == 422
+    assert response.json()["error"]["param"].startswith(param)
+
+
+async def test_a_conversation_is_answered() -> None:
+    turns = [("user", "My name is Ann."), ("assistant", "Hello Ann."), ("user", "What is my name?")]
+    body = {"messages": [{"role": role, "content": content} for role, content in turns], "max_tokens": 5}
+    async with client_of(make_bench()) as client:
+        response = await client.post("/generate", json=body)
+    assert response.status_code == 200
+    assert response.json()["usage"]["completion_tokens"] == 5
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "temperature", "stop", "seed", "model", "system", "response_format"])

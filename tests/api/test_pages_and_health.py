@@ -191,7 +191,7 @@ def test_generate_documents_its_body_and_its_errors() -> None:
         "application/json", "text/event-stream", "application/x-ndjson", "text/plain",
     }  # fmt: skip
     schema = document()["components"]["schemas"]["GenerateRequest"]
-    assert schema["required"] == ["prompt"]
+    assert schema["oneOf"] == [{"required": ["prompt"]}, {"required": ["messages"]}]
     assert schema["additionalProperties"] is False
     assert (schema["properties"]["top_p"]["minimum"], schema["properties"]["top_p"]["exclusiveMinimum"]) == (0, True)
     assert schema["properties"]["max_tokens"]["nullable"] is True

@@ -20,7 +20,7 @@ from minivault.api.problems import problem_of
 from minivault.api.wire.native import GenerateRequest, answer_of
 from minivault.cli.console import CliError, working
 from minivault.errors import InvalidRequest, MiniVaultError
-from minivault.generation import Chunk, GenerationRequest, Message
+from minivault.generation import Chunk, GenerationRequest
 from minivault.service import Service
 from minivault.service.opening import open_service
 from minivault.settings import Settings
@@ -66,7 +66,7 @@ class Local:
             return asdict(self._run(self._service.replay(record_id, CALLER)))
 
     def takes(self, field: str) -> bool:
-        return field == "messages" or field in GenerateRequest.model_fields
+        return field in GenerateRequest.model_fields
 
     def generate(self, body: Mapping[str, Any]) -> dict[str, Any]:
         with _failures():
@@ -104,18 +104,15 @@ def _failures() -> Iterator[None]:
 
 
 def _request(body: Mapping[str, Any], *, stream: bool) -> GenerationRequest:
-    """The request that a body asks for. ``messages``, the turns of a conversation, take the place of ``prompt``."""
+    """The request that a body of the native surface asks for."""
     raw = json.dumps(body, ensure_ascii=False).encode()
-    fields = dict(body)
-    messages = tuple(Message(turn["role"], turn["content"]) for turn in fields.pop("messages", ()))
-    if messages:
-        fields["prompt"] = messages[-1].content
     try:
-        parsed = GenerateRequest.model_validate(fields)
+        parsed = GenerateRequest.model_validate(body)
     except ValueError as error:
         raise CliError(problem_of(error).message, exit_code=2) from None
-    request = parsed.to_generation(stream=stream, request_id=uuid.uuid4().hex, raw_request=raw)
-    return replace(request, source="cli", prompt=None if messages else request.prompt, messages=messages)
+    with _failures():
+        request = parsed.to_generation(stream=stream, request_id=uuid.uuid4().hex, raw_request=raw)
+    return replace(request, source="cli")
 
 
 def _piece(chunk: Chunk) -> dict[str, Any]:

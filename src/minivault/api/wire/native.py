@@ -10,10 +10,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from minivault.generation import Completion, GenerationRequest, SamplingParams, TokenLogprob
+from minivault.errors import InvalidRequest
+from minivault.generation import Completion, GenerationRequest, Message, SamplingParams, TokenLogprob
 
 MAX_STOPS = 16
 MAX_STOP_LENGTH = 500
+MAX_TURNS = 1000
 LEAST_LOGPROB = -9999.0
 """Stands for minus infinity, which JSON cannot say."""
 
@@ -28,17 +30,32 @@ class ResponseFormat(BaseModel):
     type: Literal["text", "json_object", "json_schema", "regex", "grammar"]
 
 
+class TurnBody(BaseModel):
+    """One turn of a conversation."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    role: Literal["system", "user", "assistant"]
+    content: str = Field(min_length=1)
+
+
 class GenerateRequest(BaseModel):
-    """What `POST /generate` takes. Leave a field out, or send null, for its default."""
+    """What `POST /generate` takes: `prompt` or `messages`. Leave a field out, or send null, for its default."""
 
     model_config = ConfigDict(
         extra="forbid",
         strict=True,
         frozen=True,
-        json_schema_extra={"example": {"prompt": "What model are you?", "max_tokens": 128, "seed": 7}},
+        json_schema_extra={
+            "example": {"prompt": "What model are you?", "max_tokens": 128, "seed": 7},
+            "oneOf": [{"required": ["prompt"]}, {"required": ["messages"]}],
+        },
     )
 
-    prompt: str = Field(min_length=1, description="What to answer.")
+    prompt: str | None = Field(None, min_length=1, description="What to answer.")
+    messages: Annotated[list[TurnBody], Field(min_length=1, max_length=MAX_TURNS)] | None = Field(
+        None, description="A conversation, in place of `prompt`; the last turn is the user's."
+    )
     model: str | None = Field(None, min_length=1, max_length=200, description="A local model; the server's default.")
     stream: bool = Field(False, description="Answer in pieces: Server-Sent Events unless Accept says otherwise.")
     max_tokens: int | None = Field(
@@ -71,8 +88,14 @@ class GenerateRequest(BaseModel):
     )
 
     def to_generation(self, *, stream: bool, request_id: str, raw_request: bytes) -> GenerationRequest:
+        """
+        Raises:
+            InvalidRequest: not exactly one of `prompt` and `messages`, or the last turn is not the user's.
+        """
+        self._check_prompt()
         return GenerationRequest(
             prompt=self.prompt,
+            messages=tuple(Message(turn.role, turn.content) for turn in self.messages or ()),
             system=self.system,
             raw=self.raw,
             echo=self.echo,
@@ -84,6 +107,18 @@ class GenerateRequest(BaseModel):
             surface="native",
             raw_request=raw_request,
         )
+
+    def _check_prompt(self) -> None:
+        if (self.prompt is None) == (self.messages is None):
+            raise InvalidRequest("exactly one of prompt and messages is required", param="prompt")
+        if self.messages is None:
+            return
+        if self.messages[-1].role != "user":
+            raise InvalidRequest("messages: the last turn must be the user's", param="messages")
+        if self.raw:
+            raise InvalidRequest("raw cannot be used with messages: turns need a chat template", param="raw")
+        if self.echo:
+            raise InvalidRequest("echo cannot be used with messages: there is no one prompt to repeat", param="echo")
 
     def _sampling(self) -> SamplingParams:
         stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
