@@ -205,8 +205,8 @@ async def test_a_stop_ends_the_answer_before_itself(stop: Any) -> None:
 
 NULLS = (
     "stream", "stream_options", "n", "temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias",
-    "stop", "seed", "store", "response_format", "max_tokens", "max_completion_tokens", "logprobs", "top_logprobs", "tools",
-    "tool_choice", "functions", "function_call", "modalities", "audio", "user", "metadata", "top_k",
+    "stop", "seed", "store", "response_format", "max_tokens", "max_completion_tokens", "logprobs", "top_logprobs",
+    "tools", "tool_choice", "functions", "function_call", "modalities", "audio", "user", "metadata", "top_k",
 )  # fmt: skip
 
 

@@ -28,6 +28,20 @@ def test_a_schema_keeps_the_order_of_its_properties(response_format: dict[str, A
     assert list(json.loads(structure.source)["properties"]) == ["z", "a"]
 
 
+def test_integers_without_bounds_get_them_and_nothing_else_changes() -> None:
+    whole = {"type": "integer"}
+    schema = {
+        "properties": {"type": whole, "a": {"type": "integer", "minimum": 1}, "e": {"enum": [whole]}},
+        "items": {"anyOf": [whole, {"type": "string"}]},
+    }
+    bounded = json.loads(Structure.json(schema).source)
+    both = {"type": "integer", "minimum": 1 - 2**53, "maximum": 2**53 - 1}
+    assert bounded["properties"]["type"] == both
+    assert bounded["properties"]["a"] == {"type": "integer", "minimum": 1, "maximum": 2**53 - 1}
+    assert bounded["properties"]["e"] == {"enum": [whole]}
+    assert bounded["items"] == {"anyOf": [both, {"type": "string"}]}
+
+
 @pytest.mark.parametrize("response_format", [None, {"type": "text"}, {}])
 def test_text_has_no_form(response_format: dict[str, Any] | None) -> None:
     assert structure_of(response_format) is None

@@ -25,6 +25,9 @@ COMPILE_SECONDS = 2.0
 _ONE_LINE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """How JSON answers are written: on one line. A model cannot lose itself in white space then."""
 
+_EXACT_INTEGERS = 2**53 - 1
+"""The largest whole number that every reader of JSON takes exactly."""
+
 
 class Compiler(Protocol):
     """Compiles grammars for one tokenizer. Blocking; called in a thread."""
@@ -66,7 +69,7 @@ class Structure:
     def json(cls, schema: Mapping[str, Any]) -> Structure:
         """Answers that fit a JSON Schema, in the order of its properties."""
         # why not sorted: the order of properties is the order of the answer's
-        return cls("json_schema", json.dumps({"x-guidance": _ONE_LINE} | dict(schema), ensure_ascii=False))
+        return cls("json_schema", json.dumps({"x-guidance": _ONE_LINE} | _bounded(schema), ensure_ascii=False))
 
 
 def structure_of(response_format: Mapping[str, Any] | None) -> Structure | None:
@@ -133,6 +136,27 @@ class LazyGrammars:
                 compiler.compile("regex", "a")  # reads the vocabulary
                 self._compiler = compiler
             return self._compiler
+
+
+def _bounded(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema with bounds for integers that have none: no answer is then lost in digits, and all fit the schema."""
+    found = {name: _bounded_part(name, value) for name, value in schema.items()}
+    if found.get("type") == "integer" and not found.keys() & {"enum", "const"}:
+        if not found.keys() & {"minimum", "exclusiveMinimum"}:
+            found["minimum"] = -_EXACT_INTEGERS
+        if not found.keys() & {"maximum", "exclusiveMaximum"}:
+            found["maximum"] = _EXACT_INTEGERS
+    return found
+
+
+def _bounded_part(name: str, value: Any) -> Any:
+    if name in ("items", "additionalProperties") and isinstance(value, Mapping):
+        return _bounded(value)
+    if name in ("properties", "$defs", "definitions") and isinstance(value, Mapping):
+        return {key: _bounded(one) if isinstance(one, Mapping) else one for key, one in value.items()}
+    if name in ("anyOf", "oneOf", "allOf", "prefixItems") and isinstance(value, list):
+        return [_bounded(one) if isinstance(one, Mapping) else one for one in value]
+    return value
 
 
 def _schema_of(asked: Mapping[str, Any]) -> Mapping[str, Any]:
