@@ -22,8 +22,8 @@ class LenientBody(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
     def unknown(self, prefix: str = "") -> list[str]:
-        """The names of the fields that were sent and are not known."""
-        return [prefix + name for name in self.model_extra or {}]
+        """The names of the fields that were sent and are not known; null asks for nothing."""
+        return [prefix + name for name, value in (self.model_extra or {}).items() if value is not None]
 
 
 def listed(names: Iterable[str]) -> tuple[str, ...]:
