@@ -396,6 +396,16 @@ NB_MODULE(_native, m) {
             std::memcpy(words.data(), mask.c_str(), words.size() * 4);
             s.sampler.allow(std::move(words));
         }, nb::arg("mask"))
+        .def("sync_blocks", [](SequenceState& s, const nb::list& table) {
+            // Every step, for every sequence: straight from the list's own integers.
+            const std::size_t count = nb::len(table);
+            s.blocks.resize(count);
+            for (std::size_t i = 0; i < count; ++i) {
+                const long block = PyLong_AsLong(PyList_GET_ITEM(table.ptr(), static_cast<Py_ssize_t>(i)));
+                if (block < 0 || block > 0x7fffffff) throw nb::value_error("a block is out of range");
+                s.blocks[i] = static_cast<std::int32_t>(block);
+            }
+        }, nb::arg("table"))
         .def_prop_rw("blocks", [](const SequenceState& s) { return s.blocks; },
                      [](SequenceState& s, const std::vector<std::int32_t>& blocks) { s.blocks = blocks; })
         .def_prop_ro("num_blocks", [](const SequenceState& s) { return s.blocks.size(); });

@@ -107,8 +107,7 @@ class NativeRunner:
             state = sequence.sampler_state
             if not isinstance(state, _native.SequenceState):
                 state = sequence.sampler_state = sampler_state(sequence)
-            if sequence.block_table != state.blocks:
-                state.blocks = sequence.block_table
+            state.sync_blocks(sequence.block_table)
             if sequence.constraint is not None and item.sample:
                 state.allow(sequence.constraint.mask())
             states.append(state)
