@@ -6,19 +6,22 @@ Parses once, asks the service, writes the answer. Knows nothing of engines or of
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel
 
 from minivault.access.caller import Caller
 from minivault.api import negotiation, schema, streaming
 from minivault.api.body import read_json_object
 from minivault.api.wire.native import GenerateRequest, answer_of
-from minivault.generation import FinishReason, RecordRef
+from minivault.generation import Completion, FinishReason, RecordRef
 from minivault.service import Generation, Service
 
 RECORD_HEADER = "minivault-record"
+
+Body = TypeVar("Body", bound=BaseModel)
 
 router = APIRouter(tags=["generate"])
 
@@ -32,7 +35,7 @@ router = APIRouter(tags=["generate"])
 async def generate(request: Request) -> Response:
     """Answers as JSON, or in pieces with `"stream": true` or an `Accept` of `text/event-stream`,
     `application/x-ndjson` or `text/plain`. The pieces joined equal the whole answer."""
-    body, raw = await _parse(request)
+    body, raw = await parsed(request, GenerateRequest)
     offers = (streaming.JSON, streaming.SSE, streaming.NDJSON, streaming.PLAIN)
     chosen = negotiation.preferred(request.headers.get("accept"), offers[1:] if body.stream else offers)
     framing = chosen or (streaming.SSE if body.stream else streaming.JSON)
@@ -62,14 +65,9 @@ async def generate_plain(request: Request) -> Response:
 
 
 async def _streamed(request: Request, offers: tuple[str, str, str]) -> Response:
-    body, raw = await _parse(request)
+    body, raw = await parsed(request, GenerateRequest)
     framing = negotiation.preferred(request.headers.get("accept"), offers) or offers[0]
     return await _answer(request, body, raw, framing)
-
-
-async def _parse(request: Request) -> tuple[GenerateRequest, bytes]:
-    value, raw = await read_json_object(request, request.app.state.settings.max_body_bytes)
-    return GenerateRequest.model_validate(value), raw
 
 
 async def _answer(request: Request, body: GenerateRequest, raw: bytes, framing: str) -> Response:
@@ -80,10 +78,28 @@ async def _answer(request: Request, body: GenerateRequest, raw: bytes, framing: 
     if stream:
         headers = record_header(generation.intent)
         return streaming.GenerationStream(generation, streaming.framing_for(framing, generation), headers)
-    return await _whole_answer(request, generation)
+    token_bytes = generation.token_bytes if generation.wants_logprobs else None
+    return await whole_answer(request, generation, lambda completion: answer_of(completion, token_bytes))
 
 
-async def _whole_answer(request: Request, generation: Generation) -> Response:
+async def parsed(request: Request, model: type[Body]) -> tuple[Body, bytes]:
+    """A body in the form of ``model``, and its bytes as they came.
+
+    Raises:
+        Problem: it cannot be read.
+        ValidationError: a field is wrong.
+    """
+    value, raw = await read_json_object(request, request.app.state.settings.max_body_bytes)
+    return model.model_validate(value), raw
+
+
+async def whole_answer(
+    request: Request,
+    generation: Generation,
+    body_of: Callable[[Completion], Mapping[str, Any]],
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Run to the end and answer once, in any surface's form. Raises what :meth:`Generation.result` raises."""
     try:
         async with streaming.cancelled_by_disconnect(request.receive, generation):
             completion = await generation.result()
@@ -91,9 +107,7 @@ async def _whole_answer(request: Request, generation: Generation) -> Response:
         generation.close()
     if completion.finish_reason is FinishReason.CANCELLED:
         return Response(status_code=499)  # nobody is there to read it
-    token_bytes = generation.token_bytes if generation.wants_logprobs else None
-    answer = answer_of(completion, token_bytes)
-    return json_response(answer, headers=record_header(completion.record))
+    return json_response(body_of(completion), headers={**record_header(completion.record), **(headers or {})})
 
 
 def caller_of(request: Request) -> Caller:

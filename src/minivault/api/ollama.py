@@ -11,14 +11,12 @@ from fastapi import APIRouter, Request, Response
 
 from minivault import __version__
 from minivault.api import schema, streaming
-from minivault.api.body import read_json_object
 from minivault.api.health import service_of
-from minivault.api.native import caller_of, json_response, record_header
+from minivault.api.native import caller_of, json_response, parsed, record_header, whole_answer
 from minivault.api.wire import ollama_answers as answers
 from minivault.api.wire.ollama import ChatBody, ErrorText, GenerateBody, NameBody, bare_name
 from minivault.errors import Forbidden, InvalidRequest, UnsupportedFeature
-from minivault.generation import FinishReason, GenerationRequest
-from minivault.service import Generation
+from minivault.generation import GenerationRequest
 
 FOLLOWED = "0.6.4"
 """The version of Ollama whose API this surface follows: clients ask for it to know what they may send."""
@@ -46,8 +44,7 @@ def _answer(model: type[answers.AnswerBody]) -> dict[int | str, dict[str, Any]]:
 )
 async def generate(request: Request) -> Response:
     """Streams JSON lines unless `"stream": false`. Without a prompt, the model is only made ready."""
-    value, raw = await read_json_object(request, request.app.state.settings.max_body_bytes)
-    body = GenerateBody.model_validate(value)
+    body, raw = await parsed(request, GenerateBody)
     if body.asks_nothing:
         return _nothing_said(request, "generate", body)
     asked = body.to_generation(request_id=request.state.request_id, raw_request=raw)
@@ -62,8 +59,7 @@ async def generate(request: Request) -> Response:
 )
 async def chat(request: Request) -> Response:
     """Streams JSON lines unless `"stream": false`. Without messages, the model is only made ready."""
-    value, raw = await read_json_object(request, request.app.state.settings.max_body_bytes)
-    body = ChatBody.model_validate(value)
+    body, raw = await parsed(request, ChatBody)
     if body.asks_nothing:
         return _nothing_said(request, "chat", body)
     asked = body.to_generation(request_id=request.state.request_id, raw_request=raw)
@@ -165,8 +161,8 @@ async def _name(request: Request) -> str:
     Raises:
         InvalidRequest: it names none.
     """
-    value, _ = await read_json_object(request, request.app.state.settings.max_body_bytes)
-    called = NameBody.model_validate(value).called
+    body, _ = await parsed(request, NameBody)
+    called = body.called
     if called is None:
         raise InvalidRequest("model: field required", param="model")
     return bare_name(called)
@@ -192,15 +188,4 @@ async def _run(request: Request, kind: answers.Kind, asked: GenerationRequest) -
     lines = answers.Lines(kind, generation, service.utc_now, token_bytes, raw=asked.raw)
     if asked.stream:
         return streaming.GenerationStream(generation, lines, record_header(generation.intent))
-    return await _whole(request, generation, lines)
-
-
-async def _whole(request: Request, generation: Generation, lines: answers.Lines) -> Response:
-    try:
-        async with streaming.cancelled_by_disconnect(request.receive, generation):
-            completion = await generation.result()
-    finally:
-        generation.close()
-    if completion.finish_reason is FinishReason.CANCELLED:
-        return Response(status_code=499)  # nobody is there to read it
-    return json_response(lines.whole(completion), headers=record_header(completion.record))
+    return await whole_answer(request, generation, lines.whole)
