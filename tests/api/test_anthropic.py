@@ -10,7 +10,8 @@ import pytest
 
 from minivault.generation import FinishReason
 from tests.api.client import client_of
-from tests.fakes import breaks_after, make_bench, says
+from tests.api.test_socket import serving
+from tests.fakes import breaks_after, make_bench, says, until
 
 ASK = {"model": "fake", "max_tokens": 100, "messages": [{"role": "user", "content": "hi"}]}
 HEADERS = {"x-api-key": "anything", "anthropic-version": "2023-06-01", "anthropic-beta": "never-heard-of-it"}
@@ -232,3 +233,30 @@ async def test_other_paths_and_methods_speak_anthropics_shape(path: str) -> None
         response = await client.get(path)
     assert response.status_code in (404, 405)
     assert response.json()["type"] == "error"
+
+
+async def test_the_message_starts_before_its_first_token_is_made() -> None:
+    bench = make_bench(says("ab"), template=True)
+    bench.engine.hold_after = 0
+    ask = ASK | {"stream": True}
+    async with serving(bench) as client, client.stream("POST", "/v1/messages", json=ask) as response:
+        lines = response.aiter_lines()
+        begun = [await anext(lines) for _ in range(7)]
+        bench.engine.release()
+        rest = [line async for line in lines]
+    assert [line for line in begun if line.startswith("event")] == [
+        "event: message_start", "event: content_block_start", "event: ping",
+    ]  # fmt: skip
+    assert "event: message_stop" in rest
+
+
+async def test_hanging_up_cancels_and_is_recorded_with_what_was_sent() -> None:
+    bench = make_bench(says("abcdef"), template=True)
+    bench.engine.hold_after = 2
+    async with serving(bench) as client:
+        async with client.stream("POST", "/v1/messages", json=ASK | {"stream": True}) as response:
+            async for line in response.aiter_lines():
+                if '"text": "b"' in line:
+                    break
+        await until(lambda: bench.ledger.outcomes)
+    assert (bench.outcome.finish_reason, bench.outcome.response_text) == ("cancelled", "ab")

@@ -11,7 +11,8 @@ import pytest
 
 from minivault.errors import ModelNotReady
 from tests.api.client import client_of
-from tests.fakes import breaks_after, make_bench, says
+from tests.api.test_socket import serving
+from tests.fakes import breaks_after, make_bench, says, until
 
 ASK = {"model": "fake", "prompt": "hi", "options": {"seed": 7}}
 CHAT = {"model": "fake", "messages": [{"role": "user", "content": "hi"}], "options": {"seed": 7}}
@@ -372,3 +373,14 @@ async def test_every_answer_names_its_record() -> None:
         streamed = await client.post("/api/generate", json=ASK)
         whole = await client.post("/api/generate", json=ASK | {"stream": False})
     assert (streamed.headers["minivault-record"][:2], whole.headers["minivault-record"][:2]) == ("0:", "3:")
+
+
+async def test_hanging_up_cancels_and_is_recorded_with_what_was_sent() -> None:
+    bench = make_bench(says("abcdef"))
+    bench.engine.hold_after = 2
+    async with serving(bench) as client:
+        async with client.stream("POST", "/api/generate", json=ASK) as response:
+            lines = response.aiter_lines()
+            said = [json.loads(await anext(lines))["response"] for _ in range(2)]
+        await until(lambda: bench.ledger.outcomes)
+    assert (bench.outcome.finish_reason, bench.outcome.response_text) == ("cancelled", "".join(said))
