@@ -25,12 +25,12 @@ MIN_TURN = 64
 """Tokens of prefill that a key gets at least in its turn; smaller pieces would only delay everyone's first token."""
 
 MAX_DECODE_ROWS = 16
-"""Up to here a step is bound by reading the weights, and one more row costs a tenth of it or less. Beyond, it is bound by
-computing, and a row costs nearly as much as the token that it may give."""
+"""Up to here a step is mostly bound by reading the weights, and one more row costs roughly a tenth of it. Beyond, it is
+bound by computing, and a row costs nearly as much as the token that it may give."""
 
 LEAST_ODDS = 0.15
 """Of a draft to be accepted, when nearly no rows are taken: somewhat more than what a row costs then, in steps. Replayed
-on prose and on source code, anything from 0.1 to 0.3 does nearly as well."""
+on prose and on code, anything from 0.1 to 0.3 did nearly as well."""
 
 NOT_FINITE = "The model produced numbers that are not finite."
 
