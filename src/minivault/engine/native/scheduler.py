@@ -29,8 +29,8 @@ MAX_DECODE_ROWS = 16
 bound by computing, and a row costs nearly as much as the token that it may give."""
 
 LEAST_ODDS = 0.15
-"""Of a draft to be accepted, when nearly no rows are taken: somewhat more than what a row costs then, in steps. Replayed
-on prose and on code, anything from 0.1 to 0.3 did nearly as well."""
+"""Of a draft to be accepted, when nearly no rows are taken: somewhat more than what a row costs then, in steps. On
+prose and code, replayed, anything from 0.1 to 0.3 did nearly as well."""
 
 NOT_FINITE = "The model produced numbers that are not finite."
 
