@@ -57,6 +57,8 @@ class ByteDecoder:
 class TurnTemplate:
     """``<role>content`` for each turn, then ``<assistant>``."""
 
+    dialect = None
+
     def render(
         self,
         messages: Sequence[Message],

@@ -107,6 +107,8 @@ class GenerationRequest:
     """Functions that the model may call, as OpenAI writes them: ``{"type": "function", "function": {...}}``."""
     tool_choice: str = "auto"
     """``auto``, ``none``, ``required``, or ``named:`` and the name of the one tool that must be called."""
+    parallel_tool_calls: bool = True
+    """False: at most one call in an answer."""
     system: str | None = None
     raw: bool = False
     """True: the bare prompt. False: a model with a chat template gets the prompt as a user turn."""

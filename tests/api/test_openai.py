@@ -13,6 +13,7 @@ from tests.api.client import client_of
 from tests.fakes import Bench, breaks_after, make_bench, says
 
 TURNS = [{"role": "user", "content": "hi"}]
+TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {"a": {}}}}}
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
 
@@ -251,7 +252,12 @@ async def test_the_fields_that_local_servers_share_are_honoured() -> None:
         ({"response_format": {"type": "json_schema"}}, "response_format"),
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"functions": [{"name": "f"}]}, "functions"),
-        ({"tools": [{"type": "function", "function": {"name": "s3cr3t"}}]}, "tools"),
+        ({"tools": [{"type": "custom", "custom": {"name": "s3cr3t"}}]}, "tools"),
+        ({"tools": [{"type": "function", "function": {"name": "s3cr3t!"}}]}, "tools"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "other"}}}, "tool_choice"),
+        ({"tools": [TOOL], "response_format": {"type": "json_object"}}, "response_format"),
+        ({"tools": [TOOL], "tool_choice": "required"}, "response_format"),
     ],
 )
 async def test_what_cannot_be_done_is_refused_by_its_field_and_not_recorded(fields: dict[str, Any], param: str) -> None:
@@ -268,7 +274,7 @@ async def test_content_may_be_a_list_of_parts_in_every_role(role: str) -> None:
     bench = templated()
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     assert (await chat(bench, messages=[{"role": role, "content": parts}, *TURNS])).status_code == 200
-    assert b"a\nb<user>hi" in bytes(bench.ledger.intents[0].prompt_token_ids)
+    assert b"a\nb" in bytes(bench.ledger.intents[0].prompt_token_ids)
 
 
 @pytest.mark.parametrize("kind", ["image_url", "input_audio", "file"])
@@ -309,6 +315,57 @@ async def test_store_false_keeps_no_content() -> None:
     await chat(bench, store=False)
     await chat(bench, store=None)
     assert [intent.store for intent in bench.ledger.intents] == [False, True]
+
+
+# -- tools -------------------------------------------------------------------------------------------------------------
+
+CALLS = (
+    'Well.\n<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>\n<tool_call>{"name": "add"}</tool_call>'
+)
+
+
+async def test_calls_come_beside_the_words_with_arguments_as_a_string() -> None:
+    choice = (await chat(templated(says(CALLS)), tools=[TOOL])).json()["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("Well.", "tool_calls")
+    first, second = choice["message"]["tool_calls"]
+    assert (first["type"], first["function"]) == ("function", {"name": "add", "arguments": '{"a": 1}'})
+    assert first["id"] != second["id"]
+
+
+async def test_content_is_null_beside_calls_alone() -> None:
+    answer = says('<tool_call>{"name": "add"}</tool_call>')
+    assert (await chat(templated(answer), tools=[TOOL])).json()["choices"][0]["message"]["content"] is None
+
+
+async def test_streamed_calls_carry_an_index_and_equal_the_whole_ones() -> None:
+    whole = (await chat(templated(says(CALLS)), tools=[TOOL])).json()["choices"][0]["message"]["tool_calls"]
+    chunks = chunks_of(await chat(templated(says(CALLS, at_once=3)), tools=[TOOL], stream=True))
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+    calls = [call for delta in deltas for call in delta.get("tool_calls", [])]
+    assert [call["index"] for call in calls] == [0, 1]
+    assert [call["function"] for call in calls] == [call["function"] for call in whole]
+    assert "".join(delta.get("content", "") for delta in deltas) == "Well."
+    assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+async def test_an_answer_cut_inside_a_call_says_length_and_loses_nothing() -> None:
+    chunks = chunks_of(await chat(templated(says(CALLS)), tools=[TOOL], stream=True, max_tokens=30))
+    assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == CALLS[:30]
+    assert chunks[-1]["choices"][0]["finish_reason"] == "length"
+
+
+async def test_without_tools_what_looks_like_a_call_is_text() -> None:
+    asked: list[dict[str, Any]] = [{}, {"tools": []}, {"tools": [TOOL], "tool_choice": "none"}]
+    for fields in asked:
+        choice = (await chat(templated(says(CALLS)), **fields)).json()["choices"][0]
+        assert (choice["message"]["content"], choice["finish_reason"]) == (CALLS, "stop")
+        assert "tool_calls" not in choice["message"]
+
+
+async def test_the_record_holds_what_the_model_wrote() -> None:
+    bench = templated(says(CALLS))
+    await chat(bench, tools=[TOOL])
+    assert bench.outcome.response_text == CALLS
 
 
 # -- log-probabilities -------------------------------------------------------------------------------------------------

@@ -221,6 +221,70 @@ def test_an_answer_held_to_a_form_replays_to_a_match(client: openai.OpenAI, serv
     assert replayed["verdict"] == "MATCH"
 
 
+# -- tools -------------------------------------------------------------------------------------------------------------
+
+WEATHER: Any = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "The weather in a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "city": {"type": "string", "maxLength": 20},
+                "unit": {"enum": ["celsius", "fahrenheit"]},
+                "days": {"type": "integer", "minimum": 1, "maximum": 9},
+            },
+            "required": ["city", "unit"],
+        },
+    },
+}
+CLOCK: Any = {"type": "function", "function": {"name": "clock"}}
+TOOLED: Any = {"model": "guide", "seed": 7, "max_tokens": 200, "tools": [WEATHER, CLOCK]}
+RAIN: Any = [{"role": "user", "content": "Will it rain in Rome?"}]
+
+
+def test_a_tool_is_called_and_its_result_answered(client: openai.OpenAI) -> None:
+    choice: Any = {"type": "function", "function": {"name": "weather"}}
+    first = client.chat.completions.create(**TOOLED, messages=RAIN, tool_choice=choice).choices[0]
+    assert first.finish_reason == "tool_calls"
+    [call] = first.message.tool_calls or []
+    assert call.type == "function"
+    assert call.function.name == "weather"
+    jsonschema.validate(json.loads(call.function.arguments), WEATHER["function"]["parameters"])
+    result: Any = {"role": "tool", "tool_call_id": call.id, "content": "Sunny."}
+    turns = [*RAIN, first.message.model_dump(exclude_none=True), result]
+    second = client.chat.completions.create(**TOOLED, messages=turns, tool_choice="none").choices[0]
+    assert second.message.content
+    assert second.message.tool_calls is None
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_required_call_is_always_one_of_the_tools_and_fits(client: openai.OpenAI, seed: int) -> None:
+    asked = TOOLED | {"seed": seed, "temperature": 1.5, "messages": RAIN, "tool_choice": "required"}
+    choice = client.chat.completions.create(**asked, parallel_tool_calls=False).choices[0]
+    [call] = choice.message.tool_calls or []
+    assert call.type == "function"
+    tool = {"weather": WEATHER, "clock": CLOCK}[call.function.name]
+    jsonschema.validate(json.loads(call.function.arguments), tool["function"].get("parameters", {"maxProperties": 0}))
+
+
+def test_streamed_calls_are_gathered_by_the_packages_own_helper(client: openai.OpenAI) -> None:
+    asked = TOOLED | {"messages": RAIN, "tool_choice": "required", "parallel_tool_calls": False}
+    whole = client.chat.completions.create(**asked).choices[0].message.tool_calls or []
+    with client.chat.completions.stream(**asked) as stream:
+        final = stream.get_final_completion().choices[0]
+    assert final.finish_reason == "tool_calls"
+    gathered = final.message.tool_calls or []
+    assert [call.function.arguments for call in gathered] == [call.function.arguments for call in whole]
+
+
+def test_an_answer_held_to_calls_replays_to_a_match(client: openai.OpenAI, server: Server) -> None:
+    raw = client.chat.completions.with_raw_response.create(**TOOLED, messages=RAIN, tool_choice="required")
+    replayed = httpx.post(f"{server.url}/vault/records/{raw.headers['x-request-id']}/replay").json()
+    assert replayed["verdict"] == "MATCH"
+
+
 # -- errors and endings ------------------------------------------------------------------------------------------------
 
 

@@ -60,6 +60,19 @@ def test_templates_get_tool_calls_with_arguments_as_values() -> None:
     assert template.render(turns) == "add=5c1"
 
 
-def test_a_template_says_whether_it_takes_tools() -> None:
-    assert ChatTemplate.compile("{% if tools %}{{ tools | tojson }}{% endif %}", {}).takes_tools
-    assert not default_template().takes_tools
+async def test_a_template_that_knows_tools_gets_them_and_any_other_gets_words() -> None:
+    tool = {"type": "function", "function": {"name": "add"}}
+    source = "<tool_call>{{ tools | map(attribute='function') | map(attribute='name') | join }}{{ messages | length }}"
+    request = GenerationRequest(messages=TURNS[1:2], tools=(tool,))
+    knows = await read_prompt(request, ByteTokenizer(), ChatTemplate.compile(source, {}), 257)
+    assert text_of(knows) == "<tool_call>add1"
+    words = text_of(await prompt_of(request, TurnTemplate()))
+    assert words.startswith('<system>You can call these tools, each described by a line of JSON:\n{"name": "add"}\n')
+    assert words.endswith("<user>Hi<assistant>")
+    assert default_template().dialect is None
+
+
+async def test_tool_choice_none_tells_the_model_of_no_tools() -> None:
+    tool = {"type": "function", "function": {"name": "add"}}
+    prompt = await prompt_of(GenerationRequest(messages=TURNS[1:2], tools=(tool,), tool_choice="none"), TurnTemplate())
+    assert (text_of(prompt), prompt.calling) == ("<user>Hi<assistant>", None)

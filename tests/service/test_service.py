@@ -19,7 +19,7 @@ from minivault.errors import (
     UnknownModel,
     UnsupportedFeature,
 )
-from minivault.generation import Chunk, FinishReason, GenerationRequest, SamplingParams
+from minivault.generation import Chunk, FinishReason, GenerationRequest, Message, SamplingParams
 from minivault.service import Generation, ServiceLimits
 from tests.fakes import SPECIAL, Bench, breaks_after, make_bench, says, until
 
@@ -123,7 +123,7 @@ def _with_context(bench: Bench, length: int) -> Any:
         (ask(sampling=SamplingParams(max_tokens=4, min_tokens=5)), InvalidRequest, "min_tokens"),
         (ask(system="s"), UnsupportedFeature, "system"),
         (ask(system="s", raw=True), InvalidRequest, "system"),
-        (ask(tools=({"type": "function", "function": {"name": "f"}},)), UnsupportedFeature, "tools"),
+        (GenerationRequest(messages=(Message("user", "a"),), tool_choice="required"), InvalidRequest, "tool_choice"),
         (GenerationRequest(prompt_token_ids=(1, 257)), InvalidRequest, "prompt"),
         (ask(sampling=SamplingParams(logit_bias=((257, 1.0),))), InvalidRequest, "logit_bias"),
         (ask(sampling=SamplingParams(stop_token_ids=(-1,))), InvalidRequest, "stop_token_ids"),

@@ -23,6 +23,7 @@ from minivault.errors import CheckpointCorrupt, InvalidRequest
 from minivault.generation import JsonObject, Message
 from minivault.models.json_file import read_bounded, read_optional_json_object
 from minivault.models.sandbox import BoundedEnvironment, Budget, TooCostly, render_bounded
+from minivault.models.tool_calls import Dialect, dialect_of
 
 MAX_SOURCE_BYTES = 256 << 10
 DEFAULT_DATE = datetime.date(2024, 7, 26)
@@ -45,7 +46,6 @@ DEFAULT_STOPS = ("\nUser:",)
 
 _DATE_FORMAT = re.compile(r"(?:[^%]|%-?[aAbBdmyYjHIMSpuwUW%])*")
 _MAX_DATE_FORMAT = 64
-_TOOLS = re.compile(r"\btools\b")
 
 
 class _Raised(TemplateError):
@@ -76,9 +76,9 @@ class ChatTemplate:
         return None if source is None else cls.compile(source, special_tokens or {})
 
     @property
-    def takes_tools(self) -> bool:
-        """Whether the template says anything of tools."""
-        return _TOOLS.search(self.source) is not None
+    def dialect(self) -> Dialect | None:
+        """How the template has tools called; ``None``: it cannot be told of tools."""
+        return dialect_of(self.source)
 
     @classmethod
     def compile(cls, source: str, special_tokens: Mapping[str, str], new_budget: Callable[[], Budget] = Budget) -> Self:
@@ -105,7 +105,7 @@ class ChatTemplate:
     ) -> str:
         """The prompt for ``messages``, special tokens written out (encode it without adding any).
 
-        ``tools``: what the model may call; see :attr:`takes_tools`.
+        ``tools``: what the model may call; see :attr:`dialect`.
 
         Raises:
             InvalidRequest: the template refuses these messages, or rendering them takes too long or too much.

@@ -14,6 +14,7 @@ from minivault.errors import InvalidRequest, UnsupportedFeature
 from minivault.generation import GenerationRequest, JsonObject, Message
 from minivault.models.answer_text import Decoder
 from minivault.models.chat_template import DEFAULT_STOPS, default_template
+from minivault.models.tool_calls import Calling, Dialect, calling_of, told_in_words
 
 LONG_TEXT = 4096
 """Characters from which on rendering and tokenising leave the event loop."""
@@ -32,6 +33,10 @@ class PromptTokenizer(Protocol):
 
 
 class PromptTemplate(Protocol):
+    @property
+    def dialect(self) -> Dialect | None:
+        """How it has tools called; ``None``: it cannot be told of tools."""
+
     def render(
         self, messages: Sequence[Message], add_generation_prompt: bool = True, *, tools: Sequence[JsonObject] = ()
     ) -> str: ...
@@ -46,6 +51,8 @@ class Prompt:
     token_ids: tuple[int, ...]
     stop: tuple[str, ...] = ()
     """Stop strings that the form of the prompt calls for, beside the caller's own."""
+    calling: Calling | None = None
+    """How the answer may call tools, if any were told."""
 
 
 async def read_prompt(
@@ -80,17 +87,18 @@ def _check_ids(field: str, ids: Sequence[int], vocab_size: int) -> None:
 def _of_text(request: GenerationRequest, tokenizer: PromptTokenizer, template: PromptTemplate | None) -> Prompt:
     messages = _messages(request, template)
     stop: tuple[str, ...] = ()
+    used = template or default_template()
+    calling = calling_of(request, used.dialect) if messages else None
     if not messages:
         ids = tokenizer.encode(request.prompt or "", add_special_tokens=not request.context)
-    elif template is not None:
-        # A chat template writes the special tokens itself.
-        ids = tokenizer.encode(_rendered(request, messages, template), add_special_tokens=False)
     else:
-        ids = tokenizer.encode(_rendered(request, messages, default_template()), add_special_tokens=True)
-        stop = DEFAULT_STOPS
+        # A model's own template writes the special tokens itself.
+        text = _rendered(request, messages, used, () if calling is None else calling.tools)
+        ids = tokenizer.encode(text, add_special_tokens=template is None)
+        stop = DEFAULT_STOPS if template is None else ()
     if not ids:
         raise InvalidRequest("prompt must give at least 1 token", param="prompt")
-    return Prompt(_words(request), (*request.context, *ids), stop)
+    return Prompt(_words(request), (*request.context, *ids), stop, calling)
 
 
 def _words(request: GenerationRequest) -> str:
@@ -101,9 +109,13 @@ def _words(request: GenerationRequest) -> str:
     return "\n".join(f"{turn.role}: {turn.content}" for turn in request.messages)
 
 
-def _rendered(request: GenerationRequest, messages: Sequence[Message], template: PromptTemplate) -> str:
+def _rendered(
+    request: GenerationRequest, messages: Sequence[Message], template: PromptTemplate, tools: Sequence[JsonObject]
+) -> str:
+    if template.dialect is None:
+        messages, tools = told_in_words(messages, tools), ()
     try:
-        return template.render(messages, add_generation_prompt=True, tools=request.tools)
+        return template.render(messages, add_generation_prompt=True, tools=tools)
     except InvalidRequest as error:
         if not request.messages and error.param == "messages":
             raise InvalidRequest(error.message, param="prompt") from None  # the field that this caller sent

@@ -28,6 +28,9 @@ _ONE_LINE = {"whitespace_flexible": False, "item_separator": ", ", "key_separato
 _EXACT_INTEGERS = 2**53 - 1
 """The largest whole number that every reader of JSON takes exactly."""
 
+_ADDING_UP = ("allOf", "if", "dependentSchemas", "unevaluatedProperties")
+_OPENING = {"additionalProperties", "patternProperties", "anyOf", "oneOf", "$ref"}
+
 
 class Compiler(Protocol):
     """Compiles grammars for one tokenizer. Blocking; called in a thread."""
@@ -69,7 +72,7 @@ class Structure:
     def json(cls, schema: Mapping[str, Any]) -> Structure:
         """Answers that fit a JSON Schema, in the order of its properties."""
         # why not sorted: the order of properties is the order of the answer's
-        return cls("json_schema", json.dumps({"x-guidance": _ONE_LINE} | _bounded(schema), ensure_ascii=False))
+        return cls("json_schema", json.dumps({"x-guidance": _ONE_LINE} | _narrowed(schema), ensure_ascii=False))
 
 
 def structure_of(response_format: Mapping[str, Any] | None) -> Structure | None:
@@ -138,9 +141,18 @@ class LazyGrammars:
             return self._compiler
 
 
-def _bounded(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema with bounds for integers that have none: no answer is then lost in digits, and all fit the schema."""
-    found = {name: _bounded_part(name, value) for name, value in schema.items()}
+def _narrowed(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema whose answers all fit ``schema``, without room to get lost in: integers that have no bounds get some,
+    and objects that name their properties have no others, unless the schema asks for others or adds up parts."""
+    text = json.dumps(schema)
+    return _bounded(schema, closed=not any(f'"{word}"' in text for word in _ADDING_UP))
+
+
+def _bounded(schema: Mapping[str, Any], *, closed: bool) -> dict[str, Any]:
+    parts_closed = closed and "properties" not in schema
+    found = {name: _bounded_part(name, value, closed, parts_closed) for name, value in schema.items()}
+    if closed and "properties" in found and not found.keys() & _OPENING:
+        found["additionalProperties"] = False
     if found.get("type") == "integer" and not found.keys() & {"enum", "const"}:
         if not found.keys() & {"minimum", "exclusiveMinimum"}:
             found["minimum"] = -_EXACT_INTEGERS
@@ -149,13 +161,14 @@ def _bounded(schema: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _bounded_part(name: str, value: Any) -> Any:
+def _bounded_part(name: str, value: Any, closed: bool, parts_closed: bool) -> Any:
     if name in ("items", "additionalProperties") and isinstance(value, Mapping):
-        return _bounded(value)
+        return _bounded(value, closed=closed)
     if name in ("properties", "$defs", "definitions") and isinstance(value, Mapping):
-        return {key: _bounded(one) if isinstance(one, Mapping) else one for key, one in value.items()}
+        return {key: _bounded(one, closed=closed) if isinstance(one, Mapping) else one for key, one in value.items()}
     if name in ("anyOf", "oneOf", "allOf", "prefixItems") and isinstance(value, list):
-        return [_bounded(one) if isinstance(one, Mapping) else one for one in value]
+        within = closed if name == "prefixItems" else parts_closed
+        return [_bounded(one, closed=within) if isinstance(one, Mapping) else one for one in value]
     return value
 
 

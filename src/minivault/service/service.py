@@ -260,7 +260,6 @@ class Service:
             InvalidRequest, UnknownModel, ModelNotReady: as :meth:`open`.
         """
         model = self.models.get(request.model)
-        _refuse_unsupported(request)
         prompt = await read_prompt(request, model.tokenizer, model.chat_template, model.engine.info.vocab_size)
         return len(prompt.token_ids)
 
@@ -310,10 +309,11 @@ class Service:
     async def _prepare(self, request: GenerationRequest, caller: Caller) -> Prepared:
         begun_ns = self.now_ns()
         model = self.models.get(request.model)
-        _refuse_unsupported(request)
         info = model.engine.info
         structure = structure_of(request.response_format)
         prompt = await read_prompt(request, model.tokenizer, model.chat_template, info.vocab_size)
+        if prompt.calling is not None:
+            structure = prompt.calling.structure()
         sampling = parameters.resolve(
             replace(request.sampling, stop=(*request.sampling.stop, *prompt.stop)),
             model.generation_defaults,
@@ -335,6 +335,7 @@ class Service:
             begun_ns,
             structure,
             await _constraint(model, structure),
+            prompt.calling,
         )
 
     def append_outcome(self, outcome: Outcome) -> asyncio.Future[Receipt]:
@@ -433,11 +434,6 @@ class Service:
 
     def _engine_stats(self) -> list[tuple[str, str, EngineStats]]:
         return [(model.name, model.engine.info.name, model.engine.stats()) for model in self.models.loaded()]
-
-
-def _refuse_unsupported(request: GenerationRequest) -> None:
-    if request.tools and request.tool_choice != "none":
-        raise UnsupportedFeature("tools are not supported in this version", param="tools")
 
 
 def _context_length(request: GenerationRequest, length: int, prompt_tokens: int) -> int:

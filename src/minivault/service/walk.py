@@ -31,6 +31,7 @@ from minivault.models import parameters
 from minivault.models.answer_text import AnswerText, Piece
 from minivault.models.prompt import PromptTokenizer
 from minivault.models.structure import Structure
+from minivault.models.tool_calls import Calling, ToolCallParser
 from minivault.service.ports import ServedModel
 from minivault.vault.record import Intent, Outcome, Pin, Receipt
 
@@ -52,6 +53,7 @@ class Prepared:
     structure: Structure | None = None
     constraint: Constraint | None = None
     """Of ``structure``, at its start; the engine's once it is submitted."""
+    calling: Calling | None = None
     extra_parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -138,6 +140,11 @@ class Generation:
     def tokenizer(self) -> PromptTokenizer:
         """What turns the answer's tokens into text; for log-probabilities."""
         return self._prepared.model.tokenizer
+
+    def tool_parser(self) -> ToolCallParser | None:
+        """A fresh parser of the answer's text; ``None`` where there are no tools to call."""
+        calling = self._prepared.calling
+        return None if calling is None else calling.parser(self.id)
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes a token stands for; for log-probabilities."""

@@ -25,6 +25,7 @@ SEEDS = 2**63
 TokenId = Annotated[int, Field(ge=0, le=2**31)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
+FunctionName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
 BiasKey = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,10}$")]
 PromptText = str
 PromptTokens = Annotated[list[TokenId], Field(min_length=1, max_length=MAX_TOKENS)]
@@ -62,6 +63,32 @@ class EarlierToolCall(LenientBody):
 
     id: str = Field("", max_length=200)
     function: CalledFunction
+
+
+class OfferedFunction(LenientBody):
+    """A function that the model may call."""
+
+    name: FunctionName
+    description: str | None = None
+    parameters: dict[str, Any] | None = Field(None, description="A JSON Schema; an object of any kind if left out.")
+
+
+class OfferedTool(LenientBody):
+    """A tool; only functions can be called."""
+
+    type: Literal["function"]
+    function: OfferedFunction
+
+
+class NamedFunction(LenientBody):
+    name: FunctionName
+
+
+class NamedTool(LenientBody):
+    """The one tool that must be called."""
+
+    type: Literal["function"]
+    function: NamedFunction
 
 
 class ConversationTurn(LenientBody):
@@ -179,8 +206,11 @@ class ChatCompletionRequest(CommonRequest):
     top_logprobs: int | None = Field(None, ge=0, le=20, description="With so many alternatives each.")
     modalities: list[str] | None = Field(None, max_length=8)
     audio: dict[str, Any] | None = None
-    tools: list[dict[str, Any]] | None = Field(None, max_length=128)
-    tool_choice: str | dict[str, Any] | None = None
+    tools: list[OfferedTool] | None = Field(None, max_length=128)
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = Field(
+        None, description="The last two ways hold the answer to calls while it is sampled."
+    )
+    parallel_tool_calls: bool | None = Field(None, description="False: at most one call in an answer.")
     functions: list[dict[str, Any]] | None = Field(None, description="Refused: send tools.")
     function_call: str | dict[str, Any] | None = Field(None, description="Refused: send tool_choice.")
 
@@ -198,8 +228,14 @@ class ChatCompletionRequest(CommonRequest):
             messages=tuple(message.message(place) for place, message in enumerate(self.messages)),
             sampling=self._sampling(MAX_TOKENS if limit is None else limit, logprobs),
             fit=limit is None,
-            tools=tuple(self.tools or ()),
+            tools=tuple(tool.model_dump(exclude_unset=True) for tool in self.tools or ()),
+            tool_choice=self._choice(),
+            parallel_tool_calls=self.parallel_tool_calls is not False,
         )
+
+    def _choice(self) -> str:
+        chosen = self.tool_choice
+        return f"named:{chosen.function.name}" if isinstance(chosen, NamedTool) else chosen or "auto"
 
     def _refuse(self) -> None:
         if len({self.max_completion_tokens, self.max_tokens} - {None}) > 1:

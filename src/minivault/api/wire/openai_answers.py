@@ -16,7 +16,15 @@ from pydantic import BaseModel, Field
 
 from minivault.api.problems import Problem
 from minivault.api.wire.native import LEAST_LOGPROB, UsageBody
-from minivault.generation import Chunk, Completion, TokenLogprob
+from minivault.generation import Chunk, Completion, FinishReason, TokenLogprob, ToolCall
+
+
+class ToolCallParser(Protocol):
+    """Reads an answer's text: see ``models/tool_calls.py``. Gives words, and the calls that are now whole."""
+
+    def push(self, text: str) -> tuple[str, tuple[ToolCall, ...]]: ...
+    def finish(self) -> tuple[str, tuple[ToolCall, ...]]: ...
+
 
 DONE = b"data: [DONE]\n\n"
 _quoted: Callable[[str], str] = encode_basestring
@@ -54,10 +62,24 @@ class ChatLogprobsBody(BaseModel):
     refusal: str | None
 
 
+class CalledFunctionBody(BaseModel):
+    name: str
+    arguments: str = Field(description="JSON, as a string.")
+
+
+class CallBody(BaseModel):
+    """A tool that the model wants to be called."""
+
+    id: str
+    type: Literal["function"]
+    function: CalledFunctionBody
+
+
 class ChatMessageBody(BaseModel):
     role: Literal["assistant"]
-    content: str | None
+    content: str | None = Field(description="Null where there are calls alone.")
     refusal: str | None
+    tool_calls: list[CallBody] | None = Field(None, description="Only where there are some.")
 
 
 class ChatChoiceBody(BaseModel):
@@ -150,18 +172,40 @@ def usage_of(completions: Sequence[Completion], head: AnswerHead) -> dict[str, i
     return {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}
 
 
-def chat_answer(head: AnswerHead, completions: Sequence[Completion], words: TokenWords | None) -> dict[str, Any]:
-    """The whole body. ``words`` is given when log-probabilities were asked for."""
-    choices = [
-        {
-            "index": one.choice,
-            "message": {"role": "assistant", "content": one.response, "refusal": None},
-            "logprobs": None if words is None else chat_logprobs(one.logprobs, words),
-            "finish_reason": one.finish_reason.value,
-        }
-        for one in completions
-    ]
+def chat_answer(
+    head: AnswerHead,
+    completions: Sequence[Completion],
+    words: TokenWords | None,
+    parsers: Sequence[ToolCallParser | None],
+) -> dict[str, Any]:
+    """The whole body. ``words`` is given when log-probabilities were asked for, ``parsers`` where tools were."""
+    choices = []
+    for one, parser in zip(completions, parsers, strict=True):
+        text, calls = (one.response, ()) if parser is None else _read(parser, one.response)
+        message = {"role": "assistant", "content": None if calls and not text else text, "refusal": None}
+        choices.append(
+            {
+                "index": one.choice,
+                "message": message | ({"tool_calls": [_call(call) for call in calls]} if calls else {}),
+                "logprobs": None if words is None else chat_logprobs(one.logprobs, words),
+                "finish_reason": _reason(one, called=bool(calls)),
+            }
+        )
     return head.members("chat.completion") | {"choices": choices, "usage": usage_of(completions, head)}
+
+
+def _read(parser: ToolCallParser, response: str) -> tuple[str, tuple[ToolCall, ...]]:
+    text, calls = parser.push(response)
+    rest, more = parser.finish()
+    return text + rest, (*calls, *more)
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def _reason(completion: Completion, *, called: bool) -> str:
+    return "tool_calls" if called and completion.finish_reason is FinishReason.STOP else completion.finish_reason.value
 
 
 def text_answer(head: AnswerHead, completions: Sequence[Completion], words: TokenWords | None) -> dict[str, Any]:
@@ -272,22 +316,53 @@ class ChatFraming:
 
     media_type = "text/event-stream"
 
-    def __init__(self, head: AnswerHead, *, includes_usage: bool, words: TokenWords | None) -> None:
+    def __init__(
+        self,
+        head: AnswerHead,
+        *,
+        includes_usage: bool,
+        words: TokenWords | None,
+        parsers: Sequence[ToolCallParser | None],
+    ) -> None:
         self._head = head
         self._chunks = _Chunks(head, "chat.completion.chunk", includes_usage)
         self._words = words
+        self._parsers = parsers
+        self._called = [0] * head.choices
+        self._untold: list[list[TokenLogprob]] = [[] for _ in range(head.choices)]
 
     def first(self) -> list[bytes]:
         role = '"delta": {"role": "assistant", "content": ""}'
         return [self._chunks.chunk(choice, role, None, None) for choice in range(self._head.choices)]
 
     def piece(self, chunk: Chunk) -> bytes:
+        parser = self._parsers[chunk.choice]
+        if parser is not None:
+            self._untold[chunk.choice].extend(chunk.logprobs)
+            return self._said(chunk.choice, *parser.push(chunk.text))
         logprobs = None if self._words is None else chat_logprobs(chunk.logprobs, self._words)
         return self._chunks.chunk(chunk.choice, f'"delta": {{"content": {_quoted(chunk.text)}}}', logprobs, None)
 
     def last(self, completion: Completion) -> list[bytes]:
-        reason = completion.finish_reason.value
-        return [self._chunks.chunk(completion.choice, '"delta": {}', None, reason), *self._chunks.after(completion)]
+        choice = completion.choice
+        parser = self._parsers[choice]
+        rest = b"" if parser is None else self._said(choice, *parser.finish())
+        reason = _reason(completion, called=self._called[choice] > 0)
+        end = self._chunks.chunk(choice, '"delta": {}', None, reason)
+        return [rest, end, *self._chunks.after(completion)]
+
+    def _said(self, choice: int, text: str, calls: Sequence[ToolCall]) -> bytes:
+        """A delta of words and whole calls; nothing, where the parser holds back what it got."""
+        if not text and not calls:
+            return b""
+        delta: dict[str, Any] = {"content": text} if text else {}
+        if calls:
+            first = self._called[choice]
+            delta["tool_calls"] = [{"index": first + place} | _call(call) for place, call in enumerate(calls)]
+            self._called[choice] += len(calls)
+        told, self._untold[choice] = self._untold[choice], []
+        logprobs = None if self._words is None else chat_logprobs(told, self._words)
+        return self._chunks.chunk(choice, f'"delta": {json.dumps(delta, ensure_ascii=False)}', logprobs, None)
 
     def failure(self, problem: Problem) -> bytes:
         return failure(problem)

@@ -1,0 +1,347 @@
+"""How models are told of tools and how they call them: three families' ways, and a way for models that know none.
+
+From text to calls piece by piece, and from a choice of tools to the form that an answer must have. Pure; knows nothing
+of templates' languages, of engines or of surfaces. A call counts only if it names a tool that was offered; whatever
+else a model writes stays text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol
+
+from minivault.errors import InvalidRequest, UnsupportedFeature
+from minivault.generation import GenerationRequest, JsonObject, Message, ToolCall
+from minivault.models.structure import Structure
+
+MAX_CALLS = 8
+"""Calls of one answer that is held to calling."""
+OPEN, CLOSE = "<tool_call>", "</tool_call>"
+MISTRAL_MARK = "[TOOL_CALLS]"
+_NOTHING: JsonObject = {"type": "object", "properties": {}, "additionalProperties": False}
+"""The arguments of a tool that takes none."""
+_MISTRAL_ID = 9
+"""Mistral's own templates take ids of this length alone."""
+
+
+class Dialect(StrEnum):
+    """How a family of models writes its calls."""
+
+    TAGGED = "tagged"
+    """Hermes, Qwen: ``<tool_call>`` around an object with ``name`` and ``arguments``, each call for itself."""
+    OBJECT = "object"
+    """Llama 3: the answer is an object with ``name`` and ``parameters``; several are divided by semicolons."""
+    LIST = "list"
+    """Mistral: ``[TOOL_CALLS]``, a special token, and a list of objects with ``name`` and ``arguments``."""
+
+
+def dialect_of(template: str) -> Dialect | None:
+    """The dialect that a chat template teaches its model; ``None``: none of these, or it says nothing of tools."""
+    if "tools" not in template:
+        return None
+    if OPEN in template:
+        return Dialect.TAGGED
+    if MISTRAL_MARK in template:
+        return Dialect.LIST
+    return Dialect.OBJECT if '"parameters"' in template and "ipython" in template else None
+
+
+# -- telling -----------------------------------------------------------------------------------------------------------
+
+
+def told_in_words(messages: Sequence[Message], tools: Sequence[JsonObject]) -> tuple[Message, ...]:
+    """The conversation for a template that knows nothing of tools: what there is and was, in the tagged dialect."""
+    turns = [_flat(message) for message in messages]
+    if not tools:
+        return tuple(turns)
+    words = _instructions(tools)
+    if turns and turns[0].role == "system":
+        return (Message("system", f"{turns[0].content}\n\n{words}"), *turns[1:])
+    return (Message("system", words), *turns)
+
+
+def _instructions(tools: Sequence[JsonObject]) -> str:
+    listed = "\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in tools)
+    return (
+        f"You can call these tools, each described by a line of JSON:\n{listed}\n"
+        f"To call one, write {OPEN}, an object with its name and its arguments, and {CLOSE}:\n"
+        f'{OPEN}\n{{"name": "...", "arguments": {{...}}}}\n{CLOSE}\n'
+        "Its result comes in the next turn. If no tool is of use, answer in words."
+    )
+
+
+def _flat(message: Message) -> Message:
+    if message.role == "tool":
+        return Message("user", f"<tool_response>\n{message.content}\n</tool_response>")
+    if not message.tool_calls:
+        return message
+    calls = [_written(call) for call in message.tool_calls]
+    return Message(message.role, "\n".join([message.content, *calls] if message.content else calls))
+
+
+def _written(call: ToolCall) -> str:
+    return f'{OPEN}\n{{"name": {json.dumps(call.name)}, "arguments": {call.arguments or "{}"}}}\n{CLOSE}'
+
+
+# -- holding -----------------------------------------------------------------------------------------------------------
+
+
+def structure_of_calls(tools: Sequence[JsonObject], dialect: Dialect, *, several: bool) -> Structure:
+    """The form of an answer that calls one of ``tools``, or with ``several`` up to :data:`MAX_CALLS`."""
+    schema = _calls_schema(tools, "parameters" if dialect is Dialect.OBJECT else "arguments")
+    if dialect is Dialect.OBJECT:
+        return Structure.json(schema)
+    most = MAX_CALLS if several else 1
+    if dialect is Dialect.LIST:
+        definitions = {"$defs": schema.pop("$defs")}
+        return Structure.json({"type": "array", "items": schema, "minItems": 1, "maxItems": most} | definitions)
+    more = f' ("\\n" call){{0,{most - 1}}}' if most > 1 else ""
+    inner = Structure.json(schema).source
+    return Structure("lark", f'start: call{more}\ncall: "{OPEN}\\n" object "\\n{CLOSE}"\nobject: %json {inner}')
+
+
+def _calls_schema(tools: Sequence[JsonObject], arguments: str) -> dict[str, Any]:
+    definitions: dict[str, Any] = {}
+    calls = []
+    for place, tool in enumerate(tools):
+        function = tool["function"]
+        definitions |= _definitions(function.get("parameters") or _NOTHING, str(place))
+        properties = {"name": {"const": function["name"]}, arguments: {"$ref": f"#/$defs/{place}"}}
+        calls.append({"type": "object", "properties": properties, "required": ["name", arguments],
+                      "additionalProperties": False})  # fmt: skip
+    return {"anyOf": calls, "$defs": definitions}
+
+
+def _definitions(parameters: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """A tool's schema and what it defines itself, with names that no other tool's have."""
+    found = {}
+    own = {name: value for name, value in parameters.items() if name not in ("$defs", "definitions", "$schema")}
+    for group in ("$defs", "definitions"):
+        inner = parameters.get(group)
+        for name, value in inner.items() if isinstance(inner, Mapping) else ():
+            found[f"{place}.{name}"] = _moved(value, place)
+    return found | {place: {"type": "object"} | _moved(own, place)}
+
+
+def _moved(value: Any, place: str) -> Any:
+    """``value`` with its references led to where the definitions are now."""
+    if isinstance(value, Mapping):
+        return {
+            name: _led(item, place) if name == "$ref" and isinstance(item, str) else _moved(item, place)
+            for name, item in value.items()
+        }
+    return [_moved(item, place) for item in value] if isinstance(value, list) else value
+
+
+def _led(reference: str, place: str) -> str:
+    for group in ("#/$defs/", "#/definitions/"):
+        if reference.startswith(group):
+            return f"#/$defs/{place}.{reference.removeprefix(group)}"
+    return f"#/$defs/{place}{reference.removeprefix('#')}" if reference.startswith("#") else reference
+
+
+@dataclass(frozen=True, slots=True)
+class Calling:
+    """How one answer may call tools."""
+
+    dialect: Dialect
+    tools: tuple[JsonObject, ...]
+    must: bool
+    """The answer is nothing but calls."""
+    several: bool
+
+    def structure(self) -> Structure | None:
+        """The form that the answer is held to; ``None`` where words are allowed too."""
+        return structure_of_calls(self.tools, self.dialect, several=self.several) if self.must else None
+
+    def parser(self, answer_id: str) -> ToolCallParser:
+        """A parser for the answer. Ids of calls follow from ``answer_id``."""
+        return parser_for(self.dialect, self.tools, answer_id, several=self.several)
+
+
+def calling_of(request: GenerationRequest, dialect: Dialect | None) -> Calling | None:
+    """What ``tool_choice`` allows: ``named:`` one tool, ``none`` none, ``auto`` and ``required`` all.
+
+    Raises:
+        InvalidRequest: the named tool is not among them, or a tool must be called and there is none.
+        UnsupportedFeature: ``response_format`` beside tools: the answer cannot have two forms.
+    """
+    choice = request.tool_choice
+    name = choice.removeprefix("named:") if choice.startswith("named:") else None
+    allowed = tuple(tool for tool in request.tools if name in (None, tool["function"]["name"]))
+    if choice not in ("auto", "none") and not allowed:
+        raise InvalidRequest("tool_choice: there is no such tool in tools", param="tool_choice")
+    if choice == "none" or not allowed:
+        return None
+    if (request.response_format or {}).get("type", "text") != "text":
+        raise UnsupportedFeature("response_format cannot be used beside tools", param="response_format")
+    several = request.parallel_tool_calls and name is None
+    return Calling(dialect or Dialect.TAGGED, allowed, choice != "auto", several)
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+class Said(NamedTuple):
+    """What a piece of an answer said: words, and calls that it completed."""
+
+    text: str
+    calls: tuple[ToolCall, ...] = ()
+
+
+class ToolCallParser(Protocol):
+    """Reads one answer. The same calls and the same words come out, however the answer is cut into pieces."""
+
+    def push(self, text: str) -> Said: ...
+
+    def finish(self) -> Said: ...
+
+
+@dataclass(slots=True)
+class _Reader:
+    """From the JSON of a call to a call with an id."""
+
+    names: frozenset[str]
+    new_id: Callable[[int], str]
+    most: int
+    count: int = 0
+
+    def calls(self, values: Sequence[Any]) -> tuple[ToolCall, ...] | None:
+        """``None`` unless all are calls of tools that were offered. Calls beyond ``most`` are left out."""
+        found = [self._name_and_arguments(value) for value in values]
+        if not found or any(one is None for one in found):
+            return None
+        kept = [one for one in found if one is not None][: self.most - self.count]
+        calls = tuple(ToolCall(self.new_id(self.count + place), *one) for place, one in enumerate(kept))
+        self.count += len(calls)
+        return calls
+
+    def _name_and_arguments(self, value: Any) -> tuple[str, str] | None:
+        if not isinstance(value, Mapping) or value.get("name") not in self.names:
+            return None
+        arguments = value.get("arguments", value.get("parameters", {}))
+        if isinstance(arguments, str):
+            return value["name"], arguments
+        return value["name"], json.dumps(arguments, ensure_ascii=False)
+
+
+class _TaggedParser:
+    """Words stream; a call comes when it is whole. White space around calls is no part of the words."""
+
+    def __init__(self, reader: _Reader) -> None:
+        self._reader = reader
+        self._held = ""
+        self._space = ""
+        self._inside = False
+        self._after_call = False
+
+    def push(self, text: str) -> Said:
+        self._held += text
+        words: list[str] = []
+        calls: list[ToolCall] = []
+        while True:
+            mark = CLOSE if self._inside else OPEN
+            before, found, after = self._held.partition(mark)
+            if not found:
+                break
+            self._held = after
+            if not self._inside:
+                words.append(self._words(before))
+            elif (made := self._reader.calls(_values(before))) is not None:
+                calls.extend(made)
+                self._space, self._after_call = "", True
+            else:
+                words.append(self._words(OPEN + before + CLOSE))
+            self._inside = not self._inside
+        if not self._inside:
+            keep = _overlap(self._held, OPEN)
+            words.append(self._words(self._held[: len(self._held) - keep]))
+            self._held = self._held[len(self._held) - keep :]
+        return Said("".join(words), tuple(calls))
+
+    def finish(self) -> Said:
+        calls: tuple[ToolCall, ...] | None = None
+        if self._inside:
+            calls = self._reader.calls(_values(self._held))
+            words = "" if calls is not None else self._words(OPEN + self._held)
+        else:
+            words = self._words(self._held)
+        if calls is None and not self._after_call:
+            words += self._space
+        return Said(words, calls or ())
+
+    def _words(self, text: str) -> str:
+        """Holds back white space that a call may follow."""
+        text = self._space + text
+        if self._after_call:
+            text = text.lstrip()
+        kept = text.rstrip()
+        self._space = text[len(kept) :]
+        self._after_call = self._after_call and not kept
+        return kept
+
+
+class _WholeParser:
+    """For dialects in which an answer is either words or calls: its beginning tells, and calls come at the end."""
+
+    def __init__(self, reader: _Reader, dialect: Dialect) -> None:
+        self._reader = reader
+        self._begins = ("{",) if dialect is Dialect.OBJECT else ("[", MISTRAL_MARK)
+        self._held = ""
+        self._is_words = False
+
+    def push(self, text: str) -> Said:
+        if self._is_words:
+            return Said(text)
+        self._held += text
+        begun = self._held.lstrip()
+        if not begun or begun.startswith(self._begins) or any(begin.startswith(begun) for begin in self._begins):
+            return Said("")
+        self._is_words = True
+        return Said(self._held)
+
+    def finish(self) -> Said:
+        if self._is_words:
+            return Said("")
+        values = _values(self._held.strip().removeprefix(MISTRAL_MARK))
+        flat = [one for value in values for one in (value if isinstance(value, list) else [value])]
+        calls = self._reader.calls(flat)
+        return Said(self._held) if calls is None else Said("", calls)
+
+
+def parser_for(
+    dialect: Dialect, tools: Sequence[JsonObject], answer_id: str, *, several: bool = True
+) -> ToolCallParser:
+    """A parser for one answer. Ids of calls follow from ``answer_id``."""
+
+    def new_id(place: int) -> str:
+        digits = hashlib.sha256(f"{answer_id}/{place}".encode()).hexdigest()
+        return digits[:_MISTRAL_ID] if dialect is Dialect.LIST else "call_" + digits[:24]
+
+    names = frozenset(tool["function"]["name"] for tool in tools)
+    reader = _Reader(names, new_id, 128 if several else 1)
+    return _TaggedParser(reader) if dialect is Dialect.TAGGED else _WholeParser(reader, dialect)
+
+
+def _values(text: str) -> list[Any]:
+    """The JSON values of ``text``, divided by white space or semicolons; none if anything else is in it."""
+    decoder = json.JSONDecoder()
+    values: list[Any] = []
+    text = text.strip()
+    while text:
+        try:
+            value, end = decoder.raw_decode(text)
+        except (ValueError, RecursionError):
+            return []
+        values.append(value)
+        text = text[end:].lstrip(" \t\r\n;")
+    return values
+
+
+def _overlap(text: str, mark: str) -> int:
+    """Length of the longest proper prefix of ``mark`` that ends ``text``."""
+    return next((n for n in range(min(len(text), len(mark) - 1), 0, -1) if text.endswith(mark[:n])), 0)
