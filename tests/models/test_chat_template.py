@@ -91,6 +91,11 @@ def rendered(source: str, messages: list[Message] = TURNS, budget: Budget | None
     return template.render(messages)
 
 
+def test_a_text_can_be_replaced_inside_a_loop() -> None:
+    source = "{% for m in messages %}{{ m.content.replace('b', 'c').replace('e', '') }}{% endfor %}"
+    assert rendered(source, [Message("user", "be"), Message("user", "bee")]) == "cc"
+
+
 @pytest.mark.parametrize("name", GOLDEN)
 def test_templates_in_the_ways_of_well_known_families_render_as_written_down(name: str) -> None:
     source, expected = GOLDEN[name]

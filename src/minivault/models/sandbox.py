@@ -27,6 +27,7 @@ MAX_SECONDS: Final = 2.0
 MAX_SIZE: Final = 8 << 20
 """Characters of one value, everything inside it counted as often as it occurs; an element counts as 16 characters."""
 _ELEMENT: Final = 16
+_SCOPES: Final = ("_loop_vars", "_block_vars")
 MAX_INTEGER_BITS: Final = 4096
 
 
@@ -119,7 +120,8 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         _budget.get().spend()
         owner, name = getattr(__obj, "__self__", None), getattr(__obj, "__name__", "")
         if isinstance(owner, str) and name == "replace":
-            return _replace(owner, *args, **kwargs)
+            # Jinja adds the variables of loops and blocks to every call inside one.
+            return _replace(owner, *args, **{name: kwargs[name] for name in kwargs if name not in _SCOPES})
         if isinstance(owner, str) and name == "join" and len(args) == 1:
             return _joined(args[0], owner)
         return measured(super().call(__context, __obj, *args, **kwargs))
