@@ -14,6 +14,9 @@ from tests.api.test_socket import serving
 from tests.fakes import breaks_after, make_bench, says, until
 
 ASK = {"model": "fake", "max_tokens": 100, "messages": [{"role": "user", "content": "hi"}]}
+TURNS = [{"role": "user", "content": "hi"}]
+TOOL = {"name": "weather", "description": "Tells it.", "input_schema": {"type": "object"}}
+CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Bern"}}\n</tool_call>'
 HEADERS = {"x-api-key": "anything", "anthropic-version": "2023-06-01", "anthropic-beta": "never-heard-of-it"}
 
 
@@ -138,13 +141,18 @@ async def test_the_parameters_reach_the_engine_and_the_rest_is_listed() -> None:
         ({"messages": "s3cr3t"}, "messages"),
         ({"messages": [{"role": "s3cr3t", "content": "a"}]}, "messages.0.role"),
         ({"messages": [{"role": "user", "content": [{"type": "image", "source": "s3cr3t"}]}]}, "type image"),
-        ({"messages": [{"role": "user", "content": [{"type": "tool_result"}]}]}, "type tool_result"),
+        ({"messages": [{"role": "user", "content": [{"type": "tool_result"}]}]}, "earlier tool_use"),
+        ({"messages": [{"role": "user", "content": [{"type": "tool_use"}]}]}, "type tool_use"),
+        ({"messages": [{"role": "assistant", "content": [{"type": "tool_use"}]}, *TURNS]}, "an id and a name"),
         ({"messages": [{"role": "user", "content": [{"type": "s3cr3t"}]}]}, "this type"),
         ({"messages": [{"role": "assistant", "content": "s3cr3t"}]}, "assistant"),
         ({"system": [{"type": "image"}]}, "system"),
-        ({"tools": [{"name": "s3cr3t"}]}, "does not call tools"),
-        ({"tool_choice": {"type": "any"}}, "does not call tools"),
-        ({"mcp_servers": [{"url": "s3cr3t"}]}, "does not call tools"),
+        ({"tools": [{"name": "s3cr3t name"}]}, "tools.0.name"),
+        ({"tools": [{"name": "web_search", "type": "web_search_20250305"}]}, "no tools of its own"),
+        ({"tool_choice": {"type": "any"}}, "no such tool"),
+        ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "s3cr3t"}}, "no such tool"),
+        ({"tools": [TOOL], "output_format": {"type": "json_schema", "schema": {}}}, "beside tools"),
+        ({"mcp_servers": [{"url": "s3cr3t"}]}, "calls no other"),
         ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, "reasoning"),
         ({"output_config": {"format": {"type": "s3cr3t"}}}, "output_config.format.type"),
     ],
@@ -260,3 +268,50 @@ async def test_hanging_up_cancels_and_is_recorded_with_what_was_sent() -> None:
                     break
         await until(lambda: bench.ledger.outcomes)
     assert (bench.outcome.finish_reason, bench.outcome.response_text) == ("cancelled", "ab")
+
+
+@pytest.mark.parametrize("at_once", [1, 1000])
+async def test_a_call_of_a_tool_is_a_block_of_its_own(at_once: int) -> None:
+    answer = says(f"Sure. {CALL}", at_once=at_once)
+    async with client_of(make_bench(answer, template=True)) as client:
+        whole = (await client.post("/v1/messages", json=ASK | {"tools": [TOOL]})).json()
+        events = events_of(await client.post("/v1/messages", json=ASK | {"tools": [TOOL], "stream": True}))
+    words, call = whole["content"]
+    assert words == {"type": "text", "text": "Sure."}
+    assert (call["type"], call["name"], call["input"]) == ("tool_use", "weather", {"city": "Bern"})
+    assert whole["stop_reason"] == "tool_use"
+    names = [name for name, _ in events if name != "content_block_delta"]
+    block = ["content_block_start", "content_block_stop"]
+    assert names == ["message_start", "ping", *block, *block, "message_delta", "message_stop"]
+    deltas = [data["delta"] for name, data in events if name == "content_block_delta" and data["index"] == 1]
+    assert deltas == [{"type": "input_json_delta", "partial_json": '{"city": "Bern"}'}]
+    assert events[-2][1]["delta"]["stop_reason"] == "tool_use"
+
+
+async def test_an_answer_that_only_calls_has_no_words() -> None:
+    ask = ASK | {"tools": [TOOL], "max_tokens": 400}
+    async with client_of(make_bench(says(CALL + CALL), template=True)) as client:
+        both = (await client.post("/v1/messages", json=ask)).json()
+        ask["tool_choice"] = {"type": "auto", "disable_parallel_tool_use": True}
+        one = (await client.post("/v1/messages", json=ask)).json()
+    assert [block["type"] for block in both["content"]] == ["tool_use", "tool_use"]
+    assert both["content"][0]["id"] != both["content"][1]["id"]
+    assert [block["type"] for block in one["content"]] == ["tool_use"]
+
+
+async def test_a_conversation_with_tools_goes_through_the_template() -> None:
+    bench = make_bench(says("It is sunny."), template=True)
+    call = {"type": "tool_use", "id": "t1", "name": "weather", "input": {"city": "Bern"}}
+    result = {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "text", "text": "sun"}]}
+    turns = [
+        *TURNS,
+        {"role": "assistant", "content": [{"type": "text", "text": "Sure."}, call]},
+        {"role": "user", "content": [result, {"type": "text", "text": "And?"}]},
+    ]
+    async with client_of(bench) as client:
+        answer = (await client.post("/v1/messages", json=ASK | {"messages": turns, "tools": [TOOL]})).json()
+        counted = await client.post("/v1/messages/count_tokens", json=ASK | {"messages": turns, "tools": [TOOL]})
+    prompt = bytes(bench.engine.requests[0].prompt_token_ids).decode()
+    assert prompt.index("Sure.") < prompt.index('{"city": "Bern"}') < prompt.index("sun") < prompt.index("And?")
+    assert (answer["stop_reason"], answer["content"][0]["text"]) == ("end_turn", "It is sunny.")
+    assert counted.json()["input_tokens"] == len(bench.engine.requests[0].prompt_token_ids)

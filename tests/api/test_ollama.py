@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from minivault.api.wire.ollama import ChatBody
 from minivault.errors import ModelNotReady
 from tests.api.client import client_of
 from tests.api.test_socket import serving
@@ -16,6 +17,8 @@ from tests.fakes import breaks_after, make_bench, says, until
 
 ASK = {"model": "fake", "prompt": "hi", "options": {"seed": 7}}
 CHAT = {"model": "fake", "messages": [{"role": "user", "content": "hi"}], "options": {"seed": 7}}
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+CALLING = 'Sure. <tool_call>\n{"name": "weather", "arguments": {"city": "Bern"}}\n</tool_call>'
 DURATIONS = {"total_duration", "load_duration", "prompt_eval_duration", "eval_duration"}
 FRACTION = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z")
 
@@ -189,10 +192,11 @@ async def test_what_is_refused_is_named_in_ollamas_shape(change: dict[str, Any],
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"tools": [{"type": "function"}]}, "does not call tools"),
+        ({"tools": [{"type": "function"}]}, "tools.0.function"),
+        ({"tools": [{"type": "function", "function": {"name": "s3cr3t name"}}]}, "tools.0.function.name"),
+        ({"tools": [TOOL], "format": "json"}, "beside tools"),
         ({"messages": [{"role": "user", "content": "a", "images": ["s3cr3t"]}]}, "text only"),
-        ({"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]}, "does not call tools"),
-        ({"messages": [{"role": "tool", "content": "a"}]}, "does not call tools"),
+        ({"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]}, "tool_calls"),
         ({"messages": [{"role": "s3cr3t", "content": "a"}]}, "messages.0.role"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content"),
         ({"messages": [{"role": "assistant", "content": "s3cr3t"}]}, "assistant"),
@@ -278,7 +282,7 @@ async def test_tags_have_all_that_clients_list() -> None:
 async def test_show_names_capabilities_and_the_length_of_the_context() -> None:
     async with client_of(make_bench()) as client:
         body = (await client.post("/api/show", json={"model": "fake"})).json()
-    assert body["capabilities"] == ["completion"]
+    assert body["capabilities"] == ["completion", "tools"]
     architecture = body["model_info"]["general.architecture"]
     assert (architecture, body["model_info"][f"{architecture}.context_length"]) == ("llama", 1024)
     assert body["details"]["format"] == "safetensors"
@@ -384,3 +388,47 @@ async def test_hanging_up_cancels_and_is_recorded_with_what_was_sent() -> None:
             said = [json.loads(await anext(lines))["response"] for _ in range(2)]
         await until(lambda: bench.ledger.outcomes)
     assert (bench.outcome.finish_reason, bench.outcome.response_text) == ("cancelled", "".join(said))
+
+
+@pytest.mark.parametrize("at_once", [1, 1000])
+async def test_a_call_of_a_tool_has_its_arguments_as_an_object(at_once: int) -> None:
+    async with client_of(make_bench(says(CALLING, at_once=at_once), template=True)) as client:
+        lines = lines_of(await client.post("/api/chat", json=CHAT | {"tools": [TOOL]}))
+        whole = (await client.post("/api/chat", json=CHAT | {"tools": [TOOL], "stream": False})).json()
+    calls = [call for line in lines for call in line["message"].get("tool_calls", [])]
+    assert [call["function"] for call in calls] == [{"name": "weather", "arguments": {"city": "Bern"}}]
+    assert "".join(line["message"]["content"] for line in lines) == whole["message"]["content"] == "Sure."
+    assert [call["function"] for call in whole["message"]["tool_calls"]] == [call["function"] for call in calls]
+    assert "tool_calls" not in lines[-1]["message"]
+
+
+async def test_without_tools_what_looks_like_a_call_is_text() -> None:
+    async with client_of(make_bench(says(CALLING), template=True)) as client:
+        whole = (await client.post("/api/chat", json=CHAT | {"stream": False})).json()
+    assert whole["message"] == {"role": "assistant", "content": CALLING}
+
+
+async def test_calls_and_results_of_earlier_turns_reach_the_template() -> None:
+    bench = make_bench(template=True)
+    call = {"function": {"name": "weather", "arguments": {"city": "Bern"}}}
+    turns = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "tool_calls": [call, call]},
+        {"role": "tool", "content": "sun", "tool_name": "weather"},
+        {"role": "tool", "content": "rain", "tool_name": "weather"},
+    ]
+    async with client_of(bench) as client:
+        assert (await client.post("/api/chat", json=CHAT | {"messages": turns, "tools": [TOOL]})).status_code == 200
+    prompt = bytes(bench.engine.requests[0].prompt_token_ids).decode()
+    assert prompt.count('{"name": "weather", "arguments": {"city": "Bern"}}') == 2
+    assert prompt.index("sun") < prompt.index("rain")
+
+
+def test_results_answer_the_calls_in_their_order() -> None:
+    call = {"function": {"name": "weather", "arguments": {}}}
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": [call, call]}]
+    turns += [{"role": "tool", "content": "sun"}, {"role": "tool", "content": "rain"}]
+    asked = ChatBody.model_validate({"model": "m", "messages": turns}).to_generation(request_id="", raw_request=b"")
+    called = [one.id for one in asked.messages[1].tool_calls]
+    assert [message.tool_call_id for message in asked.messages[2:]] == called
+    assert all(re.fullmatch("[a-z0-9]{9}", one) for one in called)

@@ -13,7 +13,8 @@ from fastapi import APIRouter, Request, Response
 from minivault.api import schema, streaming
 from minivault.api.health import service_of
 from minivault.api.native import caller_of, json_response, parsed, record_header, whole_answer
-from minivault.api.wire.anthropic import AnthropicErrorBody, CountBody, CountedBody, Events, MessageBody, MessagesBody
+from minivault.api.wire.anthropic import CountBody, MessagesBody
+from minivault.api.wire.anthropic_answers import AnthropicErrorBody, CountedBody, Events, MessageBody
 from minivault.generation import GenerationRequest
 
 router = APIRouter(prefix="/v1/messages", tags=["anthropic"])
@@ -39,7 +40,7 @@ async def messages(request: Request) -> Response:
     body, raw = await parsed(request, MessagesBody)
     asked = body.to_generation(request_id=request.state.request_id, raw_request=raw)
     generation = await service_of(request).open(asked, caller_of(request))
-    events = Events(body, generation.id, generation.prompt_tokens)
+    events = Events(body, generation.id, generation.prompt_tokens, generation.tool_parser())
     named = {"request-id": generation.id}
     if asked.stream:
         return streaming.GenerationStream(generation, events, record_header(generation.intent) | named)

@@ -1,4 +1,4 @@
-"""The Anthropic surface's bodies and events, and how they become :mod:`minivault.generation` values and back.
+"""The Anthropic surface's requests, and how they become :mod:`minivault.generation` values.
 
 A limit is honoured or refused, never ignored; any other field that this server does not act on is listed in the record.
 Knows nothing of HTTP or of the service.
@@ -7,34 +7,52 @@ Knows nothing of HTTP or of the service.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from json.encoder import encode_basestring
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from minivault.api.problems import ANTHROPIC_PREFIX, Problem
-from minivault.api.wire.lenient import LEAST_TOP_P, LenientBody, json_schema_format, listed
+from minivault.api.wire.lenient import LEAST_TOP_P, LenientBody, function_tool, json_schema_format, listed
 from minivault.api.wire.native import MAX_STOPS, StopString
-from minivault.errors import UnsupportedFeature
-from minivault.generation import Chunk, Completion, FinishReason, GenerationRequest, JsonObject, Message, SamplingParams
+from minivault.api.wire.openai import FunctionName
+from minivault.errors import InvalidRequest, UnsupportedFeature
+from minivault.generation import GenerationRequest, JsonObject, Message, SamplingParams, ToolCall
 
 KNOWN_BLOCKS = frozenset(
     {"image", "document", "search_result", "thinking", "redacted_thinking", "tool_use", "tool_result"}
 )
+"""Types that may be named in an error."""
 
 
 class Block(LenientBody):
-    """A part of a text. Blocks of type text are taken."""
+    """A part of a turn: of type text, and in their places tool_use and tool_result."""
 
     type: str = Field(max_length=64)
     text: str | None = None
+    id: str | None = Field(None, max_length=200, description="Of a tool_use.")
+    name: str | None = Field(None, max_length=200, description="Of a tool_use: the tool.")
+    input: dict[str, Any] | None = Field(None, description="Of a tool_use.")
+    tool_use_id: str | None = Field(None, max_length=200, description="Of a tool_result: the call it answers.")
+    content: str | list[Block] | None = Field(None, description="Of a tool_result.")
+    is_error: bool | None = Field(None, description="Of a tool_result.")
 
     def words(self, field: str) -> str:
         if self.type != "text":
             kind = f"type {self.type}" if self.type in KNOWN_BLOCKS else "this type"
-            raise UnsupportedFeature(f"{field}: blocks of {kind} are not supported; send text", param=field)
+            raise UnsupportedFeature(f"{field}: blocks of {kind} are not supported here; send text", param=field)
         return self.text or ""
+
+    def to_call(self) -> ToolCall:
+        if not self.id or not self.name:
+            raise InvalidRequest("messages: a tool_use must have an id and a name", param="messages")
+        return ToolCall(self.id, self.name, json.dumps(self.input or {}, ensure_ascii=False))
+
+    def to_result(self, names: Mapping[str, str]) -> Message:
+        if not self.tool_use_id or self.tool_use_id not in names:
+            raise InvalidRequest("messages: a tool_result must name an earlier tool_use", param="messages")
+        words = _words(self.content or "", "messages")
+        said = f"Error: {words}" if self.is_error else words
+        return Message("tool", said, names[self.tool_use_id], tool_call_id=self.tool_use_id)
 
 
 Content = str | Annotated[list[Block], Field(max_length=10_000)]
@@ -46,8 +64,52 @@ class Turn(LenientBody):
     role: Literal["user", "assistant", "system"]
     content: Content
 
-    def to_message(self) -> Message:
-        return Message(self.role, _words(self.content, "messages"))
+    def to_messages(self, names: dict[str, str]) -> Iterator[Message]:
+        """The turn as templates take it: results of tools are turns of their own, before the words beside them.
+
+        ``names``: the tools of earlier calls by the calls' ids; those of this turn are added.
+        """
+        if isinstance(self.content, str):
+            yield Message(self.role, self.content)
+            return
+        apart = {"assistant": "tool_use", "user": "tool_result"}.get(self.role)
+        special = [block for block in self.content if block.type == apart]
+        words = [block.words("messages") for block in self.content if block.type != apart]
+        calls = tuple(block.to_call() for block in special) if apart == "tool_use" else ()
+        names |= {call.id: call.name for call in calls}
+        if apart == "tool_result":
+            yield from (block.to_result(names) for block in special)
+        if words or calls or not special:
+            yield Message(self.role, "\n".join(words), tool_calls=calls)
+
+
+class OfferedTool(LenientBody):
+    """A tool that the client runs."""
+
+    type: str | None = Field(None, max_length=64, description="Only custom, or nothing.")
+    name: FunctionName
+    description: str | None = None
+    input_schema: dict[str, Any] | None = None
+
+    def offered(self) -> JsonObject:
+        if self.type not in (None, "custom"):
+            raise UnsupportedFeature(
+                "tools: this server has no tools of its own, it only asks for yours", param="tools"
+            )
+        return function_tool(self.name, self.description, self.input_schema)
+
+
+class ToolChoice(LenientBody):
+    """Whether a tool must be called."""
+
+    type: Literal["auto", "any", "none", "tool"]
+    name: FunctionName | None = Field(None, description="Of the type tool: which.")
+    disable_parallel_tool_use: bool | None = None
+
+    def word(self) -> str:
+        if self.type == "tool":
+            return f"named:{self.name or ''}"
+        return "required" if self.type == "any" else self.type
 
 
 class JsonFormat(LenientBody):
@@ -66,8 +128,8 @@ class CountBody(LenientBody):
     model: str = Field(min_length=1, max_length=200, description="A local model.")
     messages: list[Turn] = Field(min_length=1, max_length=100_000)
     system: Content | None = None
-    tools: list[Any] | None = Field(None, description="Refused unless empty.")
-    tool_choice: dict[str, Any] | None = Field(None, description="Refused if it asks for a tool.")
+    tools: Annotated[list[OfferedTool], Field(max_length=128)] | None = None
+    tool_choice: ToolChoice | None = None
     thinking: dict[str, Any] | None = Field(None, description="Refused unless disabled.")
     mcp_servers: list[Any] | None = Field(None, description="Refused unless empty.")
 
@@ -77,16 +139,20 @@ class CountBody(LenientBody):
         Raises:
             UnsupportedFeature: a field asks for what this server does not do.
         """
-        if self.tools or self.mcp_servers or (self.tool_choice or {}).get("type") in ("any", "tool"):
-            name = "tools" if self.tools else "mcp_servers" if self.mcp_servers else "tool_choice"
-            raise UnsupportedFeature(f"{name}: this version does not call tools; leave them out", param=name)
+        if self.mcp_servers:
+            raise UnsupportedFeature("mcp_servers: this server calls no other; leave them out", param="mcp_servers")
         if self.thinking is not None and self.thinking.get("type") != "disabled":
             raise UnsupportedFeature("thinking: this version does not split out reasoning", param="thinking")
         if self.messages[-1].role == "assistant":
             raise UnsupportedFeature("messages: the last must not be the assistant's", param="messages")
+        names: dict[str, str] = {}
+        choice = self.tool_choice
         return {
             "model": self.model,
-            "messages": tuple(turn.to_message() for turn in self.messages),
+            "messages": tuple(message for turn in self.messages for message in turn.to_messages(names)),
+            "tools": tuple(tool.offered() for tool in self.tools or ()),
+            "tool_choice": "auto" if choice is None else choice.word(),
+            "parallel_tool_calls": choice is None or not choice.disable_parallel_tool_use,
             "system": None if self.system is None else _words(self.system, "system") or None,
             "surface": "anthropic",
         }
@@ -143,122 +209,6 @@ class MessagesBody(CountBody):
             yield from turn.unknown("messages.")
             yield from _unknown_of_blocks(turn.content, "messages.content.")
         yield from _unknown_of_blocks(self.system, "system.")
-
-
-class UsageBody(BaseModel):
-    """Token counts by the model's tokenizer."""
-
-    input_tokens: int
-    output_tokens: int
-
-
-class TextBody(BaseModel):
-    type: Literal["text"]
-    text: str
-
-
-class MessageBody(BaseModel):
-    """A finished answer, on the record."""
-
-    id: str = Field(description="`msg_` and the id of the call in the vault.")
-    type: Literal["message"]
-    role: Literal["assistant"]
-    model: str
-    content: list[TextBody]
-    stop_reason: Literal["end_turn", "max_tokens", "stop_sequence", "model_context_window_exceeded"]
-    stop_sequence: str | None = Field(description="Which of `stop_sequences` ended the answer.")
-    usage: UsageBody
-
-
-class CountedBody(BaseModel):
-    """How many tokens the model would be given."""
-
-    input_tokens: int
-
-
-class AnthropicErrorDetail(BaseModel):
-    type: str
-    message: str
-
-
-class AnthropicErrorBody(BaseModel):
-    """What went wrong. Never repeats what was sent."""
-
-    type: Literal["error"]
-    error: AnthropicErrorDetail
-
-
-class Events:
-    """Writes one answer: its events in their order, or the whole message. Made for one answer."""
-
-    media_type = "text/event-stream"
-
-    def __init__(self, body: MessagesBody, call_id: str, prompt_tokens: int) -> None:
-        self._body = body
-        self._id = f"msg_{call_id}"
-        self._prompt_tokens = prompt_tokens
-
-    def first(self) -> list[bytes]:
-        message = self._message([], None, None, 0)
-        return [
-            _event("message_start", {"message": message}),
-            _event("content_block_start", {"index": 0, "content_block": {"type": "text", "text": ""}}),
-            _event("ping", {}),
-        ]
-
-    def piece(self, chunk: Chunk) -> bytes:
-        text = encode_basestring(chunk.text)
-        return (
-            'event: content_block_delta\ndata: {"type": "content_block_delta", "index": 0, '
-            f'"delta": {{"type": "text_delta", "text": {text}}}}}\n\n'
-        ).encode()
-
-    def last(self, completion: Completion) -> list[bytes]:
-        reason, sequence = self._end(completion)
-        usage = {"input_tokens": self._prompt_tokens, "output_tokens": completion.usage.completion_tokens}
-        delta = {"stop_reason": reason, "stop_sequence": sequence}
-        return [
-            _event("content_block_stop", {"index": 0}),
-            _event("message_delta", {"delta": delta, "usage": usage}),
-            _event("message_stop", {}),
-        ]
-
-    def failure(self, problem: Problem) -> bytes:
-        return b"event: error\ndata: " + json.dumps(problem.body(ANTHROPIC_PREFIX)).encode() + b"\n\n"
-
-    def whole(self, completion: Completion) -> dict[str, Any]:
-        """The answer as one object."""
-        reason, sequence = self._end(completion)
-        content = [{"type": "text", "text": completion.response}] if completion.response else []
-        return self._message(content, reason, sequence, completion.usage.completion_tokens)
-
-    def _end(self, completion: Completion) -> tuple[str, str | None]:
-        if completion.finish_reason is FinishReason.LENGTH:
-            cut = completion.usage.completion_tokens < self._body.max_tokens
-            return "model_context_window_exceeded" if cut else "max_tokens", None
-        # A template may add stop strings of its own, of which this client knows nothing.
-        if completion.stop_sequence in self._body.stops:
-            return "stop_sequence", completion.stop_sequence
-        return "end_turn", None
-
-    def _message(
-        self, content: list[dict[str, Any]], reason: str | None, sequence: str | None, output_tokens: int
-    ) -> dict[str, Any]:
-        return {
-            "id": self._id,
-            "type": "message",
-            "role": "assistant",
-            "model": self._body.model,
-            "content": content,
-            "stop_reason": reason,
-            "stop_sequence": sequence,
-            "usage": {"input_tokens": self._prompt_tokens, "output_tokens": output_tokens},
-        }
-
-
-def _event(kind: str, members: dict[str, Any]) -> bytes:
-    data = json.dumps({"type": kind, **members}, ensure_ascii=False)
-    return f"event: {kind}\ndata: {data}\n\n".encode()
 
 
 def _words(content: Content, field: str) -> str:

@@ -5,10 +5,14 @@ Knows nothing of any one surface.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
+
+from minivault.generation import JsonObject
+from minivault.models.tool_calls import Said, ToolCallParser
 
 MAX_IGNORED = 64
 MAX_IGNORED_LENGTH = 64
@@ -30,6 +34,31 @@ def listed(names: Iterable[str]) -> tuple[str, ...]:
     """Names of ignored fields as the record takes them: each once, printable, and bounded in length and number."""
     clean = ("".join(filter(str.isprintable, name))[:MAX_IGNORED_LENGTH] for name in names)
     return tuple(dict.fromkeys(clean))[:MAX_IGNORED]
+
+
+def function_tool(name: str, description: str | None, parameters: Mapping[str, Any] | None) -> JsonObject:
+    """A tool as the service takes it."""
+    function: dict[str, Any] = {"name": name}
+    if description is not None:
+        function["description"] = description
+    return {"type": "function", "function": function | {"parameters": parameters or {"type": "object"}}}
+
+
+def as_object(arguments: str) -> dict[str, Any]:
+    """The arguments of a call, for surfaces that take nothing but an object: what is none stands under ``value``."""
+    try:
+        value = json.loads(arguments)
+    except ValueError:
+        value = arguments
+    return value if isinstance(value, dict) else {"value": value}
+
+
+def whole_said(text: str, parser: ToolCallParser | None) -> Said:
+    """The words and calls of a whole answer."""
+    if parser is None:
+        return Said(text)
+    begun, rest = parser.push(text), parser.finish()
+    return Said(begun.text + rest.text, (*begun.calls, *rest.calls))
 
 
 def json_schema_format(schema: Mapping[str, Any]) -> dict[str, Any]:

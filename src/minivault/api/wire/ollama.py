@@ -6,15 +6,18 @@ Knows nothing of HTTP or of the service.
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from minivault.api.wire.lenient import LEAST_TOP_P, LenientBody, json_schema_format, listed
+from minivault.api.wire.lenient import LEAST_TOP_P, LenientBody, function_tool, json_schema_format, listed
 from minivault.api.wire.native import MAX_STOPS, StopString
+from minivault.api.wire.openai import FunctionName, Name, OfferedFunction
 from minivault.errors import UnsupportedFeature
-from minivault.generation import GenerationRequest, JsonObject, Message, SamplingParams
+from minivault.generation import GenerationRequest, JsonObject, Message, SamplingParams, ToolCall
 
 LATEST = ":latest"
 NO_LIMIT = 1_000_000
@@ -185,28 +188,69 @@ class GenerateBody(AskBody):
         )
 
 
+class Tool(LenientBody):
+    """A function that the model may call."""
+
+    type: Literal["function"] | None = None
+    function: OfferedFunction
+
+    def offered(self) -> JsonObject:
+        return function_tool(self.function.name, self.function.description, self.function.parameters)
+
+
+class CalledTool(LenientBody):
+    """A function that was called; its arguments are an object."""
+
+    name: FunctionName
+    arguments: dict[str, Any] | None = None
+
+
+class EarlierCall(LenientBody):
+    """A call that the model made in an earlier turn."""
+
+    id: str | None = Field(None, max_length=200)
+    function: CalledTool
+
+
 class ChatMessage(LenientBody):
     """A turn of a conversation."""
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str | None = None
     images: list[str] | None = Field(None, description="Refused unless empty.")
-    tool_calls: list[Any] | None = Field(None, description="Refused unless empty.")
+    thinking: str | None = Field(None, description="Has no effect.")
+    tool_calls: Annotated[list[EarlierCall], Field(max_length=128)] | None = None
+    tool_name: Name | None = Field(None, description="Of a tool's result: the tool.")
+    tool_call_id: str | None = Field(None, max_length=200)
 
-    def to_message(self) -> Message:
-        for name in ("images", "tool_calls"):
-            if getattr(self, name):
-                raise UnsupportedFeature(f"messages: {_REFUSED[name]}", param="messages")
-        if self.role == "tool":
-            raise UnsupportedFeature(f"messages: {_REFUSED['tools']}", param="messages")
-        return Message(self.role, self.content or "")
+
+def _messages(turns: Sequence[ChatMessage]) -> Iterator[Message]:
+    """The conversation. A result that does not say which call it answers is that of the first one left."""
+    waiting: list[str] = []
+    for place, turn in enumerate(turns):
+        if turn.images:
+            raise UnsupportedFeature(f"messages: {_REFUSED['images']}", param="messages")
+        if turn.role == "tool":
+            answered = turn.tool_call_id or (waiting[0] if waiting else None)
+            waiting = [call for call in waiting if call != answered]
+            yield Message("tool", turn.content or "", turn.tool_name, tool_call_id=answered)
+            continue
+        calls = tuple(_earlier(call, place, number) for number, call in enumerate(turn.tool_calls or ()))
+        waiting = [call.id for call in calls] or waiting
+        yield Message(turn.role, turn.content or "", tool_calls=calls)
+
+
+def _earlier(call: EarlierCall, place: int, number: int) -> ToolCall:
+    arguments = json.dumps(call.function.arguments or {}, ensure_ascii=False)
+    # Nine characters of letters and digits: Mistral's templates take no other ids.
+    return ToolCall(call.id or f"call{place % 1000:03}{number % 100:02}", call.function.name, arguments)
 
 
 class ChatBody(AskBody):
     """What `POST /api/chat` takes."""
 
     messages: list[ChatMessage] | None = Field(None, description="None: the model is only made ready.")
-    tools: list[Any] | None = Field(None, description="Refused unless empty.")
+    tools: Annotated[list[Tool], Field(max_length=128)] | None = Field(None, description="What the model may call.")
 
     @property
     def asks_nothing(self) -> bool:
@@ -217,14 +261,15 @@ class ChatBody(AskBody):
         Raises:
             UnsupportedFeature: a field asks for what this server does not do.
         """
-        self.refuse("tools")
+        self.refuse()
         turns = self.messages or []
-        messages = tuple(turn.to_message() for turn in turns)
+        messages = tuple(_messages(turns))
         if messages[-1].role == "assistant":
             raise UnsupportedFeature("messages: the last must not be the assistant's", param="messages")
         unknown = [name for turn in turns for name in turn.unknown("messages.")]
         return GenerationRequest(
             messages=messages,
+            tools=tuple(tool.offered() for tool in self.tools or ()),
             ignored=listed([*self.ignored(), *unknown]),
             **self.common(request_id, raw_request),
         )
@@ -251,7 +296,5 @@ _REFUSED = {
     "suffix": "filling in the middle is not supported; leave it out",
     "template": "templates are taken from the model alone; leave it out, or send the bare prompt with raw",
     "images": "this version takes text only; leave images out",
-    "tools": "this version does not call tools; leave them out",
-    "tool_calls": "this version does not call tools; leave them out",
     "think": "this version does not split out reasoning; leave it out or send false",
 }

@@ -13,9 +13,11 @@ from typing import Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from minivault.api.problems import Problem
+from minivault.api.wire.lenient import as_object, whole_said
 from minivault.api.wire.native import TokenBytes, logprobs_of
 from minivault.api.wire.ollama import tagged
-from minivault.generation import Chunk, Completion, FinishReason
+from minivault.generation import Chunk, Completion, FinishReason, ToolCall
+from minivault.models.tool_calls import Said, ToolCallParser
 
 FOR_EVER = "9999-12-31T23:59:59Z"
 """When a loaded model leaves memory: not while the server runs."""
@@ -59,9 +61,22 @@ class GeneratedBody(AnswerBody):
     context: list[int] | None = Field(None, description="Send it back to go on from here.")
 
 
+class CallBody(BaseModel):
+    name: str
+    arguments: dict[str, Any]
+
+
+class ToolCallBody(BaseModel):
+    """A tool that the model wants called."""
+
+    id: str
+    function: CallBody
+
+
 class ChatTurnBody(BaseModel):
     role: Literal["assistant"]
     content: str
+    tool_calls: list[ToolCallBody] | None = None
 
 
 class ChattedBody(AnswerBody):
@@ -142,6 +157,7 @@ class Lines:
         generation: Timed,
         now: Callable[[], str],
         token_bytes: TokenBytes | None,
+        parser: ToolCallParser | None = None,
         *,
         raw: bool = False,
     ) -> None:
@@ -149,6 +165,7 @@ class Lines:
         self._generation = generation
         self._now = now
         self._token_bytes = token_bytes
+        self._parser = parser
         self._raw = raw
         self._model = tagged(generation.model)
         self._start = f'{{"model": {json.dumps(self._model)}, "created_at": "'
@@ -158,22 +175,37 @@ class Lines:
         return []
 
     def piece(self, chunk: Chunk) -> bytes:
-        text = encode_basestring(chunk.text)
-        said = f'"response": {text}' if self._kind == "generate" else f'"message": {_turn(text)}'
+        if self._parser is not None:
+            return self._said(self._parser.push(chunk.text), chunk)
+        return self._line(chunk.text, chunk)
+
+    def _said(self, said: Said, chunk: Chunk) -> bytes:
+        """One line of words and calls; none where the parser holds everything back."""
+        if not any(said) and not (self._token_bytes and chunk.logprobs):
+            return b""
+        return self._line(said.text, chunk, said.calls)
+
+    def _line(self, text: str, chunk: Chunk, calls: Sequence[ToolCall] = ()) -> bytes:
+        quoted = encode_basestring(text)
+        said = f'"response": {quoted}' if self._kind == "generate" else f'"message": {_turn(quoted, calls)}'
         extra = ""
         if self._token_bytes is not None:
             extra = f', "logprobs": {json.dumps(logprobs_of(chunk.logprobs, self._token_bytes), ensure_ascii=False)}'
         return f'{self._start}{self._now()}", {said}, "done": false{extra}}}\n'.encode()
 
     def last(self, completion: Completion) -> list[bytes]:
-        return [json.dumps(self._done(completion, ""), ensure_ascii=False).encode() + b"\n"]
+        rest = b"" if self._parser is None else self._said(self._parser.finish(), Chunk(""))
+        return [rest, json.dumps(self._done(completion, ""), ensure_ascii=False).encode() + b"\n"]
 
     def failure(self, problem: Problem) -> bytes:
         return json.dumps({"error": problem.message}, ensure_ascii=False).encode() + b"\n"
 
     def whole(self, completion: Completion) -> dict[str, Any]:
         """The answer as one object."""
-        answer = self._done(completion, completion.response)
+        said = whole_said(completion.response, self._parser)
+        answer = self._done(completion, said.text)
+        if said.calls:
+            answer["message"]["tool_calls"] = _called(said.calls)
         if self._token_bytes is not None:
             answer["logprobs"] = logprobs_of(completion.logprobs, self._token_bytes)
         return answer
@@ -242,7 +274,7 @@ def shown(entry: Mapping[str, Any], precision: str) -> dict[str, Any]:
             f"{family}.attention.head_count_kv": entry["kv_heads"],
             f"{family}.vocab_size": entry["vocab_size"],
         },
-        "capabilities": ["completion"],
+        "capabilities": ["completion", "tools"],
         "modified_at": entry["modified_at"],
     }
 
@@ -266,8 +298,13 @@ def size_word(parameters: int) -> str:
     return f"{parameters / 1000:.1f}K"
 
 
-def _turn(quoted: str) -> str:
-    return f'{{"role": "assistant", "content": {quoted}}}'
+def _turn(quoted: str, calls: Sequence[ToolCall]) -> str:
+    called = f', "tool_calls": {json.dumps(_called(calls), ensure_ascii=False)}' if calls else ""
+    return f'{{"role": "assistant", "content": {quoted}{called}}}'
+
+
+def _called(calls: Sequence[ToolCall]) -> list[dict[str, Any]]:
+    return [{"id": call.id, "function": {"name": call.name, "arguments": as_object(call.arguments)}} for call in calls]
 
 
 def _reason(completion: Completion) -> str:

@@ -1,0 +1,193 @@
+"""The Anthropic surface's answers: the events of a stream, and whole messages.
+
+Knows nothing of HTTP or of the service.
+"""
+
+from __future__ import annotations
+
+import json
+from json.encoder import encode_basestring
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from minivault.api.problems import ANTHROPIC_PREFIX, Problem
+from minivault.api.wire.anthropic import MessagesBody
+from minivault.api.wire.lenient import as_object, whole_said
+from minivault.generation import Chunk, Completion, FinishReason, ToolCall
+from minivault.models.tool_calls import Said, ToolCallParser
+
+
+class UsageBody(BaseModel):
+    """Token counts by the model's tokenizer."""
+
+    input_tokens: int
+    output_tokens: int
+
+
+class TextBody(BaseModel):
+    type: Literal["text"]
+    text: str
+
+
+class ToolUseBody(BaseModel):
+    """A tool that the model wants called."""
+
+    type: Literal["tool_use"]
+    id: str
+    name: str
+    input: dict[str, Any]
+
+
+class MessageBody(BaseModel):
+    """A finished answer, on the record."""
+
+    id: str = Field(description="`msg_` and the id of the call in the vault.")
+    type: Literal["message"]
+    role: Literal["assistant"]
+    model: str
+    content: list[TextBody | ToolUseBody]
+    stop_reason: Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "model_context_window_exceeded"]
+    stop_sequence: str | None = Field(description="Which of `stop_sequences` ended the answer.")
+    usage: UsageBody
+
+
+class CountedBody(BaseModel):
+    """How many tokens the model would be given."""
+
+    input_tokens: int
+
+
+class AnthropicErrorDetail(BaseModel):
+    type: str
+    message: str
+
+
+class AnthropicErrorBody(BaseModel):
+    """What went wrong. Never repeats what was sent."""
+
+    type: Literal["error"]
+    error: AnthropicErrorDetail
+
+
+class Events:
+    """Writes one answer: its events in their order, or the whole message. Made for one answer.
+
+    Words and calls are blocks. Without tools there is one block, begun at once; with tools, each begins when it comes.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self, body: MessagesBody, call_id: str, prompt_tokens: int, parser: ToolCallParser | None = None
+    ) -> None:
+        self._body = body
+        self._id = f"msg_{call_id}"
+        self._prompt_tokens = prompt_tokens
+        self._parser = parser
+        self._index = 0
+        self._in_words = False
+        self._called = False
+
+    def first(self) -> list[bytes]:
+        begun = _event("message_start", {"message": self._message([], None, None, 0)})
+        return [begun, *([] if self._parser else self._begin_words()), _event("ping", {})]
+
+    def piece(self, chunk: Chunk) -> bytes:
+        if self._parser is not None:
+            return b"".join(self._said(self._parser.push(chunk.text)))
+        return self._delta(chunk.text)
+
+    def last(self, completion: Completion) -> list[bytes]:
+        rest = [] if self._parser is None else self._said(self._parser.finish())
+        reason, sequence = self._end(completion)
+        usage = {"input_tokens": self._prompt_tokens, "output_tokens": completion.usage.completion_tokens}
+        delta = {"stop_reason": reason, "stop_sequence": sequence}
+        return [
+            *rest,
+            *self._end_words(),
+            _event("message_delta", {"delta": delta, "usage": usage}),
+            _event("message_stop", {}),
+        ]
+
+    def _said(self, said: Said) -> list[bytes]:
+        events = []
+        if said.text:
+            events += [*([] if self._in_words else self._begin_words()), self._delta(said.text)]
+        for call in said.calls:
+            self._called = True
+            events += [*self._end_words(), *self._call(call)]
+        return events
+
+    def _begin_words(self) -> list[bytes]:
+        self._in_words = True
+        return [_event("content_block_start", {"index": self._index, "content_block": {"type": "text", "text": ""}})]
+
+    def _end_words(self) -> list[bytes]:
+        if not self._in_words:
+            return []
+        self._in_words = False
+        self._index += 1
+        return [_event("content_block_stop", {"index": self._index - 1})]
+
+    def _call(self, call: ToolCall) -> list[bytes]:
+        index = self._index
+        self._index += 1
+        begun = _tool_use(call) | {"input": {}}
+        arguments = json.dumps(as_object(call.arguments), ensure_ascii=False)
+        delta = {"type": "input_json_delta", "partial_json": arguments}
+        return [
+            _event("content_block_start", {"index": index, "content_block": begun}),
+            _event("content_block_delta", {"index": index, "delta": delta}),
+            _event("content_block_stop", {"index": index}),
+        ]
+
+    def _delta(self, text: str) -> bytes:
+        return (
+            f'event: content_block_delta\ndata: {{"type": "content_block_delta", "index": {self._index}, '
+            f'"delta": {{"type": "text_delta", "text": {encode_basestring(text)}}}}}\n\n'
+        ).encode()
+
+    def failure(self, problem: Problem) -> bytes:
+        return b"event: error\ndata: " + json.dumps(problem.body(ANTHROPIC_PREFIX)).encode() + b"\n\n"
+
+    def whole(self, completion: Completion) -> dict[str, Any]:
+        """The answer as one object."""
+        said = whole_said(completion.response, self._parser)
+        self._called = bool(said.calls)
+        reason, sequence = self._end(completion)
+        words = [{"type": "text", "text": said.text}] if said.text else []
+        content = [*words, *map(_tool_use, said.calls)]
+        return self._message(content, reason, sequence, completion.usage.completion_tokens)
+
+    def _end(self, completion: Completion) -> tuple[str, str | None]:
+        if completion.finish_reason is FinishReason.LENGTH:
+            cut = completion.usage.completion_tokens < self._body.max_tokens
+            return "model_context_window_exceeded" if cut else "max_tokens", None
+        # A template may add stop strings of its own, of which this client knows nothing.
+        if completion.stop_sequence in self._body.stops:
+            return "stop_sequence", completion.stop_sequence
+        return "tool_use" if self._called else "end_turn", None
+
+    def _message(
+        self, content: list[dict[str, Any]], reason: str | None, sequence: str | None, output_tokens: int
+    ) -> dict[str, Any]:
+        return {
+            "id": self._id,
+            "type": "message",
+            "role": "assistant",
+            "model": self._body.model,
+            "content": content,
+            "stop_reason": reason,
+            "stop_sequence": sequence,
+            "usage": {"input_tokens": self._prompt_tokens, "output_tokens": output_tokens},
+        }
+
+
+def _tool_use(call: ToolCall) -> dict[str, Any]:
+    return {"type": "tool_use", "id": call.id, "name": call.name, "input": as_object(call.arguments)}
+
+
+def _event(kind: str, members: dict[str, Any]) -> bytes:
+    data = json.dumps({"type": kind, **members}, ensure_ascii=False)
+    return f"event: {kind}\ndata: {data}\n\n".encode()
