@@ -66,9 +66,9 @@ def to_batch(rows: list[list[Encoded]], width: int) -> Batch:
     return Batch(ids, sample, learnt)
 
 
-def short_batches(tokenizer: Tokenizer, seed: int, rows: int) -> Iterator[Batch]:
+def short_batches(tokenizer: Tokenizer, seed: int, rows: int, share_of_sums: float = 0.0) -> Iterator[Batch]:
     """Batches of `rows` rows of SHORT_WIDTH tokens from the corpus of a seed."""
-    stream, rng = samples(seed), Random(seed)
+    stream, rng = samples(seed, share_of_sums), Random(seed)
     waiting: list[list[Encoded]] = []
     while True:
         packed = pack(

@@ -299,8 +299,18 @@ def text(rng: Random) -> Text:
     return Text(frame.format(q=turn.question, a=turn.answer))
 
 
-def samples(seed: int) -> Iterator[Sample]:
-    """The endless corpus for a seed."""
+def sums(rng: Random) -> Sample:
+    """Many sums at once: lines of plain text, or a conversation of nothing else."""
+    if rng.random() < 0.6:
+        return Text("\n".join(arithmetic.solution(*arithmetic.pair(rng)) for _ in range(rng.randint(4, 10))))
+    return Conversation(tuple(Turn("arithmetic", *arithmetic.sample(rng)) for _ in range(rng.randint(1, 5))))
+
+
+def samples(seed: int, share_of_sums: float = 0.0) -> Iterator[Sample]:
+    """The endless corpus for a seed; `share_of_sums` of the samples are sums and nothing else."""
     rng = Random(seed)
     while True:
-        yield text(rng) if rng.random() < 0.05 else conversation(rng)
+        if share_of_sums and rng.random() < share_of_sums:
+            yield sums(rng)
+        else:
+            yield text(rng) if rng.random() < 0.05 else conversation(rng)

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 import torch.distributed
 from batches import Batch, long_batches, short_batches
-from export import export_tokenizer, export_weights
+from export import export_tokenizer, export_weights, load_weights
 from model import Guide, GuideShape
 from tokenizers import Tokenizer
 from tokens import train_tokenizer
@@ -28,7 +28,9 @@ from torch.nn.functional import cross_entropy
 
 LONG_EVERY = 12
 MATRIX_RATE, OTHER_RATE = 3e-3, 3e-3
-WARM_UP_STEPS, DECAY_FROM = 60, 0.35
+DECAY_FROM = 0.35
+# Sums need more practice than sentences: from here on, so large a share of the samples is nothing else.
+SUMS_FROM, SHARE_OF_SUMS = 0.75, 0.4
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,14 @@ class Plan:
     seed: int
     output: Path
     checkpoint_minutes: float
+    resume: Path | None
+    resume_at: float
+    warm_up: int
 
 
-def learning_rate(step: int, progress: float) -> float:
+def learning_rate(step: int, progress: float, warm_up: int) -> float:
     """Share of the full rate: warm-up, a plateau, then a straight line down to nearly zero."""
-    warm = min(1.0, (step + 1) / WARM_UP_STEPS)
+    warm = min(1.0, (step + 1) / warm_up)
     return warm * min(1.0, (1.02 - progress) / (1.0 - DECAY_FROM))
 
 
@@ -91,24 +96,27 @@ def work(rank: int, plan: Plan, guide: Guide, tokenizer_json: str, port: int) ->
     tokenizer = Tokenizer.from_str(tokenizer_json)
     seed = plan.seed * 1000 + rank
     short = short_batches(tokenizer, seed, plan.rows)
+    practice = short_batches(tokenizer, seed + 500, plan.rows, SHARE_OF_SUMS)
     long = long_batches(tokenizer, seed, max(1, plan.rows // 4))
     optimiser = SharedOptimiser(guide, rank, plan.processes)
     forward = torch.compile(guide, dynamic=False)
     sizes = [parameter.numel() for parameter in guide.parameters()]
     # Gradients of all parameters, then: loss sum, learnt ids, tokens, progress (from process 0 alone).
     flat = torch.zeros(sum(sizes) + 4)
-    step, progress, seen, started, saved = 0, 0.0, 0, time.monotonic(), time.monotonic()
+    step, progress, seen, started, saved = 0, plan.resume_at, 0, time.monotonic(), time.monotonic()
     recent = 0.0
     while progress < 1.0:
-        batch = next(long) if step % LONG_EVERY == LONG_EVERY - 1 else next(short)
+        usual = practice if progress >= SUMS_FROM else short
+        batch = next(long if step % LONG_EVERY == LONG_EVERY - 1 else usual)
         for parameter in guide.parameters():
             parameter.grad = None
         loss, count = loss_sum(guide, forward, batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         if step == 1:
             started = time.monotonic()
         elapsed = (time.monotonic() - started) / 60
-        own = (step + 1) / plan.steps if plan.steps else elapsed / plan.minutes
+        done = (step + 1) / plan.steps if plan.steps else elapsed / plan.minutes
+        own = plan.resume_at + (1.0 - plan.resume_at) * done
         tail = torch.tensor([loss.item(), float(count), float(batch.tokens), own if rank == 0 else 0.0])
         torch.cat([*[p.grad.reshape(-1) for p in guide.parameters() if p.grad is not None], tail], out=flat)
         torch.distributed.all_reduce(flat)
@@ -118,7 +126,7 @@ def work(rank: int, plan: Plan, guide: Guide, tokenizer_json: str, port: int) ->
         flat[:-4] *= min(1.0, 1.0 / (norm + 1e-6))
         for parameter, gradient in zip(guide.parameters(), flat[:-4].split(sizes), strict=True):
             parameter.grad = gradient.view_as(parameter)
-        optimiser.step(learning_rate(step, progress))
+        optimiser.step(learning_rate(step, progress, plan.warm_up))
         torch.distributed.barrier()
         step, seen = step + 1, seen + int(tokens)
         recent = total / counted if recent == 0.0 else 0.97 * recent + 0.03 * total / counted
@@ -167,6 +175,9 @@ def arguments() -> Plan:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("build/guide"))
     parser.add_argument("--checkpoint-minutes", type=float, default=5.0)
+    parser.add_argument("--resume", type=Path, help="go on from an exported folder instead of random weights")
+    parser.add_argument("--resume-at", type=float, default=0.0, help="share of the training that lies behind it")
+    parser.add_argument("--warm-up", type=int, default=60, help="steps until the full rate")
     return Plan(**vars(parser.parse_args()))
 
 
@@ -178,6 +189,8 @@ def main() -> None:
         raise SystemExit(f"the corpus gives {tokenizer.get_vocab_size()} tokens, not {shape.vocab_size}")
     torch.manual_seed(plan.seed)
     guide = Guide(shape)
+    if plan.resume:
+        load_weights(plan.resume, guide)
     guide.share_memory()
     export_tokenizer(plan.output, tokenizer, shape)
     export_weights(plan.output, guide)
