@@ -80,7 +80,7 @@ def test_a_schema_holds_the_answer(client: anthropic.Anthropic) -> None:
     [
         ({"model": "claude-nope"}, anthropic.NotFoundError),
         ({"extra_body": {"temperature": 7}}, anthropic.UnprocessableEntityError),
-        ({"tools": [{"name": "a", "input_schema": {"type": "object"}}]}, anthropic.UnprocessableEntityError),
+        ({"tool_choice": {"type": "any"}}, anthropic.UnprocessableEntityError),
         ({"messages": "no list"}, anthropic.UnprocessableEntityError),
     ],
 )
@@ -111,3 +111,25 @@ async def test_the_async_client_streams_and_answers(server: Server) -> None:
         with pytest.raises(anthropic.NotFoundError):
             await client.messages.create(**ASK | {"model": "nope"})
     assert text == text_of(whole)
+
+
+def test_a_tool_that_must_be_called_is_called_and_its_result_is_answered(client: anthropic.Anthropic) -> None:
+    cities: dict[str, Any] = {
+        "type": "object",
+        "properties": {"city": {"enum": ["Bern", "Oslo"]}},
+        "required": ["city"],
+    }
+    cities["additionalProperties"] = False
+    tools = {"tools": [{"name": "weather", "description": "Tells the weather.", "input_schema": cities}]}
+    with client.messages.stream(
+        **ASK | tools | {"tool_choice": {"type": "tool", "name": "weather"}, "max_tokens": 200}
+    ) as stream:
+        message = stream.get_final_message()
+    assert message.stop_reason == "tool_use"
+    call = message.content[-1]
+    assert call.type == "tool_use"
+    assert (call.name, call.input["city"] in ("Bern", "Oslo")) == ("weather", True)
+    result = {"type": "tool_result", "tool_use_id": call.id, "content": "sunny"}
+    turns = [*TURNS, {"role": "assistant", "content": message.content}, {"role": "user", "content": [result]}]
+    answer = client.messages.create(**ASK | tools | {"messages": turns})
+    assert answer.stop_reason in ("end_turn", "max_tokens", "tool_use")

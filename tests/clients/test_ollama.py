@@ -76,7 +76,7 @@ def test_list_show_and_ps(client: ollama.Client) -> None:
     listed = client.list().models[0]
     assert (listed.model, bool(listed.modified_at), (listed.size or 0) > 0) == ("guide:latest", True, True)
     shown = client.show("guide")
-    assert shown.capabilities == ["completion"]
+    assert shown.capabilities == ["completion", "tools"]
     assert shown.modelinfo
     assert shown.modelinfo[f"{shown.modelinfo['general.architecture']}.context_length"] == 1024
     assert [model.model for model in client.ps().models] == ["guide:latest"]
@@ -136,3 +136,25 @@ def test_the_record_lists_what_was_ignored(server: Server, client: ollama.Client
     record = httpx.get(f"{server.url}/vault/records", params={"query": "once"}).json()["records"][0]
     detail = httpx.get(f"{server.url}/vault/records/{record['id']}").json()
     assert detail["ignored"] == ["keep_alive", "options.num_gpu"]
+
+
+def weather(city: str) -> str:
+    """Tells the weather.
+
+    Args:
+        city: where
+    """
+    return f"sunny in {city}"
+
+
+def test_a_function_can_be_offered_and_its_result_is_answered(client: ollama.Client) -> None:
+    called: dict[str, Any] = {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"function": {"name": "weather", "arguments": {}}}],
+    }
+    turns: list[Any] = [*TURNS, called, {"role": "tool", "content": weather("Bern"), "tool_name": "weather"}]
+    answer = client.chat("guide", turns, tools=[weather], options=SEEDED)
+    plain = client.chat("guide", TURNS, options=SEEDED)
+    assert answer.message.content or answer.message.tool_calls
+    assert (answer.prompt_eval_count or 0) > (plain.prompt_eval_count or 0)
