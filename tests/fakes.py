@@ -18,7 +18,7 @@ from minivault.errors import LedgerUnavailable, MiniVaultError, UnknownModel, Un
 from minivault.generation import FinishReason, Message, TokenLogprob
 from minivault.service import Service
 from minivault.vault.reader import Call, CallDetail, CallFilter, Page
-from minivault.vault.record import Intent, Outcome, Receipt
+from minivault.vault.record import Erasure, Intent, Outcome, Receipt
 
 SPECIAL = 256
 """A token that gives no text."""
@@ -260,6 +260,7 @@ class MemoryLedger:
     def __init__(self) -> None:
         self.intents: list[Intent] = []
         self.outcomes: list[Outcome] = []
+        self.erasures: list[Erasure] = []
         self.faults: list[str] = []
         self.hold = False
         self.writable = True
@@ -280,6 +281,10 @@ class MemoryLedger:
         if self._fails("outcome"):
             return _failed()
         self.outcomes.append(outcome)
+        return self._receipt()
+
+    def append_erasure(self, erasure: Erasure, /) -> Future[Receipt]:
+        self.erasures.append(erasure)
         return self._receipt()
 
     def status(self) -> _State:
@@ -330,6 +335,9 @@ class MemoryLedger:
             "prompt_tokens": sum(outcome.prompt_tokens for outcome in self.outcomes),
             "completion_tokens": sum(outcome.completion_tokens for outcome in self.outcomes),
         }
+
+    def erasable(self, filters: CallFilter | None = None, *, after: int = -1, limit: int = 64) -> tuple[int, ...]:
+        return tuple(outcome.intent_index for outcome in self.outcomes if outcome.intent_index > after)[:limit]
 
     def head(self) -> tuple[str, str]:
         raise UnknownRecord("no head was signed yet")

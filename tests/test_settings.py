@@ -23,6 +23,7 @@ BOUNDS = [
     ("shutdown_timeout", -0.5),
     ("receipt_deadline", 0),
     ("head_interval", 0.5),
+    ("retention", -1),
     ("mirror_max_bytes", 4095),
     ("model", ""),
     ("precision", "int3"),

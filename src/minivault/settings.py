@@ -61,6 +61,9 @@ class Settings(BaseSettings):
         default=60.0, ge=1, le=86_400, description="Seconds between signed heads while records come in."
     )
     head_export: Path | None = Field(default=None, description="A file to which each signed head is appended.")
+    retention: float = Field(
+        default=0.0, ge=0, le=36_500, description="Days after which content is erased; 0 keeps it for ever."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Diagnostic log level.")
     log_format: Literal["auto", "console", "json"] = Field(default="auto", description="Diagnostic log format.")
 

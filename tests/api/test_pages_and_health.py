@@ -143,6 +143,19 @@ async def test_heads_and_proofs_are_plain_text() -> None:
     assert (proof.headers["content-type"], proof.text) == ("text/plain; charset=utf-8", "proof of 0\n")
 
 
+async def test_content_is_erased_by_id_or_by_filter_and_never_without_one() -> None:
+    bench = make_bench()
+    async with client_of(bench) as client:
+        answer = (await client.post("/generate", json=ASK)).json()
+        one = await client.delete(f"/vault/records/{answer['id']}/content")
+        many = await client.delete("/vault/contents", params={"before": "2030-01-01"})
+        unbounded = await client.delete("/vault/contents")
+    assert (one.json()["erased"], one.json()["record"]["index"]) == ([0], 2)
+    assert (many.json()["erased"], many.json()["more"]) == ([0], False)
+    assert (unbounded.status_code, unbounded.json()["error"]["param"]) == (422, "key")
+    assert [(erasure.reason, erasure.source) for erasure in bench.ledger.erasures] == [("request", "http")] * 2
+
+
 @pytest.mark.parametrize("time", ["0008-07-24T22:43:21Z", "9999-12-31T23:59:59Z", "2026-01-31"])
 async def test_any_time_that_can_be_written_can_be_asked_for(time: str) -> None:
     async with client_of(make_bench()) as client:
@@ -174,7 +187,8 @@ def test_the_document_names_every_route_but_the_hidden_ones() -> None:
         "/api/embed", "/api/embeddings", "/v1/messages", "/v1/messages/count_tokens",
         "/v1/chat/completions", "/v1/completions", "/v1/models", "/v1/models/{model_id}",
         "/vault/records", "/vault/records/{id}", "/vault/records/{id}/replay", "/vault/stats",
-        "/vault/head", "/vault/records/{id}/proof",
+        "/vault/head", "/vault/records/{id}/proof", "/vault/records/{id}/content",
+        "/vault/contents",
     }  # fmt: skip
 
 

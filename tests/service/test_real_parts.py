@@ -89,6 +89,19 @@ async def test_head_and_proof_are_those_of_the_vault(tmp_path: Path) -> None:
     assert check_proof(proof, VerifierKey.parse(key)).index == 0
 
 
+async def test_what_was_erased_is_not_comparable(tmp_path: Path) -> None:
+    async with over_real_vault(tmp_path, ScriptedEngine(says("abc"))) as (service, _, reader):
+        await service.generate(ask("hi"), CALLER)
+        await service.generate(ask("ho"), CALLER)
+        one = await service.records.erase("hi")
+        rest = await service.records.erase_all(before="9999-01-01")
+        replay = await service.replay("hi", CALLER)
+        assert [call.prompt for call in reader.list().calls] == [None, None]
+    assert (one["erased"], one["record"]["index"]) == ([0], 4)
+    assert (rest["erased"], rest["more"]) == ([2], False)
+    assert (replay.verdict, replay.reason) == (ReplayVerdict.NOT_COMPARABLE, "its content was erased")
+
+
 async def test_a_closed_ledger_refuses_and_nothing_is_answered(tmp_path: Path) -> None:
     engine = ScriptedEngine(says("abc"))
     async with over_real_vault(tmp_path, engine) as (service, ledger, _):

@@ -104,7 +104,7 @@ async def test_another_arithmetic_or_an_inexact_engine_is_not_comparable(change:
 async def test_content_that_was_not_stored_is_not_comparable() -> None:
     bench = make_bench()
     await recorded(bench, store=False)
-    assert "erased" in await _not_comparable(bench)
+    assert "never stored" in await _not_comparable(bench)
 
 
 async def test_a_call_without_a_token_is_not_comparable() -> None:

@@ -138,6 +138,49 @@ def test_a_head_kept_elsewhere_attests(vault: Command, data_dir: Path, tmp_path:
     assert (ended.code, "attested up to record 7" in ended.out) == (0, True)
 
 
+@pytest.fixture
+def own_vault(tmp_path: Path) -> Path:
+    """Four calls of two keys, for one test alone."""
+    ledger = open_ledger(tmp_path, mirror_dir=tmp_path / "logs", head_interval=3600)
+    record_calls(ledger, 2, api_key_id="alice")
+    record_calls(ledger, 2)
+    ledger.close()
+    return tmp_path
+
+
+def test_erase_by_id_takes_content_and_line_and_leaves_a_record(vault: Command, own_vault: Path) -> None:
+    ended = vault("erase", "2", "--yes", data_dir=own_vault)
+    assert (ended.code, "the content of 1 call" in ended.out) == (0, True)
+    assert "(erased by record 8)" in vault("show", "2", data_dir=own_vault).out
+    assert len((own_vault / "logs" / "log.jsonl").read_text().splitlines()) == 3
+    assert "1 calls, each by a record that says so" in vault("verify", data_dir=own_vault).out
+
+
+def test_erase_by_key_and_by_time(vault: Command, own_vault: Path) -> None:
+    assert json.loads(vault("erase", "--key", "alice", "--yes", "--json", data_dir=own_vault).out)["erased"] == [0, 2]
+    later = vault("erase", "--before", "2030-01-01", "--yes", "--json", data_dir=own_vault)
+    assert json.loads(later.out)["erased"] == [4, 6]
+    assert vault("erase", "0", "--yes", "--json", data_dir=own_vault).out == '{"erased": []}\n'
+
+
+def test_erase_asks_back(vault: Command, own_vault: Path) -> None:
+    ended = vault("erase", "2", data_dir=own_vault)
+    assert (ended.code, "--yes" in ended.err) == (2, True)
+    assert "question 1" in vault("show", "2", data_dir=own_vault).out
+
+
+@pytest.mark.parametrize("words", [(), ("1", "--key", "alice")])
+def test_erase_wants_ids_or_a_filter(vault: Command, own_vault: Path, words: tuple[str, ...]) -> None:
+    assert vault("erase", *words, "--yes", data_dir=own_vault).code == 2
+
+
+def test_erase_is_refused_while_another_process_writes(vault: Command, own_vault: Path) -> None:
+    ledger = open_ledger(own_vault)
+    ended = vault("erase", "2", "--yes", data_dir=own_vault)
+    ledger.close()
+    assert (ended.code, "--url" in ended.err) == (1, True)
+
+
 def test_a_forged_head_is_refused(vault: Command, data_dir: Path, tmp_path: Path) -> None:
     forged = tmp_path / "forged.head"
     forged.write_text(vault("head", data_dir=data_dir).out.replace("\n8\n", "\n6\n"))
@@ -166,6 +209,7 @@ def test_a_proof_is_checked_without_the_vault(vault: Command, data_dir: Path, tm
         (("export",), 0),
         (("show", "1"), 1),
         (("verify",), 1),
+        (("erase", "1", "--yes"), 1),
     ],
 )
 def test_without_a_vault_the_exit_code_is_honest(

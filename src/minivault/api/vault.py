@@ -1,4 +1,4 @@
-"""The vault over HTTP: list, read, statistics, replay. Knows nothing of how records are kept."""
+"""The vault over HTTP: list, read, prove, erase, statistics, replay. Knows nothing of how records are kept."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ class CallBody(BaseModel):
     processing_time_ms: float | None
     prompt: str | None
     response: str | None
+    erased_index: int | None = Field(description="The record that says that the content was erased.")
 
 
 class CallsBody(BaseModel):
@@ -66,6 +67,14 @@ class VaultStatsBody(BaseModel):
     open_calls: int
     prompt_tokens: int
     completion_tokens: int
+
+
+class ErasedBody(BaseModel):
+    """What was erased, and the record that says so: null if nothing was left to erase."""
+
+    erased: list[int] = Field(description="The calls, by the indexes of their intents.")
+    record: RecordBody | None
+    more: bool = Field(description="Ask again: calls that fit may be left.")
 
 
 class ReplayBody(BaseModel):
@@ -168,6 +177,34 @@ async def head(request: Request) -> Response:
 async def proof(request: Request, id: RecordId) -> Response:
     """Checked with `minivault vault check-proof`. An index proves that record, an id the outcome of its call."""
     return Response(await service_of(request).records.proof(id), media_type="text/plain")
+
+
+@router.delete(
+    "/records/{id}/content",
+    summary="Erase what one call said",
+    responses={
+        200: schema.json_answer(ErasedBody, "It is erased, and that is on record."),
+        **schema.error_responses(403, 404, 422, 429, 500, 503),
+    },
+)
+async def erase(request: Request, id: RecordId) -> Response:
+    """Prompt, answer, token ids and salts go for good; records and proofs stay. 404 if no content is left."""
+    return json_response(await service_of(request).records.erase(id, api_key_id=caller_of(request).api_key_id))
+
+
+@router.delete(
+    "/contents",
+    summary="Erase what many calls said, a batch at a time",
+    responses={
+        200: schema.json_answer(ErasedBody, "The batch is erased, and that is on record."),
+        **schema.error_responses(403, 422, 429, 500, 503),
+    },
+)
+async def erase_all(request: Request, key: Name = None, after: Time = None, before: Time = None) -> Response:
+    """Of the calls that fit, the oldest 64 that still hold content. At least one filter is needed."""
+    asking = caller_of(request).api_key_id
+    erased = await service_of(request).records.erase_all(key=key, after=after, before=before, api_key_id=asking)
+    return json_response(erased)
 
 
 @router.post(

@@ -67,6 +67,15 @@ class Client:
         with self._failures():
             return _json(self._checked(self._http.post(f"/vault/records/{quote(record_id, safe='')}/replay")))
 
+    def erase(self, record_id: str) -> JsonObject:
+        with self._failures():
+            return _json(self._checked(self._http.delete(f"/vault/records/{quote(record_id, safe='')}/content")))
+
+    def erase_all(self, **filters: str) -> JsonObject:
+        """One batch of the calls that fit; ``more`` in the answer says whether to ask again."""
+        with self._failures():
+            return _json(self._checked(self._http.delete("/vault/contents", params=filters)))
+
     def takes(self, field: str) -> bool:
         """Whether the body of ``POST /generate`` has this field, by the server's own description of itself."""
         with self._failures():

@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from minivault.cli import chat, console, generate, health, log, models, replay, serve, version
+from minivault.cli import chat, console, generate, health, log, models, replay, serve, vault_erase, version
 from minivault.cli.vault import app as vault_app
 from minivault.errors import ConfigError, InvalidRequest, MiniVaultError
 
@@ -41,6 +41,7 @@ log.register(app)
 version.register(app)
 app.add_typer(models.app, name="models")
 replay.register(vault_app)
+vault_erase.register(vault_app)
 app.add_typer(vault_app, name="vault")
 
 

@@ -99,6 +99,9 @@ def serve(
     head_export: Annotated[
         Path | None, _flag("A file to which each signed head is appended. (default: none)", RECORDS, metavar="FILE")
     ] = None,
+    retention: Annotated[
+        float | None, _flag("Days after which content is erased; 0 keeps it for ever. (default: 0)", RECORDS)
+    ] = None,
     log_level: Annotated[
         str | None, _flag("debug, info, warning or error. (default: info)", RECORDS, metavar="LEVEL")
     ] = None,

@@ -174,8 +174,8 @@ def _filters(
 
     return CallFilter(
         query=query,
-        after_ns=_time("--after", after),
-        before_ns=_time("--before", before),
+        after_ns=parse_time_option("--after", after),
+        before_ns=parse_time_option("--before", before),
         model=model,
         api_key_id=key,
         surface=surface,
@@ -183,7 +183,12 @@ def _filters(
     )
 
 
-def _time(option: str, text: str | None) -> int | None:
+def parse_time_option(option: str, text: str | None) -> int | None:
+    """Nanoseconds since 1970 of an option's time, ``None`` if it was not given.
+
+    Raises:
+        CliError: it is no time.
+    """
     from minivault.vault.record import parse_time
 
     if text is None:
@@ -221,7 +226,7 @@ def _row(call: Call) -> list[str]:
         call.model,
         call.finish_reason or "running",
         f"{call.prompt_tokens}+{call.completion_tokens or 0}",
-        "(not kept)" if call.prompt is None else one_line(call.prompt, 40),
+        _absent(call) if call.prompt is None else one_line(call.prompt, 40),
         _answer(call),
     ]
 
@@ -230,6 +235,10 @@ def _answer(call: Call) -> str:
     if call.snippet is not None:
         return one_line(call.snippet, 60)
     return "" if call.response is None else one_line(call.response, 60)
+
+
+def _absent(call: Call) -> str:
+    return "(not kept)" if call.erased_index is None else f"(erased by record {call.erased_index})"
 
 
 def _show_detail(detail: CallDetail) -> None:
@@ -245,7 +254,7 @@ def _show_detail(detail: CallDetail) -> None:
         line(f"{group:<15}{', '.join(f'{name}={value}' for name, value in (fields[group] or {}).items())}")
     for name, text in (("prompt", detail.call.prompt), ("response", detail.call.response)):
         line(f"\n--- {name} ---")
-        line("(not kept)" if text is None else text)
+        line(_absent(detail.call) if text is None else text)
 
 
 def _number(value: Any) -> str:

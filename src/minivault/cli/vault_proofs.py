@@ -138,6 +138,8 @@ def check_proof(
 
 def _show_report(report: VerifyReport) -> None:
     line(f"{'records':<15}{report.records} ({report.calls} calls, {report.open_calls} of them not ended)")
+    if report.erased:
+        line(f"{'erased':<15}{report.erased} calls, each by a record that says so")
     line(f"{'root':<15}{report.root}")
     line(f"{'integrity':<15}{report.integrity}" + ("" if report.contents_checked else " (content not checked)"))
     line(f"{'completeness':<15}{report.completeness}{_reach(report)}")

@@ -215,5 +215,6 @@ def _open_ledger(settings: Settings, metrics: Metrics) -> Ledger:
         receipt_deadline=settings.receipt_deadline,
         head_interval=settings.head_interval,
         head_export=settings.head_export,
+        retention_days=settings.retention,
         observer=metrics.commit_observed,
     )

@@ -51,8 +51,10 @@ def why_not_comparable(recorded: CallDetail, now: Pin) -> str | None:
     pin = recorded.intent.get("pin") or {}
     if recorded.call.finish_reason is None:
         return "the call has not ended"
+    if recorded.call.erased_index is not None:
+        return "its content was erased"
     if recorded.prompt_token_ids is None or recorded.response_token_ids is None:
-        return "its content was erased, or never stored"
+        return "its content was never stored"
     if not recorded.response_token_ids and recorded.call.finish_reason in _BEGUN:
         return "no token of its answer is on record"
     if not pin.get("exact") or not now.exact:

@@ -91,7 +91,7 @@ class Service:
         self.now_ns = now_ns
         self.utc_now = utc_now or _utc_now
         self._ledger = ledger
-        self.records = Records(records)
+        self.records = Records(records, ledger)
         self._limits = limits or ServiceLimits()
         self._draw_seed = draw_seed
         self._new_id = new_id

@@ -9,14 +9,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from minivault.errors import LedgerUnavailable, MiniVaultError, UnknownRecord, VaultCorrupt
+from minivault.errors import InvalidRequest, LedgerUnavailable, MiniVaultError, UnknownRecord, VaultCorrupt
 from minivault.generation import FinishReason
 from minivault.vault.database import Batch, CallEnd, CallStart, OpenCall, Writer
 from minivault.vault.merkle import Tree, root_of
-from minivault.vault.record import Clock, Entropy, Intent, Outcome, Receipt, SealedRecord, seal_intent, seal_outcome
+from minivault.vault.record import (
+    Clock,
+    Entropy,
+    Erasure,
+    Intent,
+    Outcome,
+    Receipt,
+    SealedRecord,
+    seal_erasure,
+    seal_intent,
+    seal_outcome,
+)
 
 FreeSpace = Callable[[Path], tuple[int, int]]
 """``(free, total)`` bytes of the file system that holds a path."""
@@ -24,6 +35,8 @@ FreeSpace = Callable[[Path], tuple[int, int]]
 CHECKPOINT_PAGES = 1000
 MAX_GROUP = 256
 DISK_RESERVE = 16 << 20
+MAX_ERASED = 64
+"""Calls that one erasure takes: a bound on how long it holds up other records."""
 LOST = "the record could not be made durable in time; the caller was told so"
 
 
@@ -31,7 +44,7 @@ LOST = "the record could not be made durable in time; the caller was told so"
 class Draft:
     """A record to write, and when it was handed over."""
 
-    record: Intent | Outcome
+    record: Intent | Outcome | Erasure
     time_ns: int
 
 
@@ -118,6 +131,27 @@ class Book:
                 self.drop()
                 raise
 
+    def wipe(self) -> bool:
+        """Empty the write-ahead log, so that no copy of what was erased is left there; false while a reader is in the
+        way. A failure takes the book down.
+        """
+        if self.writer is None:
+            return False
+        try:
+            return self.writer.wipe_wal()
+        except BaseException:
+            self.drop()
+            raise
+
+    def note_scrubbed(self, erasure: int) -> None:
+        """The mirror holds no line that this erasure, or one before it, took away. A failure takes the book down."""
+        if self.writer is not None:
+            try:
+                self.writer.scrubbed = erasure
+            except BaseException:
+                self.drop()
+                raise
+
     def drop(self) -> None:
         """Go down: close the connection without writing another byte."""
         writer, self.writer = self.writer, None
@@ -139,6 +173,16 @@ class Book:
         for end in batch.ends:
             del self.open_calls[end.intent_index]
 
+    def _seal_erasure(self, erasure: Erasure, index: int, time_ns: int, batch: Batch) -> SealedRecord:
+        assert self.writer is not None  # noqa: S101 - write() has just looked
+        if len(erasure.intents) > MAX_ERASED:
+            raise InvalidRequest(f"an erasure takes at most {MAX_ERASED} calls", param="intents")
+        intents = tuple(intent for intent in self.writer.erasable(erasure.intents) if intent not in batch.erased)
+        if not intents:
+            raise UnknownRecord("no content to erase: not stored, erased already, or the call has not ended")
+        batch.erased |= dict.fromkeys(intents, index)
+        return seal_erasure(replace(erasure, intents=intents), index=index, time_ns=time_ns)
+
     def _seal(self, draft: Draft, index: int, batch: Batch, refuse_intents: bool) -> SealedRecord:
         record = draft.record
         try:
@@ -148,6 +192,8 @@ class Book:
                 sealed = seal_intent(record, index=index, time_ns=draft.time_ns, entropy=self._entropy)
                 batch.starts.append(_call_start(record, index, draft.time_ns))
                 return sealed
+            if isinstance(record, Erasure):
+                return self._seal_erasure(record, index, draft.time_ns, batch)
             call = self.open_calls.get(record.intent_index)
             if call is None or any(end.intent_index == record.intent_index for end in batch.ends):
                 raise UnknownRecord("no open call has this intent: it never began, or has ended")

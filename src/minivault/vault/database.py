@@ -11,7 +11,7 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,6 +79,8 @@ class Batch:
     nodes: list[Node] = field(default_factory=list)
     starts: list[CallStart] = field(default_factory=list)
     ends: list[CallEnd] = field(default_factory=list)
+    erased: dict[int, int] = field(default_factory=dict)
+    """Calls whose content goes, by the index of the intent, and the record that says so."""
 
 
 class WriterLock:
@@ -203,6 +205,34 @@ class Writer:
         db.executemany(_FINISH_CALL, [_end_row(end) for end in batch.ends])
         db.executemany(_INDEX_CALL, [(end.intent_index,) for end in batch.ends if end.searchable])
 
+        db.executemany(_UNINDEX_CALL, [(intent,) for intent in batch.erased])
+        db.executemany(_ERASE_CONTENT, [(intent,) for intent in batch.erased])
+        db.executemany(_MARK_ERASED, [(erasure, intent) for intent, erasure in batch.erased.items()])
+
+    def erasable(self, intents: Iterable[int]) -> tuple[int, ...]:
+        """Those of these calls that have ended and whose content is there, in order."""
+        found = (self._db.execute(f"{_ERASABLE} AND intent_index = ?", (intent,)).get for intent in {*intents})
+        return tuple(sorted(index for index in found if index is not None))
+
+    def erasable_before(self, time_ns: int, limit: int) -> tuple[int, ...]:
+        """The oldest calls of before ``time_ns`` whose content is there, found by an index."""
+        sql = f"{_ERASABLE} AND time_ns < ? ORDER BY time_ns LIMIT ?"
+        return tuple(index for (index,) in self._db.execute(sql, (time_ns, limit)))
+
+    def newest_erasure(self) -> int:
+        """Index of the newest record by which content of a call went; -1 if there is none."""
+        found = self._db.execute("SELECT max(erased_index) FROM calls WHERE erased_index IS NOT NULL").get
+        return -1 if found is None else int(found)
+
+    @property
+    def scrubbed(self) -> int:
+        """The erasure up to which the mirror has let its lines go."""
+        return int(self._db.execute("SELECT value FROM counters WHERE name = 'mirror_scrubbed'").get)
+
+    @scrubbed.setter
+    def scrubbed(self, index: int) -> None:
+        self._db.execute("UPDATE counters SET value = ? WHERE name = 'mirror_scrubbed'", (index,))
+
     def probe(self) -> None:
         """Write and sync something small, to learn whether writing works again."""
         self._db.execute("UPDATE counters SET value = value + 1 WHERE name = 'probe'")
@@ -223,6 +253,19 @@ class Writer:
             StorageError: it could not be done, be it that readers hold the log for longer than the busy timeout.
         """
         self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+    def wipe_wal(self) -> bool:
+        """As :meth:`reset_wal`, but without waiting for readers: false if one is in the way. What was erased is then
+        in the file no more, and in the log no more.
+        """
+        self._db.set_busy_timeout(0)
+        try:
+            self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        except apsw.BusyError:
+            return False
+        finally:
+            self._db.set_busy_timeout(BUSY_TIMEOUT_MS)
+        return True
 
     @property
     def connection(self) -> Connection:
@@ -343,6 +386,8 @@ def _prepare(db: Connection) -> None:
     db.pragma("foreign_keys", True)
     db.pragma("wal_autocheckpoint", 0)
     db.pragma("journal_size_limit", WAL_KEEP_BYTES)
+    # What is erased is overwritten with zeros, not merely given up.
+    db.pragma("secure_delete", True)
     db.pragma("cache_size", -CACHE_KIB)
     db.pragma("temp_store", "memory")
     for name, wanted in _NORMAL_STATES.items():
@@ -364,6 +409,14 @@ _INDEX_CALL = """
 INSERT INTO search (rowid, prompt, response)
 SELECT intent_index, prompt, response FROM call_texts WHERE intent_index = ?
 """
+
+
+_ERASABLE = "SELECT intent_index FROM calls WHERE store = 1 AND outcome_index IS NOT NULL AND erased_index IS NULL"
+_UNINDEX_CALL = "DELETE FROM search WHERE rowid = ?"
+_ERASE_CONTENT = """
+DELETE FROM contents WHERE leaf_index IN (?1, (SELECT outcome_index FROM calls WHERE intent_index = ?1))
+"""
+_MARK_ERASED = "UPDATE calls SET erased_index = ? WHERE intent_index = ?"
 
 
 def _start_row(start: CallStart) -> tuple[int | str | None, ...]:

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from minivault.vault.book import MAX_GROUP, Draft
-from minivault.vault.record import Intent, Receipt
+from minivault.vault.record import Erasure, Intent, Receipt
 
 MAX_GROUP_BYTES = 8 << 20
 HANGS = "a write to the vault's disk hangs"
@@ -31,6 +31,8 @@ class Entry:
     def size(self) -> int:
         """About how many bytes it will write."""
         record = self.draft.record
+        if isinstance(record, Erasure):
+            return MAX_GROUP_BYTES // MAX_GROUP
         if isinstance(record, Intent):
             return len(record.prompt_text) + 4 * len(record.prompt_token_ids) + len(record.raw_request)
         return len(record.response_text) + 4 * len(record.response_token_ids)

@@ -24,10 +24,11 @@ from minivault.errors import LedgerUnavailable, MiniVaultError, UnknownRecord, V
 from minivault.generation import FinishReason
 from minivault.vault.book import LOST, MAX_GROUP, Book, Draft, FreeSpace, bare_outcome, close_orphans, free_space
 from minivault.vault.database import StorageError, Writer, WriterLock, as_error, describe
+from minivault.vault.erasure import ErasureChores
 from minivault.vault.head import HeadKeeper
 from minivault.vault.inbox import HANGS, Entry, Inbox
 from minivault.vault.mirror import Mirror
-from minivault.vault.record import Clock, Entropy, Intent, Outcome, Receipt, format_time
+from minivault.vault.record import Clock, Entropy, Erasure, Intent, Outcome, Receipt, format_time
 
 Observer = Callable[[float, int], None]
 """Called on the ledger thread after each commit: seconds it took, records in the group. Must not raise or block."""
@@ -70,6 +71,7 @@ class Ledger:
         heads: HeadKeeper | None,
         *,
         head_interval: float,
+        retention_days: float,
         receipt_deadline: float,
         clock: Clock,
         observer: Observer | None,
@@ -88,6 +90,7 @@ class Ledger:
         self._head_interval = head_interval
         self._next_head = 0.0
         self._head_error: str | None = None
+        self._chores = ErasureChores(book, mirror, retention_days=retention_days, clock=clock)
         self._short_of_space = False
         self._down: str | None = None
         # Filled by anyone, emptied by the ledger thread: outcomes whose callers were told that they failed.
@@ -110,6 +113,7 @@ class Ledger:
         receipt_deadline: float = 10.0,
         head_interval: float | None = 60.0,
         head_export: Path | None = None,
+        retention_days: float = 0.0,
         clock: Clock = time.time_ns,
         entropy: Entropy = os.urandom,
         observer: Observer | None = None,
@@ -122,7 +126,8 @@ class Ledger:
         Calls that a former process began and did not end have an ``interrupted`` outcome when this returns.
         ``mirror_dir`` is the folder of ``log.jsonl``; ``None`` turns the mirror off. ``receipt_deadline``: seconds.
         ``head_interval``: seconds between signed heads while records come in (one more at the end); ``None``: no heads.
-        ``head_export``: a file to which each head is appended.
+        ``head_export``: a file to which each head is appended. ``retention_days``: content of older calls is erased, a
+        few at a time; 0 keeps it for ever.
 
         Raises:
             LedgerUnavailable: another process writes this vault, or the disk cannot be written.
@@ -152,6 +157,7 @@ class Ledger:
             mirror,
             heads,
             head_interval=head_interval or 0.0,
+            retention_days=retention_days,
             receipt_deadline=receipt_deadline,
             clock=clock,
             observer=observer,
@@ -178,6 +184,15 @@ class Ledger:
         """
         return self._append(outcome)
 
+    def append_erasure(self, erasure: Erasure) -> Future[Receipt]:
+        """Erase the content of up to ``MAX_ERASED`` calls: prompt, answer, token ids, raw request and their salts, the
+        search index's rows, and (a moment later) the mirror's lines. Resolves when that is durable, and on record.
+
+        Calls that have not ended, or hold no content, are passed over; if none is left, the future fails with
+        :class:`UnknownRecord`.
+        """
+        return self._append(erasure)
+
     def status(self) -> LedgerStatus:
         """The state as of the last commit or failure."""
         status = self._status
@@ -195,7 +210,7 @@ class Ledger:
 
     # What runs on the callers' threads
 
-    def _append(self, record: Intent | Outcome) -> Future[Receipt]:
+    def _append(self, record: Intent | Outcome | Erasure) -> Future[Receipt]:
         future: Future[Receipt] = Future()
         future.set_running_or_notify_cancel()
         deadline = time.monotonic() + self._receipt_deadline
@@ -225,16 +240,19 @@ class Ledger:
             return RETRY_SECONDS
         if self._lost or self._mirror_due:
             return 0.0
-        return self._head_wait()
+        waits = (self._head_wait(), self._chores.wait())
+        return min((wait for wait in waits if wait is not None), default=None)
 
     def _turn(self, entries: list[Entry]) -> None:
         if self._book.writer is None:
             orphans = self._book.resume()
             self._down = None
+            self._chores.resume()
             self._lost.extend(bare_outcome(call, FinishReason.FAILED, LOST) for call in orphans)
         if entries:
             self._write(entries)
         self._close_lost()
+        self._chores.step()
         self._book.checkpoint()
         if not entries:
             self._advance_mirror()
@@ -247,6 +265,8 @@ class Ledger:
         started = time.perf_counter()
         results = self._book.write([entry.draft for entry in entries])
         seconds = time.perf_counter() - started
+        if any(isinstance(entry.draft.record, Erasure) for entry in entries):
+            self._chores.erased()
         self._short_of_space = any(isinstance(result, LedgerUnavailable) for result in results)
         # The mirror comes first, so that whoever has an answer finds its line.
         self._advance_mirror()
@@ -338,6 +358,7 @@ class Ledger:
                 self._advance_mirror()
                 while self._mirror_due:
                     self._advance_mirror()
+                self._chores.finish()
                 if self._head_wait() is not None:
                     self._sign_head()
                 self._book.writer.reset_wal()

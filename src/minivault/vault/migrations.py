@@ -99,5 +99,13 @@ FROM call_texts AS t JOIN calls AS c USING (intent_index)
 WHERE c.outcome_index IS NOT NULL AND c.store = 1;
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (_RECORDS, _READING)
+_ERASURE: Final = """
+ALTER TABLE calls ADD COLUMN erased_index INTEGER REFERENCES leaves (leaf_index);
+CREATE INDEX calls_erased ON calls (erased_index) WHERE erased_index IS NOT NULL;
+CREATE INDEX calls_erasable ON calls (time_ns)
+WHERE store = 1 AND outcome_index IS NOT NULL AND erased_index IS NULL;
+INSERT INTO counters (name, value) VALUES ('mirror_scrubbed', -1);
+"""
+
+MIGRATIONS: Final[tuple[str, ...]] = (_RECORDS, _READING, _ERASURE)
 """Migration ``n`` (from 1) leads from schema version ``n - 1`` to ``n``; ``PRAGMA user_version`` holds the version."""

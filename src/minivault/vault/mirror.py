@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from minivault.vault.database import Connection, StorageError, describe
 from minivault.vault.record import format_time
+from minivault.vault.scrub import without_erased
 
 FILE_NAME = "log.jsonl"
 BATCH_LINES = 256
@@ -28,7 +30,7 @@ _DUE = """
 SELECT c.outcome_index, c.request_id, c.time_ns, t.prompt, t.response, c.mode, c.source, c.model,
        c.prompt_tokens, c.completion_tokens, c.duration_ns, c.finish_reason
 FROM calls AS c JOIN call_texts AS t USING (intent_index)
-WHERE c.outcome_index > ? ORDER BY c.outcome_index LIMIT ?
+WHERE c.outcome_index > ? AND c.erased_index IS NULL ORDER BY c.outcome_index LIMIT ?
 """
 _ONE = "SELECT request_id, time_ns FROM calls WHERE outcome_index = ?"
 
@@ -46,6 +48,8 @@ class Mirror:
         """The outcome of the last line; -1 before the first; ``None``: to be found in the file."""
         self._fd: int | None = None
         self._size = 0
+        self._scrub: Iterator[None] | None = None
+        """Under way: lines of erased calls are taken out."""
 
     def advance(self, db: Connection, limit: int = BATCH_LINES) -> bool:
         """Write up to ``limit`` lines that are due; returns whether there may be more to do now."""
@@ -62,9 +66,47 @@ class Mirror:
         self.error = None
         return len(rows) == limit
 
+    def begin_scrub(self) -> None:
+        """More was erased: what is under way begins anew."""
+        self._scrub = None
+
+    def scrub(self, db: Connection) -> bool:
+        """One short step of it. Returns whether it is done; to be asked again until it is.
+
+        Each file is written anew beside itself and then renamed, and only if it holds such a line.
+        """
+        try:
+            if self.position is None:
+                # A torn tail is cut off first.
+                self.position = self._find_position(db)
+            if self._scrub is None:
+                self._scrub = self._scrub_all(db)
+            next(self._scrub)
+        except StopIteration:
+            self._scrub = None
+            return True
+        except (OSError, StorageError, ValueError) as error:
+            self.error = describe(error)
+            self.close()
+        return False
+
+    def _scrub_all(self, db: Connection) -> Iterator[None]:
+        for _, path in self._rotated():
+            yield from without_erased(path, db)
+            if not path.stat().st_size:
+                path.unlink()
+        if self.path.exists():
+            yield from without_erased(self.path, db)
+            # No step lies between the rename and this: nothing is appended to the old file.
+            self._release()
+
     def close(self) -> None:
         """Close the file. The position is found again by the next :meth:`advance`."""
         self.position = None
+        self._scrub = None
+        self._release()
+
+    def _release(self) -> None:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
@@ -90,9 +132,8 @@ class Mirror:
 
     def _rotate(self) -> None:
         """Put the full file aside under the next number: one rename, so a crash leaves either name, never none."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        self._release()
+        self._scrub = None
         numbers = [number for number, _ in self._rotated()]
         self.path.rename(self.folder / f"{FILE_NAME}.{max(numbers, default=0) + 1}")
         self._size = 0

@@ -41,12 +41,7 @@ def prove(reader: Reader, id_or_index: str | int, *, api_key_id: str | None = No
         UnknownRecord: there is none, or it belongs to another key.
         InvalidRequest: no signed head covers it yet.
     """
-    detail = reader.get(id_or_index, api_key_id=api_key_id)
-    known = {detail.call.index, detail.call.outcome_index}
-    asked = int(id_or_index) if str(id_or_index).isdecimal() and int(id_or_index) in known else None
-    index = asked if asked is not None else detail.call.index
-    if asked is None and detail.call.outcome_index is not None:
-        index = detail.call.outcome_index
+    index = _index_of(reader, id_or_index, api_key_id)
     paths = HeadPaths(reader.path)
     # Once read, the note's head stays a prefix of the tree, however far it grows meanwhile.
     note, key = paths.load_note(), paths.load_key()
@@ -54,6 +49,25 @@ def prove(reader: Reader, id_or_index: str | int, *, api_key_id: str | None = No
     if note is None or head is None or index >= head.size:
         raise InvalidRequest("no signed head covers this record yet; one is signed every minute and at the end")
     return _assemble(reader, index, head, note)
+
+
+def _index_of(reader: Reader, id_or_index: str | int, api_key_id: str | None) -> int:
+    number = int(id_or_index) if re.fullmatch(r"[0-9]{1,18}", str(id_or_index)) else None
+    try:
+        call = reader.get(id_or_index, api_key_id=api_key_id).call
+    except UnknownRecord:
+        # An erasure is a record of no single call.
+        if number is None or api_key_id is not None or not _is_leaf(reader, number):
+            raise
+        return number
+    if number is not None and number in (call.index, call.outcome_index):
+        return number
+    return call.index if call.outcome_index is None else call.outcome_index
+
+
+def _is_leaf(reader: Reader, index: int) -> bool:
+    with reader.connection() as db:
+        return db is not None and db.execute("SELECT 1 FROM leaves WHERE leaf_index = ?", (index,)).get is not None
 
 
 def _assemble(reader: Reader, index: int, head: Head, note: str) -> str:

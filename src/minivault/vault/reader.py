@@ -30,7 +30,8 @@ EXPORT_PAGE = 500
 
 _COLUMNS = """
 c.intent_index, c.outcome_index, c.request_id, c.time_ns, c.model, c.surface, c.source, c.api_key_id, c.mode, c.store,
-c.finish_reason, c.prompt_tokens, c.completion_tokens, c.duration_ns, t.prompt, t.response
+c.finish_reason, c.prompt_tokens, c.completion_tokens, c.duration_ns, t.prompt, t.response,
+c.erased_index
 """
 
 _JOINED = """
@@ -77,6 +78,8 @@ class Call:
     duration_ns: int | None
     prompt: str | None
     response: str | None
+    erased_index: int | None = None
+    """The record that says that its content was erased."""
     snippet: str | None = None
     """Around the words found, in a search."""
 
@@ -107,6 +110,7 @@ class Call:
             "processing_time_ms": None if self.duration_ns is None else round(self.duration_ns / 1e6, 3),
             "prompt": self.prompt,
             "response": self.response,
+            "erased_index": self.erased_index,
         }
 
 
@@ -256,6 +260,14 @@ class Reader:
                 raise UnknownRecord("no such record in the vault")
             return _detail(db, index)
 
+    def erasable(self, filters: CallFilter | None = None, *, after: int = -1, limit: int = 64) -> tuple[int, ...]:
+        """Indexes of the intents of calls behind ``after`` that have ended and whose content is there, oldest first."""
+        where, values = _where(filters or CallFilter())
+        sql = f"SELECT c.intent_index FROM calls AS c WHERE {where} AND {_ERASABLE} ORDER BY c.intent_index LIMIT ?"  # noqa: S608 - constants
+        with self.connection() as db:
+            rows = [] if db is None else list(db.execute(sql, [*values, after, limit]))
+        return tuple(index for (index,) in rows)
+
     def stats(self, filters: CallFilter | None = None) -> dict[str, Any]:
         """Totals, by model, by finish reason and by day (UTC); durations in milliseconds. A full scan of ``calls``."""
         where, values = _where(filters or CallFilter())
@@ -318,6 +330,8 @@ class Reader:
             buffer.truncate()
         yield buffer.getvalue()
 
+
+_ERASABLE = "c.store = 1 AND c.outcome_index IS NOT NULL AND c.erased_index IS NULL AND c.intent_index > ?"
 
 CSV_FIELDS = (
     "index",

@@ -36,6 +36,7 @@ class RecordKind(StrEnum):
 
     INTENT = "intent"
     OUTCOME = "outcome"
+    ERASURE = "erasure"
 
 
 class ContentKind(StrEnum):
@@ -101,6 +102,18 @@ class Outcome:
     """Nanoseconds by name; ``total_ns`` is the duration of the call."""
     error: str | None = None
     """A message that is safe to show, for a failed call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """The content of calls goes, and the fact that it went is itself on record."""
+
+    intents: tuple[int, ...]
+    """The calls, by the indexes of their intents."""
+    reason: Literal["request", "retention"]
+    source: str
+    """Where it came from: ``http``, ``cli``, or ``ledger`` for retention."""
+    api_key_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +278,21 @@ def seal_outcome(
         "commitments": {content.kind.value: content.commitment() for content in contents},
     }
     return _sealed(index, leaf, contents if store else ())
+
+
+def seal_erasure(erasure: Erasure, *, index: int, time_ns: int) -> SealedRecord:
+    """Make an erasure's leaf."""
+    leaf = {
+        "format": FORMAT,
+        "kind": RecordKind.ERASURE.value,
+        "index": index,
+        "time": format_time(time_ns),
+        "api_key_id": erasure.api_key_id,
+        "source": erasure.source,
+        "reason": erasure.reason,
+        "intents": erasure.intents,
+    }
+    return _sealed(index, leaf, ())
 
 
 def _salted(entropy: Entropy, *pieces: tuple[ContentKind, bytes]) -> tuple[Content, ...]:

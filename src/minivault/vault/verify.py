@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -40,6 +41,7 @@ class Fault(StrEnum):
     CONTENT_ALTERED = "content altered"
     CONTENT_MISSING = "content missing"
     CONTENT_UNEXPECTED = "content unexpected"
+    ERASURE = "erasure not as recorded"
     DERIVED_ALTERED = "derived row altered"
     PAIRING = "pairing broken"
     TREE = "tree altered"
@@ -69,6 +71,8 @@ class VerifyReport:
     open_calls: int
     digest_only: int
     """Records whose content was never stored, by policy."""
+    erased: int
+    """Calls whose content was erased, each by a record that says so."""
     root: str
     """Of the stored head, 64 hex digits."""
     findings: tuple[Finding, ...]
@@ -104,6 +108,7 @@ class VerifyReport:
             "calls": self.calls,
             "open_calls": self.open_calls,
             "digest_only": self.digest_only,
+            "erased": self.erased,
             "contents_checked": self.contents_checked,
             "root": self.root,
             "signed_size": self.signed_size,
@@ -134,6 +139,9 @@ class _Walk:
     """By index: 1 for an intent whose outcome was met."""
     calls: int = 0
     digest_only: int = 0
+    erased: int = 0
+    claims: dict[int, set[int]] = field(default_factory=dict)
+    """Calls that the list names as erased, by the record that is to say so; until that record is met."""
     unsound: set[int] = field(default_factory=set)
     """Records that were found missing, altered or moved: what hangs on them is not reported again."""
     roots: dict[int, bytes] = field(default_factory=dict)
@@ -181,6 +189,7 @@ def verify(
         calls=walk.calls,
         open_calls=len(walk.policies),
         digest_only=walk.digest_only,
+        erased=walk.erased,
         root=root.hex(),
         findings=tuple(walk.findings),
         contents_checked=contents,
@@ -194,7 +203,8 @@ def _check_all(walk: _Walk, db: Connection, progress: Progress | None) -> bytes:
         _check_file(walk, db)
     root = _start(walk, db)
     for first in range(0, walk.size, PAGE):
-        _check_page(walk, db, first, min(first + PAGE, walk.size))
+        with _snapshot(db):
+            _check_page(walk, db, first, min(first + PAGE, walk.size))
         if progress is not None:
             progress(min(first + PAGE, walk.size), walk.size)
     _check_end(walk, db, root)
@@ -244,8 +254,9 @@ def _start(walk: _Walk, db: Connection) -> bytes:
 
 def _check_page(walk: _Walk, db: Connection, first: int, end: int) -> None:
     span = (first, end - 1)
-    calls = {row[0]: row for row in db.execute(_CALLS_BY_INTENT, span)}
-    endings = {row[0]: row for row in db.execute(_CALLS_BY_OUTCOME, span)}
+    gone: set[int] = set()
+    calls = dict(_rows(walk, db, _CALLS_BY_INTENT, span, gone))
+    endings = dict(_rows(walk, db, _CALLS_BY_OUTCOME, span, gone))
     nodes = _nodes(db, first, end)
     contents = _grouped(db, span) if walk.contents else iter(())
     waiting = next(contents, None)
@@ -263,7 +274,9 @@ def _check_page(walk: _Walk, db: Connection, first: int, end: int) -> None:
         if leaf is None:
             walk.unsound.add(index)
         else:
-            _check_leaf_content(walk, index, leaf, calls, endings, pieces)
+            if index in gone and pieces:
+                walk.found(Fault.CONTENT_UNEXPECTED, index, f"record {index} is listed as erased, and has content")
+            _check_leaf_content(walk, index, leaf, calls, endings, None if index in gone else pieces)
     for missing in range(expected, end):
         walk.missing(missing)
     for index in calls.keys() - walk.unsound:
@@ -316,8 +329,9 @@ def _check_leaf_content(
     leaf: Mapping[str, Any],
     calls: dict[int, tuple[Any, ...]],
     endings: dict[int, tuple[Any, ...]],
-    pieces: dict[str, tuple[bytes, bytes]],
+    pieces: dict[str, tuple[bytes, bytes]] | None,
 ) -> None:
+    """``pieces``: the content that is there; ``None`` where it is gone, and the list names the record that says so."""
     policy: str | None
     if leaf.get("kind") == RecordKind.INTENT:
         policy = str(leaf.get("policy"))
@@ -326,10 +340,47 @@ def _check_leaf_content(
         walk.policies[index] = policy
         if calls.pop(index, None) != _intent_row(leaf):
             walk.found(Fault.DERIVED_ALTERED, index, f"the list's row of record {index} does not say what it says")
+    elif leaf.get("kind") == RecordKind.ERASURE:
+        _check_erasure(walk, index, leaf)
+        policy = "digest"
     else:
         policy = _check_outcome(walk, index, leaf, endings)
-    if walk.contents and policy is not None:
+    if walk.contents and policy is not None and pieces is not None:
         _check_contents(walk, index, leaf, policy, pieces)
+
+
+def _check_erasure(walk: _Walk, index: int, leaf: Mapping[str, Any]) -> None:
+    """The calls that it names are those that the list names as erased by it."""
+    named = _erased_by(leaf)
+    claimed = walk.claims.pop(index, set())
+    walk.erased += len(named & claimed)
+    for intent in sorted(named - claimed - walk.unsound):
+        walk.found(Fault.ERASURE, index, f"record {index} says that record {intent} was erased, and the list does not")
+    for intent in sorted(claimed - named):
+        _not_erased(walk, intent, index)
+
+
+def _erased_by(leaf: Mapping[str, Any]) -> set[int]:
+    intents = leaf.get("intents")
+    return {intent for intent in intents if isinstance(intent, int)} if isinstance(intents, list) else set()
+
+
+def _not_erased(walk: _Walk, intent: int, erasure: int) -> None:
+    walk.found(
+        Fault.CONTENT_MISSING, intent, f"record {intent} is listed as erased by record {erasure}, which does not say so"
+    )
+
+
+def _check_late_erasures(walk: _Walk, db: Connection) -> None:
+    """Erasures that came while the walk went on lie behind its end; any other claim left is false."""
+    for erasure, intents in walk.claims.items():
+        row = next(db.execute("SELECT hash, data FROM leaves WHERE leaf_index = ?", (erasure,)), None)
+        sound = row is not None and erasure >= walk.size and leaf_hash(row[1]) == row[0]
+        named = _erased_by(json.loads(row[1])) if row is not None and sound else set()
+        walk.erased += len(named & intents)
+        for intent in sorted(intents - named):
+            if erasure not in walk.unsound:
+                _not_erased(walk, intent, erasure)
 
 
 def _check_outcome(walk: _Walk, index: int, leaf: Mapping[str, Any], endings: dict[int, tuple[Any, ...]]) -> str | None:
@@ -371,6 +422,7 @@ def _check_contents(
 
 def _check_end(walk: _Walk, db: Connection, root: bytes) -> None:
     """The recomputed root against the head, unless what is wrong below already says why they differ."""
+    _check_late_erasures(walk, db)
     if walk.whole and not walk.bad_nodes and walk.tree.root() != root:
         walk.found(Fault.HEAD, None, "the records do not lead to the stored head")
     stray = db.execute(
@@ -381,6 +433,29 @@ def _check_end(walk: _Walk, db: Connection, root: bytes) -> None:
     orphans = db.execute("SELECT count(*) FROM contents WHERE leaf_index NOT IN (SELECT leaf_index FROM leaves)").get
     if orphans:
         walk.found(Fault.CONTENT_UNEXPECTED, None, f"{orphans} contents belong to no record")
+
+
+@contextmanager
+def _snapshot(db: Connection) -> Iterator[None]:
+    """One state of the file for all reads of the block: an erasure takes content and changes the list together."""
+    db.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if db.in_transaction:
+            db.execute("COMMIT")
+
+
+def _rows(
+    walk: _Walk, db: Connection, sql: str, span: tuple[int, int], gone: set[int]
+) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """Rows of the list by record. What their last columns say of erasure goes into ``gone`` and the walk's claims."""
+    for row in db.execute(sql, span):
+        *fields, intent, erasure = row
+        if erasure is not None:
+            walk.claims.setdefault(erasure, set()).add(intent)
+            gone.add(row[0])
+        yield row[0], tuple(fields)
 
 
 def _nodes(db: Connection, first: int, end: int) -> dict[tuple[int, int], bytes]:
@@ -443,10 +518,12 @@ _CONTENTS = """
 SELECT leaf_index, kind, salt, data FROM contents WHERE leaf_index BETWEEN ? AND ? ORDER BY leaf_index
 """
 _CALLS_BY_INTENT = """
-SELECT intent_index, request_id, time_ns, model, surface, source, api_key_id, mode, store
+SELECT intent_index, request_id, time_ns, model, surface, source, api_key_id, mode, store,
+       intent_index, erased_index
 FROM calls WHERE intent_index BETWEEN ? AND ?
 """
 _CALLS_BY_OUTCOME = """
-SELECT outcome_index, intent_index, request_id, finish_reason, prompt_tokens, completion_tokens, duration_ns
+SELECT outcome_index, intent_index, request_id, finish_reason, prompt_tokens, completion_tokens, duration_ns,
+       intent_index, erased_index
 FROM calls WHERE outcome_index BETWEEN ? AND ?
 """

@@ -1,0 +1,165 @@
+"""``minivault vault erase``: the content of calls goes for good; their records and proofs stay.
+
+Works on the vault itself while no server runs, and through the server (``--url``) while one does: one process writes a
+vault at a time. Parses, asks and prints; what erasing means is the vault's.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from minivault.cli import options
+from minivault.cli.console import CliError, line, note, working, write_json
+from minivault.cli.vault import After, Before, Key, parse_time_option
+
+if TYPE_CHECKING:
+    from minivault.settings import Settings
+    from minivault.vault.ledger import Ledger
+    from minivault.vault.reader import CallFilter, Reader
+
+EXAMPLES = """\
+Examples:
+
+  minivault vault erase 4711                           what this one call said
+
+  minivault vault erase --before 2026-01-01            what all calls before this year said
+
+  minivault vault erase --key alice --yes              what one key asked and got, without being asked back
+
+  minivault vault erase 4711 --url http://127.0.0.1:8000    while a server runs
+"""
+
+Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of calls, or indexes of their records.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask back.")]
+
+
+def register(app: typer.Typer) -> None:
+    app.command("erase", help="Erase what calls said: for good. Their records and proofs stay.", epilog=EXAMPLES)(erase)
+
+
+def erase(
+    ids: Ids = None,
+    key: Key = None,
+    after: After = None,
+    before: Before = None,
+    yes: Yes = False,
+    url: options.Url = None,
+    data_dir: options.DataDir = None,
+    json: options.Json = False,
+) -> None:
+    filters = {name: text for name, text in (("key", key), ("after", after), ("before", before)) if text is not None}
+    if bool(ids) == bool(filters):
+        raise CliError("Name calls by their ids, or choose them with --key, --after, --before.", exit_code=2)
+    chosen = _filter(key, after, before)
+    if url is not None:
+        erased = _erase_by_server(url, ids or [], filters, yes)
+    else:
+        erased = _erase_here(options.settings(data_dir=data_dir), ids or [], chosen, yes)
+    if json:
+        write_json({"erased": erased})
+    else:
+        line(f"Erased: the content of {_calls(len(erased))}")
+
+
+def _erase_by_server(url: str, ids: list[str], filters: dict[str, str], yes: bool) -> list[int]:
+    from minivault.cli.client import Client
+
+    _ask_back(yes, _calls(len(ids)) if ids else "every call that fits")
+    erased: list[int] = []
+    with Client(url) as client, working("Erasing"):
+        for record_id in ids:
+            erased += client.erase(record_id)["erased"]
+        more = bool(filters)
+        while more:
+            batch = client.erase_all(**filters)
+            erased += batch["erased"]
+            more = batch["more"]
+    return erased
+
+
+def _erase_here(settings: Settings, ids: list[str], chosen: CallFilter, yes: bool) -> list[int]:
+    from minivault.vault.reader import Reader
+
+    reader = Reader.open(settings.vault_path)
+    try:
+        if not reader.exists:
+            raise CliError(f"There is no vault in {settings.data_dir}: nothing to erase.")
+        with _ledger(settings) as ledger:
+            intents = _named(reader, ids) if ids else reader.erasable(chosen, limit=sys.maxsize)
+            if not intents:
+                note("No call that fits holds any content.")
+                return []
+            _ask_back(yes, _calls(len(intents)))
+            with working("Erasing"):
+                return _erase(ledger, intents)
+    finally:
+        reader.close()
+
+
+def _named(reader: Reader, ids: list[str]) -> tuple[int, ...]:
+    """The calls of these ids that hold content."""
+    calls = [reader.get(record_id).call for record_id in ids]
+    held = [call.index for call in calls if call.store and call.outcome_index is not None and call.erased_index is None]
+    return tuple(dict.fromkeys(held))
+
+
+def _erase(ledger: Ledger, intents: tuple[int, ...]) -> list[int]:
+    from minivault.vault.book import MAX_ERASED
+    from minivault.vault.record import Erasure
+
+    for start in range(0, len(intents), MAX_ERASED):
+        batch = intents[start : start + MAX_ERASED]
+        ledger.append_erasure(Erasure(batch, "request", "cli")).result()
+    return list(intents)
+
+
+@contextmanager
+def _ledger(settings: Settings) -> Iterator[Ledger]:
+    """The ledger of a vault that no other process writes. At its end the mirror's lines are gone as well."""
+    from minivault.errors import LedgerUnavailable
+    from minivault.vault.database import WriterLock
+    from minivault.vault.ledger import Ledger
+
+    try:
+        WriterLock(settings.vault_path).release()
+    except LedgerUnavailable:
+        raise CliError(
+            "A server writes this vault. Erase through it with --url, such as --url http://127.0.0.1:8000, or stop it."
+        ) from None
+    ledger = Ledger.open(
+        settings.vault_path,
+        mirror_dir=settings.log_dir if settings.mirror else None,
+        mirror_max_bytes=settings.mirror_max_bytes,
+        receipt_deadline=settings.receipt_deadline,
+        head_interval=settings.head_interval,
+        head_export=settings.head_export,
+    )
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def _filter(key: str | None, after: str | None, before: str | None) -> CallFilter:
+    from minivault.vault.reader import CallFilter
+
+    return CallFilter(
+        api_key_id=key, after_ns=parse_time_option("--after", after), before_ns=parse_time_option("--before", before)
+    )
+
+
+def _ask_back(yes: bool, what: str) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise CliError("Erasing cannot be undone: say --yes.", exit_code=2)
+    typer.confirm(f"Erase the content of {what}? This cannot be undone.", abort=True, err=True)
+
+
+def _calls(number: int) -> str:
+    return "1 call" if number == 1 else f"{number} calls"

@@ -1,0 +1,114 @@
+"""What erasing asks of the ledger thread besides the record: retention, the mirror's lines, the write-ahead log.
+
+Each step is short, so that records never wait for more than one batch; what a crash leaves undone is found again at the
+next start. Knows nothing of callers. Used by the ledger thread alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from minivault.vault.book import MAX_ERASED, Book, Draft
+from minivault.vault.mirror import Mirror
+from minivault.vault.record import NANOSECONDS, Clock, Erasure
+
+DAY_NS = 86_400 * NANOSECONDS
+RETENTION_SECONDS = 60.0
+"""Between two looks for content that has become too old, once all that was due is gone."""
+RETRY_SECONDS = 1.0
+
+
+class ErasureChores:
+    """What is left to do after erasures, and content whose time has come."""
+
+    def __init__(
+        self,
+        book: Book,
+        mirror: Mirror | None,
+        *,
+        retention_days: float,
+        clock: Clock,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``retention_days``: 0 keeps content for ever."""
+        self._book = book
+        self._mirror = mirror
+        self._retention_ns = int(retention_days * DAY_NS)
+        self._clock = clock
+        self._monotonic = monotonic
+        self._next_look = 0.0
+        self._log_due = False
+        """The write-ahead log may hold copies of what was erased."""
+        self._next_log = 0.0
+        self._erased = -1
+        """The newest erasure; the mirror is level with it up to the writer's ``scrubbed``."""
+        self._mirror_due = False
+        self._next_scrub = 0.0
+        self.resume()
+
+    def resume(self) -> None:
+        """After the book was opened: is the mirror behind the erasures? The write-ahead log is empty then."""
+        self._log_due = False
+        self._look_at_mirror()
+
+    def erased(self) -> None:
+        """Content was erased just now."""
+        self._log_due = True
+        self._look_at_mirror()
+
+    def wait(self) -> float | None:
+        """Seconds until the next step is due; ``None``: nothing to do."""
+        due = [
+            self._next_look if self._retention_ns else None,
+            self._next_log if self._log_due else None,
+            self._next_scrub if self._mirror_due else None,
+        ]
+        earliest = min((moment for moment in due if moment is not None), default=None)
+        return None if earliest is None else max(0.0, earliest - self._monotonic())
+
+    def step(self) -> None:
+        """Whatever is due now, a little of it. Failures take the book down, as those of any other write."""
+        now = self._monotonic()
+        if self._retention_ns and now >= self._next_look:
+            self._next_look = now + (0.0 if self._erase_old() else RETENTION_SECONDS)
+        if self._mirror_due and now >= self._next_scrub:
+            self._scrub()
+        if self._log_due and now >= self._next_log:
+            # Readers may be in the way.
+            self._log_due = not self._book.wipe()
+            self._next_log = now + RETRY_SECONDS
+
+    def finish(self) -> None:
+        """Before the vault is let go: the mirror's lines, unless it cannot be written. The log is emptied by others."""
+        while self._mirror_due and self._mirror is not None:
+            self._scrub()
+            if self._mirror.error is not None:
+                return
+
+    def _erase_old(self) -> bool:
+        """One batch; whether there may be more."""
+        if self._book.writer is None:
+            return False
+        due = self._book.writer.erasable_before(self._clock() - self._retention_ns, MAX_ERASED)
+        if due:
+            self._book.write([Draft(Erasure(due, "retention", "ledger"), self._clock())])
+            self.erased()
+        return len(due) == MAX_ERASED
+
+    def _look_at_mirror(self) -> None:
+        if self._mirror is None or self._book.writer is None:
+            return
+        self._erased = self._book.writer.newest_erasure()
+        self._mirror_due = self._erased > self._book.writer.scrubbed
+        if self._mirror_due:
+            self._mirror.begin_scrub()
+
+    def _scrub(self) -> None:
+        if self._mirror is None or self._book.writer is None:
+            return
+        if self._mirror.scrub(self._book.writer.connection):
+            self._book.note_scrubbed(self._erased)
+            self._mirror_due = False
+        elif self._mirror.error is not None:
+            self._next_scrub = self._monotonic() + RETRY_SECONDS
