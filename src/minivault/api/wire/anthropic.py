@@ -83,7 +83,7 @@ class Turn(LenientBody):
             yield Message(self.role, "\n".join(words), tool_calls=calls)
 
 
-class OfferedTool(LenientBody):
+class ClientTool(LenientBody):
     """A tool that the client runs."""
 
     type: str | None = Field(None, max_length=64, description="Only custom, or nothing.")
@@ -128,7 +128,7 @@ class CountBody(LenientBody):
     model: str = Field(min_length=1, max_length=200, description="A local model.")
     messages: list[Turn] = Field(min_length=1, max_length=100_000)
     system: Content | None = None
-    tools: Annotated[list[OfferedTool], Field(max_length=128)] | None = None
+    tools: Annotated[list[ClientTool], Field(max_length=128)] | None = None
     tool_choice: ToolChoice | None = None
     thinking: dict[str, Any] | None = Field(None, description="Refused unless disabled.")
     mcp_servers: list[Any] | None = Field(None, description="Refused unless empty.")

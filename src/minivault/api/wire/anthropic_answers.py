@@ -18,7 +18,7 @@ from minivault.generation import Chunk, Completion, FinishReason, ToolCall
 from minivault.models.tool_calls import Said, ToolCallParser
 
 
-class UsageBody(BaseModel):
+class MessageUsageBody(BaseModel):
     """Token counts by the model's tokenizer."""
 
     input_tokens: int
@@ -49,7 +49,7 @@ class MessageBody(BaseModel):
     content: list[TextBody | ToolUseBody]
     stop_reason: Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "model_context_window_exceeded"]
     stop_sequence: str | None = Field(description="Which of `stop_sequences` ended the answer.")
-    usage: UsageBody
+    usage: MessageUsageBody
 
 
 class CountedBody(BaseModel):
