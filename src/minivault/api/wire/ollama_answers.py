@@ -61,7 +61,7 @@ class GeneratedBody(AnswerBody):
     context: list[int] | None = Field(None, description="Send it back to go on from here.")
 
 
-class CalledFunctionBody(BaseModel):
+class CalledToolBody(BaseModel):
     name: str
     arguments: dict[str, Any]
 
@@ -70,7 +70,7 @@ class ToolCallBody(BaseModel):
     """A tool that the model wants called."""
 
     id: str
-    function: CalledFunctionBody
+    function: CalledToolBody
 
 
 class ChatTurnBody(BaseModel):
