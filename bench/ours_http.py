@@ -35,10 +35,14 @@ class OursOverHttp:
 
     @classmethod
     def load(cls, task: Task) -> OursOverHttp:
-        """``checkpoint`` is a data directory that :func:`import_model` made; its vault is made anew."""
+        """``checkpoint`` is a data directory that :func:`import_model` made; its vault is made anew.
+
+        What remains is the model, and its packed weights from the second start on.
+        """
         data_dir = Path(task.checkpoint)
-        for path in data_dir.glob("vault.db*"):
-            path.unlink()
+        for path in data_dir.iterdir():
+            if path.is_file():
+                path.unlink()
         shutil.rmtree(data_dir / "logs", ignore_errors=True)
         log = data_dir.parent / f"{data_dir.name}.log"
         flags = {"--port": "0", "--data-dir": str(data_dir), "--model": "bench", "--rate-limit": ""}
