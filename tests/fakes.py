@@ -328,6 +328,11 @@ class MemoryLedger:
                 return self._detail(index, intent)
         raise UnknownRecord("no such record in the vault")
 
+    def raw_request(self, index: int, /) -> bytes | None:
+        intent = self._indexes[index]
+        erased = any(index in erasure.intents for erasure in self.erasures)
+        return intent.raw_request if intent.store and not erased else None
+
     def stats(self, filters: CallFilter | None = None) -> dict[str, Any]:
         return {
             "calls": len(self.intents),

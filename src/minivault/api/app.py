@@ -11,7 +11,7 @@ from fastapi import FastAPI, Response
 from minivault import __version__
 from minivault.access.guard import HostGuard
 from minivault.access.limits import RateLimiter
-from minivault.api import anthropic, health, native, ollama, openai, pages, problems, schema, vault
+from minivault.api import anthropic, health, native, ollama, openai, pages, problems, responses, schema, vault
 from minivault.api.middleware import Door, HeadAsGet, RateLimit, RequestContext
 from minivault.service import Service
 from minivault.service.opening import open_service
@@ -58,7 +58,7 @@ def create_app(
     )
     app.state.settings = settings
     app.state.service = service
-    for part in (native, openai, ollama, anthropic, vault, health, pages):
+    for part in (native, openai, responses, ollama, anthropic, vault, health, pages):
         app.include_router(part.router)
     problems.install(app)
     schema.install(app)

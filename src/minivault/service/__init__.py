@@ -1,12 +1,14 @@
 """The one walk of a request. The only package that uses both the engine and the vault; knows nothing of HTTP."""
 
 from minivault.service.choices import Choices, spread
+from minivault.service.earlier import EarlierCall
 from minivault.service.replay import ReplayResult, ReplayVerdict
 from minivault.service.service import Service, ServiceLimits, Statistics
 from minivault.service.walk import Generation
 
 __all__ = [
     "Choices",
+    "EarlierCall",
     "Generation",
     "ReplayResult",
     "ReplayVerdict",

@@ -9,6 +9,7 @@ import asyncio
 from typing import Any
 
 from minivault.errors import InvalidRequest
+from minivault.service.earlier import EarlierCall, earlier_call
 from minivault.service.ports import Book, RecordReader
 from minivault.vault.book import MAX_ERASED
 from minivault.vault.reader import CallDetail, CallFilter
@@ -116,6 +117,14 @@ class Records:
     async def _append_erasure(self, intents: tuple[int, ...], api_key_id: str | None) -> Receipt:
         erasure = Erasure(intents, "request", "http", api_key_id)
         return await asyncio.wrap_future(self._ledger.append_erasure(erasure))
+
+    async def earlier(self, record_id: str, surface: str) -> EarlierCall:
+        """A whole call of ``surface``, for a conversation to go on from.
+
+        Raises:
+            UnknownRecord: there is none, it has not ended well, or nothing is kept of it.
+        """
+        return await asyncio.to_thread(earlier_call, self._reader, record_id, surface)
 
     async def statistics(self) -> dict[str, Any]:
         """Totals over all calls."""

@@ -349,6 +349,8 @@ def intent_of(prepared: Prepared) -> Intent:
         effective["response_format"] = prepared.structure.to_record()
     if request.choice:
         effective["choice"] = request.choice
+    if prepared.calling is not None:
+        effective["tool_dialect"] = prepared.calling.dialect.value
     effective |= prepared.extra_parameters
     return Intent(
         request_id=request.request_id,

@@ -268,6 +268,13 @@ class Reader:
             rows = [] if db is None else list(db.execute(sql, [*values, after, limit]))
         return tuple(index for (index,) in rows)
 
+    def raw_request(self, index: int, /) -> bytes | None:
+        """The body of the call whose intent has this index, as it came; ``None`` if nothing is kept of it."""
+        sql = "SELECT data FROM contents WHERE leaf_index = ? AND kind = 'raw_request'"
+        with self.connection() as db:
+            found = None if db is None else db.execute(sql, (index,)).get
+        return None if found is None else bytes(found)
+
     def stats(self, filters: CallFilter | None = None) -> dict[str, Any]:
         """Totals, by model, by finish reason and by day (UTC); durations in milliseconds. A full scan of ``calls``."""
         where, values = _where(filters or CallFilter())

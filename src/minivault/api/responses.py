@@ -1,0 +1,151 @@
+"""The Responses part of the OpenAI surface: ``/v1/responses``. What was said before comes from the vault.
+
+Parses once, asks the service, writes the answer. Knows nothing of engines, or of how records are kept.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response
+from pydantic import ValidationError
+
+from minivault.api import schema, streaming
+from minivault.api.body import read_json_object
+from minivault.api.health import service_of
+from minivault.api.native import caller_of, json_response, record_header
+from minivault.api.wire import responses_answers as answers
+from minivault.api.wire.openai_answers import ToolCallParser
+from minivault.api.wire.responses import ID_PREFIX, SURFACE, ResponsesRequest
+from minivault.errors import InvalidRequest, UnknownRecord
+from minivault.generation import FinishReason, Message
+from minivault.models.tool_calls import Dialect, parser_for
+from minivault.service import EarlierCall, Generation
+
+MAX_EARLIER = 128
+"""Responses that one may go back over."""
+
+router = APIRouter(prefix="/v1/responses", tags=["openai"])
+ResponseId = Annotated[str, Path(max_length=200, description="`resp_` and the id of the call.")]
+
+
+@router.post(
+    "",
+    summary="Answer, and go on from earlier answers",
+    responses={
+        200: schema.json_answer(answers.ResponseBody, "The response. A stream that fails has an event `error`."),
+        **schema.error_responses(400, 403, 404, 413, 415, 422, 429, 500, 503),
+    },
+    openapi_extra=schema.json_body(ResponsesRequest),
+)
+async def create(request: Request) -> Response:
+    """As OpenAI's; with `"stream": true` as named Server-Sent Events."""
+    value, raw = await read_json_object(request, request.app.state.settings.max_body_bytes)
+    body = ResponsesRequest.model_validate(value)
+    earlier = await _earlier_turns(request, body.previous_response_id)
+    asked = body.to_generation(request_id=request.state.request_id, raw_request=raw, earlier=earlier)
+    generation = await service_of(request).open(asked, caller_of(request))
+    created = int(datetime.fromisoformat(service_of(request).utc_now()).timestamp())
+    head = answers.ResponseHead(ID_PREFIX + generation.id, created, generation.model, body)
+    if asked.stream:
+        framing = answers.ResponseFraming(head, generation.id, generation.tool_parser())
+        return streaming.GenerationStream(generation, framing, record_header(generation.intent))
+    return await _whole(request, generation, head)
+
+
+@router.get(
+    "/{response_id}",
+    summary="An earlier response",
+    responses={
+        200: schema.json_answer(answers.ResponseBody, "The response."),
+        **schema.error_responses(403, 404, 422, 429, 500),
+    },
+)
+async def retrieve(request: Request, response_id: ResponseId) -> Response:
+    """From the vault. 404 if there is none, it did not end, or its content was erased or not stored."""
+    call = await _call(request, response_id)
+    body = _body_of(call)
+    complete = call.finish_reason is FinishReason.STOP
+    output = answers.whole_output(call.id, call.response, _parser(call, body), complete=complete)
+    head = answers.ResponseHead(ID_PREFIX + call.id, call.time_ns // 1_000_000_000, call.model, body)
+    return json_response(head.ended(output, call.prompt_tokens, call.completion_tokens, complete=complete))
+
+
+@router.delete(
+    "/{response_id}",
+    summary="Erase an earlier response",
+    responses={
+        200: schema.json_answer(answers.DeletedResponseBody, "Its content is gone."),
+        **schema.error_responses(403, 404, 422, 429, 500, 503),
+    },
+)
+async def delete(request: Request, response_id: ResponseId) -> Response:
+    """Erases its content from the vault; that it was, and what it depended on, stays provable."""
+    call = await _call(request, response_id)
+    await service_of(request).records.erase(call.id)
+    return json_response({"id": response_id, "object": "response", "deleted": True})
+
+
+async def _whole(request: Request, generation: Generation, head: answers.ResponseHead) -> Response:
+    try:
+        async with streaming.cancelled_by_disconnect(request.receive, generation):
+            ended = await generation.result()
+    finally:
+        generation.close()
+    if ended.finish_reason is FinishReason.CANCELLED:
+        return Response(status_code=499)  # nobody is there to read it
+    complete = ended.finish_reason is FinishReason.STOP
+    output = answers.whole_output(generation.id, ended.response, generation.tool_parser(), complete=complete)
+    usage = ended.usage
+    body = head.ended(output, usage.prompt_tokens, usage.completion_tokens, complete=complete)
+    return json_response(body, headers=record_header(ended.record))
+
+
+async def _earlier_turns(request: Request, response_id: str | None) -> list[Message]:
+    """The turns of the responses that ``response_id`` went on from, and its own, oldest first."""
+    found: list[tuple[Message, ...]] = []
+    while response_id is not None:
+        if len(found) == MAX_EARLIER:
+            raise InvalidRequest(
+                f"previous_response_id: at most {MAX_EARLIER} responses can be gone back over",
+                param="previous_response_id",
+            )
+        call = await _call(request, response_id, param="previous_response_id")
+        body = _body_of(call)
+        found.append((*body.turns, _answer_turn(call, body)))
+        response_id = body.previous_response_id
+    return [turn for turns in reversed(found) for turn in turns]
+
+
+def _answer_turn(call: EarlierCall, body: ResponsesRequest) -> Message:
+    parser = _parser(call, body)
+    if parser is None:
+        return Message("assistant", call.response)
+    (text, calls), (rest, more) = parser.push(call.response), parser.finish()
+    return Message("assistant", text + rest, tool_calls=(*calls, *more))
+
+
+async def _call(request: Request, response_id: str, param: str | None = None) -> EarlierCall:
+    if response_id.startswith(ID_PREFIX):
+        try:
+            return await service_of(request).records.earlier(response_id.removeprefix(ID_PREFIX), SURFACE)
+        except UnknownRecord as error:
+            raise UnknownRecord(error.message, param=param) from None
+    raise UnknownRecord("no such response in the vault", param=param)
+
+
+def _body_of(call: EarlierCall) -> ResponsesRequest:
+    """What was asked then. A later version may no longer read it, and then there is nothing to go on from."""
+    try:
+        return ResponsesRequest.model_validate(json.loads(call.body))
+    except (ValidationError, ValueError):
+        raise UnknownRecord("this version cannot read that response any more") from None
+
+
+def _parser(call: EarlierCall, body: ResponsesRequest) -> ToolCallParser | None:
+    if call.tool_dialect is None:
+        return None
+    several = body.parallel_tool_calls is not False
+    return parser_for(Dialect(call.tool_dialect), body.offered, call.id, several=several)

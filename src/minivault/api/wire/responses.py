@@ -1,0 +1,181 @@
+"""What ``POST /v1/responses`` takes, and how it becomes :mod:`minivault.generation` values.
+
+Knows nothing of HTTP, of the service, or of how earlier responses are found again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal, TypeVar
+
+from pydantic import ConfigDict, Field
+
+from minivault.api.wire.lenient import LenientBody
+from minivault.api.wire.openai import MAX_TOKENS, CommonRequest, ContentPart, FunctionName
+from minivault.errors import InvalidRequest, UnsupportedFeature
+from minivault.generation import GenerationRequest, JsonObject, Message, ToolCall
+
+T = TypeVar("T")
+
+SURFACE = "responses"
+ID_PREFIX = "resp_"
+_TEXTS = ("input_text", "output_text", "text")
+
+
+class InputItem(LenientBody):
+    """A message, a call that the model made, or the result of one. Items of reasoning are passed over."""
+
+    type: Literal["message", "function_call", "function_call_output", "reasoning"] | None = None
+    role: Literal["system", "developer", "user", "assistant"] | None = None
+    content: str | list[ContentPart] | None = None
+    call_id: str | None = Field(None, max_length=200)
+    name: FunctionName | None = None
+    arguments: str | None = None
+    output: str | list[ContentPart] | None = None
+
+
+class TextFormat(LenientBody):
+    """The form of the answer; sampling is held to it."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: dict[str, Any] | None = Field(None, alias="schema")
+
+
+class TextOptions(LenientBody):
+    format: TextFormat | None = None
+
+
+class FlatTool(LenientBody):
+    """A function that the model may call."""
+
+    type: Literal["function"]
+    name: FunctionName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+
+    def offered(self) -> JsonObject:
+        """As the service takes tools."""
+        named: dict[str, Any] = {"name": self.name}
+        said = {"description": self.description, "parameters": self.parameters}
+        return {"type": "function", "function": named | {name: one for name, one in said.items() if one is not None}}
+
+
+class NamedFlatTool(LenientBody):
+    """The one tool that must be called."""
+
+    type: Literal["function"]
+    name: FunctionName
+
+
+class ResponsesRequest(CommonRequest):
+    """What `POST /v1/responses` takes."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"model": "guide", "input": "What model are you?"}})
+
+    input: str | list[InputItem] = Field(min_length=1, description="Text, or the turns of a conversation.")
+    instructions: str | None = Field(None, description="A system turn; it is not taken over by later responses.")
+    previous_response_id: str | None = Field(None, max_length=200, description="Goes on with that conversation.")
+    max_output_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS, description="As many as fit, if left out.")
+    text: TextOptions | None = None
+    tools: list[FlatTool] | None = Field(None, max_length=128)
+    tool_choice: Literal["none", "auto", "required"] | NamedFlatTool | None = None
+    parallel_tool_calls: bool | None = None
+    metadata: dict[str, Any] | None = Field(None, max_length=64, description="Given back as it is.")
+    background: bool | None = Field(None, description="Refused if true.")
+    conversation: str | dict[str, Any] | None = Field(None, description="Refused: send previous_response_id.")
+    prompt: dict[str, Any] | None = Field(None, description="Refused: there are no stored prompts.")
+
+    @property
+    def offered(self) -> tuple[JsonObject, ...]:
+        """The tools as the service takes them."""
+        return tuple(tool.offered() for tool in self.tools or ())
+
+    @property
+    def turns(self) -> tuple[Message, ...]:
+        """The turns of ``input`` alone.
+
+        Raises:
+            InvalidRequest, UnsupportedFeature: an item lacks what its type needs, or is no text.
+        """
+        return (Message("user", self.input),) if isinstance(self.input, str) else turns_of(self.input)
+
+    def to_generation(self, *, request_id: str, raw_request: bytes, earlier: Sequence[Message]) -> GenerationRequest:
+        """``earlier``: the turns of the responses that this one goes on from. Raises as :attr:`turns`."""
+        self._refuse()
+        asked = self._request(
+            request_id,
+            raw_request,
+            messages=(*self._instructions(), *earlier, *self.turns),
+            sampling=self._sampling(MAX_TOKENS if self.max_output_tokens is None else self.max_output_tokens, None),
+            fit=self.max_output_tokens is None,
+            tools=self.offered,
+            tool_choice=self._choice(),
+            parallel_tool_calls=self.parallel_tool_calls is not False,
+        )
+        return replace(asked, surface=SURFACE, response_format=self._format() or asked.response_format)
+
+    def _instructions(self) -> tuple[Message, ...]:
+        return () if not self.instructions else (Message("system", self.instructions),)
+
+    def _choice(self) -> str:
+        chosen = self.tool_choice
+        return f"named:{chosen.name}" if isinstance(chosen, NamedFlatTool) else chosen or "auto"
+
+    def _format(self) -> JsonObject | None:
+        form = None if self.text is None else self.text.format
+        return None if form is None else {"type": form.type, "schema": form.json_schema}
+
+    def _refuse(self) -> None:
+        if self.n not in (None, 1):
+            raise UnsupportedFeature("n: a response has one answer", param="n")
+        for name in ("background", "conversation", "prompt"):
+            if getattr(self, name):
+                raise UnsupportedFeature(f"{name}: this server does not have that; leave it out", param=name)
+
+
+def turns_of(items: Sequence[InputItem]) -> tuple[Message, ...]:
+    """The turns that ``items`` are. Calls belong to the assistant's turn before them, or make one."""
+    turns: list[Message] = []
+    for place, item in enumerate(items):
+        field = f"input.{place}"
+        if item.type == "function_call":
+            call = ToolCall(_needed(item.call_id, f"{field}.call_id"), _needed(item.name, f"{field}.name"),
+                            item.arguments or "{}")  # fmt: skip
+            last = turns.pop() if turns and turns[-1].role == "assistant" else Message("assistant", "")
+            turns.append(replace(last, tool_calls=(*last.tool_calls, call)))
+        elif item.type == "function_call_output":
+            turns.append(
+                Message(
+                    "tool",
+                    _text(item.output, f"{field}.output"),
+                    tool_call_id=_needed(item.call_id, f"{field}.call_id"),
+                )
+            )
+        elif item.type != "reasoning":
+            role = _needed(item.role, f"{field}.role")
+            said = _text(item.content, f"{field}.content")
+            turns.append(Message("system" if role == "developer" else role, said))
+    return tuple(turns)
+
+
+def _needed(value: T | None, field: str) -> T:
+    if value is None:
+        raise InvalidRequest(f"{field} is required", param="input")
+    return value
+
+
+def _text(content: str | list[ContentPart] | None, field: str) -> str:
+    if content is None:
+        raise InvalidRequest(f"{field} is required", param="input")
+    if isinstance(content, str):
+        return content
+    texts = []
+    for number, part in enumerate(content):
+        text = part.text if part.type in _TEXTS else part.refusal
+        if text is None:
+            raise UnsupportedFeature(
+                f"{field}.{number}: the models of this server read text only, no images, sound or files", param="input"
+            )
+        texts.append(text)
+    return "\n".join(texts)

@@ -1,0 +1,240 @@
+"""What the Responses part of the OpenAI surface answers: whole responses, and streams of named events.
+
+Both are made by one :class:`Output`, so what a stream adds up to is the whole response. Knows nothing of routes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from minivault.api.problems import Problem
+from minivault.api.wire.openai_answers import ToolCallParser
+from minivault.api.wire.responses import ResponsesRequest
+from minivault.generation import Chunk, Completion, ToolCall
+
+Event = dict[str, Any]
+
+
+class ResponseUsageBody(BaseModel):
+    input_tokens: int = Field(ge=0)
+    output_tokens: int = Field(ge=0)
+    total_tokens: int = Field(ge=0)
+    input_tokens_details: dict[str, int]
+    output_tokens_details: dict[str, int]
+
+
+class ResponseBody(BaseModel):
+    """A response. `resp_` and the id of the call in the vault make its id."""
+
+    id: str
+    object: Literal["response"]
+    created_at: int = Field(ge=0)
+    status: Literal["in_progress", "completed", "incomplete"]
+    error: dict[str, Any] | None
+    incomplete_details: dict[str, str] | None
+    instructions: str | None
+    max_output_tokens: int | None
+    metadata: dict[str, Any]
+    model: str
+    output: list[dict[str, Any]]
+    parallel_tool_calls: bool
+    previous_response_id: str | None
+    store: bool
+    temperature: float | None
+    text: dict[str, Any]
+    tool_choice: str | dict[str, Any]
+    tools: list[dict[str, Any]]
+    top_p: float | None
+    truncation: Literal["disabled"]
+    usage: ResponseUsageBody | None
+
+
+class DeletedResponseBody(BaseModel):
+    id: str
+    object: Literal["response"]
+    deleted: bool
+
+
+class Output:
+    """The items of one response as they grow. Each addition gives the events that tell of it."""
+
+    def __init__(self, answer_id: str) -> None:
+        self._answer_id = answer_id
+        self._text: list[str] | None = None
+        self.items: list[dict[str, Any]] = []
+        """Finished ones."""
+
+    def add(self, text: str, calls: Sequence[ToolCall]) -> list[Event]:
+        events = [] if not text else [*self._opened(), self._delta(text)]
+        return events + [event for call in calls for event in (*self.close(), *self._called(call))]
+
+    def close(self, *, complete: bool = True) -> list[Event]:
+        """End the message that is open, if one is."""
+        if self._text is None:
+            return []
+        place = self._place()
+        part, item = _part("".join(self._text)), self._message("".join(self._text), complete=complete)
+        self._text = None
+        self.items.append(item)
+        return [
+            {"type": "response.output_text.done", **place, "text": part["text"], "logprobs": []},
+            {"type": "response.content_part.done", **place, "part": part},
+            {"type": "response.output_item.done", "output_index": place["output_index"], "item": item},
+        ]
+
+    def end(self, *, complete: bool) -> list[Event]:
+        """End the output. One that has said nothing is a message without words."""
+        opened = [] if self.items else self._opened()
+        return opened + self.close(complete=complete)
+
+    def _opened(self) -> list[Event]:
+        if self._text is not None:
+            return []
+        self._text = []
+        begun = self._message("", complete=True) | {"status": "in_progress", "content": []}
+        place = self._place()
+        return [
+            {"type": "response.output_item.added", "output_index": place["output_index"], "item": begun},
+            {"type": "response.content_part.added", **place, "part": _part("")},
+        ]
+
+    def _delta(self, text: str) -> Event:
+        assert self._text is not None  # noqa: S101 - opened before
+        self._text.append(text)
+        return {"type": "response.output_text.delta", **self._place(), "delta": text, "logprobs": []}
+
+    def _called(self, call: ToolCall) -> list[Event]:
+        index, item_id = len(self.items), "fc_" + call.id
+        said = {"call_id": call.id, "name": call.name}
+        begun = {"type": "function_call", "id": item_id, **said, "arguments": "", "status": "in_progress"}
+        item = begun | {"arguments": call.arguments, "status": "completed"}
+        self.items.append(item)
+        where = {"item_id": item_id, "output_index": index}
+        return [
+            {"type": "response.output_item.added", "output_index": index, "item": begun},
+            {"type": "response.function_call_arguments.delta", **where, "delta": call.arguments},
+            {"type": "response.function_call_arguments.done", **where, "name": call.name, "arguments": call.arguments},
+            {"type": "response.output_item.done", "output_index": index, "item": item},
+        ]
+
+    def _place(self) -> dict[str, Any]:
+        return {"item_id": self._message_id(), "output_index": len(self.items), "content_index": 0}
+
+    def _message_id(self) -> str:
+        return f"msg_{self._answer_id}_{len(self.items)}"
+
+    def _message(self, text: str, *, complete: bool) -> dict[str, Any]:
+        status = "completed" if complete else "incomplete"
+        return {"type": "message", "id": self._message_id(), "status": status, "role": "assistant",
+                "content": [_part(text)]}  # fmt: skip
+
+
+def _part(text: str) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+class ResponseHead:
+    """What is the same in a response from its beginning to its end."""
+
+    def __init__(self, response_id: str, created: int, model: str, asked: ResponsesRequest) -> None:
+        self.id = response_id
+        self._members = {
+            "id": response_id,
+            "object": "response",
+            "created_at": created,
+            "error": None,
+            "instructions": asked.instructions,
+            "max_output_tokens": asked.max_output_tokens,
+            "metadata": asked.metadata or {},
+            "model": model,
+            "parallel_tool_calls": asked.parallel_tool_calls is not False,
+            "previous_response_id": asked.previous_response_id,
+            "store": asked.store is not False,
+            "temperature": asked.temperature,
+            "text": {"format": {"type": "text"}} if asked.text is None else _sent(asked.text),
+            "tool_choice": _choice(asked),
+            "tools": [_sent(tool) for tool in asked.tools or ()],
+            "top_p": asked.top_p,
+            "truncation": "disabled",
+        }
+
+    def begun(self) -> dict[str, Any]:
+        return self._members | {"status": "in_progress", "incomplete_details": None, "output": [], "usage": None}
+
+    def ended(
+        self, output: Sequence[Mapping[str, Any]], prompt_tokens: int, answer_tokens: int, *, complete: bool
+    ) -> dict[str, Any]:
+        return self._members | {
+            "status": "completed" if complete else "incomplete",
+            "incomplete_details": None if complete else {"reason": "max_output_tokens"},
+            "output": list(output),
+            "usage": {
+                "input_tokens": prompt_tokens,
+                "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+                "output_tokens": answer_tokens,
+                "output_tokens_details": {"reasoning_tokens": 0},
+                "total_tokens": prompt_tokens + answer_tokens,
+            },
+        }
+
+
+def whole_output(answer_id: str, text: str, parser: ToolCallParser | None, *, complete: bool) -> list[dict[str, Any]]:
+    """The items of an answer that is all there."""
+    output = Output(answer_id)
+    if parser is None:
+        output.add(text, ())
+    else:
+        output.add(*parser.push(text))
+        output.add(*parser.finish())
+    output.end(complete=complete)
+    return output.items
+
+
+class ResponseFraming:
+    """Named events, each with its number; no ``[DONE]``, as on OpenAI's own."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, head: ResponseHead, answer_id: str, parser: ToolCallParser | None) -> None:
+        self._head = head
+        self._output = Output(answer_id)
+        self._parser = parser
+        self._number = 0
+
+    def first(self) -> list[bytes]:
+        begun = self._head.begun()
+        return [self._event({"type": f"response.{step}", "response": begun}) for step in ("created", "in_progress")]
+
+    def piece(self, chunk: Chunk) -> bytes:
+        said = (chunk.text, ()) if self._parser is None else self._parser.push(chunk.text)
+        return b"".join(map(self._event, self._output.add(*said)))
+
+    def last(self, completion: Completion) -> list[bytes]:
+        complete = completion.finish_reason == "stop"
+        rest = [] if self._parser is None else self._output.add(*self._parser.finish())
+        events = rest + self._output.end(complete=complete)
+        usage = completion.usage
+        ended = self._head.ended(self._output.items, usage.prompt_tokens, usage.completion_tokens, complete=complete)
+        end = {"type": "response.completed" if complete else "response.incomplete", "response": ended}
+        return [self._event(event) for event in [*events, end]]
+
+    def failure(self, problem: Problem) -> bytes:
+        return self._event({"type": "error", "code": problem.code, "message": problem.message, "param": problem.param})
+
+    def _event(self, event: Event) -> bytes:
+        numbered = {"type": event["type"], "sequence_number": self._number} | event
+        self._number += 1
+        return f"event: {event['type']}\ndata: {json.dumps(numbered, ensure_ascii=False)}\n\n".encode()
+
+
+def _sent(part: BaseModel) -> dict[str, Any]:
+    return part.model_dump(exclude_unset=True, by_alias=True)
+
+
+def _choice(asked: ResponsesRequest) -> str | dict[str, Any]:
+    chosen = asked.tool_choice
+    return _sent(chosen) if isinstance(chosen, BaseModel) else chosen or "auto"

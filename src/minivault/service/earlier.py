@@ -1,0 +1,61 @@
+"""A call of the past, as far as a conversation needs it to go on. Knows nothing of what the request's body means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from minivault.errors import UnknownRecord
+from minivault.generation import FinishReason
+from minivault.vault.reader import CallDetail
+
+
+class BodyReader(Protocol):
+    """The vault, read. Blocking: called in a thread."""
+
+    def get(self, id_or_index: str | int, /) -> CallDetail: ...
+
+    def raw_request(self, index: int, /) -> bytes | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierCall:
+    """A call that ended, with the content that is kept of it."""
+
+    id: str
+    model: str
+    time_ns: int
+    """Nanoseconds since 1970."""
+    body: bytes
+    """The request, as it came."""
+    response: str
+    finish_reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+    tool_dialect: str | None
+    """How its answer calls tools, if there were any."""
+
+
+def earlier_call(reader: BodyReader, record_id: str, surface: str) -> EarlierCall:
+    """The whole call ``record_id`` of ``surface``.
+
+    Raises:
+        UnknownRecord: there is none, it has not ended well, or its content was erased or never stored.
+    """
+    detail = reader.get(record_id)
+    call = detail.call
+    body = reader.raw_request(call.index)
+    ended = call.finish_reason in (FinishReason.STOP, FinishReason.LENGTH)
+    if call.surface != surface or not ended or not body or call.response is None or not call.store:
+        raise UnknownRecord("no such response in the vault, or nothing is kept of it")
+    return EarlierCall(
+        id=call.id,
+        model=call.model,
+        time_ns=call.time_ns,
+        body=body,
+        response=call.response,
+        finish_reason=FinishReason(call.finish_reason or ""),
+        prompt_tokens=call.prompt_tokens,
+        completion_tokens=call.completion_tokens or 0,
+        tool_dialect=detail.intent.get("parameters", {}).get("tool_dialect"),
+    )

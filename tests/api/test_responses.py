@@ -1,0 +1,186 @@
+"""The Responses part of the OpenAI surface: streams that add up, and conversations that go on from the vault."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.api.client import client_of
+from tests.fakes import Bench, breaks_after, make_bench, says
+
+PATH = "/v1/responses"
+TOOL = {"type": "function", "name": "add", "parameters": {"type": "object", "properties": {"a": {}}}}
+CALL = 'Well.\n<tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call>'
+
+
+def templated(answer: Any = None) -> Bench:
+    return make_bench(answer or says("héllo"), template=True)
+
+
+async def create(bench: Bench, **fields: Any) -> httpx.Response:
+    async with client_of(bench) as client:
+        return await client.post(PATH, json={"model": "fake", "input": "hi"} | fields)
+
+
+async def get(bench: Bench, response_id: str) -> httpx.Response:
+    async with client_of(bench) as client:
+        return await client.get(f"{PATH}/{response_id}")
+
+
+def events_of(response: httpx.Response) -> list[dict[str, Any]]:
+    """Each event is its name and its data, and the two agree."""
+    events = []
+    for block in response.text.removesuffix("\n\n").split("\n\n"):
+        name, data = block.split("\n")
+        events.append(json.loads(data.removeprefix("data: ")))
+        assert name == f"event: {events[-1]['type']}"
+    return events
+
+
+def prompts(bench: Bench) -> list[str]:
+    return [bytes(intent.prompt_token_ids).decode() for intent in bench.ledger.intents]
+
+
+async def test_a_whole_response_has_a_message_and_usage() -> None:
+    body = (await create(templated())).json()
+    assert body["id"].startswith("resp_")
+    assert (body["object"], body["status"], body["incomplete_details"]) == ("response", "completed", None)
+    [item] = body["output"]
+    assert (item["type"], item["role"], item["status"]) == ("message", "assistant", "completed")
+    assert item["content"] == [{"type": "output_text", "text": "héllo", "annotations": [], "logprobs": []}]
+    assert (body["usage"]["input_tokens"], body["usage"]["output_tokens"], body["usage"]["total_tokens"]) == (19, 6, 25)
+
+
+async def test_a_stream_tells_in_order_what_the_whole_response_has() -> None:
+    events = events_of(await create(templated(), stream=True))
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    kinds = [event["type"].removeprefix("response.") for event in events]
+    assert kinds[:4] == ["created", "in_progress", "output_item.added", "content_part.added"]
+    assert kinds[-4:] == ["output_text.done", "content_part.done", "output_item.done", "completed"]
+    assert set(kinds[4:-4]) == {"output_text.delta"}
+    assert "".join(event["delta"] for event in events[4:-4]) == events[-4]["text"] == "héllo"
+    end = events[-1]["response"]
+    assert end["output"] == [events[-2]["item"]]
+    assert end["id"] == events[0]["response"]["id"]
+
+
+async def test_a_response_that_is_cut_is_incomplete_and_says_why() -> None:
+    body = (await create(templated(says("abcdef")), max_output_tokens=3)).json()
+    assert (body["status"], body["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
+    assert body["output"][0]["status"] == "incomplete"
+    events = events_of(await create(templated(says("abcdef")), max_output_tokens=3, stream=True))
+    assert events[-1]["type"] == "response.incomplete"
+
+
+async def test_a_stream_that_breaks_ends_with_an_error_event() -> None:
+    events = events_of(await create(templated(breaks_after("part")), stream=True))
+    assert events[-1]["type"] == "error"
+    assert events[-1]["code"] == "engine_failed"
+
+
+async def test_calls_are_items_of_their_own_streamed_and_whole() -> None:
+    whole = (await create(templated(says(CALL)), tools=[TOOL])).json()["output"]
+    message, call = whole
+    assert message["content"][0]["text"] == "Well."
+    assert (call["type"], call["name"], call["arguments"]) == ("function_call", "add", '{"a": 1}')
+    events = events_of(await create(templated(says(CALL)), tools=[TOOL], stream=True))
+    done = [event["item"] for event in events if event["type"] == "response.output_item.done"]
+    assert [item["type"] for item in done] == ["message", "function_call"]
+    assert [event["arguments"] for event in events if event["type"].endswith("arguments.done")] == ['{"a": 1}']
+
+
+async def test_a_response_goes_on_from_those_before_it_without_their_instructions() -> None:
+    bench = templated(says("A."))
+    first = (await create(bench, input="one", instructions="Be brief.")).json()["id"]
+    second = (await create(bench, input="two", previous_response_id=first)).json()["id"]
+    await create(bench, input="three", previous_response_id=second, instructions="Be long.")
+    assert prompts(bench)[1] == "<user>one<assistant>A.<user>two<assistant>"
+    assert prompts(bench)[2] == "<system>Be long.<user>one<assistant>A.<user>two<assistant>A.<user>three<assistant>"
+
+
+async def test_the_result_of_a_call_goes_on_from_it() -> None:
+    bench = templated(says(CALL))
+    first = (await create(bench, tools=[TOOL])).json()
+    result = {"type": "function_call_output", "call_id": first["output"][1]["call_id"], "output": "2"}
+    response = await create(bench, input=[result], previous_response_id=first["id"])
+    assert response.status_code == 200
+    assert "<tool_response>\n2\n</tool_response>" in prompts(bench)[1]
+    assert '{"name": "add", "arguments": {"a": 1}}' in prompts(bench)[1]
+
+
+async def test_input_may_be_items_of_every_kind() -> None:
+    bench = templated()
+    items = [
+        {"role": "developer", "content": [{"type": "input_text", "text": "S"}]},
+        {"type": "message", "role": "user", "content": "U"},
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "A", "annotations": []}]},
+        {"type": "reasoning", "summary": []},
+        {"role": "user", "content": "V"},
+    ]
+    assert (await create(bench, input=items)).status_code == 200
+    assert prompts(bench) == ["<system>S<user>U<assistant>A<user>V<assistant>"]
+
+
+async def test_a_response_is_found_again_as_it_was() -> None:
+    bench = templated(says(CALL))
+    whole = (await create(bench, tools=[TOOL], metadata={"a": "b"})).json()
+    again = (await get(bench, whole["id"])).json()
+    assert again | {"created_at": 0} == whole | {"created_at": 0}
+
+
+async def test_what_is_not_stored_is_not_found_and_nothing_goes_on_from_it() -> None:
+    bench = templated()
+    kept_not = (await create(bench, store=False)).json()["id"]
+    assert (await get(bench, kept_not)).status_code == 404
+    refused = await create(bench, previous_response_id=kept_not)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (404, "previous_response_id")
+
+
+@pytest.mark.parametrize("response_id", ["resp_none", "none", "chatcmpl-x"])
+async def test_an_unknown_response_is_404(response_id: str) -> None:
+    assert (await get(templated(), response_id)).status_code == 404
+
+
+async def test_a_chat_completion_is_no_response() -> None:
+    bench = templated()
+    async with client_of(bench) as client:
+        await client.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "a"}]},
+                          headers={"x-request-id": "chat"})  # fmt: skip
+        assert (await client.get(f"{PATH}/resp_chat")).status_code == 404
+
+
+async def test_a_deleted_response_is_gone() -> None:
+    bench = templated()
+    response_id = (await create(bench)).json()["id"]
+    async with client_of(bench) as client:
+        deleted = await client.delete(f"{PATH}/{response_id}")
+        assert deleted.json() == {"id": response_id, "object": "response", "deleted": True}
+        assert (await client.get(f"{PATH}/{response_id}")).status_code == 404
+        assert (await client.delete(f"{PATH}/{response_id}")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"input": ""}, "input"),
+        ({"input": []}, "input"),
+        ({"input": [{"role": "user"}]}, "input"),
+        ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]}, "input"),
+        ({"input": [{"type": "function_call_output", "output": "x"}]}, "input"),
+        ({"input": [{"type": "computer_call"}]}, "input.0.type"),
+        ({"background": True}, "background"),
+        ({"conversation": "c"}, "conversation"),
+        ({"n": 2}, "n"),
+        ({"tools": [{"type": "web_search"}]}, "tools"),
+        ({"tool_choice": "required"}, "tool_choice"),
+    ],
+)
+async def test_what_cannot_be_done_is_refused_by_its_field(fields: dict[str, Any], param: str) -> None:
+    bench = templated()
+    response = await create(bench, **fields)
+    assert response.status_code == 422
+    assert (response.json()["error"]["param"] or "").startswith(param)
+    assert bench.ledger.intents == []

@@ -1,0 +1,110 @@
+"""The ``openai`` package's Responses against ``minivault serve``: streams, calls, and conversations from the vault."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+import openai
+import pytest
+from pydantic import BaseModel
+
+from tests.clients.records import until_recorded
+from tests.e2e.server import Server, serving
+
+ASK: Any = {"model": "guide", "input": "What model are you?", "max_output_tokens": 60, "extra_body": {"seed": 7}}
+ADD: Any = {
+    "type": "function",
+    "name": "add",
+    "parameters": {
+        "type": "object",
+        "properties": {"a": {"type": "integer", "minimum": 0, "maximum": 99}},
+        "required": ["a"],
+        "additionalProperties": False,
+    },
+    "strict": True,
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("responses") / "data") as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none needed", max_retries=0) as made:
+        yield made
+
+
+def test_a_streamed_response_equals_the_whole_one(client: openai.OpenAI) -> None:
+    whole = client.responses.create(**ASK)
+    events = list(client.responses.create(**ASK, stream=True))
+    deltas = [event.delta for event in events if event.type == "response.output_text.delta"]
+    assert "".join(deltas) == whole.output_text != ""
+    last = events[-1]
+    assert last.type in ("response.completed", "response.incomplete")
+    assert last.response.usage == whole.usage
+
+
+def test_the_packages_own_stream_helper_gathers_the_same_response(client: openai.OpenAI) -> None:
+    asked = {name: value for name, value in ASK.items() if name != "max_output_tokens"}
+    with client.responses.stream(**asked) as stream:
+        final = stream.get_final_response()
+    assert final.output_text == client.responses.create(**asked).output_text
+
+
+def test_a_conversation_goes_on_from_the_vault(client: openai.OpenAI) -> None:
+    first = client.responses.create(**ASK)
+    second = client.responses.create(**ASK | {"input": "And then?"}, previous_response_id=first.id)
+    assert second.usage is not None
+    assert first.usage is not None
+    assert second.usage.input_tokens > first.usage.input_tokens + first.usage.output_tokens
+    assert second.previous_response_id == first.id
+
+
+def test_a_response_is_retrieved_and_deleted(client: openai.OpenAI) -> None:
+    made = client.responses.create(**ASK)
+    assert client.responses.retrieve(made.id).output_text == made.output_text
+    client.responses.delete(made.id)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(made.id)
+
+
+def test_a_call_is_made_and_its_result_answered(client: openai.OpenAI) -> None:
+    asked = ASK | {"input": "Add 5.", "tools": [ADD]}
+    first = client.responses.create(**asked, tool_choice="required", parallel_tool_calls=False)
+    [call] = first.output
+    assert call.type == "function_call"
+    jsonschema.validate(json.loads(call.arguments), ADD["parameters"])
+    result: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "10"}
+    second = client.responses.create(**ASK | {"input": [result]}, previous_response_id=first.id)
+    assert second.output_text
+
+
+class Answer(BaseModel):
+    """What the package's own ``parse`` asks for."""
+
+    yes: bool
+
+
+def test_the_packages_parse_gives_an_instance(client: openai.OpenAI) -> None:
+    assert isinstance(client.responses.parse(**ASK, text_format=Answer).output_parsed, Answer)
+
+
+def test_an_unknown_response_is_not_found(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.responses.create(**ASK, previous_response_id="resp_none")
+    assert caught.value.param == "previous_response_id"
+
+
+def test_leaving_a_stream_cancels(client: openai.OpenAI, server: Server) -> None:
+    endless = {"model": "guide", "input": "a", "temperature": 10, "extra_body": {"ignore_eos": True}}
+    with client.responses.create(**endless, stream=True) as stream:  # type: ignore[call-overload]
+        for event in stream:
+            if event.type == "response.output_text.delta":
+                break
+    assert until_recorded(server.url, "cancelled", "responses")["response"]
