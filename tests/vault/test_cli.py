@@ -181,6 +181,17 @@ def test_erase_is_refused_while_another_process_writes(vault: Command, own_vault
     assert (ended.code, "--url" in ended.err) == (1, True)
 
 
+def test_backup_and_restore(vault: Command, data_dir: Path, tmp_path: Path) -> None:
+    copy, other = tmp_path / "copy.db", tmp_path / "other"
+    ended = vault("backup", str(copy), data_dir=data_dir)
+    assert (ended.code, "8 records of 4 calls, attested up to record 7" in ended.out) == (0, True)
+    assert vault("restore", str(copy), data_dir=other).code == 0
+    assert "question 1" in vault("list", data_dir=other).out
+    ended = vault("restore", str(copy), data_dir=other)
+    assert (ended.code, "already" in ended.err) == (2, True)
+    assert vault("restore", str(copy), "--replace", data_dir=other).code == 0
+
+
 def test_a_forged_head_is_refused(vault: Command, data_dir: Path, tmp_path: Path) -> None:
     forged = tmp_path / "forged.head"
     forged.write_text(vault("head", data_dir=data_dir).out.replace("\n8\n", "\n6\n"))

@@ -11,7 +11,19 @@ import sys
 
 import typer
 
-from minivault.cli import chat, console, generate, health, log, models, replay, serve, vault_erase, version
+from minivault.cli import (
+    chat,
+    console,
+    generate,
+    health,
+    log,
+    models,
+    replay,
+    serve,
+    vault_backup,
+    vault_erase,
+    version,
+)
 from minivault.cli.vault import app as vault_app
 from minivault.errors import ConfigError, InvalidRequest, MiniVaultError
 
@@ -42,6 +54,7 @@ version.register(app)
 app.add_typer(models.app, name="models")
 replay.register(vault_app)
 vault_erase.register(vault_app)
+vault_backup.register(vault_app)
 app.add_typer(vault_app, name="vault")
 
 

@@ -68,7 +68,7 @@ def verify(
     with open_vault(data_dir) as (reader, settings):
         head = None
         if against is not None:
-            head = open_note(read_file(against), _verifier_key(key, HeadPaths(settings.vault_path)))
+            head = open_note(read_file(against), verifier_key(key, HeadPaths(settings.vault_path)))
         if not reader.exists and head is None:
             raise CliError(f"There is no vault in {settings.data_dir}: nothing to verify.")
         with working("Verifying"):
@@ -117,7 +117,7 @@ def check_proof(
     from minivault.errors import InvalidRequest
     from minivault.vault.proof import check_proof as check
 
-    verifier = _verifier_key(key, None)
+    verifier = verifier_key(key, None)
     text = read_file(file)
     try:
         proven = check(text, verifier)
@@ -157,7 +157,7 @@ def _reach(report: VerifyReport) -> str:
     return "" if report.signed_size is None else f" (newest signed head: {report.signed_size} records)"
 
 
-def _verifier_key(key: str | None, paths: HeadPaths | None) -> VerifierKey:
+def verifier_key(key: str | None, paths: HeadPaths | None) -> VerifierKey:
     """The key itself, or one in a file, or the vault's own."""
     from minivault.vault.head import VerifierKey
 

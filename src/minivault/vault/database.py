@@ -11,7 +11,7 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +27,7 @@ StorageError = apsw.Error
 """Whatever SQLite reports; :func:`describe` puts it into words."""
 
 BUSY_TIMEOUT_MS = 5_000
+COPY_PAGES = 1024
 CACHE_KIB = 16_384
 WAL_KEEP_BYTES = 16 << 20
 _NORMAL_STATES = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
@@ -296,6 +297,29 @@ def open_reader(path: Path) -> Connection:
         db.close()
         raise
     return db
+
+
+def copy_database(source: Path, target: Path, progress: Callable[[int, int], None] | None = None) -> None:
+    """Copy one state of a vault through SQLite's online backup, while another process may go on writing it.
+
+    ``target`` is made, for its owner alone, and synced; it needs no other file beside it. ``progress``: pages done, and
+    pages in all.
+
+    Raises:
+        StorageError, OSError: it could not be read or written.
+        VaultCorrupt: the source is no vault, or of another version.
+    """
+    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    with contextlib.closing(open_reader(source)) as old, contextlib.closing(Connection(str(target))) as new:
+        new.pragma("synchronous", "FULL")
+        # A read transaction holds the state still: without one the copy would begin anew at every commit.
+        old.execute("BEGIN; SELECT count(*) FROM sqlite_schema").fetchall()
+        with new.backup("main", old, "main") as backup:
+            while not backup.done:
+                backup.step(COPY_PAGES)
+                if progress is not None:
+                    progress(backup.page_count - backup.remaining, backup.page_count)
+        new.pragma("journal_mode", "delete")
 
 
 def is_empty(db: Connection) -> bool:

@@ -1,0 +1,64 @@
+"""``minivault vault backup | restore``: the vault as one file elsewhere, and back. Parses and prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from minivault.cli import options
+from minivault.cli.console import line, note, working
+from minivault.cli.files import read_file
+from minivault.cli.vault_proofs import VerifierKeyOption, verifier_key
+
+if TYPE_CHECKING:
+    from minivault.vault.verify import VerifyReport
+
+
+def register(app: typer.Typer) -> None:
+    app.command("backup", help="Copy the vault to a file and verify the copy. A server may be running.")(backup)
+    app.command("restore", help="Verify a backup and put it in the place of the vault. No server may be running.")(
+        restore
+    )
+
+
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to; a former backup is replaced.")],
+    data_dir: options.DataDir = None,
+) -> None:
+    from minivault.vault.backup import back_up
+
+    settings = options.settings(data_dir=data_dir)
+    with working("Copying and verifying"):
+        report = back_up(settings.vault_path, file)
+    line(f"Backed up and verified: {_said(report)}")
+    note("The key that signs heads is not in it: keep vault.key safe by itself.")
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The backup.", show_default=False)],
+    replace: Annotated[bool, typer.Option("--replace", help="Put a vault that is there aside.")] = False,
+    against: Annotated[
+        Path | None, typer.Option(metavar="HEAD", help="A signed head that was kept elsewhere.", show_default=False)
+    ] = None,
+    key: VerifierKeyOption = None,
+    data_dir: options.DataDir = None,
+) -> None:
+    from minivault.vault.backup import restore as restore_vault
+    from minivault.vault.head import HeadPaths, open_note
+
+    vault = options.settings(data_dir=data_dir).vault_path
+    head = None if against is None else open_note(read_file(against), verifier_key(key, HeadPaths(vault)))
+    with working("Verifying and copying"):
+        restored = restore_vault(file, vault, against=head, replace=replace)
+    line(f"Restored and verified: {_said(restored.report)}")
+    for path in restored.aside:
+        note(f"Put aside: {path}")
+    if restored.lost:
+        note(f"The vault had signed for {restored.lost} records more than this backup holds; a new head is begun.")
+
+
+def _said(report: VerifyReport) -> str:
+    reach = f", attested up to record {report.attested_size - 1}" if report.attested_size else ""
+    return f"{report.records} records of {report.calls} calls{reach}"

@@ -1,0 +1,155 @@
+"""A vault's copy elsewhere, and back: one file, verified before it is called a backup and again before it is used.
+
+A backup holds the records and their content, not the key that signs heads. Knows nothing of who asked for it or of how
+often.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from minivault.errors import InvalidRequest, LedgerUnavailable, VaultCorrupt
+from minivault.vault.database import StorageError, WriterLock, as_error, copy_database, open_reader
+from minivault.vault.head import Head, HeadPaths
+from minivault.vault.reader import Reader
+from minivault.vault.verify import Progress, VerifyReport, verify
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a restore did."""
+
+    report: VerifyReport
+    aside: tuple[Path, ...]
+    """Where the files lie that stood in its place."""
+    lost: int
+    """Records that the vault had signed for and that the backup does not hold."""
+
+
+def back_up(vault: Path, target: Path, progress: Progress | None = None) -> VerifyReport:
+    """Copy the vault to the file ``target``, whole or not at all, and verify the copy against the newest signed head.
+
+    A server may be running. A former backup of this name is replaced once the new one is good.
+
+    Raises:
+        InvalidRequest: there is no vault, or ``target`` is the vault, or something that is no vault.
+        VaultCorrupt: the copy does not verify: the vault does not either.
+        LedgerUnavailable: it could not be read or written.
+    """
+    if not vault.is_file():
+        raise InvalidRequest("there is no vault to back up", param="vault")
+    if target.exists():
+        if target.samefile(vault):
+            raise InvalidRequest("a backup needs a file of its own", param="file")
+        _must_be_vault(target)
+    # Before the copy: a head is signed after its records, so the copy holds all that this one covers.
+    head = HeadPaths(vault).load_head()
+    part = target.with_name(target.name + ".part")
+    try:
+        report = _verified_copy(vault, part, head, progress)
+        _put(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+    return report
+
+
+def restore(
+    file: Path, vault: Path, *, against: Head | None = None, replace: bool = False, progress: Progress | None = None
+) -> Restored:
+    """Put the backup ``file`` in the place of the vault. No server may be running.
+
+    It is verified first: against the head ``against``, or else the vault's newest, as far as the backup reaches. With
+    ``replace``, a vault that is there is put aside, never deleted; so is a newest head that covers more than this.
+
+    Raises:
+        InvalidRequest: there is a vault and ``replace`` was not said, or the file is not there.
+        VaultCorrupt: the backup does not verify.
+        LedgerUnavailable: another process writes the vault, or a file could not be read or written.
+    """
+    if not file.is_file():
+        raise InvalidRequest("there is no such backup", param="file")
+    if vault.exists() and not replace:
+        raise InvalidRequest("there is a vault already; to put it aside, say so", param="replace")
+    paths, part = HeadPaths(vault), vault.with_name(vault.name + ".restored")
+    try:
+        vault.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = WriterLock(vault)
+    except OSError as error:
+        raise as_error(error, "the vault's folder cannot be used") from error
+    try:
+        newest = paths.load_head()
+        # What a killed restore left.
+        part.unlink(missing_ok=True)
+        size = _size_of(file)
+        lost = 0 if newest is None else max(0, newest.size - size)
+        report = _verified_copy(file, part, against or (None if lost else newest), progress)
+        aside = _put_aside(vault, paths.head if lost else None)
+        _put(part, vault)
+        return Restored(report, aside, lost)
+    finally:
+        part.unlink(missing_ok=True)
+        lock.release()
+
+
+def _verified_copy(source: Path, part: Path, head: Head | None, progress: Progress | None) -> VerifyReport:
+    part.unlink(missing_ok=True)
+    try:
+        copy_database(source, part)
+    except (StorageError, OSError) as error:
+        raise as_error(error, "the copy could not be made") from error
+    reader = Reader.open(part)
+    try:
+        report = verify(reader, against=head, progress=progress)
+    finally:
+        reader.close()
+    if not report.ok:
+        raise VaultCorrupt(f"the copy does not verify: {report.findings[0].message}")
+    return report
+
+
+def _must_be_vault(path: Path) -> None:
+    try:
+        open_reader(path).close()
+    except (StorageError, VaultCorrupt):
+        raise InvalidRequest("the file is there and is no backup: it is not replaced", param="file") from None
+
+
+def _size_of(file: Path) -> int:
+    reader = Reader.open(file)
+    try:
+        with reader.connection() as db:
+            if db is None:
+                raise InvalidRequest("the file is empty, and no backup", param="file")
+            return int(db.execute("SELECT size FROM tree_state").get or 0)
+    finally:
+        reader.close()
+
+
+def _put_aside(vault: Path, head: Path | None) -> tuple[Path, ...]:
+    """The head goes first: a crash in between leaves a vault without a newest head, never a head without its vault."""
+    number = 1
+    while vault.with_name(f"{vault.name}.before-{number}").exists():
+        number += 1
+    names = [(path, path.name) for path in ([] if head is None else [head])]
+    names += [(vault.with_name(vault.name + end), vault.name) for end in ("", "-wal", "-shm")]
+    aside = []
+    for path, stem in names:
+        if path.exists():
+            moved = path.with_name(f"{stem}.before-{number}{path.name.removeprefix(stem)}")
+            path.replace(moved)
+            aside.append(moved)
+    return tuple(aside)
+
+
+def _put(part: Path, target: Path) -> None:
+    try:
+        part.replace(target)
+        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise LedgerUnavailable("the copy could not be put in its place") from error
