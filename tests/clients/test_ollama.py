@@ -158,3 +158,10 @@ def test_a_function_can_be_offered_and_its_result_is_answered(client: ollama.Cli
     plain = client.chat("guide", TURNS, options=SEEDED)
     assert answer.message.content or answer.message.tool_calls
     assert (answer.prompt_eval_count or 0) > (plain.prompt_eval_count or 0)
+
+
+def test_what_a_client_got_can_be_computed_again(server: Server, client: ollama.Client) -> None:
+    first = client.generate("guide", ASK, options={"num_predict": 8})
+    client.generate("guide", "Replay me.", context=first.context, format="json", options={"num_predict": 20})
+    record = httpx.get(f"{server.url}/vault/records", params={"query": "replay"}).json()["records"][0]
+    assert httpx.post(f"{server.url}/vault/records/{record['id']}/replay").json()["verdict"] == "MATCH"
