@@ -12,9 +12,9 @@ from minivault.models import parameters
 
 
 def resolve(
-    given: SamplingParams | None = None, defaults: dict[str, Any] | None = None, **bounds: int
+    given: SamplingParams | None = None, defaults: dict[str, Any] | None = None, **bounds: Any
 ) -> SamplingParams:
-    known = {"prompt_tokens": 10, "context_length": 100, "default_max_tokens": 50, "seed": 5} | bounds
+    known: dict[str, Any] = {"prompt_tokens": 10, "context_length": 100, "default_max_tokens": 50, "seed": 5} | bounds
     return parameters.resolve(given or SamplingParams(), defaults or {}, **known)
 
 
@@ -69,3 +69,9 @@ def test_min_tokens_above_max_tokens_is_refused() -> None:
 def test_a_record_gives_the_same_parameters_back() -> None:
     found = resolve(SamplingParams(stop=("a", "b"), logit_bias=((3, 1.5),), stop_token_ids=(4,), seed=2**63 - 1))
     assert parameters.from_record(parameters.to_record(found)) == found
+
+
+def test_a_limit_that_is_to_fit_is_cut_to_the_room_that_there_is() -> None:
+    assert resolve(SamplingParams(max_tokens=1000), fit=True).max_tokens == 90
+    assert resolve(SamplingParams(max_tokens=20), fit=True).max_tokens == 20
+    assert resolve(fit=True).max_tokens == 50
