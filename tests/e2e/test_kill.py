@@ -22,7 +22,7 @@ STREAMS = 8
 
 
 async def stream_until_killed(server: Server, seed: int, pieces: int) -> dict[int, tuple[str, str]]:
-    """Eight streams; after ``pieces`` pieces in all the server is killed. What was acknowledged by index: text, leaf."""
+    """Eight streams: after ``pieces`` pieces the server is killed. What was acknowledged by index: text, leaf."""
     acknowledged: dict[int, tuple[str, str]] = {}
     seen = 0
 
