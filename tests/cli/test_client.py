@@ -5,9 +5,11 @@ from __future__ import annotations
 import socket
 
 import pytest
+from typer.testing import CliRunner
 
 from minivault.cli.client import Client
 from minivault.cli.console import CliError
+from minivault.cli.main import app
 from tests.cli.scripted import Answer, scripted
 
 DONE = {"response": "", "done": True, "finish_reason": "stop"}
@@ -17,6 +19,28 @@ def test_a_prompt_is_sent_as_given() -> None:
     with scripted(generate=Answer.json({"response": "hi"})) as server, Client(server.url) as client:
         assert client.generate({"prompt": " x\n"}) == {"response": "hi"}
     assert server.asked == [{"prompt": " x\n"}]
+
+
+NUMBERS = (
+    *("max_tokens", "min_tokens", "temperature", "top_k", "top_p", "min_p", "typical_p"),
+    *("repetition_penalty", "presence_penalty", "frequency_penalty", "seed"),
+)
+
+
+def test_an_option_of_zero_is_sent_and_one_not_given_is_not() -> None:
+    options = [word for name in NUMBERS for word in (f"--{name.replace('_', '-')}", "0")]
+    with scripted(generate=Answer.json({"response": "hi"})) as server:
+        CliRunner().invoke(app, ["generate", "x", "--json", "--url", server.url, *options])
+        CliRunner().invoke(app, ["generate", "x", "--json", "--url", server.url])
+    assert server.asked == [{"prompt": "x", **dict.fromkeys(NUMBERS, 0)}, {"prompt": "x"}]
+
+
+def test_a_conversation_sends_an_option_of_zero() -> None:
+    options = ("--seed", "0", "--max-tokens", "0", "--temperature", "0", "--top-p", "0")
+    answers = {"generate": Answer.json({"response": "hi"}), "openapi.json": Answer.json({})}
+    with scripted(**answers) as server:
+        CliRunner().invoke(app, ["chat", "--no-stream", "--url", server.url, *options], input="x\n")
+    assert server.asked == [{"prompt": "x", "seed": 0, "max_tokens": 0, "temperature": 0, "top_p": 0}]
 
 
 def test_a_stream_ends_with_the_piece_that_is_done() -> None:

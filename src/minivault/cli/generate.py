@@ -89,12 +89,17 @@ def ask(
     data_dir: options.DataDir = None,
 ) -> None:
     body = {"prompt": read_prompt(prompt, prompt_option)}
-    body |= {name: ctx.params[name] for name in FIELDS if ctx.params[name] not in (None, False, [], ())}
+    body |= {name: ctx.params[name] for name in FIELDS if _given(ctx.params[name])}
     with open_backend(url=url, local=local, data_dir=data_dir, model=model) as backend:
         if ctx.command.name == "stream":
             stream_answer(backend, body, as_json=json)
         else:
             whole_answer(backend, body, as_json=json)
+
+
+def _given(value: object) -> bool:
+    """Whether an option was given. By identity: 0 equals ``False``, and is given."""
+    return value is not None and value is not False and value != [] and value != ()
 
 
 def read_prompt(argument: str | None, option: str | None) -> str:
