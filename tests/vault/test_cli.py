@@ -192,6 +192,15 @@ def test_backup_and_restore(vault: Command, data_dir: Path, tmp_path: Path) -> N
     assert vault("restore", str(copy), "--replace", data_dir=other).code == 0
 
 
+def test_import_names_the_lines_that_it_cannot_read(vault: Command, tmp_path: Path) -> None:
+    (tmp_path / "old.jsonl").write_text('{"prompt": "an old", "response": "answer"}\nno json\n')
+    ended = vault("import", str(tmp_path / "old.jsonl"), data_dir=tmp_path / "data")
+    assert (ended.code, ended.out, "line 2: not JSON" in ended.err) == (0, "Imported: 1 calls\n", True)
+    again = vault("import", str(tmp_path / "old.jsonl"), "--json", data_dir=tmp_path / "data")
+    assert json.loads(again.out)["known"] == 1
+    assert vault("import", str(tmp_path / "none"), data_dir=tmp_path / "data").code == 1
+
+
 def test_a_forged_head_is_refused(vault: Command, data_dir: Path, tmp_path: Path) -> None:
     forged = tmp_path / "forged.head"
     forged.write_text(vault("head", data_dir=data_dir).out.replace("\n8\n", "\n6\n"))

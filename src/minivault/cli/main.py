@@ -22,6 +22,7 @@ from minivault.cli import (
     serve,
     vault_backup,
     vault_erase,
+    vault_import,
     version,
 )
 from minivault.cli.vault import app as vault_app
@@ -55,6 +56,7 @@ app.add_typer(models.app, name="models")
 replay.register(vault_app)
 vault_erase.register(vault_app)
 vault_backup.register(vault_app)
+vault_import.register(vault_app)
 app.add_typer(vault_app, name="vault")
 
 

@@ -7,14 +7,13 @@ vault at a time. Parses, asks and prints; what erasing means is the vault's.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from minivault.cli import options
 from minivault.cli.console import CliError, line, note, working, write_json
+from minivault.cli.own_ledger import own_ledger
 from minivault.cli.vault import After, Before, Key, parse_time_option
 
 if TYPE_CHECKING:
@@ -33,6 +32,8 @@ Examples:
 
   minivault vault erase 4711 --url http://127.0.0.1:8000    while a server runs
 """
+
+OTHERWISE = "Erase through it with --url, such as --url http://127.0.0.1:8000, or stop it."
 
 Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of calls, or indexes of their records.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask back.")]
@@ -89,7 +90,7 @@ def _erase_here(settings: Settings, ids: list[str], chosen: CallFilter, yes: boo
     try:
         if not reader.exists:
             raise CliError(f"There is no vault in {settings.data_dir}: nothing to erase.")
-        with _ledger(settings) as ledger:
+        with own_ledger(settings, OTHERWISE) as ledger:
             intents = _named(reader, ids) if ids else reader.erasable(chosen, limit=sys.maxsize)
             if not intents:
                 note("No call that fits holds any content.")
@@ -116,33 +117,6 @@ def _erase(ledger: Ledger, intents: tuple[int, ...]) -> list[int]:
         batch = intents[start : start + MAX_ERASED]
         ledger.append_erasure(Erasure(batch, "request", "cli")).result()
     return list(intents)
-
-
-@contextmanager
-def _ledger(settings: Settings) -> Iterator[Ledger]:
-    """The ledger of a vault that no other process writes. At its end the mirror's lines are gone as well."""
-    from minivault.errors import LedgerUnavailable
-    from minivault.vault.database import WriterLock
-    from minivault.vault.ledger import Ledger
-
-    try:
-        WriterLock(settings.vault_path).release()
-    except LedgerUnavailable:
-        raise CliError(
-            "A server writes this vault. Erase through it with --url, such as --url http://127.0.0.1:8000, or stop it."
-        ) from None
-    ledger = Ledger.open(
-        settings.vault_path,
-        mirror_dir=settings.log_dir if settings.mirror else None,
-        mirror_max_bytes=settings.mirror_max_bytes,
-        receipt_deadline=settings.receipt_deadline,
-        head_interval=settings.head_interval,
-        head_export=settings.head_export,
-    )
-    try:
-        yield ledger
-    finally:
-        ledger.close()
 
 
 def _filter(key: str | None, after: str | None, before: str | None) -> CallFilter:

@@ -46,9 +46,10 @@ _WHOLE = (FinishReason.STOP, FinishReason.LENGTH)
 _BEGUN = (FinishReason.CANCELLED, FinishReason.FAILED, FinishReason.INTERRUPTED)
 
 
-def why_not_comparable(recorded: CallDetail, now: Pin) -> str | None:
-    """The reason why running ``recorded`` on the model pinned by ``now`` would prove nothing; ``None`` if it would."""
-    pin = recorded.intent.get("pin") or {}
+def why_never_comparable(recorded: CallDetail) -> str | None:
+    """The reason why no run of any model would prove anything about ``recorded``; ``None`` if one might."""
+    if recorded.call.surface == "import":
+        return "it was imported: how it was answered is not on record"
     if recorded.call.finish_reason is None:
         return "the call has not ended"
     if recorded.call.erased_index is not None:
@@ -57,6 +58,12 @@ def why_not_comparable(recorded: CallDetail, now: Pin) -> str | None:
         return "its content was never stored"
     if not recorded.response_token_ids and recorded.call.finish_reason in _BEGUN:
         return "no token of its answer is on record"
+    return None
+
+
+def why_not_comparable(recorded: CallDetail, now: Pin) -> str | None:
+    """The reason why running ``recorded`` on the model pinned by ``now`` would prove nothing; ``None`` if it would."""
+    pin = recorded.intent.get("pin") or {}
     if not pin.get("exact") or not now.exact:
         return "the engine does not promise the same bytes for the same request"
     for name, said in (

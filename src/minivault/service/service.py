@@ -27,7 +27,7 @@ from minivault.models.structure import Structure, compiled, structure_of
 from minivault.service.choices import Choices
 from minivault.service.ports import Book, ModelSource, RecordReader, ServedModel
 from minivault.service.records import Records
-from minivault.service.replay import ReplayResult, ReplayVerdict, compare, why_not_comparable
+from minivault.service.replay import ReplayResult, ReplayVerdict, compare, why_never_comparable, why_not_comparable
 from minivault.service.walk import Generation, Prepared, intent_of, pin_of
 from minivault.telemetry.logging import get_logger
 from minivault.telemetry.metrics import FinishedRequest, Metrics
@@ -213,7 +213,8 @@ class Service:
             UnknownModel, ModelNotReady, Overloaded, Draining, LedgerUnavailable, EngineFailed: as :meth:`open`.
         """
         recorded = await self.records.detail(record_id)
-        reason = why_not_comparable(recorded, pin_of(self.models.get(recorded.call.model)))
+        reason = why_never_comparable(recorded)
+        reason = reason or why_not_comparable(recorded, pin_of(self.models.get(recorded.call.model)))
         if reason is not None:
             return self._replayed(ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason=reason))
         prepared = await self._replay_of(recorded, caller, request_id or self._new_id())

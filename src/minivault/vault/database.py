@@ -299,6 +299,24 @@ def open_reader(path: Path) -> Connection:
     return db
 
 
+def open_foreign(path: Path) -> Connection:
+    """A read-only connection to a database of another program; nothing in its schema is trusted.
+
+    Raises:
+        StorageError: the file is missing, or is no database.
+    """
+    db = Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        db.set_busy_timeout(BUSY_TIMEOUT_MS)
+        db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+        db.pragma("trusted_schema", False)
+        db.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
 def copy_database(source: Path, target: Path, progress: Callable[[int, int], None] | None = None) -> None:
     """Copy one state of a vault through SQLite's online backup, while another process may go on writing it.
 

@@ -275,6 +275,12 @@ class Reader:
             found = None if db is None else db.execute(sql, (index,)).get
         return None if found is None else bytes(found)
 
+    def holds_import(self, request_id: str) -> bool:
+        """Whether an imported call of this id is there whole."""
+        sql = "SELECT 1 FROM calls WHERE request_id = ? AND surface = 'import' AND finish_reason = 'imported'"
+        with self.connection() as db:
+            return db is not None and db.execute(sql, (request_id,)).get is not None
+
     def stats(self, filters: CallFilter | None = None) -> dict[str, Any]:
         """Totals, by model, by finish reason and by day (UTC); durations in milliseconds. A full scan of ``calls``."""
         where, values = _where(filters or CallFilter())

@@ -1,0 +1,46 @@
+"""The vault's ledger in this process, for the length of a command that writes without a server.
+
+Knows nothing of what is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from minivault.cli.console import CliError
+
+if TYPE_CHECKING:
+    from minivault.settings import Settings
+    from minivault.vault.ledger import Ledger
+
+
+@contextmanager
+def own_ledger(settings: Settings, otherwise: str) -> Iterator[Ledger]:
+    """The ledger of a vault that no other process writes. At its end the mirror is level with the vault.
+
+    Raises:
+        CliError: a server writes this vault; ``otherwise`` says what to do then.
+    """
+    from minivault.errors import LedgerUnavailable
+    from minivault.vault.database import WriterLock
+    from minivault.vault.ledger import Ledger
+
+    settings.vault_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        WriterLock(settings.vault_path).release()
+    except LedgerUnavailable:
+        raise CliError(f"A server writes this vault. {otherwise}") from None
+    ledger = Ledger.open(
+        settings.vault_path,
+        mirror_dir=settings.log_dir if settings.mirror else None,
+        mirror_max_bytes=settings.mirror_max_bytes,
+        receipt_deadline=settings.receipt_deadline,
+        head_interval=settings.head_interval,
+        head_export=settings.head_export,
+    )
+    try:
+        yield ledger
+    finally:
+        ledger.close()
