@@ -132,7 +132,7 @@ ModelSpec parse_spec(const nb::dict& d) {
                            s.intermediate_size}) {
         if (size < 1 || size > (1 << 20)) throw std::invalid_argument("a size of the model is out of range");
     }
-    if (s.head_dim > 1024 || s.attention_heads % s.kv_heads != 0) {
+    if (s.head_dim > 1024 || s.attention_heads > (1 << 14) || s.attention_heads % s.kv_heads != 0) {
         throw std::invalid_argument("head_dim must be at most 1024, and kv_heads must divide attention_heads");
     }
     const std::size_t layers = s.layers;
@@ -145,7 +145,8 @@ ModelSpec parse_spec(const nb::dict& d) {
         }
     }
     for (const auto& rope : s.ropes) {
-        if (rope.dim < 2 || rope.dim % 2 != 0 || rope.dim > s.head_dim || !(rope.theta > 1.0) || !(rope.factor > 0.0)) {
+        const int least = rope.scaling == RopeScaling::dynamic ? 4 : 2;
+        if (rope.dim < least || rope.dim % 2 != 0 || rope.dim > s.head_dim || !(rope.theta > 1.0) || !(rope.factor > 0.0)) {
             throw std::invalid_argument("a rope is out of range");
         }
     }
@@ -176,6 +177,7 @@ class Core {
             require(rows == model_->spec().vocab_size, "the embedding must have a row for each token");
             model_->embedding = std::move(table);
         } else {
+            require(name == "pos_embed", "no such table");
             model_->positions = std::move(table);
         }
     }
@@ -366,6 +368,16 @@ SequenceState* make_state(const std::vector<int>& prompt, float temperature, int
                                       frequency_penalty, seed, min_tokens, logprobs, logit_bias, end_ids}, prompt), {}};
 }
 
+
+// One choice from given logits, for tests of the sampler by itself.
+Sampled sample_once(const SequenceState& state, const Floats& logits, const std::string& kernels) {
+    const KernelSet* set = find_kernels(kernels);
+    if (set == nullptr) throw std::invalid_argument("this machine has no such kernels");
+    std::vector<float> scratch = to_vector(logits);
+    std::vector<float> weights;
+    return state.sampler.sample(*set, scratch.data(), static_cast<int>(scratch.size()), weights);
+}
+
 }  // namespace
 
 NB_MODULE(_native, m) {
@@ -374,6 +386,7 @@ NB_MODULE(_native, m) {
     m.def("block_bytes", [](const nb::dict& spec) { return Model::block_bytes(parse_spec(spec)); },
           "Bytes of one KV cache block of 16 positions over all layers.");
     m.def("philox_uniform", &philox_uniform, nb::arg("seed"), nb::arg("position"));
+    m.def("sample_once", &sample_once, nb::arg("state"), nb::arg("logits"), nb::arg("kernels"));
     m.attr("BLOCK_SIZE") = kBlock;
 
     nb::class_<Sampled>(m, "Sampled")

@@ -278,7 +278,7 @@ void Matrix::pack_int4(int block, const std::vector<float>& columns) {
         std::uint16_t* halves = scales_.as<std::uint16_t>() + (static_cast<std::size_t>(block) * groups + g) * kColumns;
         std::uint8_t* out = data_.as<std::uint8_t>() + block_bytes_ * block + static_cast<std::size_t>(g) * kGroup * kColumns / 2;
         for (int n = 0; n < kColumns; ++n) {
-            halves[n] = float_to_f16(scale[n]);
+            halves[n] = float_to_f16(std::min(std::max(scale[n], -65504.0f), 65504.0f));
             const float stored = f16_to_float(halves[n]);
             const float inverse = stored == 0.0f ? 0.0f : 1.0f / stored;
             for (int k = 0; k < kGroup; ++k) {
@@ -315,6 +315,11 @@ void Matrix::multiply(const KernelSet& kernels, int block, const float* a, std::
 Table::Table(const std::uint8_t* data, DType type, int rows, int columns)
     : type_(type), rows_(rows), columns_(columns), data_(item_size(type) * rows * columns) {
     std::memcpy(data_.as<std::uint8_t>(), data, data_.bytes());
+    std::vector<float> line(columns);
+    for (int row = 0; row < rows; ++row) {
+        read(row, line.data());
+        if (!all_finite(line)) throw std::domain_error("a weight is infinite or not a number");
+    }
 }
 
 Table::Table(DType type, int rows, int columns, SectionReader& reader)

@@ -7,7 +7,8 @@
 namespace minivault {
 namespace {
 
-constexpr float kBanned = -3.0e38f;  // finite, so that arithmetic on it stays defined
+constexpr float kBanned = -3.0e38f;  // finite, so that arithmetic on it stays defined; never a candidate
+constexpr float kLeastTemperature = 1e-6f;  // below it, its inverse times a logit is no number any more
 
 // Order of all truncation: higher logit first, lower id first among equals.
 template <class C>
@@ -79,8 +80,8 @@ Sampled Sampler::sample(const KernelSet& kernels, float* logits, int vocab, std:
     }
     adjust(logits, vocab);
     best = kernels.row_maximum(logits, vocab);
-    if (!best.finite) {
-        result.finite = false;
+    if (!best.finite || best.value <= kBanned) {
+        result.finite = false;  // no number to go by, or no token that may come
         return result;
     }
     result.token =
@@ -110,7 +111,7 @@ std::vector<Sampler::Candidate> Sampler::best_candidates(const float* logits, co
         candidates.clear();
         double mass = 0.0;
         for (int id = 0; id < vocab; ++id) {
-            if (weights[id] < threshold) continue;
+            if (weights[id] < threshold || logits[id] <= kBanned) continue;
             candidates.push_back({logits[id], weights[id], id});
             mass += weights[id];
         }
@@ -118,7 +119,7 @@ std::vector<Sampler::Candidate> Sampler::best_candidates(const float* logits, co
                                      : p.typical_p >= 1.0f && mass >= static_cast<double>(p.top_p) * total * 1.0001;
         if (enough) break;
     }
-    if (by_count) {
+    if (by_count && static_cast<int>(candidates.size()) > p.top_k) {
         std::nth_element(candidates.begin(), candidates.begin() + (p.top_k - 1), candidates.end(), before<Candidate>);
         candidates.resize(p.top_k);
     }
@@ -143,7 +144,7 @@ void Sampler::keep_typical(std::vector<Candidate>& candidates, float best) const
     double total = 0.0;
     for (const auto& c : candidates) total += c.weight;
     const double log_total = portable_log(total);
-    const float inverse = 1.0f / parameters_.temperature;
+    const float inverse = 1.0f / std::max(parameters_.temperature, kLeastTemperature);
     struct Distance {
         double distance;
         std::size_t index;
@@ -174,16 +175,19 @@ int Sampler::choose(const KernelSet& kernels, const float* logits, float best, i
                     std::vector<float>& weights) const {
     const auto& p = parameters_;
     weights.resize(vocab);
-    const double total = kernels.exponentials(logits, best, 1.0f / p.temperature, weights.data(), vocab);
+    const float inverse = 1.0f / std::max(p.temperature, kLeastTemperature);
+    const double total = kernels.exponentials(logits, best, inverse, weights.data(), vocab);
     const double u = philox_uniform(p.seed, static_cast<std::uint64_t>(generated_));
     const bool truncated = (p.top_k > 0 && p.top_k < vocab) || p.top_p < 1.0f || p.min_p > 0.0f || p.typical_p < 1.0f;
     if (!truncated) {
         double sum = 0.0;
-        for (int id = 0; id < vocab; ++id) sum += weights[id];
+        for (int id = 0; id < vocab; ++id) {
+            if (logits[id] > kBanned) sum += weights[id];
+        }
         double mass = 0.0;
         int last = 0;
         for (int id = 0; id < vocab; ++id) {
-            if (weights[id] == 0.0f) continue;
+            if (logits[id] <= kBanned) continue;
             mass += weights[id];
             last = id;
             if (mass > u * sum) return id;

@@ -21,6 +21,27 @@ inline void relax(int spins) {
 #endif
 }
 
+// Round to nearest, no flushing of subnormals: a library that was loaded may have set it otherwise for its thread.
+class PlainFloats {
+  public:
+#if defined(__x86_64__)
+    PlainFloats() : saved_(_mm_getcsr()) { _mm_setcsr(0x1f80); }
+    ~PlainFloats() { _mm_setcsr(saved_); }
+
+  private:
+    unsigned saved_;
+#elif defined(__aarch64__)
+    PlainFloats() {
+        asm volatile("mrs %0, fpcr" : "=r"(saved_));
+        asm volatile("msr fpcr, %0" : : "r"(std::uint64_t{0}));
+    }
+    ~PlainFloats() { asm volatile("msr fpcr, %0" : : "r"(saved_)); }
+
+  private:
+    std::uint64_t saved_ = 0;
+#endif
+};
+
 }  // namespace
 
 Team::Team(int threads) : size_(threads < 1 ? 1 : threads) {
@@ -38,6 +59,7 @@ Team::~Team() {
 }
 
 void Team::run(const std::function<void(int)>& work) {
+    [[maybe_unused]] const PlainFloats plain;
     if (size_ == 1) {
         work(0);
         return;
@@ -54,6 +76,7 @@ void Team::run(const std::function<void(int)>& work) {
 }
 
 void Team::serve(int member) {
+    [[maybe_unused]] const PlainFloats plain;
     std::uint64_t seen = 0;
     for (;;) {
         // Between steps the engine thread is in Python for some tens of microseconds: wait awake for about that long.

@@ -175,6 +175,8 @@ class ScriptedEngine:
     def release(self) -> None:
         self.gate.set()
 
+    failure: BaseException | None = None
+
     def stats(self) -> EngineStats:
         return EngineStats(running=len(self.streams), waiting=0, kv_cache_usage=0.25)
 

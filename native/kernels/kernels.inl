@@ -98,6 +98,7 @@ static void silu_times(const float* gate, const float* up, float* y, int n) {
     }
 }
 
+// For x that is not NaN; `exponential` would take NaN for a large number.
 static inline V hyperbolic_tangent(V x) {
     return sub(set1(1.0f), div(set1(2.0f), add(exponential(add(x, x)), set1(1.0f))));
 }
@@ -142,7 +143,8 @@ static void gelu(const float* x, float* y, int n) {
     if (i < n) store_tail(y + i, gelu_by_erf(load_tail(x + i, n - i, 0.0f)), n - i);
 }
 
-static inline V capped(V x, V cap) { return mul(cap, hyperbolic_tangent(div(x, cap))); }
+// x * 0 is NaN for NaN and infinity, and adds nothing else: what is not a number stays so.
+static inline V capped(V x, V cap) { return add(mul(cap, hyperbolic_tangent(div(x, cap))), mul(x, set1(0.0f))); }
 
 static void softcap(float* x, float cap, int n) {
     const V c = set1(cap);
@@ -152,10 +154,10 @@ static void softcap(float* x, float cap, int n) {
 }
 
 static void store_half(const float* x, std::uint16_t* y, int n) {
-    // Saturates: an infinite key would poison every later position.
+    // Saturates, but keeps NaN: in that order, `maximum` and `minimum` give their second argument for NaN.
     for (int i = 0; i < n; i += kLanes) {
-        const V v = minimum(maximum(load(x + i), set1(-65504.0f)), set1(65504.0f));
-        store_f16(y + i, v);
+        const V v = load(x + i);
+        store_f16(y + i, minimum(set1(65504.0f), maximum(set1(-65504.0f), v)));
     }
 }
 

@@ -235,6 +235,22 @@ async def test_a_broken_runner_fails_all_and_the_engine_refuses_more(
     assert (runner.closed, engine.stats().running, engine.stats().waiting) == (1, 0, 0)
 
 
+class Panic(BaseException):
+    """As a library in another language may raise."""
+
+
+async def test_a_panic_fails_all_too_and_leaves_nobody_waiting(make_engine: MakeEngine) -> None:
+    def panic(batch: Batch) -> None:
+        raise Panic
+
+    engine = make_engine(FakeRunner(before_step=panic))
+    _, last = await read(engine.submit(request([1])))
+    assert last.finish_reason is FinishReason.FAILED
+    assert isinstance(engine.failure, Panic)
+    with pytest.raises(EngineFailed, match="broke"):
+        engine.submit(request([1]))
+
+
 async def test_a_runner_that_forgets_a_token_is_a_broken_one(make_engine: MakeEngine) -> None:
     class Forgetful(FakeRunner):
         def step(self, batch: Batch) -> SampledTokens:

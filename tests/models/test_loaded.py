@@ -28,6 +28,8 @@ class IdleEngine:
     def submit(self, request: EngineRequest) -> TokenStream:
         raise NotImplementedError
 
+    failure: BaseException | None = None
+
     def stats(self) -> EngineStats:
         return EngineStats(0, 0, 0.0)
 

@@ -438,8 +438,19 @@ async def test_readiness_says_what_is_in_the_way() -> None:
     bench.ledger.writable = True
     bench.models.error = ModelNotReady("The model is still loading.", retry_after=1)
     assert "loading" in (bench.service.not_ready_because() or "")
+    bench.models.error = None
+    bench.engine.failure = ZeroDivisionError()
+    assert "engine" in (bench.service.not_ready_because() or "")
     await bench.service.drain(0)
     assert "shutting down" in (bench.service.not_ready_because() or "")
+
+
+async def test_a_broken_engine_refuses_before_anything_is_recorded() -> None:
+    bench = make_bench()
+    bench.engine.failure = ZeroDivisionError()
+    with pytest.raises(ModelNotReady, match="engine has stopped"):
+        await bench.service.generate(GenerationRequest(prompt="hi"), CALLER)
+    assert not bench.ledger.intents
 
 
 async def test_token_counters_equal_what_the_vault_holds() -> None:

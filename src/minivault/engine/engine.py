@@ -125,5 +125,9 @@ class Engine(Protocol):
 
     def stats(self) -> EngineStats: ...
 
+    @property
+    def failure(self) -> BaseException | None:
+        """What broke the engine, for good; ``None`` while it works."""
+
     async def close(self) -> None:
         """Fail what still runs, stop the thread, free the memory."""

@@ -19,7 +19,7 @@ from typing import Any
 
 from minivault.access.caller import Caller
 from minivault.engine.engine import Constraint, EngineStats
-from minivault.errors import ContextTooLong, Draining, MiniVaultError, Overloaded, UnsupportedFeature
+from minivault.errors import ContextTooLong, Draining, MiniVaultError, ModelNotReady, Overloaded, UnsupportedFeature
 from minivault.generation import Chunk, Completion, FinishReason, GenerationRequest
 from minivault.models import parameters
 from minivault.models.prompt import read_prompt
@@ -38,6 +38,8 @@ logger = get_logger(__name__)
 
 During = Callable[[Generation], AbstractAsyncContextManager[None]]
 
+ENGINE_STOPPED = "The engine has stopped after a fault; the log of the server says which. Restart the server."
+ENGINE_RETRY_SECONDS = 30.0
 SEED_BITS = 53
 """Drawn seeds stay whole in every JSON reader."""
 
@@ -310,6 +312,8 @@ class Service:
     async def _prepare(self, request: GenerationRequest, caller: Caller) -> Prepared:
         begun_ns = self.now_ns()
         model = self.models.get(request.model)
+        if model.engine.failure is not None:
+            raise ModelNotReady(ENGINE_STOPPED, retry_after=ENGINE_RETRY_SECONDS)
         info = model.engine.info
         structure = structure_of(request.response_format)
         prompt = await read_prompt(request, model.tokenizer, model.chat_template, info.vocab_size)
@@ -411,10 +415,10 @@ class Service:
         if not state.writable:
             return f"The vault cannot be written: {state.reason}"
         try:
-            self.models.get(None)
+            model = self.models.get(None)
         except MiniVaultError as error:
             return error.message
-        return None
+        return ENGINE_STOPPED if model.engine.failure is not None else None
 
     def statistics(self) -> Statistics:
         stats = [stats for _, _, stats in self._engine_stats()]

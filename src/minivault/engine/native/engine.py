@@ -130,7 +130,7 @@ class NativeEngine:
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()  # calls for the engine thread to make
         self._stats = EngineStats(running=0, waiting=0, kv_cache_usage=0.0)  # by the engine thread, after each step
         self._refusal: str | None = None  # why nothing more is taken; by the engine thread, once
-        self._failure: Exception | None = None  # what broke it; by the engine thread, once
+        self._failure: BaseException | None = None  # what broke it; by the engine thread, once
         # Owner: the event loop.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._streams: dict[int, Stream] = {}
@@ -148,7 +148,7 @@ class NativeEngine:
     # -- on the event loop
 
     @property
-    def failure(self) -> Exception | None:
+    def failure(self) -> BaseException | None:
         """What broke the engine, if anything did."""
         return self._failure
 
@@ -218,15 +218,16 @@ class NativeEngine:
         try:
             while self._receive():
                 self._step()
-        except Exception as error:
+        except BaseException as error:  # also a panic of a library in another language: nobody may be left waiting
             logger.exception("The engine broke.")
             self._failure = error
             message = BROKEN
-        # Order: refuse first, then end what was taken in. A submit that came in between is among the streams then.
-        self._refusal = message
-        self._stats = replace(self._stats, running=0, waiting=0, kv_cache_usage=0.0)
-        self._send(partial(self._dispatch_end, message))
-        self._free_runner()
+        finally:
+            # Order: refuse first, then end what was taken in. A submit that came in between is among the streams then.
+            self._refusal = message
+            self._stats = replace(self._stats, running=0, waiting=0, kv_cache_usage=0.0)
+            self._send(partial(self._dispatch_end, message))
+            self._free_runner()
 
     def _step(self) -> None:
         batch = self._scheduler.schedule()

@@ -36,7 +36,8 @@ def load_native_engine(
         build=__version__,
         arithmetic=ARITHMETIC[options.precision],
         exact=True,
-        context_length=arch.context_length,
+        # The last token of a sequence is given out and never run, so it needs no place.
+        context_length=min(arch.context_length, runner.num_blocks * runner.block_size + 1),
         vocab_size=arch.vocab_size,
         kernels=runner.kernels,
         threads=runner.threads,

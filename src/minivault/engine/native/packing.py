@@ -143,7 +143,10 @@ class Packer:
 
     def _table(self, name: str) -> None:
         (source,) = sources(self._weights, name)
-        self._core.set_table(name, _bytes(source), source.view.dtype, *source.view.shape)
+        try:
+            self._core.set_table(name, _bytes(source), source.view.dtype, *source.view.shape)
+        except ArithmeticError as error:
+            raise CheckpointCorrupt(f"In {name}, {error}") from None
 
     def _norm(self, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         offset = np.float32(self._arch.norm_offset)
