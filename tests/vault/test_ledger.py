@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,29 @@ def test_what_has_a_receipt_is_seen_by_others_at_once(tmp_path: Path) -> None:
     index = ledger.append_intent(intent()).result(30).index
     assert get(tmp_path, index).call.prompt == "question 1"
     ledger.close()
+
+
+def test_two_calls_never_have_one_id(tmp_path: Path) -> None:
+    held = Held()
+    ledger = open_ledger(tmp_path, open_writer=Script(held).open)
+    futures = [ledger.append_intent(intent(request_id="mine"))]
+    assert held.begun.wait(30)
+    futures += [ledger.append_intent(intent(request_id=name)) for name in ("mine", "mine", "other")]
+    held.let_go.set()
+    receipts = [future.result(30) for future in futures]
+    names = [receipt.call_id or "" for receipt in receipts]
+    assert [get(tmp_path, name).call.index for name in names] == [receipt.index for receipt in receipts]
+    assert names[::3] == ["mine", "other"]
+    assert all(re.fullmatch("mine-[0-9a-f]{16}", name) for name in names[1:3])
+    ledger.close()
+    assert_sound(tmp_path)
+
+
+def test_an_import_keeps_the_id_that_says_it_was_done(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    receipts = [ledger.append_intent(intent(request_id="old", surface="import")).result(30) for _ in range(2)]
+    ledger.close()
+    assert [receipt.call_id for receipt in receipts] == ["old", "old"]
 
 
 def test_what_waited_during_a_commit_is_committed_together(tmp_path: Path) -> None:

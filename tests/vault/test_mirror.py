@@ -177,7 +177,7 @@ def test_a_deleted_file_is_written_anew(tmp_path: Path) -> None:
     record(tmp_path, 2)
     (tmp_path / "logs" / "log.jsonl").unlink()
     record(tmp_path, 1)
-    assert ids(tmp_path) == ["gen-0", "gen-1", "gen-0"]
+    assert [line["prompt"] for line in lines(tmp_path)] == ["question 0", "question 1", "question 0"]
 
 
 def test_the_mirror_of_another_vault_is_put_aside_whole(tmp_path: Path) -> None:

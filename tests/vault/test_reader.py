@@ -129,6 +129,14 @@ def test_a_call_is_found_by_id_and_by_either_index(reader: Reader, key: str | in
     assert reader.get(key).call.index == index
 
 
+def test_an_index_is_never_another_calls_id(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    begun = [ledger.append_intent(intent(request_id=name)).result(30).index for name in ("first", "0", "77")]
+    ledger.close()
+    reader = Reader.open(tmp_path / "vault.db")
+    assert [reader.get(key).call.index for key in ("0", "77")] == [begun[0], begun[2]]
+
+
 @pytest.mark.parametrize("key", ["gen-77", 77, -1, "", "9" * 30, "4; DROP TABLE calls"])
 def test_what_is_not_there_is_not_found(reader: Reader, key: str | int) -> None:
     with pytest.raises(UnknownRecord):
@@ -160,7 +168,7 @@ def test_a_call_that_still_runs(reader: Reader) -> None:
 
 def test_an_id_used_twice_means_the_newest(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
-    record_calls(ledger, 2, request_id="same")
+    record_calls(ledger, 2, request_id="same", surface="import")
     ledger.close()
     assert Reader.open(tmp_path / "vault.db").get("same").call.index == 2
 

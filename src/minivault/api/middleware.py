@@ -158,9 +158,9 @@ class HeadAsGet:
 
 
 def request_id_of(headers: Headers) -> str:
-    """The client's own id if it is sane, else a new one."""
+    """The client's own id if it is sane, else a new one. Digits alone are not: they name records by their index."""
     given = headers.get("x-request-id", "")
-    return given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if _SANE_ID.fullmatch(given) and not given.isdigit() else uuid.uuid4().hex
 
 
 def limit_headers(verdict: Verdict) -> dict[str, str]:

@@ -122,7 +122,7 @@ def _spread_all(asked: Sequence[GenerationRequest], count: int) -> list[Generati
 def _head_of(request: Request, prefix: str, body: CommonRequest, choices: Choices) -> answers.AnswerHead:
     first = choices.generations[0]
     return answers.AnswerHead(
-        id=prefix + request.state.request_id,
+        id=prefix + first.id,
         created=_seconds(service_of(request).utc_now()),
         model=first.model,
         fingerprint=first.fingerprint,

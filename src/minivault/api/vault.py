@@ -90,7 +90,7 @@ class ReplayBody(BaseModel):
 
 
 RecordId = Annotated[
-    str, Path(min_length=1, max_length=128, description="Id of the call, or index of either of its records.")
+    str, Path(min_length=1, max_length=160, description="Id of the call, or index of either of its records.")
 ]
 Text = Annotated[str | None, Query(min_length=1, max_length=1000)]
 Name = Annotated[str | None, Query(min_length=1, max_length=200)]

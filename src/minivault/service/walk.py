@@ -83,10 +83,8 @@ class Generation:
         self._timings: dict[str, int] = {}
         self._observe_step = service.metrics.step_observer(self.model, prepared.model.engine.info.name)
         self.intent = RecordRef(intent.index, intent.leaf)
-
-    @property
-    def id(self) -> str:
-        return self._prepared.request.request_id
+        self.id = intent.call_id or prepared.request.request_id
+        """Under which the call is on record: the request's own, unless another call had that already."""
 
     @property
     def model(self) -> str:

@@ -109,7 +109,8 @@ class Book:
                 continue
             batch.records.append(sealed)
             batch.nodes += tree.append(sealed.hash)[1:]
-            results.append(Receipt(sealed.index, sealed.hash.hex()))
+            call_id = batch.starts[-1].request_id if isinstance(draft.record, Intent) else None
+            results.append(Receipt(sealed.index, sealed.hash.hex(), call_id))
         if batch.records:
             self._commit(batch, tree)
         return results
@@ -183,12 +184,26 @@ class Book:
         batch.erased |= dict.fromkeys(intents, index)
         return seal_erasure(replace(erasure, intents=intents), index=index, time_ns=time_ns)
 
+    def _own_id(self, intent: Intent, batch: Batch) -> str:
+        """The id asked for, or with a drawn ending where another call has it: clients choose ids, and may repeat them.
+
+        An import asks for the id that says whether it was done already, and keeps it.
+        """
+        assert self.writer is not None  # noqa: S101 - write() has just looked
+        asked = intent.request_id
+        if intent.surface == "import":
+            return asked
+        known = self.writer.connection.execute("SELECT 1 FROM calls WHERE request_id = ?", (asked,)).get
+        taken = known is not None or any(start.request_id == asked for start in batch.starts)
+        return f"{asked}-{self._entropy(8).hex()}" if taken else asked
+
     def _seal(self, draft: Draft, index: int, batch: Batch, refuse_intents: bool) -> SealedRecord:
         record = draft.record
         try:
             if isinstance(record, Intent):
                 if refuse_intents:
                     raise LedgerUnavailable("the disk is nearly full: new calls are refused until there is room")
+                record = replace(record, request_id=self._own_id(record, batch))
                 sealed = seal_intent(record, index=index, time_ns=draft.time_ns, entropy=self._entropy)
                 batch.starts.append(_call_start(record, index, draft.time_ns))
                 return sealed

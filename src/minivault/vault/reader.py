@@ -434,14 +434,16 @@ def _csv_row(call: Call) -> list[Any]:
 
 
 def _find(db: Connection, id_or_index: str | int, api_key_id: str | None) -> int | None:
-    """The intent's index. An id comes before an index, since a caller may choose digits as an id."""
+    """The intent's index. Digits are an index first: no id that a client chose may stand for another's record."""
     owner = "(? IS NULL OR api_key_id = ?)"
-    by_id = f"SELECT max(intent_index) FROM calls WHERE request_id = ? AND {owner}"  # noqa: S608 - constants
-    found = db.execute(by_id, (str(id_or_index), api_key_id, api_key_id)).get
-    if found is None and re.fullmatch(r"[0-9]{1,18}", str(id_or_index)):
+    found = None
+    if re.fullmatch(r"[0-9]{1,18}", str(id_or_index)):
         index = int(id_or_index)
         by_index = f"SELECT intent_index FROM calls WHERE (intent_index = ? OR outcome_index = ?) AND {owner}"  # noqa: S608 - constants
         found = db.execute(by_index, (index, index, api_key_id, api_key_id)).get
+    if found is None:
+        by_id = f"SELECT max(intent_index) FROM calls WHERE request_id = ? AND {owner}"  # noqa: S608 - constants
+        found = db.execute(by_id, (str(id_or_index), api_key_id, api_key_id)).get
     return None if found is None else int(found)
 
 
