@@ -92,6 +92,8 @@ def test_a_form_that_is_none_is_refused_by_its_field(response_format: dict[str, 
 class Slow:
     """A compiler that takes until it is told."""
 
+    version = "slow 1"
+
     def __init__(self) -> None:
         self.go = threading.Event()
 
@@ -115,6 +117,8 @@ def test_a_compiler_is_made_once_and_not_before_it_is_needed() -> None:
     made = []
 
     class Counted:
+        version = "counted 1"
+
         def __init__(self) -> None:
             made.append(self)
 

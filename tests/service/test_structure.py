@@ -47,6 +47,8 @@ async def test_an_answer_fits_its_schema_in_its_order_and_its_replay_matches(ser
     assert answer.finish_reason is FinishReason.STOP
     jsonschema.validate(json.loads(answer.response), SCHEMA)
     assert list(json.loads(answer.response)) == ["z", "a"]
+    recorded = (await service.records.get("r"))["parameters"]["response_format"]
+    assert (recorded["kind"], recorded["compiler"].split()[0]) == ("json_schema", "llguidance")
     assert (await service.replay("r", CALLER, request_id="again")).verdict is ReplayVerdict.MATCH
     assert (await service.replay("again", CALLER)).verdict is ReplayVerdict.MATCH
 

@@ -35,6 +35,10 @@ _OPENING = {"additionalProperties", "patternProperties", "anyOf", "oneOf", "$ref
 class Compiler(Protocol):
     """Compiles grammars for one tokenizer. Blocking; called in a thread."""
 
+    @property
+    def version(self) -> str:
+        """What decides, with a grammar's source, which tokens may come; for the record."""
+
     def compile(self, kind: GrammarKind, source: str = "", /) -> Constraint:
         """A constraint at its start.
 
@@ -125,6 +129,10 @@ class LazyGrammars:
         self._make = make
         self._compiler: Compiler | None = None
         self._lock = threading.Lock()
+
+    @property
+    def version(self) -> str:
+        return self._made().version
 
     def prepare(self) -> None:
         self._made()

@@ -344,7 +344,9 @@ def intent_of(prepared: Prepared) -> Intent:
     effective = parameters.to_record(prepared.sampling)
     effective |= {"raw": request.raw, "echo": request.echo}
     if prepared.structure is not None:
-        effective["response_format"] = prepared.structure.to_record()
+        compiler = prepared.model.grammars
+        version = {} if compiler is None else {"compiler": compiler.version}
+        effective["response_format"] = prepared.structure.to_record() | version
     if request.choice:
         effective["choice"] = request.choice
     if prepared.calling is not None:

@@ -58,6 +58,9 @@ class Grammar:
 class GrammarCompiler:
     """Compiles grammars for one tokenizer, and remembers the last ones. May be called from any thread."""
 
+    version = f"llguidance {llguidance.__version__}"
+    """What decides, with a grammar's source, which tokens may come."""
+
     def __init__(self, tokenizer_json: str, vocab_size: int, eos_token_ids: tuple[int, ...]) -> None:
         """``tokenizer_json``: a ``tokenizer.json``; ``vocab_size``: width of the logits."""
         self._tokenizer_json = tokenizer_json
