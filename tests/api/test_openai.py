@@ -415,6 +415,13 @@ async def test_prompts_are_text_or_tokens_one_or_many(prompt: Any, given: list[s
     assert body["usage"]["prompt_tokens"] == sum(len(i.prompt_token_ids) for i in bench.ledger.intents)
 
 
+@pytest.mark.parametrize("prompt", [5, None, [], [[]], ["a", 5], [1, -1], [["a"]], [1.5]])
+async def test_a_prompt_in_no_known_way_is_told_the_ways(prompt: Any) -> None:
+    error = (await text(templated(), prompt=prompt)).json()["error"]
+    assert error["param"] == "prompt"
+    assert "must be text, token ids, or a list" in error["message"]
+
+
 async def test_choices_of_several_prompts_are_numbered_through_and_prompts_counted_once() -> None:
     body = (await text(templated(), prompt=["a", "b"], n=2)).json()
     assert [choice["index"] for choice in body["choices"]] == [0, 1, 2, 3]

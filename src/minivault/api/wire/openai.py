@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import (
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 
 from minivault.api.wire.lenient import LEAST_TOP_P, LenientBody, listed
 from minivault.api.wire.native import MAX_STOPS, StopString
@@ -266,6 +273,16 @@ class CompletionRequest(CommonRequest):
     echo: bool | None = Field(None, description="The text begins with the prompt.")
     best_of: int | None = Field(None, ge=1, le=MAX_CHOICES, description="Only as much as n.")
     suffix: str | None = Field(None, description="Refused, but for an empty one.")
+
+    @field_validator("prompt", mode="wrap")
+    @classmethod
+    def _in_one_of_four_ways(cls, value: Any, taken: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return taken(value)
+        except ValidationError:  # of four ways, none can say what was meant
+            raise ValueError(
+                f"must be text, token ids, or a list of 1 to {MAX_CHOICES} texts or lists of token ids"
+            ) from None
 
     @property
     def prompts(self) -> Sequence[str | tuple[int, ...]]:
