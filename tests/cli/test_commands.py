@@ -239,6 +239,12 @@ def test_a_recorded_answer_comes_again(server: RunningServer) -> None:
     assert done.stdout.startswith(f"MATCH: all {answer['usage']['completion_tokens']} recorded tokens")
 
 
+def test_a_sample_of_the_vault_comes_again(server: RunningServer) -> None:
+    minivault("generate", *ASK, "--url", server.url)
+    done = minivault("vault", "replay", "--sample", "1", "--url", server.url)
+    assert (done.returncode, done.stdout) == (0, "1 replayed: 1 MATCH, 0 MISMATCH, 0 NOT COMPARABLE\n")
+
+
 def test_a_recorded_answer_comes_again_without_a_server(tmp_path: Path) -> None:
     data = ("--data-dir", str(tmp_path))
     minivault("generate", *ASK, "--local", *data)

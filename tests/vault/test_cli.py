@@ -249,6 +249,8 @@ def test_without_a_vault_the_exit_code_is_honest(
         (("search", "?!"), "word"),
         (("export", "--format", "xml"), "--format"),
         (("list", "-n", "0"), "-n"),
+        (("replay",), "--sample"),
+        (("replay", "0", "--all"), "--sample"),
     ],
 )
 def test_wrong_use_is_exit_code_2(vault: Command, data_dir: Path, words: tuple[str, ...], says: str) -> None:

@@ -36,6 +36,9 @@ class Backend(Answers, Protocol):
     def replay(self, record_id: str) -> dict[str, Any]:
         """The verdict on a recorded call, as ``POST /vault/records/{id}/replay`` gives it."""
 
+    def records(self, cursor: str | None) -> dict[str, Any]:
+        """A page of recorded calls, newest first, as ``GET /vault/records`` gives it."""
+
 
 @contextmanager
 def open_backend(

@@ -67,6 +67,11 @@ class Client:
         with self._failures():
             return _json(self._checked(self._http.post(f"/vault/records/{quote(record_id, safe='')}/replay")))
 
+    def records(self, cursor: str | None) -> JsonObject:
+        query = {"limit": "1000"} | ({} if cursor is None else {"cursor": cursor})
+        with self._failures():
+            return _json(self._checked(self._http.get("/vault/records", params=query)))
+
     def erase(self, record_id: str) -> JsonObject:
         with self._failures():
             return _json(self._checked(self._http.delete(f"/vault/records/{quote(record_id, safe='')}/content")))

@@ -65,6 +65,10 @@ class Local:
         with _failures():
             return asdict(self._run(self._service.replay(record_id, CALLER)))
 
+    def records(self, cursor: str | None) -> dict[str, Any]:
+        with _failures():
+            return self._run(self._service.records.list(cursor=cursor, limit=1000))
+
     def takes(self, field: str) -> bool:
         return field in GenerateRequest.model_fields
 

@@ -1,16 +1,19 @@
-"""``minivault vault replay``: is a recorded answer what the model gives again. Parses and prints the verdict."""
+"""``minivault vault replay``: are recorded answers what the model gives again. Parses, draws and prints verdicts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from minivault.cli import options
-from minivault.cli.backend import open_backend
-from minivault.cli.console import line, write_json
+from minivault.cli.backend import Backend, open_backend
+from minivault.cli.console import CliError, line, note, working, write_json
 
 EXAMPLES = """\
 Examples:
@@ -18,35 +21,106 @@ Examples:
   minivault vault replay 4711            by the index of one of its records
   minivault vault replay 4711 --local    without a server
   minivault vault replay ID --json       by its id, for programs
+  minivault vault replay --sample 200    200 calls drawn from the whole vault
+  minivault vault replay --all           every call that holds its content
 """
 
-RecordId = Annotated[str, typer.Argument(metavar="ID", help="Id of the call, or index of either of its records.")]
+RATE_LIMIT_SECONDS = 1.0
+
+RecordId = Annotated[
+    str | None, typer.Argument(metavar="[ID]", help="Id of the call, or index of either of its records.")
+]
 
 
 def register(app: typer.Typer) -> None:
     app.command(
         "replay",
-        help="Run a recorded call again and compare its tokens. Exit code 1 unless they match.",
+        help="Run recorded calls again and compare their tokens. Exit code 1 unless all match.",
         epilog=EXAMPLES,
     )(replay)
 
 
 def replay(
-    id: RecordId,
+    id: RecordId = None,
+    every: Annotated[bool, typer.Option("--all", help="Every call that holds its content.")] = False,
+    sample: Annotated[
+        int | None, typer.Option("--sample", min=1, help="So many of them, drawn at random.", show_default=False)
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="The same seed draws the same calls.")] = None,
     url: options.Url = None,
     local: options.Local = False,
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
-    model = _recorded_model(id, data_dir) if local else None
+    if (id is not None) + every + (sample is not None) != 1:
+        raise CliError("Name one call by its id, or give --all or --sample N.", exit_code=2)
+    model = _recorded_model(id, data_dir) if local and id is not None else None
     with open_backend(url=url, local=local, data_dir=data_dir, model=model) as backend:
-        result = backend.replay(id)
-    if json:
-        write_json(result)
-    else:
-        line(sentence(result))
-    if result["verdict"] != "MATCH":
+        if id is None:
+            verdicts = audit(backend, sample, seed, json)
+        else:
+            result = backend.replay(id)
+            verdicts = Counter([result["verdict"]])
+            if json:
+                write_json(result)
+            else:
+                line(sentence(result))
+    if set(verdicts) - {"MATCH"}:
         raise typer.Exit(1)
+
+
+def audit(backend: Backend, sample: int | None, seed: int | None, json: bool) -> Counter[str]:
+    """Replay all calls that hold their content, or a sample of them; says what did not match, and the sums."""
+    chosen, passed_over = comparable(backend)
+    if sample is not None:
+        chosen = random.Random(seed).sample(chosen, min(sample, len(chosen)))  # noqa: S311 - which calls, no secret
+    verdicts: Counter[str] = Counter()
+    with working(f"Replaying {len(chosen)} calls"):
+        for index in chosen:
+            result = replay_one(backend, index)
+            verdicts[result["verdict"]] += 1
+            if json:
+                write_json({"index": index, **result})
+            elif result["verdict"] != "MATCH":
+                line(f"{index}: {sentence(result)}")
+    if not json:
+        counts = [f"{verdicts[verdict]} {verdict}" for verdict in ("MATCH", "MISMATCH", "NOT COMPARABLE")]
+        line(f"{len(chosen)} replayed: {', '.join(counts)}")
+    if passed_over:
+        note(f"Passed over, since there is nothing to compare: {passed_over} (no content, not ended, or imported)")
+    return verdicts
+
+
+def comparable(backend: Backend) -> tuple[list[int], int]:
+    """Indexes of the calls that may be compared, newest first, without former replays; and how many cannot be."""
+    chosen: list[int] = []
+    passed_over, cursor = 0, None
+    while True:
+        page = backend.records(cursor)
+        for call in page["records"]:
+            if call["surface"] == "replay":
+                continue
+            if call["finish_reason"] is None or call["prompt"] is None or call["surface"] == "import":
+                passed_over += 1
+            else:
+                chosen.append(call["index"])
+        cursor = page["next_cursor"]
+        if cursor is None:
+            return chosen, passed_over
+
+
+def replay_one(backend: Backend, index: int, pause: Callable[[float], None] = time.sleep) -> dict[str, Any]:
+    """One verdict. A model that is not there makes a call not comparable; a rate limit is waited out."""
+    while True:
+        try:
+            return backend.replay(str(index))
+        except CliError as error:
+            if error.code == "rate_limit_exceeded":
+                pause(RATE_LIMIT_SECONDS)
+            elif error.code == "model_not_found":
+                return {"verdict": "NOT COMPARABLE", "reason": "its model is not the one that runs here"}
+            else:
+                raise
 
 
 def _recorded_model(id: str, data_dir: Path | None) -> str:
@@ -61,9 +135,9 @@ def _recorded_model(id: str, data_dir: Path | None) -> str:
 
 def sentence(result: Mapping[str, Any]) -> str:
     """The verdict, and what it rests on."""
-    verdict, tokens = result["verdict"], result["compared_tokens"]
+    verdict = result["verdict"]
     if verdict == "MATCH":
-        return f"MATCH: all {tokens} recorded tokens came again"
+        return f"MATCH: all {result['compared_tokens']} recorded tokens came again"
     if verdict == "NOT COMPARABLE":
         return f"NOT COMPARABLE: {result['reason']}"
     recorded, now = (_token(result[name]) for name in ("expected_token_id", "actual_token_id"))
