@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from minivault.api.wire.native import GenerateRequest
 from tests.api.client import client_of
 from tests.fakes import make_bench
 
@@ -91,7 +92,6 @@ async def test_a_body_of_unknown_length_is_cut_off_at_the_limit() -> None:
         ("stop", ["a"] * 17, "at most 16 items"),
         ("stop", "x" * 501, "at most 500 characters"),
         ("stream", "yes", "valid boolean"),
-        ("stream", None, "valid boolean"),
         ("raw", 1, "valid boolean"),
         ("echo", "true", "valid boolean"),
         ("ignore_eos", 0, "valid boolean"),
@@ -100,6 +100,15 @@ async def test_a_body_of_unknown_length_is_cut_off_at_the_limit() -> None:
         ("system", "", "at least 1 character"),
         ("response_format", "json", "response_format"),
         ("response_format", {"type": "s3cr3t"}, "json_schema"),
+        ("response_format", {"type": "json_object", "s": "s3cr3t"}, "response_format.s: is not a field"),
+        ("response_format", {"type": "text", "schema": {}}, "response_format.schema: is not a field"),
+        ("response_format", {"type": "json_schema", "schema": {}, "strcit": 1}, "response_format.strcit: is not a field"),
+        ("response_format", {"type": "json_schema", "json_schema": {"schema": {}, "shcema": 1}},
+         "response_format.json_schema.shcema: is not a field"),
+        ("response_format", {"type": "regex", "regex": "a", "pattern": "s3cr3t"}, "response_format.pattern: is not a"),
+        ("response_format", {"type": "regex", "regex": ""}, "response_format.regex"),
+        ("response_format", {"regex": "a"}, "type must be text"),
+        ("response_format", {"type": ["s3cr3t"]}, "type must be text"),
         ("response_format", {"type": "json_object"}, "cannot hold answers to a form"),
         ("response_format", {"type": "json_schema", "json_schema": {}}, "must be a JSON Schema"),
         ("response_format", {"type": "regex"}, "response_format.regex"),
@@ -156,7 +165,7 @@ async def test_a_conversation_is_answered() -> None:
     assert response.json()["usage"]["completion_tokens"] == 5
 
 
-@pytest.mark.parametrize("name", ["max_tokens", "temperature", "stop", "seed", "model", "system", "response_format"])
+@pytest.mark.parametrize("name", sorted(GenerateRequest.model_fields.keys() - {"prompt"}))
 async def test_null_means_the_default(name: str) -> None:
     async with client_of(make_bench()) as client:
         assert (await client.post("/generate", json={"prompt": "hi", name: None})).status_code == 200

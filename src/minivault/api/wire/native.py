@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
 
 from minivault.errors import InvalidRequest
 from minivault.generation import Completion, GenerationRequest, Message, SamplingParams, TokenLogprob
@@ -22,12 +22,66 @@ LEAST_LOGPROB = -9999.0
 StopString = Annotated[str, StringConstraints(max_length=MAX_STOP_LENGTH)]
 
 
-class ResponseFormat(BaseModel):
-    """The structure an answer must have."""
+class _Form(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
-    type: Literal["text", "json_object", "json_schema", "regex", "grammar"]
+class PlainForm(_Form):
+    """Any text, or any JSON object."""
+
+    type: Literal["text", "json_object"]
+
+
+class NamedSchema(_Form):
+    """A schema as OpenAI's clients wrap it; name, description and strict change nothing."""
+
+    name: str | None = None
+    description: str | None = None
+    strict: bool | None = None
+    inner: dict[str, Any] | None = Field(None, alias="schema", description="A JSON Schema.")
+
+
+class SchemaForm(_Form):
+    """JSON that fits a schema: `schema`, or `json_schema` with `schema` in it."""
+
+    type: Literal["json_schema"]
+    direct: dict[str, Any] | None = Field(None, alias="schema", description="A JSON Schema.")
+    json_schema: NamedSchema | None = None
+
+
+class RegexForm(_Form):
+    """Text that a regular expression matches whole."""
+
+    type: Literal["regex"]
+    regex: str = Field(min_length=1)
+
+
+class GrammarForm(_Form):
+    """Text of a grammar in Lark's syntax."""
+
+    type: Literal["grammar"]
+    grammar: str = Field(min_length=1)
+
+
+def _form_tag(value: Any) -> str | None:
+    """Which form a ``response_format`` is; in brackets, so that it is not taken for a field in a fault's location."""
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    tag = "text" if kind == "json_object" else kind
+    return f"[{tag}]" if tag in ("text", "json_schema", "regex", "grammar") else None
+
+
+ResponseFormat = Annotated[
+    Annotated[PlainForm, Tag("[text]")]
+    | Annotated[SchemaForm, Tag("[json_schema]")]
+    | Annotated[RegexForm, Tag("[regex]")]
+    | Annotated[GrammarForm, Tag("[grammar]")],
+    # Words of our own: pydantic's repeat what was sent.
+    Discriminator(
+        _form_tag,
+        custom_error_type="form",
+        custom_error_message="its type must be text, json_object, json_schema, regex or grammar",
+    ),
+]
 
 
 class TurnBody(BaseModel):
@@ -57,7 +111,7 @@ class GenerateRequest(BaseModel):
         None, description="A conversation, in place of `prompt`; the last turn is the user's."
     )
     model: str | None = Field(None, min_length=1, max_length=200, description="A local model; the server's default.")
-    stream: bool = Field(False, description="Answer in pieces: Server-Sent Events unless Accept says otherwise.")
+    stream: bool | None = Field(None, description="Answer in pieces: Server-Sent Events unless Accept says otherwise.")
     max_tokens: int | None = Field(
         None, ge=1, le=1_000_000, description="Most tokens to generate; the server's default, cut to what fits."
     )
@@ -73,11 +127,11 @@ class GenerateRequest(BaseModel):
         None, description="The answer ends before the first of these; it is not part of the answer."
     )
     min_tokens: int | None = Field(None, ge=0, le=1_000_000, description="No end before so many tokens.")
-    ignore_eos: bool = Field(False, description="Go on after the model's end of sequence.")
+    ignore_eos: bool | None = Field(None, description="Go on after the model's end of sequence.")
     seed: int | None = Field(None, ge=0, le=2**63 - 1, description="Same request, same bytes. Drawn when not given.")
     system: str | None = Field(None, min_length=1, description="A system turn before the prompt.")
-    raw: bool = Field(False, description="True: the bare prompt, without the model's chat template.")
-    echo: bool = Field(False, description="True: the response begins with the prompt.")
+    raw: bool | None = Field(None, description="True: the bare prompt, without the model's chat template.")
+    echo: bool | None = Field(None, description="True: the response begins with the prompt.")
     response_format: ResponseFormat | None = Field(
         None,
         description="The form of the answer: `json_object`; `json_schema` with `schema`; `regex` with `regex`; "
@@ -97,12 +151,14 @@ class GenerateRequest(BaseModel):
             prompt=self.prompt,
             messages=tuple(Message(turn.role, turn.content) for turn in self.messages or ()),
             system=self.system,
-            raw=self.raw,
-            echo=self.echo,
+            raw=bool(self.raw),
+            echo=bool(self.echo),
             model=self.model,
             sampling=self._sampling(),
             stream=stream,
-            response_format=None if self.response_format is None else self.response_format.model_dump(),
+            response_format=None
+            if self.response_format is None
+            else self.response_format.model_dump(by_alias=True, exclude_none=True),
             request_id=request_id,
             surface="native",
             raw_request=raw_request,
@@ -134,7 +190,7 @@ class GenerateRequest(BaseModel):
             presence_penalty=self.presence_penalty or 0.0,
             frequency_penalty=self.frequency_penalty or 0.0,
             stop=tuple(stop for stop in stops if stop),
-            ignore_eos=self.ignore_eos,
+            ignore_eos=bool(self.ignore_eos),
             seed=self.seed,
             logprobs=self.logprobs,
         )
