@@ -113,11 +113,55 @@ def test_a_file_that_is_no_toml_is_refused_by_its_path(tmp_path: Path) -> None:
         load_settings(data_dir=write_config(tmp_path / "data", "port: 9000"))
 
 
-def test_a_list_in_the_environment_that_is_no_json_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MINIVAULT_ALLOWED_HOSTS", "not-a-list")
-    with pytest.raises(ConfigError, match="allowed_hosts") as caught:
+def test_an_empty_data_dir_was_not_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MINIVAULT_DATA_DIR", "")
+    assert load_settings().data_dir == tmp_path / ".minivault"
+    assert load_settings(data_dir="").data_dir == tmp_path / ".minivault"
+
+
+def test_an_empty_head_export_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINIVAULT_HEAD_EXPORT", "")
+    assert load_settings().head_export is None
+
+
+def test_an_empty_rate_limit_is_none_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINIVAULT_RATE_LIMIT", "")
+    assert load_settings().rate_limit == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "hosts"),
+    [
+        ("a.example", ["a.example"]),
+        ("a.example, b.example,", ["a.example", "b.example"]),
+        ('["a.example", "b.example"]', ["a.example", "b.example"]),
+        ("", []),
+    ],
+)
+def test_hosts_in_the_environment(monkeypatch: pytest.MonkeyPatch, value: str, hosts: list[str]) -> None:
+    monkeypatch.setenv("MINIVAULT_ALLOWED_HOSTS", value)
+    assert load_settings().allowed_hosts == hosts
+
+
+def test_hosts_in_the_file_are_a_list(tmp_path: Path) -> None:
+    folder = write_config(tmp_path / "data", 'allowed_hosts = ["a.example"]')
+    assert load_settings(data_dir=folder).allowed_hosts == ["a.example"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("ALLOWED_HOSTS", "[hunter2"), ("PORT", "hunter2")])
+def test_a_variable_that_is_wrong_is_named_as_one(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"MINIVAULT_{name}", value)
+    with pytest.raises(ConfigError, match=rf"{name.lower()} \(from MINIVAULT_{name}\)") as caught:
         load_settings()
-    assert "not-a-list" not in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    assert "config.toml" not in str(caught.value)
+
+
+def test_the_file_cannot_say_where_it_lies(tmp_path: Path) -> None:
+    folder = write_config(tmp_path / "data", 'data_dir = "/elsewhere"')
+    with pytest.raises(ConfigError, match=r"data_dir cannot be set in config\.toml"):
+        load_settings(data_dir=folder)
 
 
 def test_settings_cannot_be_changed_afterwards() -> None:

@@ -5,12 +5,21 @@ Knows nothing of what the settings are for; bounds are checked here, once.
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
 from minivault.errors import ConfigError
 
@@ -28,7 +37,9 @@ class Settings(BaseSettings):
     unsafe_bind: bool = Field(
         default=False, description="Allow listening beyond this machine although this version has no API keys."
     )
-    allowed_hosts: list[str] = Field(default_factory=list, description="More Host names to answer to (DNS rebinding).")
+    allowed_hosts: Annotated[list[str], NoDecode] = Field(
+        default_factory=list, description="More Host names to answer to (DNS rebinding)."
+    )
     url: str = Field(default="http://127.0.0.1:8000", description="The server that client commands talk to.")
 
     model: str = Field(default="guide", min_length=1, max_length=200, description="The default model.")
@@ -67,6 +78,24 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Diagnostic log level.")
     log_format: Literal["auto", "console", "json"] = Field(default="auto", description="Diagnostic log format.")
 
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        """A variable has names with commas between them, or a JSON list."""
+        if not isinstance(value, str):
+            return value
+        if not value.lstrip().startswith("["):
+            return [name.strip() for name in value.split(",") if name.strip()]
+        try:
+            return json.loads(value)
+        except ValueError:
+            raise ValueError("must be names with commas between them, or a JSON list") from None
+
+    @field_validator("head_export", mode="before")
+    @classmethod
+    def _none_if_empty(cls, value: Any) -> Any:
+        return None if value == "" else value
+
     @field_validator("data_dir", "head_export", mode="after")
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
@@ -94,6 +123,26 @@ class Settings(BaseSettings):
         return self.data_dir / "config.toml"
 
 
+class _File(TomlConfigSettingsSource):
+    """``config.toml``. It cannot say where it lies itself: that would move the vault away from its settings."""
+
+    def __call__(self) -> dict[str, Any]:
+        found = super().__call__()
+        if "data_dir" in found:
+            raise ConfigError(
+                "data_dir cannot be set in config.toml, which lies in it: use --data-dir or MINIVAULT_DATA_DIR."
+            )
+        return found
+
+
+def _place(loc: tuple[int | str, ...], flags: Mapping[str, Any]) -> str:
+    """The setting at fault, and the variable that it comes from if it does."""
+    name = ".".join(str(part) for part in loc) or "settings"
+    variable = f"MINIVAULT_{loc[0]}".upper() if loc else ""
+    given = {known.upper() for known in os.environ}
+    return f"{name} (from {variable})" if variable in given and flags.get(str(loc[0])) is None else name
+
+
 def load_settings(**flags: Any) -> Settings:
     """Read the settings; ``flags`` that are ``None`` count as not given.
 
@@ -101,7 +150,9 @@ def load_settings(**flags: Any) -> Settings:
         ConfigError: a value is out of bounds or unknown; names the setting, never its value.
     """
     given = {name: value for name, value in flags.items() if value is not None}
+    # An empty one is none: it would be the folder that the command happens to run in.
     data_dir = Path(given.get("data_dir") or os.environ.get("MINIVAULT_DATA_DIR") or DEFAULT_DATA_DIR).expanduser()
+    given["data_dir"] = data_dir
 
     class _WithFile(Settings):
         model_config = SettingsConfigDict(toml_file=data_dir / "config.toml")
@@ -115,15 +166,16 @@ def load_settings(**flags: Any) -> Settings:
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+            return init_settings, env_settings, _File(settings_cls)
 
     try:
         loaded = _WithFile(**given)
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc']) or 'settings'}: {fault['msg']}" for fault in error.errors()
-        )
+        faults = "; ".join(f"{_place(fault['loc'], flags)}: {fault['msg']}" for fault in error.errors())
         raise ConfigError(f"Setting out of bounds or unknown: {faults}") from None
+    except SettingsError:
+        # Its words quote nothing, but name classes. Only a variable's own form can be at fault.
+        raise ConfigError("A variable of the environment, MINIVAULT_..., cannot be read.") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"Cannot read {data_dir / 'config.toml'}: {error}") from None
     return Settings.model_construct(**{name: getattr(loaded, name) for name in Settings.model_fields})
