@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from minivault.vault.mirror import Mirror
 from tests.vault.samples import intent, open_ledger, outcome, record_calls
 from tests.vault.scripted import Script, eventually, lost
 
@@ -240,3 +242,23 @@ def test_calls_that_the_ledger_ends_by_itself_are_mirrored(tmp_path: Path) -> No
     eventually(lambda: ledger.status().writable and not ledger.status().open_calls)
     ledger.close()
     assert [(line["id"], line["finish_reason"]) for line in lines(tmp_path)] == [("gen-1", "failed")]
+
+
+def test_what_could_not_be_written_is_made_up_for_without_another_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, tries = Mirror._write_line, list[int]()
+
+    def failing_once(mirror: Mirror, row: tuple[Any, ...]) -> None:
+        tries.append(row[0])
+        if len(tries) == 1:
+            raise OSError(errno.EIO, "scripted")
+        real(mirror, row)
+
+    monkeypatch.setattr(Mirror, "_write_line", failing_once)
+    monkeypatch.setattr("minivault.vault.ledger.RETRY_SECONDS", 0.01)
+    ledger = open_ledger(tmp_path, mirror_dir=tmp_path / "logs")
+    record_calls(ledger, 1)
+    eventually(lambda: len(tries) == 2 and ledger.status().mirror_error is None)
+    assert ids(tmp_path) == ["gen-0"]
+    ledger.close()

@@ -240,7 +240,8 @@ class Ledger:
             return RETRY_SECONDS
         if self._lost or self._mirror_due:
             return 0.0
-        waits = (self._head_wait(), self._chores.wait())
+        behind = RETRY_SECONDS if self._mirror is not None and self._mirror.error is not None else None
+        waits = (self._head_wait(), self._chores.wait(), behind)
         return min((wait for wait in waits if wait is not None), default=None)
 
     def _turn(self, entries: list[Entry]) -> None:
