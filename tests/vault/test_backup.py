@@ -11,6 +11,7 @@ from minivault.errors import InvalidRequest, LedgerUnavailable, VaultCorrupt
 from minivault.vault.backup import back_up, restore
 from minivault.vault.head import HeadPaths
 from minivault.vault.reader import Reader
+from minivault.vault.verify import Verified
 from tests.vault.samples import open_ledger, record_calls
 
 
@@ -93,7 +94,9 @@ def test_a_vault_that_is_there_is_put_aside_only_on_demand(vault: Path, tmp_path
     record_more(vault)
     with pytest.raises(InvalidRequest, match="already"):
         restore(tmp_path / "copy.db", vault)
+    Verified.path(vault).write_text(Verified(10, bytes(32)).text())
     restored = restore(tmp_path / "copy.db", vault, replace=True)
+    assert Verified.load(vault) is None
     assert (len(prompts(vault)), restored.lost) == (3, 4)
     assert len(prompts(vault.with_name("vault.db.before-1"))) == 5
     assert vault.with_name("vault.head.before-1") in restored.aside

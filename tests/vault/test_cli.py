@@ -201,6 +201,14 @@ def test_import_names_the_lines_that_it_cannot_read(vault: Command, tmp_path: Pa
     assert vault("import", str(tmp_path / "none"), data_dir=tmp_path / "data").code == 1
 
 
+def test_verify_goes_on_from_the_last_time(vault: Command, own_vault: Path) -> None:
+    assert json.loads(vault("verify", "--since-last", "--json", data_dir=own_vault).out)["since"] == 0
+    ledger = open_ledger(own_vault, head_interval=3600)
+    record_calls(ledger, 1)
+    ledger.close()
+    assert "2, behind the 8 verified before" in vault("verify", "--since-last", data_dir=own_vault).out
+
+
 def test_a_forged_head_is_refused(vault: Command, data_dir: Path, tmp_path: Path) -> None:
     forged = tmp_path / "forged.head"
     forged.write_text(vault("head", data_dir=data_dir).out.replace("\n8\n", "\n6\n"))

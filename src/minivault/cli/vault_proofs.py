@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from minivault.settings import Settings
     from minivault.vault.head import HeadPaths, VerifierKey
     from minivault.vault.reader import Reader
-    from minivault.vault.verify import VerifyReport
+    from minivault.vault.verify import Verified, VerifyReport
 
 SHOWN_FINDINGS = 50
 
@@ -58,11 +58,15 @@ def verify(
     against: Annotated[
         Path | None, typer.Option(metavar="HEAD", help="A signed head that was kept elsewhere.", show_default=False)
     ] = None,
+    since_last: Annotated[
+        bool, typer.Option("--since-last", help="Only what came since the last full verification that was good.")
+    ] = False,
     key: VerifierKeyOption = None,
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
     from minivault.vault.head import HeadPaths, open_note
+    from minivault.vault.verify import Verified
     from minivault.vault.verify import verify as verify_vault
 
     with open_vault(data_dir) as (reader, settings):
@@ -72,13 +76,23 @@ def verify(
         if not reader.exists and head is None:
             raise CliError(f"There is no vault in {settings.data_dir}: nothing to verify.")
         with working("Verifying"):
-            report = verify_vault(reader, contents=not quick, against=head)
+            since = Verified.load(settings.vault_path) if since_last else None
+            report = verify_vault(reader, contents=not quick, against=head, since=since)
+        if report.ok and report.contents_checked and reader.exists:
+            _keep(Verified(report.records, bytes.fromhex(report.root)), settings.vault_path)
     if json:
         write_json(report.as_dict())
     else:
         _show_report(report)
     if not report.ok:
         raise typer.Exit(1)
+
+
+def _keep(verified: Verified, vault: Path) -> None:
+    try:
+        write_file(verified.path(vault), [verified.text()])
+    except CliError:
+        note("The result cannot be kept beside the vault; --since-last will not know of it.")
 
 
 def head(
@@ -138,6 +152,8 @@ def check_proof(
 
 def _show_report(report: VerifyReport) -> None:
     line(f"{'records':<15}{report.records} ({report.calls} calls, {report.open_calls} of them not ended)")
+    if report.since:
+        line(f"{'looked at':<15}{report.records - report.since}, behind the {report.since} verified before")
     if report.erased:
         line(f"{'erased':<15}{report.erased} calls, each by a record that says so")
     line(f"{'root':<15}{report.root}")

@@ -14,7 +14,7 @@ from minivault.errors import InvalidRequest, LedgerUnavailable, VaultCorrupt
 from minivault.vault.database import StorageError, WriterLock, as_error, copy_database, open_reader
 from minivault.vault.head import Head, HeadPaths
 from minivault.vault.reader import Reader
-from minivault.vault.verify import Progress, VerifyReport, verify
+from minivault.vault.verify import Progress, Verified, VerifyReport, verify
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,8 @@ def restore(
         size = _size_of(file)
         lost = 0 if newest is None else max(0, newest.size - size)
         report = _verified_copy(file, part, against or (None if lost else newest), progress)
+        # What was verified before was another file.
+        Verified.path(vault).unlink(missing_ok=True)
         aside = _put_aside(vault, paths.head if lost else None)
         _put(part, vault)
         return Restored(report, aside, lost)

@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from minivault.errors import VaultCorrupt
-from minivault.vault.database import Connection, StorageError, describe
+from minivault.vault.database import Connection, StorageError, describe, stored_node
 from minivault.vault.head import Head, HeadPaths
-from minivault.vault.merkle import EMPTY_ROOT, Tree, leaf_hash
+from minivault.vault.merkle import EMPTY_ROOT, Tree, leaf_hash, root_of
 from minivault.vault.reader import Reader
 from minivault.vault.record import FORMAT, ContentKind, RecordKind, commitment, parse_time
 
@@ -81,6 +82,8 @@ class VerifyReport:
     """Records that the newest signed head covers."""
     attested_size: int | None = None
     """Records that the head from outside covers."""
+    since: int = 0
+    """Records before this one were verified by an earlier run and not looked at again, but for the tree over them."""
 
     @property
     def ok(self) -> bool:
@@ -113,11 +116,37 @@ class VerifyReport:
             "root": self.root,
             "signed_size": self.signed_size,
             "attested_size": self.attested_size,
+            "since": self.since,
             "findings": [
                 {"fault": finding.fault.value, "index": finding.index, "message": finding.message}
                 for finding in self.findings
             ],
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What an earlier run found whole: so many records, with this root."""
+
+    size: int
+    root: bytes
+
+    @staticmethod
+    def path(vault: Path) -> Path:
+        """Where it is kept: beside the vault's file. Worth no more than the vault's own heads."""
+        return vault.with_suffix(".verified")
+
+    @classmethod
+    def load(cls, vault: Path) -> Verified | None:
+        """``None``: there was no run yet, or its note cannot be read; all is to be verified."""
+        try:
+            size, root = cls.path(vault).read_text("ascii").split()
+            return cls(int(size), bytes.fromhex(root)) if int(size) >= 0 and len(root) == 64 else None
+        except (OSError, ValueError):
+            return None
+
+    def text(self) -> str:
+        return f"{self.size} {self.root.hex()}\n"
 
 
 class _Enough(Exception):
@@ -130,6 +159,8 @@ class _Walk:
 
     size: int
     contents: bool
+    first: int = 0
+    """The first record to look at."""
     findings: list[Finding] = field(default_factory=list)
     tree: Tree = field(default_factory=Tree)
     bad_nodes: set[tuple[int, int]] = field(default_factory=set)
@@ -161,15 +192,21 @@ class _Walk:
 
 
 def verify(
-    reader: Reader, *, contents: bool = True, against: Head | None = None, progress: Progress | None = None
+    reader: Reader,
+    *,
+    contents: bool = True,
+    against: Head | None = None,
+    since: Verified | None = None,
+    progress: Progress | None = None,
 ) -> VerifyReport:
     """Verify the vault; with ``contents`` false, only its records and tree: neither the content that they commit to nor
     SQLite's own check of the whole file (faster). ``against``: a head that was kept elsewhere.
+    ``since``: what an earlier run verified; only what came later is looked at, and that the tree goes on from there.
 
     Raises:
         VaultCorrupt, LedgerUnavailable: the file cannot even be opened.
     """
-    walk, root = _Walk(0, contents), EMPTY_ROOT
+    walk, root = _Walk(0, contents, since.size if since else 0), EMPTY_ROOT
     # Before the tree's own size is read: a head is signed after its records, so it can never be ahead of them.
     signed = _signed_head(walk, reader)
     heads = {"newest signed head": signed, "head from outside": against}
@@ -177,7 +214,7 @@ def verify(
     with reader.connection() as db:
         try:
             if db is not None:
-                root = _check_all(walk, db, progress)
+                root = _check_all(walk, db, since, progress)
             for name, head in heads.items():
                 _check_head(walk, name, head)
         except _Enough:
@@ -195,14 +232,18 @@ def verify(
         contents_checked=contents,
         signed_size=None if signed is None else signed.size,
         attested_size=None if against is None else against.size,
+        since=walk.first,
     )
 
 
-def _check_all(walk: _Walk, db: Connection, progress: Progress | None) -> bytes:
-    if walk.contents:
+def _check_all(walk: _Walk, db: Connection, since: Verified | None, progress: Progress | None) -> bytes:
+    if walk.contents and since is None:
         _check_file(walk, db)
-    root = _start(walk, db)
-    for first in range(0, walk.size, PAGE):
+    with _snapshot(db):
+        root = _start(walk, db)
+        if since is not None and not _take_up(walk, db, since):
+            return root
+    for first in range(walk.first, walk.size, PAGE):
         with _snapshot(db):
             _check_page(walk, db, first, min(first + PAGE, walk.size))
         if progress is not None:
@@ -250,6 +291,31 @@ def _start(walk: _Walk, db: Connection) -> bytes:
     walk.size = min(size, there)
     walk.ended = bytearray(walk.size)
     return bytes(root)
+
+
+def _take_up(walk: _Walk, db: Connection, since: Verified) -> bool:
+    """Go on from what an earlier run verified; false if the vault does not."""
+    if since.size > walk.size:
+        walk.found(Fault.HEAD, None, f"{since.size} records were verified before, the vault holds {walk.size}")
+        return False
+    try:
+        walk.tree = Tree.load(since.size, lambda level, position: stored_node(db, level, position))
+        walk.roots |= {size: _root(db, size) for size in walk.roots if size <= since.size}
+    except VaultCorrupt as error:
+        walk.found(Fault.TREE, None, error.message)
+        return False
+    if walk.tree.root() != since.root:
+        walk.found(Fault.HEAD, None, f"the first {since.size} records are not those that were verified before")
+        return False
+    for intent, store in db.execute(_OPEN_BEFORE, (since.size,)):
+        walk.policies[intent] = "full" if store else "digest"
+    for erasure, intent in db.execute(_ERASED_SINCE, (since.size,)):
+        walk.claims.setdefault(erasure, set()).add(intent)
+    return True
+
+
+def _root(db: Connection, size: int) -> bytes:
+    return root_of(size, lambda level, position: stored_node(db, level, position))
 
 
 def _check_page(walk: _Walk, db: Connection, first: int, end: int) -> None:
@@ -430,7 +496,7 @@ def _check_end(walk: _Walk, db: Connection, root: bytes) -> None:
     ).get
     if stray:
         walk.found(Fault.TREE, None, f"the tree holds {stray} nodes over records that do not exist")
-    orphans = db.execute("SELECT count(*) FROM contents WHERE leaf_index NOT IN (SELECT leaf_index FROM leaves)").get
+    orphans = db.execute(_ORPHANS, (walk.first,)).get
     if orphans:
         walk.found(Fault.CONTENT_UNEXPECTED, None, f"{orphans} contents belong to no record")
 
@@ -517,6 +583,13 @@ _NODES = "SELECT position, hash FROM nodes WHERE level = ? AND position BETWEEN 
 _CONTENTS = """
 SELECT leaf_index, kind, salt, data FROM contents WHERE leaf_index BETWEEN ? AND ? ORDER BY leaf_index
 """
+_ORPHANS = """
+SELECT count(*) FROM contents WHERE leaf_index >= ? AND leaf_index NOT IN (SELECT leaf_index FROM leaves)
+"""
+_OPEN_BEFORE = """
+SELECT intent_index, store FROM calls WHERE intent_index < ?1 AND (outcome_index IS NULL OR outcome_index >= ?1)
+"""
+_ERASED_SINCE = "SELECT erased_index, intent_index FROM calls WHERE erased_index >= ?1 AND intent_index < ?1"
 _CALLS_BY_INTENT = """
 SELECT intent_index, request_id, time_ns, model, surface, source, api_key_id, mode, store,
        intent_index, erased_index
