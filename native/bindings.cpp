@@ -184,8 +184,8 @@ class Core {
 
     void set_norm(int layer, const std::string& name, const Floats& weight, const std::optional<Floats>& bias) {
         const ModelSpec& spec = model_->spec();
-        const bool of_head = name == "q_norm" || name == "k_norm";
-        const std::size_t size = of_head ? spec.head_dim : spec.hidden_size;
+        const bool of_attention_head = name == "q_norm" || name == "k_norm";
+        const std::size_t size = of_attention_head ? spec.head_dim : spec.hidden_size;
         require(weight.size() == size && (!bias || bias->size() == size), "a norm does not have the model's size");
         Norm& norm = norm_slot(layer, name);
         norm.weight = to_vector(weight);
@@ -204,8 +204,8 @@ class Core {
         require(!input_scales || input_scales->size() == static_cast<std::size_t>(inputs), "a scale is due for each input");
         const std::vector<float> scales = input_scales ? to_vector(*input_scales) : std::vector<float>{};
         std::unique_ptr<Matrix>& slot = matrix_slot(layer, name, inputs, outputs);
-        // The head decides among all tokens: in the INT4 lane it keeps 8 bits.
-        const Lane lane = name == "head" && model_->spec().lane == Lane::int4 ? Lane::int8 : model_->spec().lane;
+        // The last matrix decides among all tokens: in the INT4 lane it keeps 8 bits.
+        const Lane lane = name == "lm_head" && model_->spec().lane == Lane::int4 ? Lane::int8 : model_->spec().lane;
         nb::gil_scoped_release release;
         slot = std::make_unique<Matrix>(lane, list, inputs, scales, model_->team());
     }
@@ -315,9 +315,9 @@ class Core {
         const auto fits = [&](int in, int out) {
             require(inputs == in && outputs == out, "a matrix does not have the model's shape");
         };
-        if (name == "head") {
+        if (name == "lm_head") {
             fits(s.hidden_size, s.vocab_size);
-            return model_->head;
+            return model_->lm_head;
         }
         Layer& l = layer_at(layer);
         if (name == "qkv") {

@@ -82,19 +82,19 @@ static void let_go(const Source& source, int inputs) {
 
 void Matrix::measure() {
     padded_inputs_ = round_up(inputs_, kGroup);
-    blocks_ = round_up(outputs_, kColumns) / kColumns;
+    panels_ = round_up(outputs_, kColumns) / kColumns;
     const std::size_t weights = static_cast<std::size_t>(padded_inputs_) * kColumns;
-    const std::size_t columns = static_cast<std::size_t>(blocks_) * kColumns;
-    block_bytes_ = lane_ == Lane::f32 ? weights * 4 : lane_ == Lane::int8 ? weights : weights / 2;
+    const std::size_t columns = static_cast<std::size_t>(panels_) * kColumns;
+    panel_bytes_ = lane_ == Lane::f32 ? weights * 4 : lane_ == Lane::int8 ? weights : weights / 2;
     scale_bytes_ = lane_ == Lane::f32 ? 0 : lane_ == Lane::int8 ? columns * 4 : columns * (padded_inputs_ / kGroup) * 2;
 }
 
 Matrix::Matrix(Lane lane, int outputs, int inputs, bool bias, SectionReader& reader)
     : lane_(lane), outputs_(outputs), inputs_(inputs) {
     measure();
-    data_ = reader.next(block_bytes_ * blocks_);
+    data_ = reader.next(panel_bytes_ * panels_);
     scales_ = reader.next(scale_bytes_);
-    bias_ = reader.next(bias ? static_cast<std::size_t>(blocks_) * kColumns * 4 : 0);
+    bias_ = reader.next(bias ? static_cast<std::size_t>(panels_) * kColumns * 4 : 0);
 }
 
 void Matrix::add_sections(std::vector<Section>& out) const {
@@ -110,10 +110,10 @@ Matrix::Matrix(Lane lane, const std::vector<Source>& sources, int inputs, const 
         any_bias = any_bias || !source.bias.empty();
     }
     measure();
-    data_ = Buffer(block_bytes_ * blocks_);
+    data_ = Buffer(panel_bytes_ * panels_);
     scales_ = Buffer(scale_bytes_);
     if (any_bias) {
-        bias_ = Buffer(static_cast<std::size_t>(blocks_) * kColumns * 4);
+        bias_ = Buffer(static_cast<std::size_t>(panels_) * kColumns * 4);
         float* bias = bias_.as<float>();
         for (const auto& source : sources) {
             std::copy(source.bias.begin(), source.bias.end(), bias);
@@ -123,16 +123,16 @@ Matrix::Matrix(Lane lane, const std::vector<Source>& sources, int inputs, const 
     WorkQueue queue;
     std::atomic<bool> finite{true};
     team.run([&](int) {
-        for (int block = queue.take(1); block < blocks_; block = queue.take(1)) {
-            const std::vector<float> columns = gather(block, sources, input_scales);
+        for (int panel = queue.take(1); panel < panels_; panel = queue.take(1)) {
+            const std::vector<float> columns = gather(panel, sources, input_scales);
             if (!all_finite(columns)) {
                 finite.store(false);
                 continue;
             }
             switch (lane_) {
-                case Lane::f32: pack_f32(block, columns); break;
-                case Lane::int8: pack_int8(block, columns); break;
-                case Lane::int4: pack_int4(block, columns); break;
+                case Lane::f32: pack_f32(panel, columns); break;
+                case Lane::int8: pack_int8(panel, columns); break;
+                case Lane::int4: pack_int4(panel, columns); break;
             }
         }
     });
@@ -140,14 +140,14 @@ Matrix::Matrix(Lane lane, const std::vector<Source>& sources, int inputs, const 
     if (!finite.load()) throw std::domain_error("a weight is infinite or not a number");
 }
 
-// The block's 32 output columns as floats, [32][padded inputs], zero where there is nothing.
-std::vector<float> Matrix::gather(int block, const std::vector<Source>& sources,
+// The panel's 32 output columns as floats, [32][padded inputs], zero where there is nothing.
+std::vector<float> Matrix::gather(int panel, const std::vector<Source>& sources,
                                   const std::vector<float>& input_scales) const {
     std::vector<float> columns(static_cast<std::size_t>(kColumns) * padded_inputs_, 0.0f);
     int start = 0;
     for (const auto& source : sources) {
-        const int begin = std::max(block * kColumns, start);
-        const int end = std::min((block + 1) * kColumns, start + source.rows);
+        const int begin = std::max(panel * kColumns, start);
+        const int end = std::min((panel + 1) * kColumns, start + source.rows);
         const std::int64_t row = source.row_start - start;
         if (source.transposed && begin < end) {
             float run[kColumns];
@@ -155,13 +155,13 @@ std::vector<float> Matrix::gather(int block, const std::vector<Source>& sources,
                 read_values(source.data, source.type, static_cast<std::size_t>(k * source.stored_out + row + begin), 1,
                             end - begin, run);
                 for (int n = begin; n < end; ++n) {
-                    columns[static_cast<std::size_t>(n - block * kColumns) * padded_inputs_ + k] = run[n - begin];
+                    columns[static_cast<std::size_t>(n - panel * kColumns) * padded_inputs_ + k] = run[n - begin];
                 }
             }
         } else {
             for (int n = begin; n < end; ++n) {
                 read_values(source.data, source.type, static_cast<std::size_t>((row + n) * inputs_), 1, inputs_,
-                            &columns[static_cast<std::size_t>(n - block * kColumns) * padded_inputs_]);
+                            &columns[static_cast<std::size_t>(n - panel * kColumns) * padded_inputs_]);
             }
         }
         start += source.rows;
@@ -205,21 +205,21 @@ std::vector<float> column_maxima(const std::vector<Source>& sources, int inputs,
     return most[0];
 }
 
-void Matrix::pack_f32(int block, const std::vector<float>& columns) {
-    float* out = data_.as<float>() + static_cast<std::size_t>(block) * padded_inputs_ * kColumns;
+void Matrix::pack_f32(int panel, const std::vector<float>& columns) {
+    float* out = data_.as<float>() + static_cast<std::size_t>(panel) * padded_inputs_ * kColumns;
     for (int k = 0; k < padded_inputs_; ++k) {
         for (int n = 0; n < kColumns; ++n) out[k * kColumns + n] = columns[static_cast<std::size_t>(n) * padded_inputs_ + k];
     }
 }
 
-void Matrix::pack_int8(int block, const std::vector<float>& columns) {
-    std::uint8_t* out = data_.as<std::uint8_t>() + block_bytes_ * block;
+void Matrix::pack_int8(int panel, const std::vector<float>& columns) {
+    std::uint8_t* out = data_.as<std::uint8_t>() + panel_bytes_ * panel;
     for (int n = 0; n < kColumns; ++n) {
         const float* column = &columns[static_cast<std::size_t>(n) * padded_inputs_];
         float most = 0.0f;
         for (int k = 0; k < inputs_; ++k) most = std::max(most, std::fabs(column[k]));
         const float inverse = most < 1e-30f ? 0.0f : 127.0f / most;
-        scales_.as<float>()[static_cast<std::size_t>(block) * kColumns + n] = most < 1e-30f ? 0.0f : most / 127.0f;
+        scales_.as<float>()[static_cast<std::size_t>(panel) * kColumns + n] = most < 1e-30f ? 0.0f : most / 127.0f;
         for (int k = 0; k < padded_inputs_; ++k) {
             const float rounded = (column[k] * inverse + kRound) - kRound;
             out[static_cast<std::size_t>(k / 4) * kColumns * 4 + n * 4 + k % 4] =
@@ -264,7 +264,7 @@ static void fit_int4(const float* w, float* scale) {
     }
 }
 
-void Matrix::pack_int4(int block, const std::vector<float>& columns) {
+void Matrix::pack_int4(int panel, const std::vector<float>& columns) {
     const int groups = padded_inputs_ / kGroup;
     for (int g = 0; g < groups; ++g) {
         float w[kGroup * kColumns];
@@ -275,8 +275,8 @@ void Matrix::pack_int4(int block, const std::vector<float>& columns) {
         }
         float scale[kColumns];
         fit_int4(w, scale);
-        std::uint16_t* halves = scales_.as<std::uint16_t>() + (static_cast<std::size_t>(block) * groups + g) * kColumns;
-        std::uint8_t* out = data_.as<std::uint8_t>() + block_bytes_ * block + static_cast<std::size_t>(g) * kGroup * kColumns / 2;
+        std::uint16_t* halves = scales_.as<std::uint16_t>() + (static_cast<std::size_t>(panel) * groups + g) * kColumns;
+        std::uint8_t* out = data_.as<std::uint8_t>() + panel_bytes_ * panel + static_cast<std::size_t>(g) * kGroup * kColumns / 2;
         for (int n = 0; n < kColumns; ++n) {
             halves[n] = float_to_f16(std::min(std::max(scale[n], -65504.0f), 65504.0f));
             const float stored = f16_to_float(halves[n]);
@@ -291,24 +291,24 @@ void Matrix::pack_int4(int block, const std::vector<float>& columns) {
     }
 }
 
-void Matrix::multiply(const KernelSet& kernels, int block, const float* a, std::ptrdiff_t a_stride,
+void Matrix::multiply(const KernelSet& kernels, int panel, const float* a, std::ptrdiff_t a_stride,
                       const QuantizedRows& q, int rows, float* out, std::ptrdiff_t stride, bool accumulate) const {
-    const float* bias = has_bias() ? bias_.as<float>() + static_cast<std::size_t>(block) * kColumns : nullptr;
-    out += static_cast<std::ptrdiff_t>(block) * kColumns;
+    const float* bias = has_bias() ? bias_.as<float>() + static_cast<std::size_t>(panel) * kColumns : nullptr;
+    out += static_cast<std::ptrdiff_t>(panel) * kColumns;
     if (lane_ == Lane::f32) {
-        const FloatBlock w{data_.as<float>() + static_cast<std::size_t>(block) * padded_inputs_ * kColumns, bias};
+        const FloatPanel w{data_.as<float>() + static_cast<std::size_t>(panel) * padded_inputs_ * kColumns, bias};
         kernels.gemm_f32(w, a, a_stride, padded_inputs_, rows, out, stride, accumulate);
         return;
     }
-    const std::uint8_t* data = data_.as<std::uint8_t>() + block_bytes_ * block;
+    const std::uint8_t* data = data_.as<std::uint8_t>() + panel_bytes_ * panel;
     if (lane_ == Lane::int4) {
-        const Int4Block w{data, scales_.as<std::uint16_t>() + static_cast<std::size_t>(block) * padded_inputs_, bias,
-                          block + 1 < blocks_ ? data + block_bytes_ : data};
+        const Int4Panel w{data, scales_.as<std::uint16_t>() + static_cast<std::size_t>(panel) * padded_inputs_, bias,
+                          panel + 1 < panels_ ? data + panel_bytes_ : data};
         kernels.gemm_int4(w, q, rows, out, stride, accumulate);
         return;
     }
-    const Int8Block w{data, scales_.as<float>() + static_cast<std::size_t>(block) * kColumns, bias,
-                      block + 1 < blocks_ ? data + block_bytes_ : data};
+    const Int8Panel w{data, scales_.as<float>() + static_cast<std::size_t>(panel) * kColumns, bias,
+                      panel + 1 < panels_ ? data + panel_bytes_ : data};
     kernels.gemm_int8(w, q, rows, out, stride, accumulate);
 }
 

@@ -1,4 +1,4 @@
-// A weight matrix as the kernels want it: quantised, packed in blocks of 32 output columns. Knows nothing of layers.
+// A weight matrix as the kernels want it: quantised, packed in panels of 32 output columns. Knows nothing of layers.
 #pragma once
 
 #include <cstdint>
@@ -80,19 +80,19 @@ class Matrix {
     Lane lane() const { return lane_; }
     bool has_bias() const { return bias_.bytes() > 0; }
     int outputs() const { return outputs_; }
-    int blocks() const { return blocks_; }
+    int panels() const { return panels_; }
     int padded_inputs() const { return padded_inputs_; }
     std::size_t bytes() const { return data_.bytes() + scales_.bytes() + bias_.bytes(); }
 
-    // Columns [32 * block, 32 * block + 32) of the product for all rows. `a` is the float form of `q`; one of them is read.
-    void multiply(const KernelSet& kernels, int block, const float* a, std::ptrdiff_t a_stride, const QuantizedRows& q,
+    // Columns [32 * panel, 32 * panel + 32) of the product for all rows. `a` is the float form of `q`; one of them is read.
+    void multiply(const KernelSet& kernels, int panel, const float* a, std::ptrdiff_t a_stride, const QuantizedRows& q,
                   int rows, float* out, std::ptrdiff_t stride, bool accumulate) const;
 
   private:
-    std::vector<float> gather(int block, const std::vector<Source>& sources, const std::vector<float>& input_scales) const;
-    void pack_f32(int block, const std::vector<float>& columns);
-    void pack_int8(int block, const std::vector<float>& columns);
-    void pack_int4(int block, const std::vector<float>& columns);
+    std::vector<float> gather(int panel, const std::vector<Source>& sources, const std::vector<float>& input_scales) const;
+    void pack_f32(int panel, const std::vector<float>& columns);
+    void pack_int8(int panel, const std::vector<float>& columns);
+    void pack_int4(int panel, const std::vector<float>& columns);
 
     void measure();
 
@@ -100,12 +100,12 @@ class Matrix {
     int outputs_ = 0;
     int inputs_;
     int padded_inputs_ = 0;
-    int blocks_ = 0;
-    std::size_t block_bytes_ = 0;
-    std::size_t scale_bytes_ = 0;  // of all blocks
+    int panels_ = 0;
+    std::size_t panel_bytes_ = 0;
+    std::size_t scale_bytes_ = 0;  // of all panels
     Buffer data_;
-    Buffer scales_;  // INT8: floats [blocks * 32]; INT4: binary16 [blocks][groups][32]
-    Buffer bias_;    // empty, or floats [blocks * 32]
+    Buffer scales_;  // INT8: floats [panels * 32]; INT4: binary16 [panels][groups][32]
+    Buffer bias_;    // empty, or floats [panels * 32]
 };
 
 // Largest magnitude of each input column over all outputs of `sources`, [inputs].

@@ -40,7 +40,7 @@ std::size_t Model::block_bytes(const ModelSpec& spec) {
 }
 
 std::size_t Model::weight_bytes() const {
-    std::size_t bytes = embedding->bytes() + (positions ? positions->bytes() : 0) + head->bytes();
+    std::size_t bytes = embedding->bytes() + (positions ? positions->bytes() : 0) + lm_head->bytes();
     for (const auto& layer : layers) {
         bytes += layer.qkv->bytes() + layer.output->bytes() + layer.mlp_in->bytes() + layer.mlp_out->bytes();
     }
@@ -48,7 +48,7 @@ std::size_t Model::weight_bytes() const {
 }
 
 void Model::finish(int blocks, int max_rows) {
-    if (!embedding || !head || final_norm.weight.empty()) throw std::invalid_argument("weights are missing");
+    if (!embedding || !lm_head || final_norm.weight.empty()) throw std::invalid_argument("weights are missing");
     for (const auto& layer : layers) {
         if (!layer.qkv || !layer.output || !layer.mlp_in || !layer.mlp_out || layer.attention_norm.weight.empty() ||
             layer.mlp_norm.weight.empty() != spec_.shared_norm ||
@@ -312,11 +312,11 @@ void Model::quantize_rows(const float* in, std::ptrdiff_t stride, int width, int
 void Model::multiply(const Matrix& matrix, const float* a, std::ptrdiff_t a_stride, int rows, float* out,
                      std::ptrdiff_t stride, bool accumulate, WorkQueue& queue) {
     const QuantizedRows q = quantized(matrix.padded_inputs());
-    const int blocks = matrix.blocks();
-    const int piece = std::max(1, blocks / (team_.size() * 12));
-    for (int begin = queue.take(piece); begin < blocks; begin = queue.take(piece)) {
-        for (int block = begin; block < std::min(begin + piece, blocks); ++block) {
-            matrix.multiply(kernels_, block, a, a_stride, q, rows, out, stride, accumulate);
+    const int panels = matrix.panels();
+    const int piece = std::max(1, panels / (team_.size() * 12));
+    for (int begin = queue.take(piece); begin < panels; begin = queue.take(piece)) {
+        for (int panel = begin; panel < std::min(begin + piece, panels); ++panel) {
+            matrix.multiply(kernels_, panel, a, a_stride, q, rows, out, stride, accumulate);
         }
     }
 }
@@ -324,15 +324,15 @@ void Model::multiply(const Matrix& matrix, const float* a, std::ptrdiff_t a_stri
 // The last matrix, and the cap on its outputs. Task: some columns of all rows.
 void Model::predict(int rows, WorkQueue& queue) {
     float* logits = logits_.as<float>();
-    const QuantizedRows q = quantized(head->padded_inputs());
-    const int blocks = head->blocks();
-    const int piece = std::max(1, blocks / (team_.size() * 12));
-    for (int begin = queue.take(piece); begin < blocks; begin = queue.take(piece)) {
-        for (int block = begin; block < std::min(begin + piece, blocks); ++block) {
-            head->multiply(kernels_, block, normed_.as<float>(), hidden_stride_, q, rows, logits, logit_stride_, false);
+    const QuantizedRows q = quantized(lm_head->padded_inputs());
+    const int panels = lm_head->panels();
+    const int piece = std::max(1, panels / (team_.size() * 12));
+    for (int begin = queue.take(piece); begin < panels; begin = queue.take(piece)) {
+        for (int panel = begin; panel < std::min(begin + piece, panels); ++panel) {
+            lm_head->multiply(kernels_, panel, normed_.as<float>(), hidden_stride_, q, rows, logits, logit_stride_, false);
             if (spec_.logit_softcap == 0.0f) continue;
             for (int r = 0; r < rows; ++r) {
-                kernels_.softcap(logits + static_cast<std::size_t>(r) * logit_stride_ + block * kColumns,
+                kernels_.softcap(logits + static_cast<std::size_t>(r) * logit_stride_ + panel * kColumns,
                                  spec_.logit_softcap, kColumns);
             }
         }
@@ -340,7 +340,7 @@ void Model::predict(int rows, WorkQueue& queue) {
 }
 
 // Pairs of dimensions half of the rotated ones apart; what is not rotated stays.
-void Model::rotate(int layer, int row, float* head) const {
+void Model::rotate(int layer, int row, float* attention_head) const {
     if (ropes_.empty()) return;
     const int index = spec_.layer_ropes[layer];
     const float* cosine = rope_.as<float>() + static_cast<std::size_t>(row) * rope_stride_;
@@ -348,10 +348,10 @@ void Model::rotate(int layer, int row, float* head) const {
     const int half = ropes_[index].dim() / 2;
     const float* sine = cosine + half;
     for (int i = 0; i < half; ++i) {
-        const float a = head[i];
-        const float b = head[half + i];
-        head[i] = a * cosine[i] - b * sine[i];
-        head[half + i] = b * cosine[i] + a * sine[i];
+        const float a = attention_head[i];
+        const float b = attention_head[half + i];
+        attention_head[i] = a * cosine[i] - b * sine[i];
+        attention_head[half + i] = b * cosine[i] + a * sine[i];
     }
 }
 
@@ -361,12 +361,13 @@ void Model::rotate_and_store(int layer, const std::vector<StepItem>& items, Work
     const int group = spec_.attention_heads / spec_.kv_heads;
     const int tasks = static_cast<int>(rows_.size()) * spec_.kv_heads;
     const int piece = std::max(1, std::min(spec_.kv_heads, tasks / team_.size()));
-    const auto prepare = [&](int row, float* head, const Norm& norm) {
+    const auto prepare = [&](int row, float* attention_head, const Norm& norm) {
         if (spec_.qk_norm) {
-            const float variance = kernels_.sum_of_squares(head, 0.0f, dim) / static_cast<float>(dim);
-            kernels_.normalize(head, 0.0f, 1.0f / std::sqrt(variance + spec_.norm_eps), norm.weight.data(), nullptr, head, dim);
+            const float variance = kernels_.sum_of_squares(attention_head, 0.0f, dim) / static_cast<float>(dim);
+            kernels_.normalize(attention_head, 0.0f, 1.0f / std::sqrt(variance + spec_.norm_eps), norm.weight.data(), nullptr, attention_head,
+                               dim);
         }
-        rotate(layer, row, head);
+        rotate(layer, row, attention_head);
     };
     for (int begin = queue.take(piece); begin < tasks; begin = queue.take(piece)) {
         for (int task = begin; task < std::min(begin + piece, tasks); ++task) {

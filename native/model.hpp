@@ -34,7 +34,7 @@ struct ModelSpec {
     bool parallel = false;     // attention and MLP both read the layer's input
     bool shared_norm = false;  // parallel, and through the same norm
     bool post_norms = false;   // the outputs of attention and MLP are normed before they are added
-    bool qk_norm = false;      // queries and keys are RMS-normed, head by head, before they are rotated
+    bool qk_norm = false;      // queries and keys are RMS-normed, each attention head by itself, before they are rotated
     float attention_scale = 1.0f;
     float attention_softcap = 0.0f;
     float logit_softcap = 0.0f;
@@ -86,7 +86,7 @@ class Model {
     // The weights, in any order; `finish` checks that all are there and makes room for `blocks` blocks of KV cache.
     std::unique_ptr<Table> embedding;
     std::unique_ptr<Table> positions;  // learned positions or null
-    std::unique_ptr<Matrix> head;
+    std::unique_ptr<Matrix> lm_head;
     Norm final_norm;
     std::vector<Layer> layers;
     void finish(int blocks, int max_rows);
@@ -124,7 +124,7 @@ class Model {
     void multiply(const Matrix& matrix, const float* a, std::ptrdiff_t a_stride, int rows, float* out,
                   std::ptrdiff_t stride, bool accumulate, WorkQueue& queue);
     void rotate_and_store(int layer, const std::vector<StepItem>& items, WorkQueue& queue);
-    void rotate(int layer, int row, float* head) const;
+    void rotate(int layer, int row, float* attention_head) const;
     void store_kv(int layer, const Row& row, int block, int kv, const float* key, const float* value);
     void attend(int member, int layer, const std::vector<StepItem>& items, WorkQueue& queue);
     void activate(WorkQueue& queue);

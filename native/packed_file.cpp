@@ -129,9 +129,9 @@ bool PackedFile::write(const std::string& path, const PackedKey& key, const std:
     header.key = key;
     header.count = sections.size();
     header.checksum = checksum_all(sections, team);
-    const std::size_t head = sizeof(Header) + sections.size() * sizeof(Entry);
+    const std::size_t front = sizeof(Header) + sections.size() * sizeof(Entry);
     std::vector<Entry> entries;
-    std::size_t offset = aligned(head);
+    std::size_t offset = aligned(front);
     for (const auto& section : sections) {
         entries.push_back({offset, section.bytes});
         offset += aligned(section.bytes);
@@ -141,7 +141,7 @@ bool PackedFile::write(const std::string& path, const PackedKey& key, const std:
     const int fd = ::open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0) return false;
     bool good = write_all(fd, &header, sizeof header) && write_all(fd, entries.data(), entries.size() * sizeof(Entry)) &&
-                pad_to_page(fd, head);
+                pad_to_page(fd, front);
     for (const auto& section : sections) {
         good = good && write_all(fd, section.data, section.bytes) && pad_to_page(fd, section.bytes);
     }

@@ -10,8 +10,8 @@ struct Outline {
     std::int32_t embedding_type;
     std::int32_t position_type;
     std::int32_t position_rows;  // 0: no learned positions
-    std::int32_t head_lane;
-    std::int32_t head_bias;
+    std::int32_t lm_head_lane;
+    std::int32_t lm_head_bias;
 };
 
 struct LayerOutline {
@@ -39,8 +39,8 @@ Section section_of(const void* data, std::size_t bytes) { return {static_cast<co
 bool save_weights(Model& model, const std::string& path, const PackedKey& key) {
     const Outline outline{static_cast<std::int32_t>(model.embedding->type()),
                           model.positions ? static_cast<std::int32_t>(model.positions->type()) : 0,
-                          model.positions ? model.positions->rows() : 0, static_cast<std::int32_t>(model.head->lane()),
-                          model.head->has_bias()};
+                          model.positions ? model.positions->rows() : 0, static_cast<std::int32_t>(model.lm_head->lane()),
+                          model.lm_head->has_bias()};
     std::vector<LayerOutline> outlines;
     for (const auto& l : model.layers) {
         outlines.push_back({l.qkv->has_bias(), l.output->has_bias(), l.mlp_in->has_bias(), l.mlp_out->has_bias()});
@@ -53,7 +53,7 @@ bool save_weights(Model& model, const std::string& path, const PackedKey& key) {
     }
     model.embedding->add_sections(sections);
     if (model.positions) model.positions->add_sections(sections);
-    model.head->add_sections(sections);
+    model.lm_head->add_sections(sections);
     for (const auto& l : model.layers) {
         for (const auto* matrix : {&l.qkv, &l.output, &l.mlp_in, &l.mlp_out}) (*matrix)->add_sections(sections);
     }
@@ -93,7 +93,7 @@ bool load_weights(Model& model, const std::string& path, const PackedKey& key) {
         const auto matrix = [&](Lane lane, int outputs, int inputs, bool bias) {
             return std::make_unique<Matrix>(lane, outputs, inputs, bias, reader);
         };
-        auto head = matrix(static_cast<Lane>(outline.head_lane), s.vocab_size, s.hidden_size, outline.head_bias != 0);
+        auto lm_head = matrix(static_cast<Lane>(outline.lm_head_lane), s.vocab_size, s.hidden_size, outline.lm_head_bias != 0);
         for (std::size_t i = 0; i < count; ++i) {
             const LayerOutline& o = outlines[i];
             layers[i].qkv = matrix(s.lane, queries + 2 * s.kv_heads * s.head_dim, s.hidden_size, o.qkv_bias != 0);
@@ -104,7 +104,7 @@ bool load_weights(Model& model, const std::string& path, const PackedKey& key) {
         if (!reader.done()) return false;
         model.embedding = std::move(embedding);
         model.positions = std::move(positions);
-        model.head = std::move(head);
+        model.lm_head = std::move(lm_head);
         model.final_norm = std::move(final_norm);
         model.layers = std::move(layers);
     } catch (const std::length_error&) {

@@ -100,16 +100,16 @@ static inline const std::int16_t* row_of(const QuantizedRows& a, int row) {
 }
 
 struct Int8 {
-    using Block = Int8Block;
+    using Panel = Int8Panel;
 
-    // R rows against 16 of a block's columns, starting at `column`.
+    // R rows against 16 of a panel's columns, starting at `column`.
     template <int R>
-    static inline void run(const Block& block, const QuantizedRows& a, int row, int column, float* out,
+    static inline void run(const Panel& panel, const QuantizedRows& a, int row, int column, float* out,
                            std::ptrdiff_t stride, bool accumulate) {
         const __m256i mask = _mm256_set1_epi32(0x00ff00ff);
         V total[R];
         for (int r = 0; r < R; ++r) total[r] = set1(0.0f);
-        const std::uint8_t* w = block.data + column * 4;
+        const std::uint8_t* w = panel.data + column * 4;
         for (int g = 0; g < a.groups; ++g) {
             __m256i dot[R][2];
             for (int r = 0; r < R; ++r) {
@@ -135,21 +135,21 @@ struct Int8 {
             }
         }
         for (int r = 0; r < R; ++r) {
-            finish_columns(total[r], block.scales, block.bias, column, out + (row + r) * stride + column, accumulate);
+            finish_columns(total[r], panel.scales, panel.bias, column, out + (row + r) * stride + column, accumulate);
         }
     }
 };
 
 struct Int4 {
-    using Block = Int4Block;
+    using Panel = Int4Panel;
 
     template <int R>
-    static inline void run(const Block& block, const QuantizedRows& a, int row, int column, float* out,
+    static inline void run(const Panel& panel, const QuantizedRows& a, int row, int column, float* out,
                            std::ptrdiff_t stride, bool accumulate) {
         const __m256i mask = _mm256_set1_epi32(0x000f000f);
         V total[R];
         for (int r = 0; r < R; ++r) total[r] = set1(0.0f);
-        const std::uint8_t* w = block.data + column * 4;
+        const std::uint8_t* w = panel.data + column * 4;
         for (int g = 0; g < a.groups; ++g) {
             __m256i dot[R][2];
             for (int r = 0; r < R; ++r) {
@@ -174,36 +174,36 @@ struct Int4 {
                 }
                 w += 128;
             }
-            const V weight = load_f16(block.scales + static_cast<std::ptrdiff_t>(g) * kColumns + column);
+            const V weight = load_f16(panel.scales + static_cast<std::ptrdiff_t>(g) * kColumns + column);
             for (int r = 0; r < R; ++r) {
                 const V s = mul(set1(a.scales[static_cast<std::ptrdiff_t>(row + r) * a.groups + g]), weight);
                 total[r] = fma(V{_mm256_cvtepi32_ps(dot[r][0]), _mm256_cvtepi32_ps(dot[r][1])}, s, total[r]);
             }
         }
         for (int r = 0; r < R; ++r) {
-            finish_columns(total[r], nullptr, block.bias, column, out + (row + r) * stride + column, accumulate);
+            finish_columns(total[r], nullptr, panel.bias, column, out + (row + r) * stride + column, accumulate);
         }
     }
 };
 
 template <class Lane>
-static void gemm(const typename Lane::Block& block, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
+static void gemm(const typename Lane::Panel& panel, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
                  bool accumulate) {
     for (int column = 0; column < kColumns; column += kLanes) {
         int row = 0;
-        for (; row + 2 <= rows; row += 2) Lane::template run<2>(block, a, row, column, out, stride, accumulate);
-        if (row < rows) Lane::template run<1>(block, a, row, column, out, stride, accumulate);
+        for (; row + 2 <= rows; row += 2) Lane::template run<2>(panel, a, row, column, out, stride, accumulate);
+        if (row < rows) Lane::template run<1>(panel, a, row, column, out, stride, accumulate);
     }
 }
 
-static void gemm_int8(const Int8Block& block, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
+static void gemm_int8(const Int8Panel& panel, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
                       bool accumulate) {
-    gemm<Int8>(block, a, rows, out, stride, accumulate);
+    gemm<Int8>(panel, a, rows, out, stride, accumulate);
 }
 
-static void gemm_int4(const Int4Block& block, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
+static void gemm_int4(const Int4Panel& panel, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
                       bool accumulate) {
-    gemm<Int4>(block, a, rows, out, stride, accumulate);
+    gemm<Int4>(panel, a, rows, out, stride, accumulate);
 }
 
 #include "table.inl"

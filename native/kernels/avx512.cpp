@@ -98,17 +98,17 @@ struct Ahead {
 };
 
 struct Int8 {
-    using Block = Int8Block;
+    using Panel = Int8Panel;
     static constexpr int kMostRows = 6;
     static constexpr int kGroupLines = 16;
 
     template <int R>
-    static inline void run(const Block& block, const QuantizedRows& a, int row, float* out, std::ptrdiff_t stride,
+    static inline void run(const Panel& panel, const QuantizedRows& a, int row, float* out, std::ptrdiff_t stride,
                            bool accumulate, Ahead ahead) {
         const Rows<R> rows(a, row);
         V total[R][2];
         for (int r = 0; r < R; ++r) total[r][0] = total[r][1] = _mm512_setzero_ps();
-        const std::uint8_t* w = block.data;
+        const std::uint8_t* w = panel.data;
         for (int g = 0; g < a.groups; ++g) {
             ahead.fetch();
             __m512i dot[R][2];
@@ -133,7 +133,7 @@ struct Int8 {
         }
         for (int r = 0; r < R; ++r) {
             for (int h = 0; h < 2; ++h) {
-                finish_columns(total[r][h], block.scales, block.bias, h * kLanes, out + (row + r) * stride + h * kLanes,
+                finish_columns(total[r][h], panel.scales, panel.bias, h * kLanes, out + (row + r) * stride + h * kLanes,
                                accumulate);
             }
         }
@@ -141,18 +141,18 @@ struct Int8 {
 };
 
 struct Int4 {
-    using Block = Int4Block;
+    using Panel = Int4Panel;
     static constexpr int kMostRows = 5;
     static constexpr int kGroupLines = 8;
 
     template <int R>
-    static inline void run(const Block& block, const QuantizedRows& a, int row, float* out, std::ptrdiff_t stride,
+    static inline void run(const Panel& panel, const QuantizedRows& a, int row, float* out, std::ptrdiff_t stride,
                            bool accumulate, Ahead ahead) {
         const Rows<R> rows(a, row);
         const __m512i mask = _mm512_set1_epi8(15);
         V total[R][2];
         for (int r = 0; r < R; ++r) total[r][0] = total[r][1] = _mm512_setzero_ps();
-        const std::uint8_t* w = block.data;
+        const std::uint8_t* w = panel.data;
         for (int g = 0; g < a.groups; ++g) {
             ahead.fetch();
             __m512i dot[R][2];
@@ -176,8 +176,8 @@ struct Int4 {
                     dot[r][1] = _mm512_dpbusd_epi32(dot[r][1], high1, y);
                 }
             }
-            const V s0 = load_f16(block.scales + static_cast<std::ptrdiff_t>(g) * kColumns);
-            const V s1 = load_f16(block.scales + static_cast<std::ptrdiff_t>(g) * kColumns + kLanes);
+            const V s0 = load_f16(panel.scales + static_cast<std::ptrdiff_t>(g) * kColumns);
+            const V s1 = load_f16(panel.scales + static_cast<std::ptrdiff_t>(g) * kColumns + kLanes);
             for (int r = 0; r < R; ++r) {
                 const V s = set1(rows.scale[r][g]);
                 total[r][0] = fma(_mm512_cvtepi32_ps(dot[r][0]), mul(s, s0), total[r][0]);
@@ -186,7 +186,7 @@ struct Int4 {
         }
         for (int r = 0; r < R; ++r) {
             for (int h = 0; h < 2; ++h) {
-                finish_columns(total[r][h], nullptr, block.bias, h * kLanes, out + (row + r) * stride + h * kLanes,
+                finish_columns(total[r][h], nullptr, panel.bias, h * kLanes, out + (row + r) * stride + h * kLanes,
                                accumulate);
             }
         }
@@ -194,38 +194,38 @@ struct Int4 {
 };
 
 // Walks over the rows in tiles of nearly equal size. With one tile, memory is fetched 4 KiB ahead; with several, each
-// fetches its share of the next block, so that memory stays busy while we compute.
+// fetches its share of the next panel, so that memory stays busy while we compute.
 template <class Lane>
-static void gemm(const typename Lane::Block& block, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
+static void gemm(const typename Lane::Panel& panel, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
                  bool accumulate) {
     const int passes = (rows + Lane::kMostRows - 1) / Lane::kMostRows;
     const int share = (Lane::kGroupLines + passes - 1) / passes;
-    Ahead ahead{passes == 1 ? block.data + 4096 : block.next, share};
+    Ahead ahead{passes == 1 ? panel.data + 4096 : panel.next, share};
     int row = 0;
     for (int pass = 0; pass < passes; ++pass) {
         const int count = (rows - row + (passes - pass) - 1) / (passes - pass);
         if (pass * share >= Lane::kGroupLines) ahead.lines = 0;
         switch (count) {
-            case 1: Lane::template run<1>(block, a, row, out, stride, accumulate, ahead); break;
-            case 2: Lane::template run<2>(block, a, row, out, stride, accumulate, ahead); break;
-            case 3: Lane::template run<3>(block, a, row, out, stride, accumulate, ahead); break;
-            case 4: Lane::template run<4>(block, a, row, out, stride, accumulate, ahead); break;
-            case 5: Lane::template run<5>(block, a, row, out, stride, accumulate, ahead); break;
-            default: Lane::template run<6>(block, a, row, out, stride, accumulate, ahead); break;
+            case 1: Lane::template run<1>(panel, a, row, out, stride, accumulate, ahead); break;
+            case 2: Lane::template run<2>(panel, a, row, out, stride, accumulate, ahead); break;
+            case 3: Lane::template run<3>(panel, a, row, out, stride, accumulate, ahead); break;
+            case 4: Lane::template run<4>(panel, a, row, out, stride, accumulate, ahead); break;
+            case 5: Lane::template run<5>(panel, a, row, out, stride, accumulate, ahead); break;
+            default: Lane::template run<6>(panel, a, row, out, stride, accumulate, ahead); break;
         }
         ahead.data += static_cast<std::ptrdiff_t>(share) * 64 * a.groups;
         row += count;
     }
 }
 
-static void gemm_int8(const Int8Block& block, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
+static void gemm_int8(const Int8Panel& panel, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
                       bool accumulate) {
-    gemm<Int8>(block, a, rows, out, stride, accumulate);
+    gemm<Int8>(panel, a, rows, out, stride, accumulate);
 }
 
-static void gemm_int4(const Int4Block& block, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
+static void gemm_int4(const Int4Panel& panel, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
                       bool accumulate) {
-    gemm<Int4>(block, a, rows, out, stride, accumulate);
+    gemm<Int4>(panel, a, rows, out, stride, accumulate);
 }
 
 #include "table.inl"

@@ -9,7 +9,7 @@
 
 namespace minivault {
 
-// Columns of a packed weight block, activations per quantisation group, positions in a block of KV cache.
+// Columns of a panel of packed weights, activations per quantisation group, positions in a block of KV cache.
 inline constexpr int kColumns = 32;
 inline constexpr int kGroup = 32;
 inline constexpr int kBlock = 16;
@@ -26,25 +26,25 @@ struct QuantizedRows {
     int groups;             // groups in a row; stride is 32 * groups
 };
 
-// One block of 32 output columns of an INT8 matrix: [groups * 8][32 columns][4 consecutive k], each w + 128.
-struct Int8Block {
+// A panel: 32 output columns of an INT8 matrix: [groups * 8][32 columns][4 consecutive k], each w + 128.
+struct Int8Panel {
     const std::uint8_t* data;
     const float* scales;      // [32]
     const float* bias;        // [32] or null
-    const std::uint8_t* next; // where the next block starts, for prefetching; may equal `data`
+    const std::uint8_t* next; // where the next panel starts, for prefetching; may equal `data`
 };
 
-// One block of 32 output columns of an INT4 matrix: [groups * 4][32 columns][4 bytes]. A byte's low nibble is the weight
+// A panel of an INT4 matrix: [groups * 4][32 columns][4 bytes]. A byte's low nibble is the weight
 // of k = 8 j + i, its high nibble that of 8 j + 4 + i, each w + 8, w in [-8, 7]; a scale for each group and column.
-struct Int4Block {
+struct Int4Panel {
     const std::uint8_t* data;
     const std::uint16_t* scales;  // [groups][32], binary16
     const float* bias;            // [32] or null
     const std::uint8_t* next;
 };
 
-// One block of 32 output columns of a float matrix: [k][32].
-struct FloatBlock {
+// A panel of a float matrix: [k][32].
+struct FloatPanel {
     const float* data;
     const float* bias;  // [32] or null
 };
@@ -80,13 +80,13 @@ struct KernelSet {
 
     // Quantises elements [group_begin * 32, group_end * 32) of one row.
     void (*quantize)(const float* x, int row, int group_begin, int group_end, const QuantizedRows& out);
-    // out[r][0..32) = a[r] . block * scale (+ bias) (+ out[r] before, when `accumulate`), r in [0, rows).
-    void (*gemm_int8)(const Int8Block& block, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
+    // out[r][0..32) = a[r] . panel * scale (+ bias) (+ out[r] before, when `accumulate`), r in [0, rows).
+    void (*gemm_int8)(const Int8Panel& panel, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
                       bool accumulate);
     // Likewise with a scale for each group: the sum over groups of dot * (activation scale * weight scale).
-    void (*gemm_int4)(const Int4Block& block, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
+    void (*gemm_int4)(const Int4Panel& panel, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
                       bool accumulate);
-    void (*gemm_f32)(const FloatBlock& block, const float* a, std::ptrdiff_t a_stride, int k, int rows, float* out,
+    void (*gemm_f32)(const FloatPanel& panel, const float* a, std::ptrdiff_t a_stride, int k, int rows, float* out,
                      std::ptrdiff_t stride, bool accumulate);
 
     // Sums over n values in 16 lanes and one tree.

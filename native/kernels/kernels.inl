@@ -373,13 +373,13 @@ static void attention(const AttentionTile& tile) {
 
 // Float matrix: one chain over k for each (row, column), from zero; bias, then what was there before, are added last.
 template <int R>
-static inline void gemm_f32_rows(const FloatBlock& block, const float* a, std::ptrdiff_t a_stride, int k, float* out,
+static inline void gemm_f32_rows(const FloatPanel& panel, const float* a, std::ptrdiff_t a_stride, int k, float* out,
                                  std::ptrdiff_t stride, bool accumulate) {
     V acc[R][2];
     for (int r = 0; r < R; ++r) acc[r][0] = acc[r][1] = set1(0.0f);
     for (int i = 0; i < k; ++i) {
-        const V w0 = load(block.data + static_cast<std::ptrdiff_t>(i) * kColumns);
-        const V w1 = load(block.data + static_cast<std::ptrdiff_t>(i) * kColumns + kLanes);
+        const V w0 = load(panel.data + static_cast<std::ptrdiff_t>(i) * kColumns);
+        const V w1 = load(panel.data + static_cast<std::ptrdiff_t>(i) * kColumns + kLanes);
         for (int r = 0; r < R; ++r) {
             const V x = set1(a[r * a_stride + i]);
             acc[r][0] = fma(x, w0, acc[r][0]);
@@ -390,18 +390,18 @@ static inline void gemm_f32_rows(const FloatBlock& block, const float* a, std::p
         for (int h = 0; h < 2; ++h) {
             float* y = out + r * stride + h * kLanes;
             V v = acc[r][h];
-            if (block.bias != nullptr) v = add(v, load(block.bias + h * kLanes));
+            if (panel.bias != nullptr) v = add(v, load(panel.bias + h * kLanes));
             if (accumulate) v = add(load(y), v);
             store(y, v);
         }
     }
 }
 
-static void gemm_f32(const FloatBlock& block, const float* a, std::ptrdiff_t a_stride, int k, int rows, float* out,
+static void gemm_f32(const FloatPanel& panel, const float* a, std::ptrdiff_t a_stride, int k, int rows, float* out,
                      std::ptrdiff_t stride, bool accumulate) {
     int r = 0;
-    for (; r + 4 <= rows; r += 4) gemm_f32_rows<4>(block, a + r * a_stride, a_stride, k, out + r * stride, stride, accumulate);
-    for (; r < rows; ++r) gemm_f32_rows<1>(block, a + r * a_stride, a_stride, k, out + r * stride, stride, accumulate);
+    for (; r + 4 <= rows; r += 4) gemm_f32_rows<4>(panel, a + r * a_stride, a_stride, k, out + r * stride, stride, accumulate);
+    for (; r < rows; ++r) gemm_f32_rows<1>(panel, a + r * a_stride, a_stride, k, out + r * stride, stride, accumulate);
 }
 
 // Scale, bias and accumulation after a dot product: the same three operations, in this order, everywhere.

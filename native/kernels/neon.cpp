@@ -89,7 +89,7 @@ static inline int32x4_t dot_quad(int32x4_t sum, int8x16_t w, const std::int8_t* 
     return vaddq_s32(sum, vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high)));
 }
 
-static void gemm_int8(const Int8Block& block, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
+static void gemm_int8(const Int8Panel& panel, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
                       bool accumulate) {
     const uint8x16_t flip = vdupq_n_u8(0x80);
     for (int r = 0; r < rows; ++r) {
@@ -99,7 +99,7 @@ static void gemm_int8(const Int8Block& block, const QuantizedRows& a, int rows, 
             int32x4_t dot[8];
             for (int c = 0; c < 8; ++c) dot[c] = vdupq_n_s32(0);
             for (int k = 0; k < kGroup; k += 4) {
-                const std::uint8_t* w = block.data + (static_cast<std::ptrdiff_t>(g) * kGroup + k) * kColumns;
+                const std::uint8_t* w = panel.data + (static_cast<std::ptrdiff_t>(g) * kGroup + k) * kColumns;
                 for (int c = 0; c < 8; ++c) {
                     const int8x16_t signed_w = vreinterpretq_s8_u8(veorq_u8(vld1q_u8(w + 16 * c), flip));
                     dot[c] = dot_quad(dot[c], signed_w, q + g * kGroup + k);
@@ -110,11 +110,11 @@ static void gemm_int8(const Int8Block& block, const QuantizedRows& a, int rows, 
                 total[h] = fma(each([&](int i) { return vcvtq_f32_s32(dot[4 * h + i]); }), scale, total[h]);
             }
         }
-        for (int h = 0; h < 2; ++h) finish_columns(total[h], block.scales, block.bias, h * kLanes, out + r * stride + h * kLanes, accumulate);
+        for (int h = 0; h < 2; ++h) finish_columns(total[h], panel.scales, panel.bias, h * kLanes, out + r * stride + h * kLanes, accumulate);
     }
 }
 
-static void gemm_int4(const Int4Block& block, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
+static void gemm_int4(const Int4Panel& panel, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
                       bool accumulate) {
     const uint8x16_t mask = vdupq_n_u8(15);
     const int8x16_t eight = vdupq_n_s8(8);
@@ -125,7 +125,7 @@ static void gemm_int4(const Int4Block& block, const QuantizedRows& a, int rows, 
             int32x4_t dot[8];
             for (int c = 0; c < 8; ++c) dot[c] = vdupq_n_s32(0);
             for (int k = 0; k < kGroup; k += 8) {
-                const std::uint8_t* w = block.data + (static_cast<std::ptrdiff_t>(g) * kGroup + k) * kColumns / 2;
+                const std::uint8_t* w = panel.data + (static_cast<std::ptrdiff_t>(g) * kGroup + k) * kColumns / 2;
                 for (int c = 0; c < 8; ++c) {
                     const uint8x16_t p = vld1q_u8(w + 16 * c);
                     const int8x16_t low = vsubq_s8(vreinterpretq_s8_u8(vandq_u8(p, mask)), eight);
@@ -135,12 +135,12 @@ static void gemm_int4(const Int4Block& block, const QuantizedRows& a, int rows, 
             }
             const V scale = set1(a.scales[static_cast<std::ptrdiff_t>(r) * a.groups + g]);
             for (int h = 0; h < 2; ++h) {
-                const V factor = mul(scale, load_f16(block.scales + static_cast<std::ptrdiff_t>(g) * kColumns + h * kLanes));
+                const V factor = mul(scale, load_f16(panel.scales + static_cast<std::ptrdiff_t>(g) * kColumns + h * kLanes));
                 total[h] = fma(each([&](int i) { return vcvtq_f32_s32(dot[4 * h + i]); }), factor, total[h]);
             }
         }
         for (int h = 0; h < 2; ++h) {
-            finish_columns(total[h], nullptr, block.bias, h * kLanes, out + r * stride + h * kLanes, accumulate);
+            finish_columns(total[h], nullptr, panel.bias, h * kLanes, out + r * stride + h * kLanes, accumulate);
         }
     }
 }

@@ -106,7 +106,7 @@ static void quantize(const float* x, int row, int group_begin, int group_end, co
     }
 }
 
-static void gemm_int8(const Int8Block& block, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
+static void gemm_int8(const Int8Panel& panel, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
                       bool accumulate) {
     for (int r = 0; r < rows; ++r) {
         const auto* q = reinterpret_cast<const std::int8_t*>(a.data) + static_cast<std::ptrdiff_t>(r) * a.groups * kGroup;
@@ -115,7 +115,7 @@ static void gemm_int8(const Int8Block& block, const QuantizedRows& a, int rows, 
             std::int32_t dot[kColumns];
             for (int c = 0; c < kColumns; ++c) dot[c] = a.offsets[static_cast<std::ptrdiff_t>(r) * a.groups + g];
             for (int k = 0; k < kGroup; k += 4) {
-                const std::uint8_t* w = block.data + (static_cast<std::ptrdiff_t>(g) * kGroup + k) * kColumns;
+                const std::uint8_t* w = panel.data + (static_cast<std::ptrdiff_t>(g) * kGroup + k) * kColumns;
                 const std::int8_t* x = q + g * kGroup + k;
                 for (int c = 0; c < kColumns; ++c) {
                     dot[c] += w[4 * c] * x[0] + w[4 * c + 1] * x[1] + w[4 * c + 2] * x[2] + w[4 * c + 3] * x[3];
@@ -126,11 +126,11 @@ static void gemm_int8(const Int8Block& block, const QuantizedRows& a, int rows, 
                 total[h] = fma(each([&](int i) { return static_cast<float>(dot[h * kLanes + i]); }), scale, total[h]);
             }
         }
-        for (int h = 0; h < 2; ++h) finish_columns(total[h], block.scales, block.bias, h * kLanes, out + r * stride + h * kLanes, accumulate);
+        for (int h = 0; h < 2; ++h) finish_columns(total[h], panel.scales, panel.bias, h * kLanes, out + r * stride + h * kLanes, accumulate);
     }
 }
 
-static void gemm_int4(const Int4Block& block, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
+static void gemm_int4(const Int4Panel& panel, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
                       bool accumulate) {
     for (int r = 0; r < rows; ++r) {
         const auto* q = reinterpret_cast<const std::int8_t*>(a.data) + static_cast<std::ptrdiff_t>(r) * a.groups * kGroup;
@@ -140,7 +140,7 @@ static void gemm_int4(const Int4Block& block, const QuantizedRows& a, int rows, 
             // -128 * sum is kept for INT8; here the offset is 8.
             for (int c = 0; c < kColumns; ++c) dot[c] = a.offsets[static_cast<std::ptrdiff_t>(r) * a.groups + g] / 16;
             for (int k = 0; k < kGroup; k += 8) {
-                const std::uint8_t* w = block.data + (static_cast<std::ptrdiff_t>(g) * kGroup + k) * kColumns / 2;
+                const std::uint8_t* w = panel.data + (static_cast<std::ptrdiff_t>(g) * kGroup + k) * kColumns / 2;
                 const std::int8_t* x = q + g * kGroup + k;
                 for (int c = 0; c < kColumns; ++c) {
                     for (int i = 0; i < 4; ++i) dot[c] += (w[4 * c + i] & 15) * x[i] + (w[4 * c + i] >> 4) * x[4 + i];
@@ -148,12 +148,12 @@ static void gemm_int4(const Int4Block& block, const QuantizedRows& a, int rows, 
             }
             const V scale = set1(a.scales[static_cast<std::ptrdiff_t>(r) * a.groups + g]);
             for (int h = 0; h < 2; ++h) {
-                const V factor = mul(scale, load_f16(block.scales + static_cast<std::ptrdiff_t>(g) * kColumns + h * kLanes));
+                const V factor = mul(scale, load_f16(panel.scales + static_cast<std::ptrdiff_t>(g) * kColumns + h * kLanes));
                 total[h] = fma(each([&](int i) { return static_cast<float>(dot[h * kLanes + i]); }), factor, total[h]);
             }
         }
         for (int h = 0; h < 2; ++h) {
-            finish_columns(total[h], nullptr, block.bias, h * kLanes, out + r * stride + h * kLanes, accumulate);
+            finish_columns(total[h], nullptr, panel.bias, h * kLanes, out + r * stride + h * kLanes, accumulate);
         }
     }
 }

@@ -48,7 +48,7 @@ void fill(Model& model, bool bias) {
     const auto table = numbers.many(static_cast<std::size_t>(s.vocab_size) * s.hidden_size, 2.0f);
     model.embedding = std::make_unique<Table>(reinterpret_cast<const std::uint8_t*>(table.data()), DType::f32,
                                               s.vocab_size, s.hidden_size);
-    model.head = matrix(model, numbers, s.vocab_size, s.hidden_size, false);
+    model.lm_head = matrix(model, numbers, s.vocab_size, s.hidden_size, false);
     model.final_norm = norm(numbers, s.hidden_size, s.layer_norm);
     const int queries = s.attention_heads * s.head_dim;
     for (auto& layer : model.layers) {
@@ -79,7 +79,7 @@ std::uint64_t digest(Model& model) {
     for (int i = 0; i < 5; ++i) other.push_back(i * 11 + 3);
     const std::vector<std::int32_t> blocks{7, 3, 9, 1, 12, 5, 6}, other_blocks{20, 21};
     std::vector<std::vector<Sampled>> sampled;
-    const std::vector<int> head(prompt.begin(), prompt.begin() + 33), tail(prompt.begin() + 33, prompt.end());
+    const std::vector<int> first(prompt.begin(), prompt.begin() + 33), tail(prompt.begin() + 33, prompt.end());
     const auto run = [&](std::vector<StepItem> items) {
         model.step(items, sampled);
         for (int r = 0; r < model.logit_rows(); ++r) hash(h, model.logits(r), model.spec().vocab_size * 4);
@@ -92,7 +92,7 @@ std::uint64_t digest(Model& model) {
         made.all_logits = true;
         return made;
     };
-    run({item(head, 0, blocks)});
+    run({item(first, 0, blocks)});
     run({item(tail, 33, blocks), item(other, 0, other_blocks)});
     Numbers numbers;
     SamplingParameters parameters;

@@ -104,8 +104,8 @@ class Packer:
         self._table("embed")
         if arch.position == "learned":
             self._table("pos_embed")
-        scales = self._balanced_norm(-1, "final_norm", [self._head])
-        self._linear(-1, "head", [self._head], hidden, arch.vocab_size, scales)
+        scales = self._balanced_norm(-1, "final_norm", [self._lm_head])
+        self._linear(-1, "lm_head", [self._lm_head], hidden, arch.vocab_size, scales)
         for layer in range(arch.layers):
             prefix = f"layers.{layer}."
             readers = [prefix + name for name in ("q", "k", "v")]
@@ -122,7 +122,7 @@ class Packer:
             self._linear(layer, "mlp_out", [prefix + ("down" if arch.gated else "fc_out")], inner, hidden)
 
     @property
-    def _head(self) -> str:
+    def _lm_head(self) -> str:
         return "embed" if self._arch.tied_embeddings else "lm_head"
 
     def _balanced_norm(self, layer: int, slot: str, readers: list[str]) -> NDArray[np.float32] | None:
