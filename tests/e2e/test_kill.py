@@ -42,8 +42,12 @@ async def stream_until_killed(server: Server, seed: int, pieces: int) -> dict[in
                     server.process.kill()
 
     async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
-        await asyncio.gather(*(one(client, index) for index in range(STREAMS)), return_exceptions=True)
+        ends = await asyncio.gather(*(one(client, index) for index in range(STREAMS)), return_exceptions=True)
     server.kill()
+    for end in ends:
+        # The blow cuts connections (httpx.RemoteProtocolError is one of these); anything else is a failure.
+        if end is not None and not isinstance(end, httpx.TransportError):
+            raise end
     return acknowledged
 
 
