@@ -51,6 +51,12 @@ def table_in_readme() -> str:
     return text().partition(BEGIN)[2].partition(END)[0]
 
 
+def fields_in_api_document() -> list[str]:
+    """The fields that docs/api.md tabulates for POST /generate; a row may hold several."""
+    table = text(ROOT / "docs" / "api.md").partition("| field |")[2].partition("\n\n")[0]
+    return [name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+
+
 def links() -> list[str]:
     """Paths of this repository that the README links to."""
     return [link for link in re.findall(r"\]\(([^)#]+)\)", text()) if "://" not in link]

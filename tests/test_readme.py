@@ -76,6 +76,12 @@ def test_every_field_of_a_request_is_named() -> None:
     assert [name for name in GenerateRequest.model_fields if f"`{name}`" not in text] == []
 
 
+def test_the_table_of_fields_is_complete_and_true() -> None:
+    from minivault.api.wire.native import GenerateRequest
+
+    assert sorted(readme.fields_in_api_document()) == sorted(GenerateRequest.model_fields)
+
+
 def test_every_kind_of_checkpoint_is_named() -> None:
     from minivault.models.families import BY_MODEL_TYPE
 
