@@ -1,25 +1,25 @@
 """The one tree of exceptions. Each says whose fault it was; none knows HTTP (``api/problems.py`` does the mapping).
 
-    MiniVaultError
-    |-- CallerError                 the one who asked must change something
-    |   |-- InvalidRequest          a field is wrong: ``param`` names it, the message gives its bound
-    |   |   |-- ContextTooLong      prompt and answer do not fit the model's context
-    |   |   `-- UnsupportedFeature  well-formed, but this model or engine cannot do it
-    |   |-- UnknownModel            no such model in the catalog; names the closest
-    |   |-- UnknownRecord           no such record in the vault
-    |   |-- Forbidden               the caller may not do this
-    |   `-- RateLimited             too much in this window: ``retry_after`` in seconds
-    |-- ServerError                 this side must change something
-    |   |-- Overloaded              the queue is full: ``retry_after`` in seconds
-    |   |-- Draining                the server is shutting down
-    |   |-- ModelNotReady           the model is still loading: ``retry_after`` in seconds
-    |   |-- LedgerUnavailable       a record could not be made durable; nothing was answered
-    |   |-- VaultCorrupt            the vault does not hold together; nothing is written to it
-    |   |-- EngineFailed            the engine broke while it worked
-    |   `-- ConfigError             a setting is wrong: names the setting and where it came from
-    `-- CheckpointError             a model's files are at fault
-        |-- CheckpointCorrupt       truncated, overlapping, lying about shapes
-        `-- UnsupportedCheckpoint   sound, but not for this engine: says what was found and what is supported
+MiniVaultError
+|-- CallerError                 the one who asked must change something
+|   |-- InvalidRequest          a field is wrong: ``param`` names it, the message gives its bound
+|   |   |-- ContextTooLong      prompt and answer do not fit the model's context
+|   |   `-- UnsupportedFeature  well-formed, but this model or engine cannot do it
+|   |-- UnknownModel            no such model in the catalog; names the closest
+|   |-- UnknownRecord           no such record in the vault
+|   |-- Forbidden               the caller may not do this
+|   `-- RateLimited             too much in this window: ``retry_after`` in seconds
+|-- ServerError                 this side must change something
+|   |-- Overloaded              the queue is full: ``retry_after`` in seconds
+|   |-- Draining                the server is shutting down
+|   |-- ModelNotReady           the model is still loading: ``retry_after`` in seconds
+|   |-- LedgerUnavailable       a record could not be made durable; nothing was answered
+|   |-- VaultCorrupt            the vault does not hold together; nothing is written to it
+|   |-- EngineFailed            the engine broke while it worked
+|   `-- ConfigError             a setting is wrong: names the setting and where it came from
+`-- CheckpointError             a model's files are at fault
+    |-- CheckpointCorrupt       truncated, overlapping, lying about shapes
+    `-- UnsupportedCheckpoint   sound, but not for this engine: says what was found and what is supported
 """
 
 from __future__ import annotations
