@@ -245,6 +245,16 @@ def test_a_sample_of_the_vault_comes_again(server: RunningServer) -> None:
     assert (done.returncode, done.stdout) == (0, "1 replayed: 1 MATCH, 0 MISMATCH, 0 NOT COMPARABLE\n")
 
 
+def test_content_is_erased_through_the_server_that_writes_it(server: RunningServer) -> None:
+    answer = json.loads(minivault("generate", *ASK, "--json", "--url", server.url).stdout)
+    refused = minivault("vault", "erase", answer["id"], "--yes", "--data-dir", str(server.data_dir))
+    assert (refused.returncode, "--url" in refused.stderr) == (1, True)
+    done = minivault("vault", "erase", answer["id"], "--yes", "--url", server.url)
+    assert (done.returncode, done.stdout) == (0, "Erased: the content of 1 call\n")
+    replayed = minivault("vault", "replay", answer["id"], "--url", server.url)
+    assert (replayed.returncode, replayed.stdout) == (1, "NOT COMPARABLE: its content was erased\n")
+
+
 def test_a_recorded_answer_comes_again_without_a_server(tmp_path: Path) -> None:
     data = ("--data-dir", str(tmp_path))
     minivault("generate", *ASK, "--local", *data)
