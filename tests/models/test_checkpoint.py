@@ -104,15 +104,15 @@ def test_a_truncated_file_is_corrupt(tmp_path: Path, kept: int) -> None:
         Checkpoint.open(tmp_path)
 
 
-def opens_or_is_corrupt(content: bytes) -> None:
+def bytes_read(content: bytes) -> int:
+    """Of all its tensors; 0 if it is corrupt, as any other error is a failure."""
     with tempfile.TemporaryDirectory() as name:
         (Path(name) / "model.safetensors").write_bytes(content)
         try:
             with Checkpoint.open(Path(name)) as checkpoint:
-                read = sum(len(bytes(view.data)) for view in checkpoint.tensors.values())
+                return sum(len(bytes(view.data)) for view in checkpoint.tensors.values())
         except CheckpointCorrupt:
-            return
-        assert read <= len(content)
+            return 0
 
 
 @given(st.lists(st.tuples(st.integers(0, 400), st.binary(min_size=1, max_size=4)), min_size=1, max_size=4))
@@ -121,7 +121,7 @@ def test_flipped_bytes_never_do_worse_than_corrupt(flips: list[tuple[int, bytes]
     for place, new in flips:
         place %= len(content)
         content[place : place + len(new)] = new
-    opens_or_is_corrupt(bytes(content))
+    assert bytes_read(bytes(content)) <= len(DATA_BYTES)
 
 
 numbers = st.integers(-2, 16) | st.integers() | st.floats() | st.booleans() | st.none() | st.text(max_size=3)
@@ -136,7 +136,7 @@ wild_entries = st.fixed_dictionaries(
 
 @given(st.dictionaries(st.text(max_size=4), wild_entries | numbers, max_size=4), st.binary(max_size=16))
 def test_invented_headers_never_do_worse_than_corrupt(header: dict[str, Any], data: bytes) -> None:
-    opens_or_is_corrupt(safetensors_bytes(header, data))
+    assert bytes_read(safetensors_bytes(header, data)) <= len(data)
 
 
 def test_the_digest_is_what_sha256sum_says(tmp_path: Path) -> None:

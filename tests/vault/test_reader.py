@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,10 +112,12 @@ def test_a_search_needs_a_word(reader: Reader, query: str) -> None:
 @given(st.text(min_size=1, max_size=40))
 def test_no_text_is_ever_search_syntax(reader: Reader, text: str) -> None:
     try:
-        match_expression(text)
+        expression = match_expression(text)
     except InvalidRequest:
+        assert not any(character.isalnum() for character in text)
         return
-    reader.search(text)
+    assert re.fullmatch(r'"[^"\0]+"( "[^"\0]+")*', expression)
+    assert all(call.snippet is not None for call in reader.search(text).calls)
 
 
 @pytest.mark.parametrize(
