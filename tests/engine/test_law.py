@@ -42,6 +42,7 @@ any_options = st.builds(
 any_params = st.builds(
     SamplingParams,
     max_tokens=st.integers(1, 24),
+    min_tokens=st.sampled_from([0, 4]),
     temperature=st.sampled_from([0.0, 0.3, 1.0, 2.5]),
     top_k=st.sampled_from([0, 1, 5, 40]),
     top_p=st.sampled_from([0.2, 0.9, 1.0]),
@@ -50,6 +51,8 @@ any_params = st.builds(
     repetition_penalty=st.sampled_from([1.0, 1.3]),
     presence_penalty=st.sampled_from([0.0, 0.7]),
     frequency_penalty=st.sampled_from([0.0, 0.4]),
+    logit_bias=st.sampled_from([(), ((5, 2.5), (9, -100.0))]),
+    stop_token_ids=st.sampled_from([(), tuple(range(0, VOCAB, 9))]),
     seed=st.integers(0, 2**53 - 1),
     logprobs=st.sampled_from([None, 0, 3]),
 )
@@ -97,6 +100,8 @@ def run_alone(run: NativeRunner, prompt: list[int], params: SamplingParams) -> A
         count = len(sequence.token_ids) - start
         ((sampled,),) = run.step([BatchItem(sequence, start, count, True)])
         start += count
+        if sequence.ends_with(sampled.token_id):
+            break
         sequence.token_ids.append(sampled.token_id)
         if sampled.logprob is not None:
             logprobs.append(sampled.logprob)
