@@ -6,6 +6,8 @@ import inspect
 import os
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 from minivault.cli.console import CliError
 from minivault.cli.serve import listen, prepare_data_dir, refuse_open_door, serve, url_of
 from minivault.settings import Settings, load_settings
-from tests.cli.process import RunningServer, minivault, serving
+from tests.cli.process import RunningServer, environment, minivault, serving
 
 
 def test_every_setting_of_the_server_is_a_flag() -> None:
@@ -133,3 +135,25 @@ def test_a_free_port_is_found_by_the_system(server: RunningServer) -> None:
     port = int(server.url.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port)):
         assert port > 0
+
+
+NEVER_LOADED = """
+import threading
+from minivault.cli.main import main
+from minivault.service import opening
+
+opening.native_loader = lambda settings: lambda entry: threading.Event().wait()
+main()
+"""
+
+
+def test_ctrl_c_ends_a_server_whose_model_still_loads(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", NEVER_LOADED, "serve", "--port", "0", "--data-dir", str(tmp_path)]
+    with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any("listens on" in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        try:
+            assert process.wait(20) == 0
+        finally:
+            process.kill()

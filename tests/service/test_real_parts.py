@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pytest
 from minivault.access.caller import Caller
 from minivault.errors import LedgerUnavailable, UnknownModel
 from minivault.generation import FinishReason, GenerationRequest, SamplingParams
+from minivault.models.catalog import ModelEntry
+from minivault.models.loaded import LoadedModel
 from minivault.service import ReplayVerdict, Service
 from minivault.service.opening import DefaultModel, open_service
 from minivault.settings import Settings
@@ -193,3 +196,20 @@ async def test_requests_while_the_model_loads_are_told_so_and_others_follow(tmp_
         assert isinstance(opened.models, DefaultModel)
         await opened.models.ready()
         assert opened.not_ready_because() is None
+
+
+async def test_the_end_does_not_wait_for_a_model_that_still_loads(tmp_path: Path) -> None:
+    begun, let_go, gone = threading.Event(), threading.Event(), threading.Event()
+
+    def load(_: ModelEntry) -> LoadedModel:
+        begun.set()
+        let_go.wait(60)
+        gone.set()
+        raise AssertionError("nobody wants it any more")
+
+    async with open_service(Settings(data_dir=tmp_path), wait=False, loader=load) as opened:
+        assert await asyncio.to_thread(begun.wait, 30)
+    assert not gone.is_set()
+    assert opened.models.loaded() == []
+    let_go.set()
+    assert await asyncio.to_thread(gone.wait, 30)

@@ -6,6 +6,7 @@ commands that need them, so that help and version answer at once.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -62,6 +63,14 @@ app.add_typer(vault_app, name="vault")
 
 def main() -> None:
     """Run the command line and leave the process with an honest exit code."""
+    try:
+        _run()
+    except SystemExit as end:
+        _leave_at_once_if_loading(end.code)
+        raise
+
+
+def _run() -> None:
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a character gets its escape rather than a traceback.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -75,6 +84,17 @@ def main() -> None:
         # The reader has gone (`| head`). Flushing what is left at exit would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _leave_at_once_if_loading(code: object) -> None:
+    """Do not take the interpreter apart under a thread that still loads a model; all else is closed by now."""
+    opening = sys.modules.get("minivault.service.opening")
+    if opening is None or not opening.load_under_way():
+        return
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def _leave(message: str, exit_code: int) -> None:

@@ -6,10 +6,11 @@ Used by the server, and by commands that need no server. Knows nothing of HTTP.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from minivault.errors import MiniVaultError, ModelNotReady, UnknownModel
 from minivault.models.architecture import Architecture, read_architecture
@@ -26,6 +27,9 @@ from minivault.vault.reader import Reader
 
 Loader = Callable[[ModelEntry], LoadedModel]
 """Makes a catalog entry ready to answer. Blocking; called in a thread."""
+
+LOADING_THREAD = "minivault-load"
+T = TypeVar("T")
 
 logger = get_logger(__name__)
 
@@ -115,14 +119,17 @@ class DefaultModel:
         }
 
     async def close(self) -> None:
-        if self._loading is not None:
-            await self._loading
+        """Close the model. One that still loads is not waited for, and let go: a load takes minutes, and no thread can
+        be stopped."""
+        if self._loading is not None and not self._loading.done():
+            self._loading.cancel()
+            await asyncio.wait([self._loading])
         if self._model is not None:
             await self._model.engine.close()
 
     async def _load(self) -> None:
         try:
-            self._model = await asyncio.to_thread(self._loader, self._entry)
+            self._model = await _in_daemon_thread(lambda: self._loader(self._entry))
             logger.info("model loaded", model=self.default_name)
         except MiniVaultError as error:
             self._error = error
@@ -130,6 +137,38 @@ class DefaultModel:
         except Exception as error:
             self._error = ModelNotReady("The model could not be loaded; the log of the server says why.")
             logger.error("model not loaded", model=self.default_name, **describe_error(error))  # noqa: TRY400
+
+
+def load_under_way() -> bool:
+    """Whether a thread loads a model, be it for a service that has ended."""
+    return any(thread.name == LOADING_THREAD for thread in threading.enumerate())
+
+
+def _in_daemon_thread(work: Callable[[], T]) -> asyncio.Future[T]:
+    """As ``asyncio.to_thread``, in a thread that neither the loop nor the process waits for at its end."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type]  # without an error there is a result
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = work()
+        except Exception as raised:
+            error = raised
+        # The loop may have ended meanwhile.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=run, name=LOADING_THREAD, daemon=True).start()
+    return future
 
 
 def architecture_facts(arch: Architecture) -> dict[str, int]:
