@@ -293,9 +293,10 @@ class MemoryLedger:
         reason = None if self.writable else "the disk is full"
         return _State(len(self.intents), self._size, self.writable, reason)
 
-    def release(self) -> None:
-        self.hold = False
-        held, self._held = self._held, []
+    def release(self, count: int | None = None) -> None:
+        """All from now on, or the oldest ``count`` of those that are held."""
+        self.hold = count is not None
+        held, self._held = self._held[:count], [] if count is None else self._held[count:]
         for future, receipt in held:
             future.set_result(receipt)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from minivault.access.caller import Caller
 from minivault.errors import EngineFailed, InvalidRequest, Overloaded
 from minivault.generation import GenerationRequest, SamplingParams
 from minivault.service import ServiceLimits, spread
-from tests.fakes import breaks_after, make_bench, says
+from tests.fakes import breaks_after, make_bench, says, until
 
 CALLER = Caller("10.0.0.1")
 
@@ -97,3 +99,21 @@ async def test_a_ledger_that_fails_for_one_choice_cancels_those_that_began() -> 
     with pytest.raises(Exception, match="durable"):
         await bench.service.open_all(spread(asked(), 2), CALLER)
     assert [outcome.finish_reason for outcome in bench.ledger.outcomes] == ["cancelled"]
+
+
+async def test_two_cancellations_leave_no_choice_open() -> None:
+    bench = make_bench()
+    bench.ledger.hold = True
+    opening = asyncio.ensure_future(bench.service.open_all(spread(asked(), 2), CALLER))
+    await until(lambda: len(bench.ledger.intents) == 2)
+    bench.ledger.release(1)
+    await until(lambda: len(bench.engine.requests) == 1)
+    opening.cancel()
+    await asyncio.sleep(0)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    bench.ledger.release()
+    await until(lambda: len(bench.ledger.outcomes) == 2)
+    assert [outcome.finish_reason for outcome in bench.ledger.outcomes] == ["cancelled", "cancelled"]
+    assert bench.engine.streams[0].cancelled

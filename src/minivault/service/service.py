@@ -151,12 +151,14 @@ class Service:
         except asyncio.CancelledError:
             for task in beginning:
                 task.cancel()
+                # Each by itself: a second cancellation may end the waiting below.
+                task.add_done_callback(_close_if_begun)
             await asyncio.wait(beginning)
-            _close_begun(beginning)
             raise
         failure = next((error for task in beginning if (error := task.exception()) is not None), None)
         if failure is not None:
-            _close_begun(beginning)
+            for task in beginning:
+                _close_if_begun(task)
             raise failure
         return Choices(tuple(task.result() for task in beginning))
 
@@ -463,11 +465,10 @@ async def _constraint(model: ServedModel, structure: Structure | None) -> Constr
     return await compiled(structure, model.grammars)
 
 
-def _close_begun(beginning: Sequence[asyncio.Future[Generation]]) -> None:
-    """Close those of several generations that began, because another did not."""
-    for task in beginning:
-        if not task.cancelled() and task.exception() is None:
-            task.result().close()
+def _close_if_begun(task: asyncio.Future[Generation]) -> None:
+    """Close one of several generations if it began, because another did not."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()
 
 
 def _on_this_loop(append: Callable[[], Future[Receipt]]) -> asyncio.Future[Receipt]:
