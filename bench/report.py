@@ -87,6 +87,9 @@ class Results:
         found = [run.others for run in self.runs if (run.shape, run.contender, run.task) == (shape, contender, task)]
         return bool(found) and statistics.median(found) > QUIET
 
+    def ratio_disturbed(self, bar: Bar) -> bool:
+        return any(self.disturbed(bar.shape, who, bar.task) for who in (bar.ours, bar.peer))
+
     def ratio(self, bar: Bar) -> float | None:
         figure = figure_of(bar.task)
         ours, peer = (self.median(bar.shape, who, bar.task, figure) for who in (bar.ours, bar.peer))
@@ -188,6 +191,8 @@ def ratio_table(results: Results, titles: Mapping[str, str]) -> str:
     for bar in BARS:
         ratio = results.ratio(bar)
         verdict = "not measured" if ratio is None else _verdict(ratio >= bar.least)
+        if ratio is not None and results.ratio_disturbed(bar):
+            verdict = "disturbed, so neither met nor missed"
         names = [titles.get(bar.ours, bar.ours), titles.get(bar.peer, bar.peer)]
         cell = "" if ratio is None else f"{ratio:.2f}x"
         rows.append([f"{names[0]} / {names[1]}", bar.shape, _column(bar.task), f"{bar.least:g}x", cell, verdict])
@@ -203,14 +208,15 @@ def all_ratios(results: Results, contenders: Sequence[Contender], shape: str, ta
     rows = []
     for ours in (one for one in contenders if one.ours and one.prefill):
         for peer in (one for one in contenders if not one.ours and one.lane in (ours.lane, "16-bit")):
-            cells = [_ratio_cell(results.ratio(Bar(ours.key, peer.key, shape, task, 0))) for task in tasks]
+            cells = [_ratio_cell(results, Bar(ours.key, peer.key, shape, task, 0)) for task in tasks]
             if any(cells):
                 rows.append([f"{ours.title} / {peer.title}", *cells])
     return markdown_table(["", *(_column(task) for task in tasks)], rows)
 
 
-def _ratio_cell(ratio: float | None) -> str:
-    return "" if ratio is None else f"{ratio:.2f}x"
+def _ratio_cell(results: Results, bar: Bar) -> str:
+    ratio = results.ratio(bar)
+    return "" if ratio is None else f"{ratio:.2f}x" + ("\\*" if results.ratio_disturbed(bar) else "")
 
 
 def document(

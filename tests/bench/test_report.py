@@ -11,7 +11,7 @@ from bench.contenders import CONTENDERS, Contender
 from bench.machine import Machine, Others
 from bench.measuring import Plan, takes
 from bench.plot import Panel, bar_chart
-from bench.report import BARS, Bar, Results, Run, document, number, ratio_table, speed_table
+from bench.report import BARS, Bar, Results, Run, all_ratios, document, number, ratio_table, speed_table
 
 OURS, PEER = CONTENDERS[0], next(one for one in CONTENDERS if not one.ours)
 MACHINE = Machine("A processor", 2, 16 << 30, ("avx2",), "Linux", 50e9)
@@ -69,6 +69,9 @@ def test_a_figure_that_others_disturbed_has_a_star() -> None:
     quiet, loud = (
         replace(runs(OURS, task, 40)[0], others=others) for task, others in (("decode 1", 0.1), ("decode 8", 0.9))
     )
+    peer = runs(PEER, "decode 8", 4)
+    assert "disturbed" in ratio_table(Results([replace(loud, task="decode 16"), *runs(PEER, "decode 16", 4)]), {})
+    assert "10.00x\\* |" in all_ratios(Results([loud, *peer]), [OURS, PEER], "TinyLlama-1.1B", ["decode 8"])
     table = speed_table(Results([quiet, loud]), [OURS], "TinyLlama-1.1B", ["decode 1", "decode 8"])
     assert f"| {OURS.title} | 40.0 | 40.0\\* |" in table
 
