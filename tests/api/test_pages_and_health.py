@@ -31,6 +31,23 @@ async def test_the_front_is_a_page_to_browsers() -> None:
     assert "{version}" not in response.text
 
 
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        ("127.0.0.1:9123", "127.0.0.1:9123"),
+        ("[::1]:9123", "[::1]:9123"),
+        ("vault.example", "vault.example"),
+        ("<script>", "localhost:8000"),
+        ("a;reboot", "localhost:8000"),
+    ],
+)
+async def test_the_front_names_the_address_it_was_asked_by(host: str, shown: str) -> None:
+    async with client_of(make_bench(), allowed_hosts=["*"]) as client:
+        page = (await client.get("/", headers={"accept": "text/html", "host": host})).text
+    assert f"curl -X POST http://{shown}/generate " in page
+    assert "{host}" not in page
+
+
 @pytest.mark.parametrize("path", ["/", "/livez", "/docs", "/models", "/health"])
 async def test_head_has_the_headers_of_get_and_no_body(path: str) -> None:
     async with client_of(make_bench()) as client:

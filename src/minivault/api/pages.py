@@ -5,6 +5,8 @@ Every file is read once, at start, under a fixed name: no client string becomes 
 
 from __future__ import annotations
 
+import html
+import re
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -23,6 +25,8 @@ PAGE_POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _HTML = "text/html"
+_PLAIN_HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}")
+"""Without anything that a shell or HTML would read."""
 
 router = APIRouter(include_in_schema=False)
 
@@ -52,12 +56,18 @@ def _front_page() -> str:
     return page.replace("{version}", __version__)
 
 
+def _shown_host(request: Request) -> str:
+    """The name that this server was asked by, for a command to copy. The door has checked it, unless told not to."""
+    host = request.headers.get("host", "")
+    return html.escape(host if _PLAIN_HOST.fullmatch(host) else "localhost:8000")
+
+
 @router.get("/")
 async def front(request: Request) -> Response:
     """The page for a browser, one line for anything else."""
     wants_page = negotiation.preferred(request.headers.get("accept"), ("text/plain", _HTML)) == _HTML
     if wants_page:
-        return _page(_front_page().encode(), _HTML)
+        return _page(_front_page().replace("{host}", _shown_host(request)).encode(), _HTML)
     return Response(RUNNING, media_type="text/plain", headers={"vary": "accept"})
 
 
