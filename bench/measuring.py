@@ -18,8 +18,7 @@ from bench.report import QUIET, Run
 from bench.shapes import SHAPES
 from bench.workload import Kind, Task, read_result
 
-TIMEOUT = 900
-"""Seconds that one measurement may take."""
+_TOO_LONG = "took more than"
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,7 @@ class Plan:
     threads: int
     retries: int
     wait: float
+    timeout: float = 900
 
     def turns(self) -> Iterator[tuple[int, str, str, Contender]]:
         """Everything to measure, in order; who goes first moves on with each task and round."""
@@ -53,7 +53,7 @@ def takes(contender: Contender, shape: str, task: str) -> bool:
     return not contender.streams or int(count) in contender.streams
 
 
-def measure_all(plan: Plan) -> Iterator[Run]:
+def measure_all(plan: Plan, first_round: int = 0) -> Iterator[Run]:
     """Each measurement as it is taken; first those that cannot be, with their errors."""
     failed: set[tuple[str, str]] = set()
     for run in _prepare_all(plan):
@@ -63,8 +63,8 @@ def measure_all(plan: Plan) -> Iterator[Run]:
     for number_of_round, shape, task, contender in plan.turns():
         if (contender.key, shape) in failed or (contender.key, shape, task) in broken:
             continue
-        run = _measure(plan, contender, shape, task, number_of_round)
-        if run.error:
+        run = _measure(plan, contender, shape, task, first_round + number_of_round)
+        if run.error and not run.error.startswith(_TOO_LONG):
             broken.add((contender.key, shape, task))
         yield run
 
@@ -104,20 +104,20 @@ def _measure_once(plan: Plan, contender: Contender, shape: str, task: str, numbe
         options=contender.options,
     )
     others = Others()
-    result, error = _run(contender, work)
+    result, error = _run(contender, work, plan.timeout)
     return Run(shape, contender.key, task, number_of_round, result, error, round(others.cores(), 3))
 
 
-def _run(contender: Contender, work: Task) -> tuple[dict[str, Any] | None, str]:
+def _run(contender: Contender, work: Task, timeout: float) -> tuple[dict[str, Any] | None, str]:
     environment = os.environ | {"OMP_NUM_THREADS": str(work.threads)} | dict(contender.variables)
     environment.pop("PYTHONPATH", None)
     try:
         done = subprocess.run(  # noqa: S603
             contender.command(work.to_json()),
-            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False,
+            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return None, f"took more than {TIMEOUT} s"
+        return None, f"{_TOO_LONG} {timeout:g} s"
     result = read_result(done.stdout)
     if done.returncode != 0 or result is None:
         return None, _last_lines(done.stderr) or f"exit code {done.returncode}"

@@ -62,30 +62,30 @@ LANE_BITS = {"int8": 8.0, "int4": 4.5}
 
 
 class Results:
-    """Medians over rounds."""
+    """Medians over rounds: those that others did not disturb, and where there is none such, all."""
 
     def __init__(self, runs: Iterable[Run]) -> None:
         self.runs = tuple(runs)
 
     def median(self, shape: str, contender: str, task: str, figure: str) -> float | None:
-        values = self._values(shape, contender, figure, task)
-        return statistics.median(values) if values else None
+        values = [run.result.get(figure) for run in self.counted(shape, contender, task) if run.result is not None]
+        measured = [value for value in values if value is not None]
+        return statistics.median(measured) if measured else None
 
     def all_tasks(self, shape: str, contender: str, figure: str) -> list[float]:
-        return self._values(shape, contender, figure, None)
+        tasks = dict.fromkeys(run.task for run in self.runs)
+        counted = [run for task in tasks for run in self.counted(shape, contender, task)]
+        return [run.result[figure] for run in counted if run.result is not None]
 
-    def _values(self, shape: str, contender: str, figure: str, task: str | None) -> list[float]:
-        found = (
-            run.result.get(figure)
-            for run in self.runs
-            if run.result is not None and (run.shape, run.contender) == (shape, contender) and task in (None, run.task)
-        )
-        return [value for value in found if value is not None]
+    def counted(self, shape: str, contender: str, task: str) -> list[Run]:
+        """The rounds that count."""
+        wanted = (shape, contender, task)
+        found = [run for run in self.runs if run.result is not None and (run.shape, run.contender, run.task) == wanted]
+        return [run for run in found if run.others <= QUIET] or found
 
     def disturbed(self, shape: str, contender: str, task: str) -> bool:
-        """Others used the machine beside the median run of these."""
-        found = [run.others for run in self.runs if (run.shape, run.contender, run.task) == (shape, contender, task)]
-        return bool(found) and statistics.median(found) > QUIET
+        """Others used the machine beside all of these."""
+        return any(run.others > QUIET for run in self.counted(shape, contender, task))
 
     def ratio_disturbed(self, bar: Bar) -> bool:
         return any(self.disturbed(bar.shape, who, bar.task) for who in (bar.ours, bar.peer))
@@ -96,7 +96,10 @@ class Results:
         return None if ours is None or not peer else ours / peer
 
     def failures(self) -> dict[tuple[str, str], str]:
-        return {(run.contender, f"{run.shape}, {run.task}"): run.error for run in self.runs if run.error}
+        """What could not be measured in any round, and why."""
+        done = {(run.contender, run.shape, run.task) for run in self.runs if run.result is not None}
+        failed = [run for run in self.runs if run.error and (run.contender, run.shape, run.task) not in done]
+        return {(run.contender, f"{run.shape}, {run.task}"): run.error for run in failed}
 
 
 def figure_of(task: str) -> str:
@@ -255,15 +258,18 @@ def document(
 
 def _facts(machine: Machine, results: Results, facts: Mapping[str, str]) -> str:
     taken = [run for run in results.runs if run.result is not None]
-    others = [run.others for run in taken] or [0.0]
+    keys = dict.fromkeys((run.shape, run.contender, run.task) for run in taken)
+    others = [run.others for key in keys for run in results.counted(*key)] or [0.0]
     kernels = sorted({str(run.result["kernels"]) for run in taken if run.result and "kernels" in run.result})
     described = {
         "Processor": f"{machine.processor}; {machine.cores} cores; {', '.join(machine.features)}",
         "Memory": f"{machine.memory_bytes / 2**30:.0f} GiB, {machine.bandwidth / 1e9:.1f} GB/s read by as many threads",
         "System": machine.system,
         "Our kernels": ", ".join(kernels),
-        "Quiet": f"beside a measurement, other processes used {statistics.median(others):.2f} cores in the median and "
-        f"{max(others):.2f} at most; a star marks figures beside which it was more than {QUIET:g}",
+        "Rounds": f"{1 + max((run.round for run in taken), default=0)}; each figure is the median of the rounds in "
+        f"which other processes used at most {QUIET:g} cores beside it; where there was none, of all, with a star",
+        "Quiet": f"beside the measurements that count, others used {statistics.median(others):.2f} cores in the median "
+        f"and {max(others):.2f} at most",
     }
     return "\n".join(f"- {name}: {value}" for name, value in (described | dict(facts)).items())
 

@@ -31,7 +31,7 @@ from bench.shapes import SHAPES  # noqa: E402
 
 
 def main() -> None:
-    plan, output, only_report = _plan(sys.argv[1:])
+    plan, output, only_report, more = _plan(sys.argv[1:])
     store = BUILD / "results.json"
     if only_report:
         machine, runs, facts = _read(store)
@@ -43,7 +43,10 @@ def main() -> None:
     print(f"{machine.processor}, {machine.cores} cores, {machine.bandwidth / 1e9:.1f} GB/s", flush=True)
     facts = _run_facts(plan, started)
     taken: list[Run] = []
-    for run in measure_all(plan):
+    if more:
+        former, taken, facts = _read(store)
+        machine = replace(machine, bandwidth=max(machine.bandwidth, former.bandwidth))
+    for run in measure_all(plan, first_round=1 + max((run.round for run in taken), default=-1)):
         _print(run)
         taken.append(run)
         _store(store, machine, taken, facts)
@@ -70,7 +73,6 @@ def _run_facts(plan: Plan, started: datetime.datetime) -> dict[str, str]:
         "Work": f"{plan.threads} threads each; random weights; greedy, past any end of sequence; prompts of 64 tokens, "
         f"all streams started together, {plan.new_tokens} generated tokens each; prefill: one prompt, median of three; "
         "warm-up before each",
-        "Rounds": f"{plan.rounds}; each figure is the median of its rounds",
     }
 
 
@@ -103,7 +105,7 @@ def _read(store: Path) -> tuple[Machine, list[Run], dict[str, str]]:
     return Machine(**machine | {"features": tuple(machine["features"])}), [Run(**run) for run in runs], facts
 
 
-def _plan(arguments: list[str]) -> tuple[Plan, Path, bool]:
+def _plan(arguments: list[str]) -> tuple[Plan, Path, bool, bool]:
     keys = [contender.key for contender in CONTENDERS]
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", action="append", choices=keys, metavar="NAME", help="measure these alone")
@@ -116,7 +118,9 @@ def _plan(arguments: list[str]) -> tuple[Plan, Path, bool]:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--retries", type=int, default=1, help="more tries when others used the machine meanwhile")
     parser.add_argument("--wait", type=float, default=20, help="seconds to wait for a quiet machine before each try")
+    parser.add_argument("--timeout", type=float, default=900, help="seconds that one measurement may take")
     parser.add_argument("--quick", action="store_true", help="a small shape, few tokens, one round")
+    parser.add_argument("--more", action="store_true", help="add rounds to the last run")
     parser.add_argument("--report", action="store_true", help="only write the documents anew")
     given = parser.parse_args(arguments)
     output = BUILD if given.quick else ROOT / "docs"
@@ -133,7 +137,12 @@ def _plan(arguments: list[str]) -> tuple[Plan, Path, bool]:
     tasks += [f"prefill {count}" for count in given.prefill.split(",") if count]
     tasks += [] if given.quick else ["cached 512"]
     sizes = (given.rounds, given.new_tokens, given.threads, given.retries)
-    return Plan(tuple(wanted), tuple(shapes), tuple(tasks), *sizes, given.wait), output, given.report
+    return (
+        Plan(tuple(wanted), tuple(shapes), tuple(tasks), *sizes, given.wait, given.timeout),
+        output,
+        given.report,
+        given.more,
+    )
 
 
 if __name__ == "__main__":

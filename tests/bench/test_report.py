@@ -31,6 +31,14 @@ def test_a_figure_is_the_median_of_its_rounds() -> None:
     assert results.median("TinyLlama-1.1B", OURS.key, "decode 16", "decode") == 400
 
 
+def test_rounds_that_others_disturbed_count_only_where_there_is_no_other() -> None:
+    loud = [replace(run, others=1.2) for run in runs(OURS, "decode 16", 90, 70)]
+    assert Results(loud).median("TinyLlama-1.1B", OURS.key, "decode 16", "decode") == 80
+    both = Results([*loud, *runs(OURS, "decode 16", 400)])
+    assert both.median("TinyLlama-1.1B", OURS.key, "decode 16", "decode") == 400
+    assert not both.disturbed("TinyLlama-1.1B", OURS.key, "decode 16")
+
+
 def test_a_ratio_is_of_medians_of_the_same_task() -> None:
     results = Results(runs(OURS, "decode 16", 400, 420) + runs(PEER, "decode 16", 41) + runs(PEER, "decode 1", 7))
     assert results.ratio(Bar(OURS.key, PEER.key, "TinyLlama-1.1B", "decode 16", 8)) == pytest.approx(10.0)
