@@ -277,8 +277,8 @@ def _facts(machine: Machine, results: Results, facts: Mapping[str, str]) -> str:
 _INTRODUCTION = """\
 # Benchmarks
 
-Written by `make bench`; not to be edited. All contenders ran in turn in the same run, each measurement in a process
-of its own. Absolute figures move with the machine; the ratios are what counts.
+Written by `make bench`; not to be edited. All contenders took turns in each round, each measurement in a process of
+its own. Absolute figures move with the machine; the ratios are what counts.
 
 ![Tokens per second](benchmarks.svg)"""
 

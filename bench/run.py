@@ -44,7 +44,8 @@ def main() -> None:
     facts = _run_facts(plan, started)
     taken: list[Run] = []
     if more:
-        former, taken, facts = _read(store)
+        former, taken, earlier = _read(store)
+        facts["When"] = f"{earlier['When']}, and more rounds from {facts['When']}"
         machine = replace(machine, bandwidth=max(machine.bandwidth, former.bandwidth))
     for run in measure_all(plan, first_round=1 + max((run.round for run in taken), default=-1)):
         _print(run)
