@@ -84,14 +84,15 @@ struct Rows {
     }
 };
 
-// Memory that lies ahead: `lines` cache lines of it are asked for with each group.
+// Memory that lies ahead: `lines` cache lines of it are asked for with each group. Into the second-level cache: a panel
+// is larger than the first, and would drive out what is being read.
 struct Ahead {
     const std::uint8_t* data;
     int lines;
 
     void fetch() {
         for (int line = 0; line < lines; ++line) {
-            _mm_prefetch(reinterpret_cast<const char*>(data + line * 64), _MM_HINT_T0);
+            _mm_prefetch(reinterpret_cast<const char*>(data + line * 64), _MM_HINT_T1);
         }
         data += lines * 64;
     }
@@ -193,14 +194,17 @@ struct Int4 {
     }
 };
 
-// Walks over the rows in tiles of nearly equal size. With one tile, memory is fetched 4 KiB ahead; with several, each
+// Bytes by which a single tile reads ahead: measured; farther, the hardware's own streams are disturbed.
+constexpr int kDistance = 1024;
+
+// Walks over the rows in tiles of nearly equal size. With one tile, memory is fetched a little ahead; with several, each
 // fetches its share of the next panel, so that memory stays busy while we compute.
 template <class Lane>
 static void gemm(const typename Lane::Panel& panel, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
                  bool accumulate) {
     const int passes = (rows + Lane::kMostRows - 1) / Lane::kMostRows;
     const int share = (Lane::kGroupLines + passes - 1) / passes;
-    Ahead ahead{passes == 1 ? panel.data + 4096 : panel.next, share};
+    Ahead ahead{passes == 1 ? panel.data + kDistance : panel.next, share};
     int row = 0;
     for (int pass = 0; pass < passes; ++pass) {
         const int count = (rows - row + (passes - pass) - 1) / (passes - pass);

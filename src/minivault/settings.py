@@ -40,7 +40,10 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[list[str], NoDecode] = Field(
         default_factory=list, description="More Host names to answer to (DNS rebinding)."
     )
-    url: str = Field(default="http://127.0.0.1:8000", description="The server that client commands talk to.")
+    url: str = Field(
+        default="http://127.0.0.1:8000",
+        description="Server that client commands talk to; else that at host and port.",
+    )
 
     model: str = Field(default="guide", min_length=1, max_length=200, description="The default model.")
     precision: Literal["int8", "int4", "f32"] = Field(
@@ -140,7 +143,9 @@ def _place(loc: tuple[int | str, ...], flags: Mapping[str, Any]) -> str:
     name = ".".join(str(part) for part in loc) or "settings"
     variable = f"MINIVAULT_{loc[0]}".upper() if loc else ""
     given = {known.upper() for known in os.environ}
-    return f"{name} (from {variable})" if variable in given and flags.get(str(loc[0])) is None else name
+    if loc and flags.get(str(loc[0])) is not None:
+        return name
+    return f"{name} (from {variable})" if variable in given else f"{name} (from config.toml)"
 
 
 def load_settings(**flags: Any) -> Settings:
@@ -178,4 +183,15 @@ def load_settings(**flags: Any) -> Settings:
         raise ConfigError("A variable of the environment, MINIVAULT_..., cannot be read.") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"Cannot read {data_dir / 'config.toml'}: {error}") from None
-    return Settings.model_construct(**{name: getattr(loaded, name) for name in Settings.model_fields})
+    values = {name: getattr(loaded, name) for name in Settings.model_fields}
+    if "url" not in loaded.model_fields_set:
+        values["url"] = _own_url(loaded)
+    return Settings.model_construct(**values)
+
+
+def _own_url(settings: Settings) -> str:
+    """Where a server with these settings is to be reached from this machine."""
+    if settings.port == 0:
+        return settings.url
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
+    return f"http://[{host}]:{settings.port}" if ":" in host and "[" not in host else f"http://{host}:{settings.port}"

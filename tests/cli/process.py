@@ -40,8 +40,11 @@ class RunningServer:
 
 
 @contextmanager
-def serving(data_dir: Path, *arguments: str) -> Iterator[RunningServer]:
-    """A server on a free port, its model loaded; told to stop at the end, which must be a clean one."""
+def serving(data_dir: Path, *arguments: str, stopped: bool = False) -> Iterator[RunningServer]:
+    """A server on a free port, its model loaded; told to stop at the end, which must be a clean one.
+
+    ``stopped``: the block tells it to stop itself, and a second signal would not be clean.
+    """
     command = [*MINIVAULT, "serve", "--port", "0", "--data-dir", str(data_dir), "--log-level", "info", *arguments]
     with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
@@ -52,7 +55,8 @@ def serving(data_dir: Path, *arguments: str) -> Iterator[RunningServer]:
             # Read on, or the server would wait for room in the pipe.
             rest.start()
             yield RunningServer(url, data_dir, process)
-            process.send_signal(signal.SIGTERM)
+            if not stopped:
+                process.send_signal(signal.SIGTERM)
             assert process.wait(60) == 0
         finally:
             process.kill()

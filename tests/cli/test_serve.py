@@ -124,7 +124,10 @@ def test_ctrl_c_is_a_clean_end(tmp_path: Path) -> None:
 
 def test_a_stream_is_finished_before_the_server_stops(tmp_path: Path) -> None:
     body = {"prompt": "Tell me a story.", "max_tokens": 200, "ignore_eos": True, "seed": 7}
-    with serving(tmp_path) as running, httpx.stream("POST", f"{running.url}/generate/stream", json=body) as answer:
+    with (
+        serving(tmp_path, stopped=True) as running,
+        httpx.stream("POST", f"{running.url}/generate/stream", json=body) as answer,
+    ):
         lines = answer.iter_lines()
         next(lines)
         running.process.send_signal(signal.SIGTERM)

@@ -192,6 +192,14 @@ def test_backup_and_restore(vault: Command, data_dir: Path, tmp_path: Path) -> N
     assert vault("restore", str(copy), "--replace", data_dir=other).code == 0
 
 
+def test_import_refuses_the_vaults_own_files(vault: Command, tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "log.jsonl"
+    log.parent.mkdir()
+    log.write_text('{"prompt": "a", "response": "b"}\n')
+    ended = vault("import", str(log), data_dir=tmp_path)
+    assert (ended.code, "on record already" in ended.err) == (2, True)
+
+
 def test_import_names_the_lines_that_it_cannot_read(vault: Command, tmp_path: Path) -> None:
     (tmp_path / "old.jsonl").write_text('{"prompt": "an old", "response": "answer"}\nno json\n')
     ended = vault("import", str(tmp_path / "old.jsonl"), data_dir=tmp_path / "data")

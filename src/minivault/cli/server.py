@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
+import sys
 from collections.abc import Awaitable, Callable, MutableMapping
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -78,8 +81,29 @@ class Server(uvicorn.Server):
             self._faults.append(fault)
             self.should_exit = True
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal drains. The second ends all at once, like kill -9: the next start ends what it cut."""
+        if self.should_exit:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(128 + sig)
+        super().handle_exit(sig, frame)
+
+    def _tell_waiting(self) -> None:
+        service = self._state.service
+        running = 0 if service is None else service.open_calls
+        if running:
+            seconds = self._state.settings.shutdown_timeout
+            # To whoever pressed Ctrl-C, wherever the log goes.
+            print(
+                f"Stopping: {running} answers are still running (up to {seconds:g} s). Once more stops at once.",
+                file=sys.stderr,
+                flush=True,
+            )
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # While it still listens, so that who comes now is told 503 and why. A second Ctrl-C ends the waiting.
+        # While it still listens, so that who comes now is told 503 and why.
+        self._tell_waiting()
         draining = asyncio.create_task(self._state.drain())
         while not self.force_exit and not draining.done():
             await asyncio.wait([draining], timeout=0.1)

@@ -37,6 +37,9 @@ def import_file(
     settings = options.settings(data_dir=data_dir)
     if not file.is_file():
         raise CliError(f"There is no file {file}.")
+    if file.resolve().is_relative_to(settings.data_dir.resolve()):
+        # The mirror would write each imported call behind the lines that are still to be read.
+        raise CliError("This file belongs to the vault itself: its calls are on record already.", exit_code=2)
     reader = Reader.open(settings.vault_path)
     try:
         with own_ledger(settings, "Stop it for the time of the import.") as ledger, working(f"Importing {file}"):

@@ -409,6 +409,11 @@ class Service:
             return False
         return True
 
+    @property
+    def open_calls(self) -> int:
+        """Calls that have begun and have no outcome yet."""
+        return len(self._open)
+
     def not_ready_because(self) -> str | None:
         """Why requests would be refused now; ``None`` when they would not."""
         if self.draining:

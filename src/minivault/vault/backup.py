@@ -71,7 +71,7 @@ def restore(
     if not file.is_file():
         raise InvalidRequest("there is no such backup", param="file")
     if vault.exists() and not replace:
-        raise InvalidRequest("there is a vault already; to put it aside, say so", param="replace")
+        raise InvalidRequest("there is a vault already; to put it aside, say --replace", param="replace")
     paths, part = HeadPaths(vault), vault.with_name(vault.name + ".restored")
     try:
         vault.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ text, HTTP or records, nor of how a token is computed.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import queue
 import threading
@@ -28,6 +29,7 @@ logger = logging.getLogger("minivault.engine")
 
 BROKEN = "The engine broke while it computed; the log of the server says how."
 CLOSED = "The engine was closed."
+_LAST_STEP_SECONDS = 10.0
 
 
 class Runner(Protocol):
@@ -144,6 +146,8 @@ class NativeEngine:
         # A daemon, for a process that forgets to close shall still be able to end.
         self._thread = threading.Thread(target=self._run, name="minivault-engine", daemon=True)
         self._thread.start()
+        # A thread that comes back from the core after Python has ended would abort the process.
+        atexit.register(self._end)
 
     # -- on the event loop
 
@@ -182,6 +186,11 @@ class NativeEngine:
         """Fail what still runs, stop the thread, free the memory. Returns when all is done; may be called again."""
         self._inbox.put(self._stop)
         await asyncio.to_thread(self._thread.join)
+        atexit.unregister(self._end)
+
+    def _end(self) -> None:
+        self._inbox.put(self._stop)
+        self._thread.join(_LAST_STEP_SECONDS)
 
     def _adopt(self, loop: asyncio.AbstractEventLoop) -> None:
         if loop is self._loop:
