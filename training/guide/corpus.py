@@ -84,7 +84,7 @@ _FOLDERS = (
     "/opt/vault",
     "/home/me/vault",
     "/mnt/usb",
-    "~/work/vault",
+    "~/office/vault",
 )
 _PATHS = (
     "./tinyllama",
