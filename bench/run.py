@@ -26,7 +26,7 @@ from bench.contenders import BUILD, CONTENDERS  # noqa: E402
 from bench.machine import Machine, read_bandwidth, read_machine, wait_for_quiet  # noqa: E402
 from bench.measuring import Plan, measure_all  # noqa: E402
 from bench.plot import Panel, bar_chart  # noqa: E402
-from bench.report import QUIET, Results, Run, document, figure_of, number, ratio_table  # noqa: E402
+from bench.report import CACHED, QUIET, Results, Run, document, figure_of, number, ratio_table  # noqa: E402
 from bench.shapes import SHAPES  # noqa: E402
 
 
@@ -136,7 +136,7 @@ def _plan(arguments: list[str]) -> tuple[Plan, Path, bool, bool]:
     wanted = [one for one in CONTENDERS if one.key not in given.without and (not given.only or one.key in given.only)]
     tasks = [f"decode {count}" for count in given.streams.split(",") if count]
     tasks += [f"prefill {count}" for count in given.prefill.split(",") if count]
-    tasks += [] if given.quick else ["cached 512"]
+    tasks += [] if given.quick else [CACHED]
     sizes = (given.rounds, given.new_tokens, given.threads, given.retries)
     return (
         Plan(tuple(wanted), tuple(shapes), tuple(tasks), *sizes, given.wait, given.timeout),

@@ -122,5 +122,5 @@ def test_the_weights_that_a_step_reads_are_those_of_its_matrix_products() -> Non
 def test_a_cached_prompt_is_timed_in_decode_steps_after_it_was_answered_once() -> None:
     backend = Scripted()
     result = measure(replace(TASK, kind="cached", streams=1, prompt_tokens=512), lambda task: backend)
-    assert backend.asked == [(1, 64, 1), (1, 512, 1), (1, 512, 8)]
-    assert result["step_seconds"] == pytest.approx(1.0)
+    assert backend.asked == [(1, 64, 1), (1, 512, 1), *[(1, 512, 8)] * 5]
+    assert result["cached"] > 0
