@@ -299,6 +299,8 @@ shared with others it moves; a share above 100 % says that it did.
 """
 
 _BARS = """\
-A bar is what this project asks of itself; each is against the peer in its best configuration.
+A bar is what this project asks of itself. OpenVINO runs as named; llama.cpp ran with a slot for each stream and was not
+tuned further. Most figures here are one sample on a shared host, where runs differ by tens of per cent: near a bar, met
+and missed say little.
 
 """
