@@ -229,6 +229,33 @@ def test_a_broken_manifest_is_corrupt(catalog: Catalog, manifest: str) -> None:
         catalog.get("mine")
 
 
+def rewritten(path: Path, **changes: object) -> None:
+    """Change a manifest; ``None`` takes a value away."""
+    manifest = json.loads((path / "minivault.json").read_text()) | changes
+    (path / "minivault.json").write_text(json.dumps({key: value for key, value in manifest.items() if value}))
+
+
+def test_a_manifest_says_what_runs_the_model_and_what_for(catalog: Catalog) -> None:
+    entry = catalog.import_folder(DATA / "gpt2", "mine")
+    assert (entry.engine, entry.kind) == ("native", "generation")
+    rewritten(entry.path, engine="transformers", kind="embedding")
+    assert (catalog.get("mine").engine, catalog.get("mine").kind) == ("transformers", "embedding")
+
+
+def test_an_older_manifest_without_engine_and_kind_is_native_generation(catalog: Catalog) -> None:
+    entry = catalog.import_folder(DATA / "gpt2", "mine")
+    rewritten(entry.path, engine=None, kind=None)
+    assert catalog.get("mine") == entry
+
+
+@pytest.mark.parametrize("changes", [{"engine": "other"}, {"kind": "other"}, {"engine": 3}])
+def test_an_unknown_engine_or_kind_is_not_sound(catalog: Catalog, changes: dict[str, object]) -> None:
+    entry = catalog.import_folder(DATA / "gpt2", "mine")
+    rewritten(entry.path, **changes)
+    with pytest.raises(CheckpointCorrupt, match="not sound"):
+        catalog.get("mine")
+
+
 def test_a_manifest_cannot_lead_out_of_its_folder(catalog: Catalog) -> None:
     entry = catalog.import_folder(DATA / "gpt2", "mine")
     path = entry.path / "minivault.json"

@@ -37,6 +37,8 @@ from minivault.models.weights import weight_map
 EMBEDDED_NAME = "guide"
 MANIFEST = "minivault.json"
 MAX_NAME = 100
+ENGINES = ("native", "transformers", "remote")
+KINDS = ("generation", "embedding")
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _CLOSEST = 3
@@ -58,6 +60,10 @@ class ModelEntry:
     embedded: bool
     imported_at: str | None
     """UTC, RFC 3339, ``Z``; ``None`` for the embedded model."""
+    engine: str = "native"
+    """What runs it: one of :data:`ENGINES`."""
+    kind: str = "generation"
+    """What it is asked for: one of :data:`KINDS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +132,8 @@ class Catalog:
             "name": name,
             "family": read_json_object(staging / "config.json")["model_type"],
             "parameters": arch.parameters,
+            "engine": "native",
+            "kind": "generation",
             "imported_at": self.now().isoformat(timespec="seconds").replace("+00:00", "Z"),
             "files": {file: stored[file].to_json() for file in sorted(stored)},
         }
@@ -163,12 +171,13 @@ class Catalog:
             size = sum(stored[file].size for file in covered if file.endswith(".safetensors"))
         except (KeyError, TypeError, ValueError, AttributeError):
             raise _broken_manifest() from None
-        if not all(map(is_plain_file_name, stored)):
+        engine, kind = manifest.get("engine", "native"), manifest.get("kind", "generation")
+        if not all(map(is_plain_file_name, stored)) or engine not in ENGINES or kind not in KINDS:
             raise _broken_manifest()
         found = {file: facts.checked(path / file) for file, facts in stored.items()}
         if found != stored:
             _remember(path / MANIFEST, manifest, found)
-        return ModelEntry(name, path, family, parameters, size, digest, False, imported_at)
+        return ModelEntry(name, path, family, parameters, size, digest, False, imported_at, engine, kind)
 
 
 def _remember(path: Path, manifest: Mapping[str, Any], files: Mapping[str, StoredFile]) -> None:
