@@ -55,6 +55,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     ),
     "numpy": ("minivault.engine.native",),
     "prometheus_client": ("minivault.telemetry",),
+    "pyarrow": ("minivault.vault.parquet",),
     "pydantic": ("minivault.api", "minivault.settings"),
     "pydantic_settings": ("minivault.settings",),
     "rich": ("minivault.cli",),
