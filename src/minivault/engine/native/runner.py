@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from minivault.engine.native import _native
 from minivault.engine.native.packing import Packer, Precision, core_spec, packed_key
-from minivault.engine.native.sampling import sampler_state, token_logprob
-from minivault.engine.native.sequence import Batch, SampledToken, SampledTokens, Sequence
+from minivault.engine.native.sampling import sampled_token, sampler_state
+from minivault.engine.native.sequence import Batch, SampledTokens
 from minivault.errors import ConfigError
 from minivault.models.description import Architecture
 from minivault.models.weights import WeightSet
@@ -32,8 +32,6 @@ logger = logging.getLogger("minivault.engine")
 
 WORTH_KEEPING = 64 << 20
 """Bytes of packed weights from which keeping them saves time that a person notices."""
-
-TOO_COMPLEX = "The grammar became too complex to follow."
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +113,7 @@ class NativeRunner:
             starts.append(item.start)
         sample, drafted = [item.sample for item in batch], [len(item.draft) for item in batch]
         sampled = self._core.step(states, tokens, starts, sample, drafted)
-        return [[_sampled(item.sequence, one) for one in row] for item, row in zip(batch, sampled, strict=True)]
+        return [[sampled_token(item.sequence, one) for one in row] for item, row in zip(batch, sampled, strict=True)]
 
     def logits(
         self, token_ids: Row[int], *, chunks: Row[int] | None = None, blocks: Row[int] | None = None
@@ -138,20 +136,6 @@ class NativeRunner:
     def close(self) -> None:
         """Free the weights, the KV cache and the threads."""
         self._core = None
-
-
-def _sampled(sequence: Sequence, one: _native.Sampled) -> SampledToken:
-    if not one.finite:
-        return SampledToken(0, finite=False)
-    logprob = None if sequence.params.logprobs is None else token_logprob(one)
-    constraint = sequence.constraint
-    if constraint is None:
-        return SampledToken(one.token, logprob)
-    if not constraint.accept(one.token) or constraint.is_broken:
-        return SampledToken(one.token, error=TOO_COMPLEX)
-    # An end of sequence ends it by itself, and is no part of the answer.
-    ends = constraint.is_complete and one.token not in sequence.ending_ids
-    return SampledToken(one.token, logprob, ends=ends)
 
 
 def _keep(core: _native.Core, path: Path, key: bytes) -> None:

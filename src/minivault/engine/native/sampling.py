@@ -1,16 +1,20 @@
 """Sampling parameters as the C++ core takes them. How a token is chosen is the core's; see ``native/sampler.hpp``.
 
 The choice is a function of the logits, the parameters, the sequence's own tokens and the seed. It
-knows nothing of batches.
+knows nothing of batches, nor of who computed the logits.
 """
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from minivault.engine.native import _native
-from minivault.engine.native.sequence import Sequence
+from minivault.engine.native.sequence import SampledToken, Sequence
 from minivault.generation import TokenLogprob
 
 NEUTRAL_TEMPERATURE = 1.0
+TOO_COMPLEX = "The grammar became too complex to follow."
 
 
 def sampler_state(sequence: Sequence) -> _native.SequenceState:
@@ -40,3 +44,37 @@ def sampler_state(sequence: Sequence) -> _native.SequenceState:
 def token_logprob(sampled: _native.Sampled) -> TokenLogprob:
     """The log-probabilities that came with a token."""
     return TokenLogprob(sampled.token, sampled.logprob, tuple(sampled.top))
+
+
+def sampled_token(sequence: Sequence, one: _native.Sampled) -> SampledToken:
+    """What the core sampled, as the scheduler takes it; the sequence's constraint is told of it."""
+    if not one.finite:
+        return SampledToken(0, finite=False)
+    logprob = None if sequence.params.logprobs is None else token_logprob(one)
+    constraint = sequence.constraint
+    if constraint is None:
+        return SampledToken(one.token, logprob)
+    if not constraint.accept(one.token) or constraint.is_broken:
+        return SampledToken(one.token, error=TOO_COMPLEX)
+    # An end of sequence ends it by itself, and is no part of the answer.
+    ends = constraint.is_complete and one.token not in sequence.ending_ids
+    return SampledToken(one.token, logprob, ends=ends)
+
+
+class Sampler:
+    """Chooses one sequence's tokens from logits that came from elsewhere. Owner: the engine thread."""
+
+    def __init__(self, sequence: Sequence) -> None:
+        self._sequence = sequence
+        self._state = sampler_state(sequence)
+        self._kernels = _native.available_kernels()[0]
+
+    def choose(self, logits: NDArray[np.float32]) -> SampledToken:
+        """The next token, from its logits ``[vocab_size]``."""
+        constraint = self._sequence.constraint
+        if constraint is not None:
+            self._state.allow(constraint.mask())
+        one = _native.sample_once(self._state, logits, self._kernels)
+        if one.finite:
+            self._state.accept(one.token)
+        return sampled_token(self._sequence, one)
