@@ -5,8 +5,13 @@ MiniVaultError
 |   |-- InvalidRequest          a field is wrong: ``param`` names it, the message gives its bound
 |   |   |-- ContextTooLong      prompt and answer do not fit the model's context
 |   |   `-- UnsupportedFeature  well-formed, but this model or engine cannot do it
+|   |       `-- ModelTooLarge   it does not fit the memory that models may take; gives the figures
 |   |-- UnknownModel            no such model in the catalog; names the closest
+|   |-- ModelInUse              the model is loaded somewhere, and cannot be taken away
+|   |-- HubRefused              the model hub will not give this: not there, gated, or not in a form that is taken
 |   |-- UnknownRecord           no such record in the vault
+|   |-- UnknownKey              no such API key
+|   |-- Unauthorized            an API key is needed, or the one that was shown does not open the door
 |   |-- Forbidden               the caller may not do this
 |   `-- RateLimited             too much in this window: ``retry_after`` in seconds
 |-- ServerError                 this side must change something
@@ -14,8 +19,11 @@ MiniVaultError
 |   |-- Draining                the server is shutting down
 |   |-- ModelNotReady           the model is still loading: ``retry_after`` in seconds
 |   |-- LedgerUnavailable       a record could not be made durable; nothing was answered
+|   |-- KeysUnavailable         the file of the keys cannot be trusted or written; nobody is let in
+|   |-- LimitsUnavailable       limits cannot be counted; nobody is let in
 |   |-- VaultCorrupt            the vault does not hold together; nothing is written to it
 |   |-- EngineFailed            the engine broke while it worked
+|   |-- HubUnavailable          the model hub cannot be reached, or broke off
 |   `-- ConfigError             a setting is wrong: names the setting and where it came from
 `-- CheckpointError             a model's files are at fault
     |-- CheckpointCorrupt       truncated, overlapping, lying about shapes
@@ -54,12 +62,32 @@ class UnsupportedFeature(InvalidRequest):
     code = "unsupported_feature"
 
 
+class ModelTooLarge(UnsupportedFeature):
+    code = "model_too_large"
+
+
 class UnknownModel(CallerError):
     code = "model_not_found"
 
 
+class ModelInUse(CallerError):
+    code = "model_in_use"
+
+
+class HubRefused(CallerError):
+    code = "hub_refused"
+
+
 class UnknownRecord(CallerError):
     code = "record_not_found"
+
+
+class UnknownKey(CallerError):
+    code = "key_not_found"
+
+
+class Unauthorized(CallerError):
+    code = "invalid_api_key"
 
 
 class Forbidden(CallerError):
@@ -90,12 +118,24 @@ class LedgerUnavailable(ServerError):
     code = "ledger_unavailable"
 
 
+class KeysUnavailable(ServerError):
+    code = "keys_unavailable"
+
+
+class LimitsUnavailable(ServerError):
+    code = "limits_unavailable"
+
+
 class VaultCorrupt(ServerError):
     code = "vault_corrupt"
 
 
 class EngineFailed(ServerError):
     code = "engine_failed"
+
+
+class HubUnavailable(ServerError):
+    code = "hub_unavailable"
 
 
 class ConfigError(ServerError):

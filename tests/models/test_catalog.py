@@ -10,10 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from minivault.errors import CheckpointCorrupt, CheckpointError, InvalidRequest, ServerError, UnknownModel
+from minivault.errors import (
+    CheckpointCorrupt,
+    CheckpointError,
+    InvalidRequest,
+    ModelInUse,
+    ServerError,
+    UnknownModel,
+)
 from minivault.models import folder as folder_module
 from minivault.models.catalog import Catalog, check_name, default_name
 from minivault.models.checkpoint import Checkpoint
+from minivault.models.folder import hold_folder
 from tests.models.folders import copy_of
 from tests.oracle.golden import DATA
 
@@ -264,3 +272,70 @@ def test_a_manifest_cannot_lead_out_of_its_folder(catalog: Catalog) -> None:
     path.write_text(json.dumps(manifest))
     with pytest.raises(CheckpointCorrupt, match="not sound"):
         catalog.get("mine")
+
+
+def test_a_removed_model_is_gone_whole(catalog: Catalog) -> None:
+    catalog.import_folder(DATA / "gpt2", "mine")
+    catalog.remove("mine")
+    assert leftovers(catalog) == []
+    with pytest.raises(UnknownModel):
+        catalog.get("mine")
+
+
+def test_a_broken_model_can_be_removed(catalog: Catalog) -> None:
+    entry = catalog.import_folder(DATA / "gpt2", "mine")
+    (entry.path / "model.safetensors").unlink()
+    catalog.remove("mine")
+    assert leftovers(catalog) == []
+
+
+def test_the_embedded_model_stays(catalog: Catalog) -> None:
+    with pytest.raises(InvalidRequest, match="embedded"):
+        catalog.remove("guide")
+
+
+def test_a_model_in_use_stays_until_it_is_let_go(catalog: Catalog) -> None:
+    entry = catalog.import_folder(DATA / "gpt2", "mine")
+    with hold_folder(entry.path), hold_folder(entry.path), pytest.raises(ModelInUse):
+        catalog.remove("mine")
+    assert catalog.get("mine") == entry
+    catalog.remove("mine")
+    assert leftovers(catalog) == []
+
+
+@pytest.mark.parametrize("name", ["nothing", "..", "../models", ""])
+def test_what_is_not_there_cannot_be_removed(catalog: Catalog, name: str) -> None:
+    with pytest.raises(UnknownModel):
+        catalog.remove(name)
+
+
+def test_verifying_reads_every_file_again(catalog: Catalog) -> None:
+    entry = catalog.import_folder(DATA / "llama-sharded", "mine")
+    seen: list[tuple[int, int]] = []
+    checks = catalog.verify("mine", lambda done, total: seen.append((done, total)))
+    assert [check.name for check in checks] == sorted(path.name for path in (DATA / "llama-sharded").iterdir())
+    assert all(check.fault is None for check in checks)
+    assert seen[-1][0] == seen[-1][1] == sum(check.size for check in checks)
+    assert entry.digest == catalog.get("mine").digest
+
+
+def test_verifying_finds_a_change_that_kept_size_and_time(catalog: Catalog) -> None:
+    entry = catalog.import_folder(DATA / "gpt2", "mine")
+    path, status = entry.path / "model.safetensors", (entry.path / "model.safetensors").stat()
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    (entry.path / "tokenizer.json").unlink()
+    faults = {check.name: check.fault for check in catalog.verify("mine") if check.fault}
+    assert faults == {"model.safetensors": "another content", "tokenizer.json": "gone"}
+
+
+def test_the_embedded_model_can_be_read_again(catalog: Catalog) -> None:
+    assert {check.fault for check in catalog.verify("guide")} == {None}
+
+
+def test_the_licence_comes_along(catalog: Catalog, tmp_path: Path) -> None:
+    source = copy_of("llama-gqa", tmp_path / "source")
+    (source / "LICENSE").write_text("Use it well.")
+    assert (catalog.import_folder(source).path / "LICENSE").read_text() == "Use it well."

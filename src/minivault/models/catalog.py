@@ -1,12 +1,12 @@
 """The models that can be asked for: the embedded one, and those imported into the data directory.
 
-An import is checked before it is copied, copied beside, and appears under its name at once and whole. Only safetensors,
-JSON, text and template files are taken; nothing here ever reaches a network. Knows nothing of engines or requests.
+An import is checked before it is copied, copied beside, and appears under its name at once and whole; a removal takes
+it away likewise. Only safetensors, JSON, text and template files are taken; nothing here reaches a network. Knows
+nothing of engines or requests.
 """
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import difflib
 import re
@@ -16,32 +16,33 @@ from pathlib import Path
 from typing import Any
 
 import minivault
-from minivault.errors import CheckpointCorrupt, InvalidRequest, MiniVaultError, ServerError, UnknownModel
-from minivault.models.architecture import Architecture, read_architecture
-from minivault.models.chat_template import ChatTemplate
-from minivault.models.checkpoint import Checkpoint, is_plain_file_name, weight_files
+from minivault.errors import CheckpointCorrupt, InvalidRequest, MiniVaultError, ModelInUse, ServerError, UnknownModel
+from minivault.models.architecture import read_architecture
+from minivault.models.checkpoint import Checkpoint, file_sha256, weight_files
 from minivault.models.folder import (
     Progress,
     StoredFile,
     copy_files,
-    digest_of,
+    counter,
     publish,
+    remove_folder,
     staging_folder,
     transferable,
-    write_manifest,
 )
+from minivault.models.inspection import examine, inspect_folder
 from minivault.models.json_file import read_json_object
-from minivault.models.tokenizer import Tokenizer
-from minivault.models.weights import weight_map
+from minivault.models.manifest import MANIFEST, Manifest
+
+__all__ = ["Catalog", "Fill", "ModelEntry", "check_name", "default_name", "inspect_folder"]
 
 EMBEDDED_NAME = "guide"
-MANIFEST = "minivault.json"
 MAX_NAME = 100
-ENGINES = ("native", "transformers", "remote")
-KINDS = ("generation", "embedding")
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _CLOSEST = 3
+
+Fill = Callable[[Path], tuple[Mapping[str, StoredFile], Mapping[str, Any]]]
+"""Puts a model's files into an empty folder; returns what they are, and the manifest's ``source``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,21 @@ class ModelEntry:
     imported_at: str | None
     """UTC, RFC 3339, ``Z``; ``None`` for the embedded model."""
     engine: str = "native"
-    """What runs it: one of :data:`ENGINES`."""
+    """What runs it: one of :data:`minivault.models.inspection.ENGINES`."""
     kind: str = "generation"
-    """What it is asked for: one of :data:`KINDS`."""
+    """What it is asked for: one of :data:`minivault.models.inspection.KINDS`."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileCheck:
+    """What reading a file again showed."""
+
+    name: str
+    size: int
+    sha256: str
+    """As it was when the model was imported."""
+    fault: str | None
+    """``None``: it is what it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +104,16 @@ class Catalog:
             UnknownModel: there is none; names the closest that there are.
             CheckpointCorrupt: its files changed since it was imported, or are gone.
         """
-        if name not in self._names():
-            raise self._unknown(name)
-        return self._embedded() if name == EMBEDDED_NAME else self._imported(name)
+        return self._embedded() if self._known(name) == EMBEDDED_NAME else self._imported(name)
+
+    def manifest(self, name: str) -> Manifest | None:
+        """What is kept about the model; ``None`` for the embedded one.
+
+        Raises:
+            UnknownModel: there is none of this name.
+            CheckpointCorrupt: it is not sound.
+        """
+        return None if self._known(name) == EMBEDDED_NAME else Manifest.read(self.models_dir / name)
 
     def import_folder(self, source: Path, name: str | None = None, progress: Progress | None = None) -> ModelEntry:
         """Copy the Hugging Face folder ``source`` into the catalog as ``name`` (default: after the folder).
@@ -102,52 +122,100 @@ class Catalog:
 
         Raises:
             InvalidRequest: the name is taken or out of bounds, or ``source`` is not a folder.
-            CheckpointError: the folder is not sound, or not for the native engine.
+            CheckpointError: the folder is not sound, or no engine here can run it.
             ServerError: too little disk space, or the data directory cannot be written.
         """
         if not source.is_dir():
             raise InvalidRequest("path must be a folder with config.json and safetensors files", param="path")
-        name = check_name(default_name(source) if name is None else name)
-        if name in self._names() or (self.models_dir / name).exists():
-            raise _taken()
+        name = self.check_free(default_name(source) if name is None else name)
         files = transferable(source, weight_files(source))
-        arch = inspect_folder(source)
+        expected = examine(source)
+
+        def fill(staging: Path) -> tuple[Mapping[str, StoredFile], Mapping[str, Any]]:
+            stored = copy_files(source, files, staging, progress)
+            if examine(staging) != expected:
+                raise CheckpointCorrupt("The folder changed while it was copied")
+            return stored, {"kind": "folder"}
+
+        return self.adopt(name, fill)
+
+    def adopt(self, name: str, fill: Fill) -> ModelEntry:
+        """Take in, as ``name``, the folder that ``fill`` makes: examined, then published whole or not at all.
+
+        Raises:
+            InvalidRequest: the name is taken or out of bounds.
+            CheckpointError: the folder is not sound, or no engine here can run it.
+            ServerError: the data directory cannot be written.
+        """
+        self.check_free(name)
         try:
             with staging_folder(self.models_dir, name) as staging:
-                stored = copy_files(source, files, staging, progress)
-                if inspect_folder(staging) != arch:
-                    raise CheckpointCorrupt("The folder changed while it was copied")
-                publish(staging, self.models_dir / name, MANIFEST, self._manifest(name, staging, arch, stored))
+                files, source = fill(staging)
+                found = Manifest(name, examine(staging), self._timestamp(), files, source)
+                publish(staging, self.models_dir / name, MANIFEST, found.to_json())
         except OSError as error:
             if (self.models_dir / name).exists():  # another import of this name was faster
                 raise _taken() from None
             raise ServerError(f"The model cannot be stored in the data directory: {error.strerror}") from None
         return self.get(name)
 
-    def _manifest(
-        self, name: str, staging: Path, arch: Architecture, stored: Mapping[str, StoredFile]
-    ) -> dict[str, Any]:
-        return {
-            "format": 1,
-            "name": name,
-            "family": read_json_object(staging / "config.json")["model_type"],
-            "parameters": arch.parameters,
-            "engine": "native",
-            "kind": "generation",
-            "imported_at": self.now().isoformat(timespec="seconds").replace("+00:00", "Z"),
-            "files": {file: stored[file].to_json() for file in sorted(stored)},
-        }
+    def remove(self, name: str) -> None:
+        """Take the model's files away.
+
+        Raises:
+            UnknownModel: there is none of this name.
+            InvalidRequest: it is the embedded one.
+            ModelInUse: a server or a command has it loaded.
+            ServerError: the data directory cannot be written.
+        """
+        if self._known(name) == EMBEDDED_NAME:
+            raise InvalidRequest("the embedded model cannot be removed", param="model")
+        try:
+            removed = remove_folder(self.models_dir, name)
+        except OSError as error:
+            raise ServerError(f"The model cannot be removed: {error.strerror}") from None
+        if not removed:
+            raise ModelInUse("This model is in use: unload it, or stop the server that serves it", param="model")
+
+    def verify(self, name: str, progress: Progress | None = None) -> tuple[FileCheck, ...]:
+        """Read every file again and compare it with what it was when the model was imported.
+
+        Raises:
+            UnknownModel: there is none of this name.
+            CheckpointCorrupt: its manifest is not sound.
+        """
+        manifest = self.manifest(name)
+        if manifest is None:
+            return self._verify_embedded()
+        report = counter(sum(facts.size for facts in manifest.files.values()), progress)
+        folder = self.models_dir / name
+        return tuple(_verified(folder / file, facts, report) for file, facts in sorted(manifest.files.items()))
+
+    def check_free(self, name: str) -> str:
+        """``name``, if a model can be called so and none is.
+
+        Raises:
+            InvalidRequest: it cannot, or one is.
+        """
+        if check_name(name) in self._names() or (self.models_dir / name).exists():
+            raise _taken()
+        return name
+
+    def _timestamp(self) -> str:
+        return self.now().isoformat(timespec="seconds").replace("+00:00", "Z")
 
     def _names(self) -> tuple[str, ...]:
         found = sorted(path.parent.name for path in self.models_dir.glob(f"*/{MANIFEST}"))
         return (EMBEDDED_NAME, *(name for name in found if _NAME.fullmatch(name) and name != EMBEDDED_NAME))
 
-    def _unknown(self, name: str) -> UnknownModel:
+    def _known(self, name: str) -> str:
         names = self._names()
+        if name in names:
+            return name
         closest = difflib.get_close_matches(name.lower()[:MAX_NAME], names, n=_CLOSEST, cutoff=0.3) or names[:_CLOSEST]
-        return UnknownModel(
+        raise UnknownModel(
             f"There is no model of this name here; the closest: {', '.join(closest)}. "
-            "Add one with: minivault models import PATH --name NAME",
+            "Get one with: minivault models pull ORG/NAME, or minivault models import PATH",
             param="model",
         )
 
@@ -162,50 +230,38 @@ class Catalog:
 
     def _imported(self, name: str) -> ModelEntry:
         path = self.models_dir / name
-        manifest = read_json_object(path / MANIFEST)
-        try:
-            stored = {file: StoredFile.from_json(facts) for file, facts in manifest["files"].items()}
-            family, parameters, imported_at = manifest["family"], manifest["parameters"], manifest["imported_at"]
-            covered = sorted({*weight_files(path), "config.json"})
-            digest = digest_of({file: stored[file] for file in covered})
-            size = sum(stored[file].size for file in covered if file.endswith(".safetensors"))
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise _broken_manifest() from None
-        engine, kind = manifest.get("engine", "native"), manifest.get("kind", "generation")
-        if not all(map(is_plain_file_name, stored)) or engine not in ENGINES or kind not in KINDS:
-            raise _broken_manifest()
-        found = {file: facts.checked(path / file) for file, facts in stored.items()}
-        if found != stored:
-            _remember(path / MANIFEST, manifest, found)
-        return ModelEntry(name, path, family, parameters, size, digest, False, imported_at, engine, kind)
+        manifest = Manifest.read(path)
+        weights = weight_files(path)
+        digest = manifest.digest(weights)
+        size = sum(manifest.files[file].size for file in weights if file.endswith(".safetensors"))
+        manifest.checked(path)
+        found = manifest.examined
+        return ModelEntry(
+            name, path, found.family, found.parameters, size, digest, False, manifest.imported_at, found.engine,
+            found.kind,
+        )  # fmt: skip
+
+    def _verify_embedded(self) -> tuple[FileCheck, ...]:
+        """Nothing is kept to compare it with; that it can be read whole is what there is to see."""
+        inspect_folder(self.embedded_dir)
+        paths = sorted(path for path in self.embedded_dir.iterdir() if path.is_file() and path.suffix != ".md")
+        return tuple(FileCheck(path.name, path.stat().st_size, file_sha256(path), None) for path in paths)
 
 
-def _remember(path: Path, manifest: Mapping[str, Any], files: Mapping[str, StoredFile]) -> None:
-    """So that files which were moved, restored or touched are hashed once and not at every look."""
-    with contextlib.suppress(OSError):  # why: a data directory that cannot be written can still be served from
-        write_manifest(path, {**manifest, "files": {name: stored.to_json() for name, stored in files.items()}})
-
-
-def _broken_manifest() -> CheckpointCorrupt:
-    return CheckpointCorrupt(f"{MANIFEST} of this model is not sound: import it again")
+def _verified(path: Path, facts: StoredFile, report: Callable[[int], None]) -> FileCheck:
+    fault = None
+    if not path.is_file():
+        fault = "gone"
+    elif path.stat().st_size != facts.size:
+        fault = "another size"
+    elif file_sha256(path) != facts.sha256:
+        fault = "another content"
+    report(facts.size)
+    return FileCheck(path.name, facts.size, facts.sha256, fault)
 
 
 def _taken() -> InvalidRequest:
     return InvalidRequest("a model of this name exists already: choose another with --name", param="name")
-
-
-def inspect_folder(folder: Path) -> Architecture:
-    """What the folder holds, once config, every tensor's header, tokenizer and template are known to be sound.
-
-    Raises:
-        CheckpointError: they are not, or not for the native engine.
-    """
-    arch = read_architecture(read_json_object(folder / "config.json"))
-    with Checkpoint.open(folder) as checkpoint:
-        weight_map(arch, checkpoint)
-    tokenizer = Tokenizer.load(folder)
-    ChatTemplate.load(folder, tokenizer.special_tokens)
-    return arch
 
 
 def check_name(name: str) -> str:
@@ -222,9 +278,9 @@ def check_name(name: str) -> str:
 
 
 def default_name(source: Path) -> str:
-    """A name after the folder; within the hub's cache, after the repository."""
+    """A name after the folder; within the hub's cache, after the repository; of a file, without ``.gguf``."""
     folder = source.resolve()
     if folder.parent.name == "snapshots":
         folder = folder.parent.parent
-    base = folder.name.lower().rpartition("--")[2]
+    base = folder.name.lower().rpartition("--")[2].removesuffix(".gguf")
     return re.sub(r"[^a-z0-9._-]+", "-", base).strip("._-")[:MAX_NAME] or "model"

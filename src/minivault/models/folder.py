@@ -5,6 +5,7 @@ Knows nothing of what the files mean.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -30,11 +31,17 @@ COPIED_NAMES = (
 )  # fmt: skip
 """What comes along beside the weights, where it exists."""
 
+LICENCE_NAMES = (
+    "LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "NOTICE", "NOTICE.txt", "Notice.txt", "USE_POLICY.md",
+)  # fmt: skip
+"""What its makers ask of those who use it; comes along too."""
+
 SPARE_BYTES = 64 << 20
 """Disk space that an import leaves free: the vault lives there too."""
 
 _PIECE = 4 << 20
 _STAGING_PREFIX = ".importing-"
+_REMOVED_PREFIX = ".removing-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +89,7 @@ def transferable(source: Path, weights: Sequence[str]) -> list[str]:
     Raises:
         CheckpointCorrupt: one is missing, a link that leads out of a hub cache, not a regular file, or too large.
     """
-    names = [*weights, *(name for name in COPIED_NAMES if os.path.lexists(source / name))]
+    names = [*weights, *(name for name in (*COPIED_NAMES, *LICENCE_NAMES) if os.path.lexists(source / name))]
     for name in names:
         path = source / name
         if path.is_symlink() and not _in_hub_cache(path):
@@ -108,15 +115,72 @@ def _in_hub_cache(path: Path) -> bool:
 def staging_folder(models_dir: Path, name: str) -> Iterator[Path]:
     """A fresh folder beside the models; whatever is left of it at the end is removed, and of imports that died."""
     models_dir.mkdir(parents=True, exist_ok=True)
-    for leftover in models_dir.glob(f"{_STAGING_PREFIX}*"):
-        if not _is_running(leftover.name.removeprefix(_STAGING_PREFIX).partition("-")[0]):
-            shutil.rmtree(leftover, ignore_errors=True)
+    _clear_leftovers(models_dir)
     staging = models_dir / f"{_STAGING_PREFIX}{os.getpid()}-{secrets.token_hex(4)}-{name}"
     staging.mkdir()
     try:
         yield staging
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _clear_leftovers(models_dir: Path) -> None:
+    for prefix in (_STAGING_PREFIX, _REMOVED_PREFIX):
+        for leftover in models_dir.glob(f"{prefix}*"):
+            if not _is_running(leftover.name.removeprefix(prefix).partition("-")[0]):
+                shutil.rmtree(leftover, ignore_errors=True)
+
+
+def remove_folder(models_dir: Path, name: str) -> bool:
+    """Take the folder ``name`` away, all of it at once; false where somebody holds it. Point of no return: the rename.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    try:
+        held = hold_folder(models_dir / name, alone=True)
+    except BlockingIOError:
+        return False
+    with held:
+        removed = models_dir / f"{_REMOVED_PREFIX}{os.getpid()}-{secrets.token_hex(4)}-{name}"
+        (models_dir / name).rename(removed)
+        sync_folder(models_dir)
+        shutil.rmtree(removed, ignore_errors=True)
+    return True
+
+
+class Hold:
+    """Keeps a folder from being removed, by this process and by others, until :meth:`close`. Idempotent."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor: int | None = descriptor
+
+    def close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def hold_folder(folder: Path, *, alone: bool = False) -> Hold:
+    """Hold ``folder``, together with others unless ``alone``.
+
+    Raises:
+        BlockingIOError: somebody holds it alone, or (``alone``) somebody holds it.
+        OSError: it is gone.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return Hold(descriptor)
 
 
 def _is_running(process_id: str) -> bool:
@@ -137,23 +201,38 @@ def copy_files(source: Path, names: Sequence[str], target: Path, progress: Progr
         OSError: reading or writing failed.
     """
     total = sum((source / name).stat().st_size for name in names)
-    free = shutil.disk_usage(target).free
-    if total + SPARE_BYTES > free:
-        raise ServerError(
-            f"The model needs {total} bytes and {SPARE_BYTES} to spare; the data directory has {free} free"
-        )
+    check_room(target, total)
     stored: dict[str, StoredFile] = {}
-    done = 0
-
-    def copied(count: int) -> None:
-        nonlocal done
-        done += count
-        if progress is not None:
-            progress(done, total)
-
+    copied = counter(total, progress)
     for name in names:
         stored[name] = _copy(source / name, target / name, copied)
     return stored
+
+
+def counter(total: int, progress: Progress | None) -> Callable[[int], None]:
+    """Adds up what it is called with, and tells ``progress`` the sum."""
+    done = 0
+
+    def count(more: int) -> None:
+        nonlocal done
+        done += more
+        if progress is not None:
+            progress(done, total)
+
+    return count
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """See that ``needed`` bytes and :data:`SPARE_BYTES` fit on the disk of ``folder``.
+
+    Raises:
+        ServerError: they do not.
+    """
+    free = shutil.disk_usage(folder).free
+    if needed + SPARE_BYTES > free:
+        raise ServerError(
+            f"The model needs {needed} bytes and {SPARE_BYTES} to spare; the data directory has {free} free"
+        )
 
 
 def _copy(source: Path, target: Path, copied: Callable[[int], None]) -> StoredFile:
@@ -177,7 +256,7 @@ def publish(staging: Path, target: Path, manifest_name: str, manifest: Mapping[s
     """
     write_manifest(staging / manifest_name, manifest)
     staging.rename(target)
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
 def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
@@ -195,10 +274,11 @@ def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in ``folder`` durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

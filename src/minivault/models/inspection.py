@@ -1,0 +1,69 @@
+"""What a model folder is: which engine runs it, what it can be asked for, its family and its size.
+
+The one place that decides this; imports, pulls and GGUF conversions all end here. Reads headers and small files, never
+weights. Knows nothing of where a folder comes from or of what is kept about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minivault.models.architecture import Architecture, read_architecture
+from minivault.models.chat_template import ChatTemplate
+from minivault.models.checkpoint import Checkpoint
+from minivault.models.json_file import read_json_object
+from minivault.models.tokenizer import Tokenizer
+from minivault.models.weights import weight_map
+
+ENGINES = ("native", "transformers", "remote")
+KINDS = ("generation", "embedding")
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A folder that was found sound."""
+
+    engine: str
+    """One of :data:`ENGINES`."""
+    kind: str
+    """One of :data:`KINDS`."""
+    family: str
+    """``model_type`` of its config.json."""
+    parameters: int
+
+
+def examine(folder: Path) -> Examined:
+    """What ``folder`` holds, once config, every tensor's header, tokenizer and template are known to be sound.
+
+    Raises:
+        CheckpointError: they are not, or no engine here can run it.
+    """
+    config = read_json_object(folder / "config.json")
+    arch = inspect_folder(folder)
+    return Examined("native", "generation", config["model_type"], arch.parameters)
+
+
+def check_config(config: Mapping[str, Any]) -> None:
+    """Refuse a ``config.json`` that no engine here can run, before anything large is fetched or converted for it.
+
+    Raises:
+        CheckpointError: it is not sound, or of no family that an engine here runs.
+    """
+    read_architecture(config)
+
+
+def inspect_folder(folder: Path) -> Architecture:
+    """As :func:`examine`, for the native engine's generation models.
+
+    Raises:
+        CheckpointError: the folder is not sound, or not for the native engine.
+    """
+    arch = read_architecture(read_json_object(folder / "config.json"))
+    with Checkpoint.open(folder) as checkpoint:
+        weight_map(arch, checkpoint)
+    tokenizer = Tokenizer.load(folder)
+    ChatTemplate.load(folder, tokenizer.special_tokens)
+    return arch
