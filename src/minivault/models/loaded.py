@@ -58,6 +58,17 @@ class LoadedModel:
     engine: Engine
     grammars: GrammarSource | None = None
     """``None``: its engine cannot hold answers to a form."""
+    memory_bytes: int = 0
+    """What it takes; 0 where nobody can tell."""
+
+    @property
+    def kind(self) -> str:
+        """Of :data:`minivault.models.catalog.KINDS`."""
+        return "generation"
+
+    async def close(self) -> None:
+        """Close its engine."""
+        await self.engine.close()
 
 
 def load_model(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from minivault import __version__
@@ -21,16 +22,20 @@ def load_native_engine(
     prefix_cache: bool = True,
     weights_digest: str = "",
     packed_dir: Path | None = None,
+    report: Callable[[float], None] = lambda share: None,
 ) -> NativeEngine:
     """Pack ``weights`` and start the engine thread; blocks while it packs. The weights may be closed afterwards.
 
-    ``packed_dir`` keeps the packed weights, by ``weights_digest``, for the next start.
+    ``packed_dir`` keeps the packed weights, by ``weights_digest``, for the next start. ``report`` is called with the
+    share of the weights that are packed, 0..1.
 
     Raises:
         ConfigError: kernels or KV memory that this machine does not have.
     """
     options = options or RunnerOptions()
-    runner = NativeRunner.load(arch, weights, options, weights_digest=weights_digest, packed_dir=packed_dir)
+    runner = NativeRunner.load(
+        arch, weights, options, weights_digest=weights_digest, packed_dir=packed_dir, report=report
+    )
     info = EngineInfo(
         name="native",
         build=__version__,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -91,7 +92,16 @@ class Packer:
         CheckpointCorrupt: a weight is infinite or not a number.
     """
 
-    def __init__(self, core: _native.Core, arch: Architecture, weights: WeightSet, precision: Precision) -> None:
+    def __init__(
+        self,
+        core: _native.Core,
+        arch: Architecture,
+        weights: WeightSet,
+        precision: Precision,
+        report: Callable[[float], None] = lambda share: None,
+    ) -> None:
+        """``report`` is called with the share of the layers that are packed, 0..1."""
+        self._report = report
         self._precision = precision
         self._core = core
         self._arch = arch
@@ -120,6 +130,7 @@ class Packer:
                 scales = self._balanced_norm(layer, "mlp_norm", mlp)
             self._linear(layer, "mlp_in", mlp, hidden, len(mlp) * inner, scales)
             self._linear(layer, "mlp_out", [prefix + ("down" if arch.gated else "fc_out")], inner, hidden)
+            self._report((layer + 1) / arch.layers)
 
     @property
     def _lm_head(self) -> str:
@@ -144,7 +155,7 @@ class Packer:
     def _table(self, name: str) -> None:
         (source,) = sources(self._weights, name)
         try:
-            self._core.set_table(name, _bytes(source), source.view.dtype, *source.view.shape)
+            self._core.set_table(name, source_bytes(source), source.view.dtype, *source.view.shape)
         except ArithmeticError as error:
             raise CheckpointCorrupt(f"In {name}, {error}") from None
 
@@ -161,7 +172,7 @@ class Packer:
 
     def _vector(self, name: str) -> NDArray[np.float32]:
         """Rank 1 sources, one after the other, as floats."""
-        return np.concatenate([_floats(part) for part in sources(self._weights, name)])
+        return np.concatenate([source_floats(part) for part in sources(self._weights, name)])
 
     def _linear(
         self,
@@ -187,7 +198,7 @@ class Packer:
             stored_out = part.view.shape[1 if part.transposed else 0]
             own_bias = None if bias is None else np.ascontiguousarray(bias[start : start + part.rows])
             dtype = part.view.dtype
-            found.append((_bytes(part), dtype, part.transposed, stored_out, part.row_start, part.rows, own_bias))
+            found.append((source_bytes(part), dtype, part.transposed, stored_out, part.row_start, part.rows, own_bias))
             start += part.rows
         return found
 
@@ -209,11 +220,13 @@ def balance(column_maxima: NDArray[np.float32]) -> NDArray[np.int32]:
     return powers
 
 
-def _bytes(source: LinearSource) -> NDArray[np.uint8]:
+def source_bytes(source: LinearSource) -> NDArray[np.uint8]:
+    """The whole stored tensor, as it lies in the file."""
     return np.frombuffer(source.view.data, dtype=np.uint8)
 
 
-def _floats(source: LinearSource) -> NDArray[np.float32]:
+def source_floats(source: LinearSource) -> NDArray[np.float32]:
+    """A source as floats; of rank 1, or a table read row after row (then ``rows`` of values, flat, for one row each)."""
     raw = source.view.data
     if source.view.dtype == "BF16":
         values = (np.frombuffer(raw, dtype="<u2").astype(np.uint32) << 16).view(np.float32)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from collections.abc import Sequence as Row
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from minivault.engine.native import _native
 from minivault.engine.native.packing import Packer, Precision, core_spec, packed_key
 from minivault.engine.native.sampling import sampled_token, sampler_state
 from minivault.engine.native.sequence import Batch, SampledTokens
+from minivault.engine.native.turns import TURN
 from minivault.errors import ConfigError
 from minivault.models.description import Architecture
 from minivault.models.weights import WeightSet
@@ -73,10 +75,12 @@ class NativeRunner:
         *,
         weights_digest: str = "",
         packed_dir: Path | None = None,
+        report: Callable[[float], None] = lambda share: None,
     ) -> NativeRunner:
         """Pack the weights and make room for the KV cache. The weights' views are not needed afterwards.
 
         With ``packed_dir`` and the digest of the source, packed weights are kept there and mapped at the next start.
+        ``report`` is called with the share of the weights that are packed, 0..1.
 
         Raises:
             ConfigError: kernels that this machine does not have, or KV memory too small for one block.
@@ -84,12 +88,12 @@ class NativeRunner:
         options = options or RunnerOptions()
         spec = core_spec(arch, options.precision)
         num_blocks = _num_blocks(arch, spec, options)
-        core = _native.Core(spec, choose_kernels(options.kernels), options.threads or _cores())
+        core = _native.Core(spec, choose_kernels(options.kernels), options.threads or cores())
         key = packed_key(weights_digest, options.precision)
         path = None if packed_dir is None or not weights_digest else packed_dir / f"{key.hex()}.packed"
         found = path is not None and core.load_packed(str(path), key)
         if not found:
-            Packer(core, arch, weights, options.precision).pack()
+            Packer(core, arch, weights, options.precision, report).pack()
         core.finish(num_blocks, options.max_batch_tokens)
         if path is not None and not found and core.weight_bytes >= WORTH_KEEPING:
             _keep(core, path, key)
@@ -112,7 +116,8 @@ class NativeRunner:
             tokens.append(sequence.token_ids[item.start : item.start + item.count] + item.draft)
             starts.append(item.start)
         sample, drafted = [item.sample for item in batch], [len(item.draft) for item in batch]
-        sampled = self._core.step(states, tokens, starts, sample, drafted)
+        with TURN:
+            sampled = self._core.step(states, tokens, starts, sample, drafted)
         return [[sampled_token(item.sequence, one) for one in row] for item, row in zip(batch, sampled, strict=True)]
 
     def logits(
@@ -163,7 +168,8 @@ def choose_kernels(wanted: str) -> str:
     return wanted
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

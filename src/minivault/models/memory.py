@@ -1,0 +1,49 @@
+"""How much memory this machine has to spare, and giving back what was freed. Knows nothing of models."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+from contextlib import suppress
+from pathlib import Path
+
+DEFAULT_SHARE = 0.75
+"""Of the memory that is free at the start: what models may take where no budget is set."""
+
+
+def free_memory() -> int:
+    """Bytes that can be used without swapping, or without this process's control group running out."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    try:
+        group = Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
+    except (OSError, ValueError):
+        return free  # no limit, or no control groups
+    return max(0, min(free, limit))
+
+
+def budget_of(setting: int) -> int:
+    """Bytes that all loaded models may take together; 0 takes a share of what is free now."""
+    return setting or int(free_memory() * DEFAULT_SHARE)
+
+
+def give_back() -> None:
+    """Hand freed memory back to the system: the C library keeps it for this process otherwise."""
+    gc.collect()
+    with suppress(OSError, AttributeError):  # why: not every C library can, and then nothing is lost
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def readable(count: int) -> str:
+    """Bytes for people: ``1.3 GB``."""
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 999.95:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
