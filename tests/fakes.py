@@ -59,14 +59,19 @@ class TurnTemplate:
 
     dialect = None
 
+    def __init__(self, *, reasons: bool = False) -> None:
+        self.reasons = reasons
+
     def render(
         self,
         messages: Sequence[Message],
         add_generation_prompt: bool = True,
         *,
         tools: Sequence[Mapping[str, Any]] = (),
+        think: bool | None = None,
     ) -> str:
-        return "".join(f"<{turn.role}>{turn.content}" for turn in messages) + "<assistant>"
+        closed = "<think></think>" if self.reasons and think is False else ""
+        return "".join(f"<{turn.role}>{turn.content}" for turn in messages) + "<assistant>" + closed
 
 
 Answer = Callable[[EngineRequest], Iterable[TokenStep]]

@@ -84,6 +84,8 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
     """Of a tool's result: the call that it answers."""
+    thinking: str = ""
+    """Of an answer: the reasoning before it. Templates of models that reason may write it out again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,8 @@ class GenerationRequest:
     """``auto``, ``none``, ``required``, or ``named:`` and the name of the one tool that must be called."""
     parallel_tool_calls: bool = True
     """False: at most one call in an answer."""
+    think: bool | None = None
+    """Whether a model that can reason shall, where its template leaves the choice. ``None``: as the template does."""
     system: str | None = None
     raw: bool = False
     """True: the bare prompt. False: a model with a chat template gets the prompt as a user turn."""

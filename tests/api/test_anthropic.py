@@ -153,7 +153,7 @@ async def test_the_parameters_reach_the_engine_and_the_rest_is_listed() -> None:
         ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "s3cr3t"}}, "no such tool"),
         ({"tools": [TOOL], "output_format": {"type": "json_schema", "schema": {}}}, "beside tools"),
         ({"mcp_servers": [{"url": "s3cr3t"}]}, "calls no other"),
-        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, "reasoning"),
+        ({"thinking": {"type": "s3cr3t"}}, "thinking.type"),
         ({"output_config": {"format": {"type": "s3cr3t"}}}, "output_config.format.type"),
     ],
 )

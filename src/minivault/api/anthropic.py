@@ -40,7 +40,7 @@ async def messages(request: Request) -> Response:
     body, raw = await parsed(request, MessagesBody)
     asked = body.to_generation(request_id=request.state.request_id, raw_request=raw)
     generation = await service_of(request).open(asked, caller_of(request))
-    events = Events(body, generation.id, generation.prompt_tokens, generation.tool_parser())
+    events = Events(body, generation.id, generation.prompt_tokens, generation.answer_parser())
     named = {"request-id": generation.id}
     if asked.stream:
         return streaming.GenerationStream(generation, events, record_header(generation.intent) | named)

@@ -185,8 +185,16 @@ async def _run(request: Request, kind: answers.Kind, asked: GenerationRequest) -
     service = service_of(request)
     generation = await service.open(asked, caller_of(request))
     token_bytes = generation.token_bytes if generation.wants_logprobs else None
-    parser = generation.tool_parser()
-    lines = answers.Lines(kind, generation, service.utc_now, token_bytes, parser, raw=asked.raw)
+    parser = generation.answer_parser()
+    lines = answers.Lines(
+        kind,
+        generation,
+        service.utc_now,
+        token_bytes,
+        parser,
+        raw=asked.raw,
+        shows_thinking=asked.think is not False,
+    )
     if asked.stream:
         return streaming.GenerationStream(generation, lines, record_header(generation.intent))
     return await whole_answer(request, generation, lines.whole)

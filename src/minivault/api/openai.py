@@ -47,7 +47,7 @@ async def chat_completions(request: Request) -> Response:
     choices = await service_of(request).open_all(spread(asked, body.choices), caller_of(request))
     head = _head_of(request, "chatcmpl-", body, choices)
     words = choices.generations[0].tokenizer if body.logprobs else None
-    parsers = [generation.tool_parser() for generation in choices.generations]
+    parsers = [generation.answer_parser() for generation in choices.generations]
     if asked.stream:
         framing = answers.ChatFraming(head, includes_usage=body.includes_usage, words=words, parsers=parsers)
         return _streamed(choices, framing)

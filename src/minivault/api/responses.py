@@ -17,11 +17,12 @@ from minivault.api.body import read_json_object
 from minivault.api.health import service_of
 from minivault.api.native import caller_of, json_response, record_header
 from minivault.api.wire import responses_answers as answers
-from minivault.api.wire.openai_answers import ToolCallParser
+from minivault.api.wire.lenient import whole_said
 from minivault.api.wire.responses import ID_PREFIX, SURFACE, ResponsesRequest
 from minivault.errors import InvalidRequest, UnknownRecord
 from minivault.generation import FinishReason, Message
-from minivault.models.tool_calls import Dialect, parser_for
+from minivault.models.reasoning import Reasoning, answer_parser
+from minivault.models.tool_calls import Dialect, ToolCallParser, parser_for
 from minivault.service import EarlierCall, Generation
 
 MAX_EARLIER = 128
@@ -50,7 +51,7 @@ async def create(request: Request) -> Response:
     created = int(datetime.fromisoformat(service_of(request).utc_now()).timestamp())
     head = answers.ResponseHead(ID_PREFIX + generation.id, created, generation.model, body)
     if asked.stream:
-        framing = answers.ResponseFraming(head, generation.id, generation.tool_parser())
+        framing = answers.ResponseFraming(head, generation.id, generation.answer_parser())
         return streaming.GenerationStream(generation, framing, record_header(generation.intent))
     return await _whole(request, generation, head)
 
@@ -97,7 +98,7 @@ async def _whole(request: Request, generation: Generation, head: answers.Respons
     if ended.finish_reason is FinishReason.CANCELLED:
         return Response(status_code=499)  # nobody is there to read it
     complete = ended.finish_reason is FinishReason.STOP
-    output = answers.whole_output(generation.id, ended.response, generation.tool_parser(), complete=complete)
+    output = answers.whole_output(generation.id, ended.response, generation.answer_parser(), complete=complete)
     usage = ended.usage
     body = head.ended(output, usage.prompt_tokens, usage.completion_tokens, complete=complete)
     return json_response(body, headers=record_header(ended.record))
@@ -120,11 +121,8 @@ async def _earlier_turns(request: Request, response_id: str | None) -> list[Mess
 
 
 def _answer_turn(call: EarlierCall, body: ResponsesRequest) -> Message:
-    parser = _parser(call, body)
-    if parser is None:
-        return Message("assistant", call.response)
-    (text, calls), (rest, more) = parser.push(call.response), parser.finish()
-    return Message("assistant", text + rest, tool_calls=(*calls, *more))
+    said = whole_said(call.response, _parser(call, body))
+    return Message("assistant", said.text, tool_calls=said.calls, thinking=said.thinking)
 
 
 async def _call(request: Request, response_id: str, param: str | None = None) -> EarlierCall:
@@ -145,7 +143,7 @@ def _body_of(call: EarlierCall) -> ResponsesRequest:
 
 
 def _parser(call: EarlierCall, body: ResponsesRequest) -> ToolCallParser | None:
-    if call.tool_dialect is None:
-        return None
     several = body.parallel_tool_calls is not False
-    return parser_for(Dialect(call.tool_dialect), body.offered, call.id, several=several)
+    dialect = call.tool_dialect
+    calls = None if dialect is None else parser_for(Dialect(dialect), body.offered, call.id, several=several)
+    return answer_parser(None if call.reasoning is None else Reasoning(call.reasoning), calls)

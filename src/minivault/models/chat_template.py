@@ -21,6 +21,7 @@ from jinja2 import TemplateError, TemplateSyntaxError
 
 from minivault.errors import CheckpointCorrupt, InvalidRequest
 from minivault.generation import JsonObject, Message
+from minivault.models import reasoning
 from minivault.models.json_file import read_bounded, read_optional_json_object
 from minivault.models.sandbox import BoundedEnvironment, Budget, TooCostly, render_bounded
 from minivault.models.tool_calls import Dialect, dialect_of
@@ -80,6 +81,11 @@ class ChatTemplate:
         """How the template has tools called; ``None``: it cannot be told of tools."""
         return dialect_of(self.source)
 
+    @property
+    def reasons(self) -> bool:
+        """Whether the template's model may reason before it answers."""
+        return reasoning.reasons(self.source)
+
     @classmethod
     def compile(cls, source: str, special_tokens: Mapping[str, str], new_budget: Callable[[], Budget] = Budget) -> Self:
         """Compile ``source``; see :meth:`load`."""
@@ -102,10 +108,12 @@ class ChatTemplate:
         date: datetime.date | None = None,
         *,
         tools: Sequence[JsonObject] = (),
+        think: bool | None = None,
     ) -> str:
         """The prompt for ``messages``, special tokens written out (encode it without adding any).
 
-        ``tools``: what the model may call; see :attr:`dialect`.
+        ``tools``: what the model may call; see :attr:`dialect`. ``think``: whether a model that reasons shall, for
+        templates that ask (by the name that Qwen3's gave it, ``enable_thinking``).
 
         Raises:
             InvalidRequest: the template refuses these messages, or rendering them takes too long or too much.
@@ -119,6 +127,8 @@ class ChatTemplate:
             "raise_exception": _raise_exception,
             "strftime_now": _formatter(date or DEFAULT_DATE),
         }
+        if think is not None:
+            variables["enable_thinking"] = think
         try:
             return render_bounded(self._compiled, variables, self._new_budget())
         except _Raised as error:
@@ -147,6 +157,8 @@ def _variables_of(message: Message) -> dict[str, Any]:
     found: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.name is not None:
         found["name"] = message.name
+    if message.thinking:
+        found["reasoning_content"] = message.thinking
     if message.tool_call_id is not None:
         found["tool_call_id"] = message.tool_call_id
     if message.tool_calls:

@@ -14,7 +14,8 @@ from minivault.errors import InvalidRequest, UnsupportedFeature
 from minivault.generation import GenerationRequest, JsonObject, Message
 from minivault.models.answer_text import Decoder
 from minivault.models.chat_template import DEFAULT_STOPS, default_template
-from minivault.models.tool_calls import Calling, Dialect, calling_of, told_in_words
+from minivault.models.reasoning import Reasoning, reasoning_of
+from minivault.models.tool_calls import Calling, Dialect, calling_of, is_formed, told_in_words
 
 LONG_TEXT = 4096
 """Characters from which on rendering and tokenising leave the event loop."""
@@ -37,8 +38,17 @@ class PromptTemplate(Protocol):
     def dialect(self) -> Dialect | None:
         """How it has tools called; ``None``: it cannot be told of tools."""
 
+    @property
+    def reasons(self) -> bool:
+        """Whether its model may reason before it answers."""
+
     def render(
-        self, messages: Sequence[Message], add_generation_prompt: bool = True, *, tools: Sequence[JsonObject] = ()
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool = True,
+        *,
+        tools: Sequence[JsonObject] = (),
+        think: bool | None = None,
     ) -> str: ...
 
 
@@ -53,6 +63,8 @@ class Prompt:
     """Stop strings that the form of the prompt calls for, beside the caller's own."""
     calling: Calling | None = None
     """How the answer may call tools, if any were told."""
+    reasoning: Reasoning | None = None
+    """Where the answer reasons, if it may."""
 
 
 async def read_prompt(
@@ -87,18 +99,22 @@ def _check_ids(field: str, ids: Sequence[int], vocab_size: int) -> None:
 def _of_text(request: GenerationRequest, tokenizer: PromptTokenizer, template: PromptTemplate | None) -> Prompt:
     messages = _messages(request, template)
     stop: tuple[str, ...] = ()
+    reasoning: Reasoning | None = None
     used = template or default_template()
     calling = calling_of(request, used.dialect) if messages else None
     if not messages:
         ids = tokenizer.encode(request.prompt or "", add_special_tokens=not request.context)
     else:
         # A model's own template writes the special tokens itself.
-        text = _rendered(request, messages, used, () if calling is None else calling.tools)
+        held = is_formed(request) or (calling is not None and calling.must)
+        text = _rendered(request, messages, used, calling, held=held)
+        if used.reasons and not held:
+            reasoning = reasoning_of(text, messages)
         ids = tokenizer.encode(text, add_special_tokens=template is None)
         stop = DEFAULT_STOPS if template is None else ()
     if not ids:
         raise InvalidRequest("prompt must give at least 1 token", param="prompt")
-    return Prompt(_words(request), (*request.context, *ids), stop, calling)
+    return Prompt(_words(request), (*request.context, *ids), stop, calling, reasoning)
 
 
 def _words(request: GenerationRequest) -> str:
@@ -110,12 +126,20 @@ def _words(request: GenerationRequest) -> str:
 
 
 def _rendered(
-    request: GenerationRequest, messages: Sequence[Message], template: PromptTemplate, tools: Sequence[JsonObject]
+    request: GenerationRequest,
+    messages: Sequence[Message],
+    template: PromptTemplate,
+    calling: Calling | None,
+    *,
+    held: bool,
 ) -> str:
+    """``held``: the answer has a form from its first token on, so it cannot reason."""
+    tools: Sequence[JsonObject] = () if calling is None else calling.tools
     if template.dialect is None:
         messages, tools = told_in_words(messages, tools), ()
+    think = False if held else request.think
     try:
-        return template.render(messages, add_generation_prompt=True, tools=tools)
+        return template.render(messages, add_generation_prompt=True, tools=tools, think=think)
     except InvalidRequest as error:
         if not request.messages and error.param == "messages":
             raise InvalidRequest(error.message, param="prompt") from None  # the field that this caller sent

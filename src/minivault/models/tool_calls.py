@@ -163,6 +163,11 @@ class Calling:
         return parser_for(self.dialect, self.tools, answer_id, several=self.several)
 
 
+def is_formed(request: GenerationRequest) -> bool:
+    """Whether ``response_format`` asks for more than text."""
+    return bool((request.response_format or {}).get("type", "text") != "text")
+
+
 def calling_of(request: GenerationRequest, dialect: Dialect | None) -> Calling | None:
     """What ``tool_choice`` allows: ``named:`` one tool, ``none`` none, ``auto`` and ``required`` all.
 
@@ -177,7 +182,7 @@ def calling_of(request: GenerationRequest, dialect: Dialect | None) -> Calling |
         raise InvalidRequest("tool_choice: there is no such tool in tools", param="tool_choice")
     if choice == "none" or not allowed:
         return None
-    if (request.response_format or {}).get("type", "text") != "text":
+    if is_formed(request):
         raise UnsupportedFeature("response_format cannot be used beside tools", param="response_format")
     several = request.parallel_tool_calls and name is None
     return Calling(dialect or Dialect.TAGGED, allowed, choice != "auto", several)
@@ -187,10 +192,11 @@ def calling_of(request: GenerationRequest, dialect: Dialect | None) -> Calling |
 
 
 class Said(NamedTuple):
-    """What a piece of an answer said: words, and calls that it completed."""
+    """What a piece of an answer said: words, calls that it completed, and reasoning, which comes before both."""
 
     text: str
     calls: tuple[ToolCall, ...] = ()
+    thinking: str = ""
 
 
 class ToolCallParser(Protocol):
@@ -258,7 +264,7 @@ class _TaggedParser:
                 words.append(self._words(OPEN + before + CLOSE))
             self._inside = not self._inside
         if not self._inside:
-            keep = _overlap(self._held, OPEN)
+            keep = overlap(self._held, OPEN)
             words.append(self._words(self._held[: len(self._held) - keep]))
             self._held = self._held[len(self._held) - keep :]
         return Said("".join(words), tuple(calls))
@@ -342,6 +348,6 @@ def _values(text: str) -> list[Any]:
     return values
 
 
-def _overlap(text: str, mark: str) -> int:
+def overlap(text: str, mark: str) -> int:
     """Length of the longest proper prefix of ``mark`` that ends ``text``."""
     return next((n for n in range(min(len(text), len(mark) - 1), 0, -1) if text.endswith(mark[:n])), 0)

@@ -34,6 +34,8 @@ class EarlierCall:
     completion_tokens: int
     tool_dialect: str | None
     """How its answer calls tools, if there were any."""
+    reasoning: str | None = None
+    """Where its answer reasons, if it may."""
 
 
 def earlier_call(reader: BodyReader, record_id: str, surface: str) -> EarlierCall:
@@ -58,4 +60,5 @@ def earlier_call(reader: BodyReader, record_id: str, surface: str) -> EarlierCal
         prompt_tokens=call.prompt_tokens,
         completion_tokens=call.completion_tokens or 0,
         tool_dialect=detail.intent.get("parameters", {}).get("tool_dialect"),
+        reasoning=detail.intent.get("parameters", {}).get("reasoning"),
     )

@@ -343,6 +343,7 @@ class Service:
             structure,
             await _constraint(model, structure),
             prompt.calling,
+            prompt.reasoning,
         )
 
     def append_outcome(self, outcome: Outcome) -> asyncio.Future[Receipt]:

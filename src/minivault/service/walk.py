@@ -30,6 +30,7 @@ from minivault.generation import (
 from minivault.models import parameters
 from minivault.models.answer_text import AnswerText, Piece
 from minivault.models.prompt import PromptTokenizer
+from minivault.models.reasoning import Reasoning, answer_parser
 from minivault.models.structure import Structure
 from minivault.models.tool_calls import Calling, ToolCallParser
 from minivault.service.ports import ServedModel
@@ -54,6 +55,7 @@ class Prepared:
     constraint: Constraint | None = None
     """Of ``structure``, at its start; the engine's once it is submitted."""
     calling: Calling | None = None
+    reasoning: Reasoning | None = None
     extra_parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -139,10 +141,10 @@ class Generation:
         """What turns the answer's tokens into text; for log-probabilities."""
         return self._prepared.model.tokenizer
 
-    def tool_parser(self) -> ToolCallParser | None:
-        """A fresh parser of the answer's text; ``None`` where there are no tools to call."""
+    def answer_parser(self) -> ToolCallParser | None:
+        """A fresh parser of the answer's text; ``None`` where it neither reasons nor calls tools."""
         calling = self._prepared.calling
-        return None if calling is None else calling.parser(self.id)
+        return answer_parser(self._prepared.reasoning, None if calling is None else calling.parser(self.id))
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes a token stands for; for log-probabilities."""
@@ -351,6 +353,8 @@ def intent_of(prepared: Prepared) -> Intent:
         effective["choice"] = request.choice
     if prepared.calling is not None:
         effective["tool_dialect"] = prepared.calling.dialect.value
+    if prepared.reasoning is not None:
+        effective["reasoning"] = prepared.reasoning.value
     effective |= prepared.extra_parameters
     return Intent(
         request_id=request.request_id,

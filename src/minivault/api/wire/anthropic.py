@@ -24,6 +24,9 @@ KNOWN_BLOCKS = frozenset(
 """Types that may be named in an error."""
 
 
+_THOUGHTS = ("thinking", "redacted_thinking")
+
+
 class Block(LenientBody):
     """A part of a turn: of type text, and in their places tool_use and tool_result."""
 
@@ -35,6 +38,9 @@ class Block(LenientBody):
     tool_use_id: str | None = Field(None, max_length=200, description="Of a tool_result: the call it answers.")
     content: str | list[Block] | None = Field(None, description="Of a tool_result.")
     is_error: bool | None = Field(None, description="Of a tool_result.")
+    thinking: str | None = Field(None, description="Of a thinking block, which an assistant's turn may have.")
+    signature: str | None = Field(None, description="Of a thinking block; has no effect.")
+    data: str | None = Field(None, description="Of a redacted_thinking block; has no effect.")
 
     def words(self, field: str) -> str:
         if self.type != "text":
@@ -74,13 +80,15 @@ class Turn(LenientBody):
             return
         apart = {"assistant": "tool_use", "user": "tool_result"}.get(self.role)
         special = [block for block in self.content if block.type == apart]
-        words = [block.words("messages") for block in self.content if block.type != apart]
+        thoughts = _THOUGHTS if self.role == "assistant" else ()
+        words = [block.words("messages") for block in self.content if block.type not in (apart, *thoughts)]
+        thinking = "\n".join(block.thinking or "" for block in self.content if block.type in thoughts)
         calls = tuple(block.to_call() for block in special) if apart == "tool_use" else ()
         names |= {call.id: call.name for call in calls}
         if apart == "tool_result":
             yield from (block.to_result(names) for block in special)
         if words or calls or not special:
-            yield Message(self.role, "\n".join(words), tool_calls=calls)
+            yield Message(self.role, "\n".join(words), tool_calls=calls, thinking=thinking)
 
 
 class ClientTool(LenientBody):
@@ -122,6 +130,15 @@ class OutputConfig(LenientBody):
     format: JsonFormat | None = None
 
 
+class Thinking(LenientBody):
+    """Whether a model that reasons shall. How long is bounded by `max_tokens` alone."""
+
+    type: Literal["enabled", "disabled", "adaptive"]
+    budget_tokens: int | None = Field(
+        None, ge=1, le=1_000_000, description="Has no effect, and is listed in the record."
+    )
+
+
 class CountBody(LenientBody):
     """What `POST /v1/messages/count_tokens` takes."""
 
@@ -130,8 +147,13 @@ class CountBody(LenientBody):
     system: Content | None = None
     tools: Annotated[list[ClientTool], Field(max_length=128)] | None = None
     tool_choice: ToolChoice | None = None
-    thinking: dict[str, Any] | None = Field(None, description="Refused unless disabled.")
+    thinking: Thinking | None = Field(None, description="Reasoning is asked for and shown only if this says so.")
     mcp_servers: list[Any] | None = Field(None, description="Refused unless empty.")
+
+    @property
+    def thinks(self) -> bool:
+        """Whether reasoning was asked for."""
+        return self.thinking is not None and self.thinking.type != "disabled"
 
     def conversation(self) -> dict[str, Any]:
         """Fields of a GenerationRequest.
@@ -141,8 +163,6 @@ class CountBody(LenientBody):
         """
         if self.mcp_servers:
             raise UnsupportedFeature("mcp_servers: this server calls no other; leave them out", param="mcp_servers")
-        if self.thinking is not None and self.thinking.get("type") != "disabled":
-            raise UnsupportedFeature("thinking: this version does not split out reasoning", param="thinking")
         if self.messages[-1].role == "assistant":
             raise UnsupportedFeature("messages: the last must not be the assistant's", param="messages")
         names: dict[str, str] = {}
@@ -153,6 +173,7 @@ class CountBody(LenientBody):
             "tools": tuple(tool.offered() for tool in self.tools or ()),
             "tool_choice": "auto" if choice is None else choice.word(),
             "parallel_tool_calls": choice is None or not choice.disable_parallel_tool_use,
+            "think": self.thinks,
             "system": None if self.system is None else _words(self.system, "system") or None,
             "surface": "anthropic",
         }
@@ -203,6 +224,9 @@ class MessagesBody(CountBody):
 
     def _ignored(self) -> Iterable[str]:
         yield from (["metadata"] if self.metadata else [])
+        if self.thinking is not None:
+            yield from (["thinking.budget_tokens"] if self.thinking.budget_tokens is not None else [])
+            yield from self.thinking.unknown("thinking.")
         yield from self.unknown()
         yield from self.output_config.unknown("output_config.") if self.output_config else ()
         for turn in self.messages:

@@ -39,6 +39,14 @@ class ToolUseBody(BaseModel):
     input: dict[str, Any]
 
 
+class ThinkingBody(BaseModel):
+    """What the model wrote before its answer. Nothing is signed: send it back as it is."""
+
+    type: Literal["thinking"]
+    thinking: str
+    signature: str
+
+
 class MessageBody(BaseModel):
     """A finished answer, on the record."""
 
@@ -46,7 +54,7 @@ class MessageBody(BaseModel):
     type: Literal["message"]
     role: Literal["assistant"]
     model: str
-    content: list[TextBody | ToolUseBody]
+    content: list[ThinkingBody | TextBody | ToolUseBody]
     stop_reason: Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "model_context_window_exceeded"]
     stop_sequence: str | None = Field(description="Which of `stop_sequences` ended the answer.")
     usage: MessageUsageBody
@@ -86,12 +94,13 @@ class Events:
         self._prompt_tokens = prompt_tokens
         self._parser = parser
         self._index = 0
-        self._in_words = False
+        self._open: Literal["text", "thinking"] | None = None
+        """The type of the block that is open."""
         self._called = False
 
     def first(self) -> list[bytes]:
         begun = _event("message_start", {"message": self._message([], None, None, 0)})
-        return [begun, *([] if self._parser else self._begin_words()), _event("ping", {})]
+        return [begun, *([] if self._parser else self._begin("text")), _event("ping", {})]
 
     def piece(self, chunk: Chunk) -> bytes:
         if self._parser is not None:
@@ -105,28 +114,36 @@ class Events:
         delta = {"stop_reason": reason, "stop_sequence": sequence}
         return [
             *rest,
-            *self._end_words(),
+            *self._end_block(),
             _event("message_delta", {"delta": delta, "usage": usage}),
             _event("message_stop", {}),
         ]
 
     def _said(self, said: Said) -> list[bytes]:
         events = []
+        if said.thinking and self._body.thinks:
+            delta = {"type": "thinking_delta", "thinking": said.thinking}
+            events += [*self._begin("thinking"), _event("content_block_delta", {"index": self._index, "delta": delta})]
         if said.text:
-            events += [*([] if self._in_words else self._begin_words()), self._delta(said.text)]
+            events += [*self._begin("text"), self._delta(said.text)]
         for call in said.calls:
             self._called = True
-            events += [*self._end_words(), *self._call(call)]
+            events += [*self._end_block(), *self._call(call)]
         return events
 
-    def _begin_words(self) -> list[bytes]:
-        self._in_words = True
-        return [_event("content_block_start", {"index": self._index, "content_block": {"type": "text", "text": ""}})]
-
-    def _end_words(self) -> list[bytes]:
-        if not self._in_words:
+    def _begin(self, kind: Literal["text", "thinking"]) -> list[bytes]:
+        """Open a block, unless one of its kind is open."""
+        if self._open == kind:
             return []
-        self._in_words = False
+        ended = self._end_block()
+        self._open = kind
+        block = {"type": kind, kind: ""} | ({"signature": ""} if kind == "thinking" else {})
+        return [*ended, _event("content_block_start", {"index": self._index, "content_block": block})]
+
+    def _end_block(self) -> list[bytes]:
+        if self._open is None:
+            return []
+        self._open = None
         self._index += 1
         return [_event("content_block_stop", {"index": self._index - 1})]
 
@@ -157,6 +174,8 @@ class Events:
         self._called = bool(said.calls)
         reason, sequence = self._end(completion)
         words = [{"type": "text", "text": said.text}] if said.text else []
+        if said.thinking and self._body.thinks:
+            words.insert(0, {"type": "thinking", "thinking": said.thinking, "signature": ""})
         content = [*words, *map(_tool_use, said.calls)]
         return self._message(content, reason, sequence, completion.usage.completion_tokens)
 

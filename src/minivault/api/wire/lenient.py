@@ -54,11 +54,11 @@ def as_object(arguments: str) -> dict[str, Any]:
 
 
 def whole_said(text: str, parser: ToolCallParser | None) -> Said:
-    """The words and calls of a whole answer."""
+    """The reasoning, words and calls of a whole answer."""
     if parser is None:
         return Said(text)
     begun, rest = parser.push(text), parser.finish()
-    return Said(begun.text + rest.text, (*begun.calls, *rest.calls))
+    return Said(begun.text + rest.text, (*begun.calls, *rest.calls), begun.thinking + rest.thinking)
 
 
 def json_schema_format(schema: Mapping[str, Any]) -> dict[str, Any]:

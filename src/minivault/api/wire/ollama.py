@@ -106,7 +106,9 @@ class AskBody(LenientBody):
     format: Literal["", "json"] | dict[str, Any] | None = Field(None, description='"json", or a JSON Schema.')
     options: Options | None = None
     keep_alive: KeepAlive = None
-    think: bool | str | None = Field(None, description="Only false, or nothing: reasoning is not split out.")
+    think: bool | Literal["low", "medium", "high"] | None = Field(
+        None, description="False: no reasoning, or none that is shown, of a model that reasons."
+    )
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
 
@@ -123,7 +125,8 @@ class AskBody(LenientBody):
 
     def ignored(self) -> list[str]:
         options = self.options.unknown("options.") if self.options else []
-        return [*(["keep_alive"] if self.keep_alive is not None else []), *options, *self.unknown()]
+        graded = ["think"] if isinstance(self.think, str) else []  # a model here reasons or does not
+        return [*graded, *(["keep_alive"] if self.keep_alive is not None else []), *options, *self.unknown()]
 
     def response_format(self) -> JsonObject | None:
         if isinstance(self.format, dict):
@@ -135,7 +138,7 @@ class AskBody(LenientBody):
         Raises:
             UnsupportedFeature: one of ``fields`` asks for what this server does not do.
         """
-        for name in (*fields, "think"):
+        for name in fields:
             if getattr(self, name):
                 raise UnsupportedFeature(f"{name}: {_REFUSED[name]}", param=name)
 
@@ -149,6 +152,7 @@ class AskBody(LenientBody):
             "context_limit": options.num_ctx,
             "stream": self.streams,
             "response_format": self.response_format(),
+            "think": None if self.think is None else self.think is not False,
             "request_id": request_id,
             "surface": "ollama",
             "raw_request": raw_request,
@@ -218,7 +222,7 @@ class ChatMessage(LenientBody):
     role: Literal["system", "user", "assistant", "tool"]
     content: str | None = None
     images: list[str] | None = Field(None, description="Refused unless empty.")
-    thinking: str | None = Field(None, description="Has no effect.")
+    thinking: str | None = Field(None, description="Of an answer: what its model wrote before it.")
     tool_calls: Annotated[list[EarlierCall], Field(max_length=128)] | None = None
     tool_name: Name | None = Field(None, description="Of a tool's result: the tool.")
     tool_call_id: str | None = Field(None, max_length=200)
@@ -237,7 +241,7 @@ def _messages(turns: Sequence[ChatMessage]) -> Iterator[Message]:
             continue
         calls = tuple(_earlier(call, place, number) for number, call in enumerate(turn.tool_calls or ()))
         waiting = [call.id for call in calls] or waiting
-        yield Message(turn.role, turn.content or "", tool_calls=calls)
+        yield Message(turn.role, turn.content or "", tool_calls=calls, thinking=turn.thinking or "")
 
 
 def _earlier(call: EarlierCall, place: int, number: int) -> ToolCall:
@@ -261,7 +265,6 @@ class ChatBody(AskBody):
         Raises:
             UnsupportedFeature: a field asks for what this server does not do.
         """
-        self.refuse()
         turns = self.messages or []
         messages = tuple(_messages(turns))
         if messages[-1].role == "assistant":
@@ -296,5 +299,4 @@ _REFUSED = {
     "suffix": "filling in the middle is not supported; leave it out",
     "template": "templates are taken from the model alone; leave it out, or send the bare prompt with raw",
     "images": "this version takes text only; leave images out",
-    "think": "this version does not split out reasoning; leave it out or send false",
 }

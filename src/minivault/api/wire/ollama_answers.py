@@ -17,6 +17,7 @@ from minivault.api.wire.lenient import as_object, whole_said
 from minivault.api.wire.native import TokenBytes, logprobs_of
 from minivault.api.wire.ollama import tagged
 from minivault.generation import Chunk, Completion, FinishReason, ToolCall
+from minivault.models.reasoning import reasons
 from minivault.models.tool_calls import Said, ToolCallParser
 
 FOR_EVER = "9999-12-31T23:59:59Z"
@@ -58,6 +59,7 @@ class GeneratedBody(AnswerBody):
     """What `POST /api/generate` answers."""
 
     response: str
+    thinking: str | None = Field(None, description="What the model wrote before its answer; only if it did.")
     context: list[int] | None = Field(None, description="Send it back to go on from here.")
 
 
@@ -76,6 +78,7 @@ class ToolCallBody(BaseModel):
 class ChatTurnBody(BaseModel):
     role: Literal["assistant"]
     content: str
+    thinking: str | None = Field(None, description="What the model wrote before its answer; only if it did.")
     tool_calls: list[ToolCallBody] | None = None
 
 
@@ -160,6 +163,7 @@ class Lines:
         parser: ToolCallParser | None = None,
         *,
         raw: bool = False,
+        shows_thinking: bool = True,
     ) -> None:
         self._kind = kind
         self._generation = generation
@@ -167,6 +171,7 @@ class Lines:
         self._token_bytes = token_bytes
         self._parser = parser
         self._raw = raw
+        self._shows_thinking = shows_thinking
         self._model = tagged(generation.model)
         self._start = f'{{"model": {json.dumps(self._model)}, "created_at": "'
 
@@ -180,13 +185,17 @@ class Lines:
         return self._line(chunk.text, chunk)
 
     def _said(self, said: Said, chunk: Chunk) -> bytes:
-        """One line of words and calls; none where the parser holds everything back."""
+        """One line of reasoning, words and calls; none where the parser holds everything back."""
+        if not self._shows_thinking:
+            said = said._replace(thinking="")
         if not any(said) and not (self._token_bytes and chunk.logprobs):
             return b""
-        return self._line(said.text, chunk, said.calls)
+        return self._line(said.text, chunk, said.calls, said.thinking)
 
-    def _line(self, text: str, chunk: Chunk, calls: Sequence[ToolCall] = ()) -> bytes:
+    def _line(self, text: str, chunk: Chunk, calls: Sequence[ToolCall] = (), thinking: str = "") -> bytes:
         quoted = encode_basestring(text)
+        if thinking:
+            quoted += f', "thinking": {encode_basestring(thinking)}'
         said = f'"response": {quoted}' if self._kind == "generate" else f'"message": {_turn(quoted, calls)}'
         extra = ""
         if self._token_bytes is not None:
@@ -204,8 +213,11 @@ class Lines:
         """The answer as one object."""
         said = whole_said(completion.response, self._parser)
         answer = self._done(completion, said.text)
+        spoken = answer if self._kind == "generate" else answer["message"]
+        if said.thinking and self._shows_thinking:
+            spoken["thinking"] = said.thinking
         if said.calls:
-            answer["message"]["tool_calls"] = _called(said.calls)
+            spoken["tool_calls"] = _called(said.calls)
         if self._token_bytes is not None:
             answer["logprobs"] = logprobs_of(completion.logprobs, self._token_bytes)
         return answer
@@ -274,7 +286,7 @@ def shown(entry: Mapping[str, Any], precision: str) -> dict[str, Any]:
             f"{family}.attention.head_count_kv": entry["kv_heads"],
             f"{family}.vocab_size": entry["vocab_size"],
         },
-        "capabilities": ["completion", "tools"],
+        "capabilities": ["completion", "tools", *(["thinking"] if reasons(entry["template"]) else [])],
         "modified_at": entry["modified_at"],
     }
 

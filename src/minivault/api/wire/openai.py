@@ -104,6 +104,7 @@ class ConversationTurn(LenientBody):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[ContentPart] | None = None
     name: str | None = Field(None, max_length=200)
+    reasoning_content: str | None = Field(None, description="Of an answer: what its model wrote before it.")
     tool_calls: list[EarlierToolCall] | None = None
     tool_call_id: str | None = Field(None, max_length=200)
 
@@ -114,7 +115,7 @@ class ConversationTurn(LenientBody):
         content = self.content if isinstance(self.content, str) else "\n".join(self._texts(place))
         role = {"developer": "system", "function": "tool"}.get(self.role, self.role)
         calls = tuple(ToolCall(call.id, call.function.name, call.function.arguments) for call in self.tool_calls or ())
-        return Message(role, content, self.name, calls, self.tool_call_id)
+        return Message(role, content, self.name, calls, self.tool_call_id, self.reasoning_content or "")
 
     def _texts(self, place: int) -> Iterator[str]:
         for number, part in enumerate(self.content or ()):
@@ -183,6 +184,10 @@ class CommonRequest(LenientBody):
             logprobs=logprobs,
         )
 
+    def _ignored(self) -> list[str]:
+        """Names of fields that have no effect."""
+        return self.unknown()
+
     def _request(self, request_id: str, raw_request: bytes, **fields: Any) -> GenerationRequest:
         return GenerationRequest(
             model=self.model,
@@ -191,10 +196,16 @@ class CommonRequest(LenientBody):
             store=self.store is not False,
             request_id=request_id,
             surface="openai",
-            ignored=listed(name for name, value in (self.model_extra or {}).items() if value is not None),
+            ignored=listed(self._ignored()),
             raw_request=raw_request,
             **fields,
         )
+
+
+class TemplateOptions(LenientBody):
+    """What is passed to the model's chat template; anything else is listed in the record."""
+
+    enable_thinking: bool | None = Field(None, description="False: as `reasoning_effort` of `none`.")
 
 
 class ChatCompletionRequest(CommonRequest):
@@ -218,6 +229,10 @@ class ChatCompletionRequest(CommonRequest):
         None, description="The last two ways hold the answer to calls while it is sampled."
     )
     parallel_tool_calls: bool | None = Field(None, description="False: at most one call in an answer.")
+    reasoning_effort: str | None = Field(
+        None, max_length=32, description="`none`: no reasoning before the answer, where the model's template can tell."
+    )
+    chat_template_kwargs: TemplateOptions | None = None
     functions: list[dict[str, Any]] | None = Field(None, description="Refused: send tools.")
     function_call: str | dict[str, Any] | None = Field(None, description="Refused: send tool_choice.")
 
@@ -238,7 +253,22 @@ class ChatCompletionRequest(CommonRequest):
             tools=tuple(tool.model_dump(exclude_unset=True) for tool in self.tools or ()),
             tool_choice=self._choice(),
             parallel_tool_calls=self.parallel_tool_calls is not False,
+            think=self._think(),
         )
+
+    def _ignored(self) -> list[str]:
+        options = self.chat_template_kwargs
+        graded = self.reasoning_effort not in (None, "none")  # a model here reasons or does not
+        return [
+            *super()._ignored(),
+            *(options.unknown("chat_template_kwargs.") if options else ()),
+            *(["reasoning_effort"] if graded else []),
+        ]
+
+    def _think(self) -> bool | None:
+        if self.reasoning_effort is not None:
+            return self.reasoning_effort != "none"
+        return None if self.chat_template_kwargs is None else self.chat_template_kwargs.enable_thinking
 
     def _choice(self) -> str:
         chosen = self.tool_choice

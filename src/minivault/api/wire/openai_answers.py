@@ -15,16 +15,10 @@ from typing import Any, Literal, Protocol
 from pydantic import BaseModel, Field
 
 from minivault.api.problems import Problem
+from minivault.api.wire.lenient import whole_said
 from minivault.api.wire.native import LEAST_LOGPROB, UsageBody
 from minivault.generation import Chunk, Completion, FinishReason, TokenLogprob, ToolCall
-
-
-class ToolCallParser(Protocol):
-    """Reads an answer's text: see ``models/tool_calls.py``. Gives words, and the calls that are now whole."""
-
-    def push(self, text: str) -> tuple[str, tuple[ToolCall, ...]]: ...
-    def finish(self) -> tuple[str, tuple[ToolCall, ...]]: ...
-
+from minivault.models.tool_calls import Said, ToolCallParser
 
 DONE = b"data: [DONE]\n\n"
 _quoted: Callable[[str], str] = encode_basestring
@@ -79,6 +73,7 @@ class ChatMessageBody(BaseModel):
     role: Literal["assistant"]
     content: str | None = Field(description="Null where there are calls alone.")
     refusal: str | None
+    reasoning_content: str | None = Field(None, description="What the model wrote before its answer; only if it did.")
     tool_calls: list[CallBody] | None = Field(None, description="Only where there are some.")
 
 
@@ -178,26 +173,27 @@ def chat_answer(
     words: TokenWords | None,
     parsers: Sequence[ToolCallParser | None],
 ) -> dict[str, Any]:
-    """The whole body. ``words`` is given when log-probabilities were asked for, ``parsers`` where tools were."""
+    """The whole body. ``words`` is given when log-probabilities were asked for, ``parsers`` for answers of parts."""
     choices = []
     for one, parser in zip(completions, parsers, strict=True):
-        text, calls = (one.response, ()) if parser is None else _read(parser, one.response)
-        message = {"role": "assistant", "content": None if calls and not text else text, "refusal": None}
+        said = whole_said(one.response, parser)
         choices.append(
             {
                 "index": one.choice,
-                "message": message | ({"tool_calls": [_call(call) for call in calls]} if calls else {}),
+                "message": _message(said),
                 "logprobs": None if words is None else chat_logprobs(one.logprobs, words),
-                "finish_reason": _reason(one, called=bool(calls)),
+                "finish_reason": _reason(one, called=bool(said.calls)),
             }
         )
     return head.members("chat.completion") | {"choices": choices, "usage": usage_of(completions, head)}
 
 
-def _read(parser: ToolCallParser, response: str) -> tuple[str, tuple[ToolCall, ...]]:
-    text, calls = parser.push(response)
-    rest, more = parser.finish()
-    return text + rest, (*calls, *more)
+def _message(said: Said) -> dict[str, Any]:
+    content = None if said.calls and not said.text else said.text
+    message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+    if said.thinking:
+        message["reasoning_content"] = said.thinking
+    return message | ({"tool_calls": [_call(call) for call in said.calls]} if said.calls else {})
 
 
 def _call(call: ToolCall) -> dict[str, Any]:
@@ -339,27 +335,29 @@ class ChatFraming:
         parser = self._parsers[chunk.choice]
         if parser is not None:
             self._untold[chunk.choice].extend(chunk.logprobs)
-            return self._said(chunk.choice, *parser.push(chunk.text))
+            return self._said(chunk.choice, parser.push(chunk.text))
         logprobs = None if self._words is None else chat_logprobs(chunk.logprobs, self._words)
         return self._chunks.chunk(chunk.choice, f'"delta": {{"content": {_quoted(chunk.text)}}}', logprobs, None)
 
     def last(self, completion: Completion) -> list[bytes]:
         choice = completion.choice
         parser = self._parsers[choice]
-        rest = b"" if parser is None else self._said(choice, *parser.finish())
+        rest = b"" if parser is None else self._said(choice, parser.finish())
         reason = _reason(completion, called=self._called[choice] > 0)
         end = self._chunks.chunk(choice, '"delta": {}', None, reason)
         return [rest, end, *self._chunks.after(completion)]
 
-    def _said(self, choice: int, text: str, calls: Sequence[ToolCall]) -> bytes:
-        """A delta of words and whole calls; nothing, where the parser holds back what it got."""
-        if not text and not calls:
+    def _said(self, choice: int, said: Said) -> bytes:
+        """A delta of reasoning, words and whole calls; nothing, where the parser holds back what it got."""
+        if not any(said):
             return b""
-        delta: dict[str, Any] = {"content": text} if text else {}
-        if calls:
+        delta: dict[str, Any] = {"reasoning_content": said.thinking} if said.thinking else {}
+        if said.text:
+            delta["content"] = said.text
+        if said.calls:
             first = self._called[choice]
-            delta["tool_calls"] = [{"index": first + place} | _call(call) for place, call in enumerate(calls)]
-            self._called[choice] += len(calls)
+            delta["tool_calls"] = [{"index": first + place} | _call(call) for place, call in enumerate(said.calls)]
+            self._called[choice] += len(said.calls)
         told, self._untold[choice] = self._untold[choice], []
         logprobs = None if self._words is None else chat_logprobs(told, self._words)
         return self._chunks.chunk(choice, f'"delta": {json.dumps(delta, ensure_ascii=False)}', logprobs, None)

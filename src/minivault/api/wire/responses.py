@@ -68,6 +68,14 @@ class NamedFlatTool(LenientBody):
     name: FunctionName
 
 
+class ReasoningOptions(LenientBody):
+    """Of models that reason."""
+
+    effort: str | None = Field(
+        None, max_length=32, description="`none`: no reasoning before the answer, where the model's template can tell."
+    )
+
+
 class ResponsesRequest(CommonRequest):
     """What `POST /v1/responses` takes."""
 
@@ -81,6 +89,7 @@ class ResponsesRequest(CommonRequest):
     tools: list[FlatTool] | None = Field(None, max_length=128)
     tool_choice: Literal["none", "auto", "required"] | NamedFlatTool | None = None
     parallel_tool_calls: bool | None = None
+    reasoning: ReasoningOptions | None = None
     metadata: dict[str, Any] | None = Field(None, max_length=64, description="Given back as it is.")
     background: bool | None = Field(None, description="Refused if true.")
     conversation: str | dict[str, Any] | None = Field(None, description="Refused: send previous_response_id.")
@@ -112,8 +121,17 @@ class ResponsesRequest(CommonRequest):
             tools=self.offered,
             tool_choice=self._choice(),
             parallel_tool_calls=self.parallel_tool_calls is not False,
+            think=None if self._effort is None else self._effort != "none",
         )
         return replace(asked, surface=SURFACE, response_format=self._format() or asked.response_format)
+
+    @property
+    def _effort(self) -> str | None:
+        return None if self.reasoning is None else self.reasoning.effort
+
+    def _ignored(self) -> list[str]:
+        graded = ["reasoning.effort"] if self._effort not in (None, "none") else []
+        return [*super()._ignored(), *graded, *(self.reasoning.unknown("reasoning.") if self.reasoning else ())]
 
     def _instructions(self) -> tuple[Message, ...]:
         return () if not self.instructions else (Message("system", self.instructions),)

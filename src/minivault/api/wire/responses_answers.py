@@ -12,9 +12,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from minivault.api.problems import Problem
-from minivault.api.wire.openai_answers import ToolCallParser
+from minivault.api.wire.lenient import whole_said
 from minivault.api.wire.responses import ResponsesRequest
 from minivault.generation import Chunk, Completion, ToolCall
+from minivault.models.tool_calls import Said, ToolCallParser
 
 Event = dict[str, Any]
 
@@ -65,15 +66,20 @@ class Output:
     def __init__(self, answer_id: str) -> None:
         self._answer_id = answer_id
         self._text: list[str] | None = None
+        self._thinking: list[str] | None = None
         self.items: list[dict[str, Any]] = []
         """Finished ones."""
 
-    def add(self, text: str, calls: Sequence[ToolCall]) -> list[Event]:
-        events = [] if not text else [*self._opened(), self._delta(text)]
-        return events + [event for call in calls for event in (*self.close(), *self._called(call))]
+    def add(self, said: Said) -> list[Event]:
+        events = [] if not said.thinking else self._thought(said.thinking)
+        if said.text:
+            events += [*self._opened(), self._delta(said.text)]
+        return events + [event for call in said.calls for event in (*self.close(), *self._called(call))]
 
     def close(self, *, complete: bool = True) -> list[Event]:
-        """End the message that is open, if one is."""
+        """End the reasoning or the message that is open, if one is."""
+        if self._thinking is not None:
+            return self._end_thinking()
         if self._text is None:
             return []
         place = self._place()
@@ -88,16 +94,50 @@ class Output:
 
     def end(self, *, complete: bool) -> list[Event]:
         """End the output. One that has said nothing is a message without words."""
-        opened = [] if self.items else self._opened()
+        opened = [] if self.items or self._thinking is not None else self._opened()
         return opened + self.close(complete=complete)
+
+    def _thought(self, text: str) -> list[Event]:
+        events: list[Event] = []
+        if self._thinking is None:
+            self._thinking = []
+            begun = {"type": "reasoning", "id": self._reasoning_id(), "summary": [], "content": [],
+                     "status": "in_progress"}  # fmt: skip
+            events = [
+                {"type": "response.output_item.added", "output_index": len(self.items), "item": begun},
+                {"type": "response.content_part.added", **self._thinking_place(), "part": _thinking_part("")},
+            ]
+        self._thinking.append(text)
+        return [*events, {"type": "response.reasoning_text.delta", **self._thinking_place(), "delta": text}]
+
+    def _end_thinking(self) -> list[Event]:
+        text = "".join(self._thinking or ())
+        place = self._thinking_place()
+        item = {"type": "reasoning", "id": self._reasoning_id(), "summary": [], "content": [_thinking_part(text)],
+                "status": "completed"}  # fmt: skip
+        self._thinking = None
+        self.items.append(item)
+        return [
+            {"type": "response.reasoning_text.done", **place, "text": text},
+            {"type": "response.content_part.done", **place, "part": _thinking_part(text)},
+            {"type": "response.output_item.done", "output_index": place["output_index"], "item": item},
+        ]
+
+    def _thinking_place(self) -> dict[str, Any]:
+        return {"item_id": self._reasoning_id(), "output_index": len(self.items), "content_index": 0}
+
+    def _reasoning_id(self) -> str:
+        return f"rs_{self._answer_id}_{len(self.items)}"
 
     def _opened(self) -> list[Event]:
         if self._text is not None:
             return []
+        ended = [] if self._thinking is None else self._end_thinking()
         self._text = []
         begun = self._message("", complete=True) | {"status": "in_progress", "content": []}
         place = self._place()
         return [
+            *ended,
             {"type": "response.output_item.added", "output_index": place["output_index"], "item": begun},
             {"type": "response.content_part.added", **place, "part": _part("")},
         ]
@@ -135,6 +175,10 @@ class Output:
 
 def _part(text: str) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def _thinking_part(text: str) -> dict[str, Any]:
+    return {"type": "reasoning_text", "text": text}
 
 
 class ResponseHead:
@@ -185,11 +229,7 @@ class ResponseHead:
 def whole_output(answer_id: str, text: str, parser: ToolCallParser | None, *, complete: bool) -> list[dict[str, Any]]:
     """The items of an answer that is all there."""
     output = Output(answer_id)
-    if parser is None:
-        output.add(text, ())
-    else:
-        output.add(*parser.push(text))
-        output.add(*parser.finish())
+    output.add(whole_said(text, parser))
     output.end(complete=complete)
     return output.items
 
@@ -210,12 +250,12 @@ class ResponseFraming:
         return [self._event({"type": f"response.{step}", "response": begun}) for step in ("created", "in_progress")]
 
     def piece(self, chunk: Chunk) -> bytes:
-        said = (chunk.text, ()) if self._parser is None else self._parser.push(chunk.text)
-        return b"".join(map(self._event, self._output.add(*said)))
+        said = Said(chunk.text) if self._parser is None else self._parser.push(chunk.text)
+        return b"".join(map(self._event, self._output.add(said)))
 
     def last(self, completion: Completion) -> list[bytes]:
         complete = completion.finish_reason == "stop"
-        rest = [] if self._parser is None else self._output.add(*self._parser.finish())
+        rest = [] if self._parser is None else self._output.add(self._parser.finish())
         events = rest + self._output.end(complete=complete)
         usage = completion.usage
         ended = self._head.ended(self._output.items, usage.prompt_tokens, usage.completion_tokens, complete=complete)
