@@ -69,7 +69,10 @@ class Settings(BaseSettings):
     receipt_deadline: float = Field(
         default=10.0, gt=0, le=600, description="Seconds a record may take to become durable; then 503."
     )
-    mirror: bool = Field(default=True, description="Write logs/log.jsonl.")
+    vault_key_file: Path | None = Field(
+        default=None, description="A file with the key of an encrypted vault; none: it is not encrypted."
+    )
+    mirror: bool = Field(default=True, description="Write logs/log.jsonl; never beside an encrypted vault.")
     mirror_max_bytes: int = Field(default=100 << 20, ge=4096, description="Size at which the mirror is rotated.")
     head_interval: float = Field(
         default=60.0, ge=1, le=86_400, description="Seconds between signed heads while records come in."
@@ -94,12 +97,12 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError("must be names with commas between them, or a JSON list") from None
 
-    @field_validator("head_export", mode="before")
+    @field_validator("head_export", "vault_key_file", mode="before")
     @classmethod
     def _none_if_empty(cls, value: Any) -> Any:
         return None if value == "" else value
 
-    @field_validator("data_dir", "head_export", mode="after")
+    @field_validator("data_dir", "head_export", "vault_key_file", mode="after")
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser()
@@ -111,6 +114,11 @@ class Settings(BaseSettings):
     @property
     def log_dir(self) -> Path:
         return self.data_dir / "logs"
+
+    @property
+    def mirror_dir(self) -> Path | None:
+        """Where the plain-text mirror goes; ``None``: nowhere. Beside an encrypted vault it would undo that."""
+        return self.log_dir if self.mirror and self.vault_key_file is None else None
 
     @property
     def models_dir(self) -> Path:
@@ -183,6 +191,10 @@ def load_settings(**flags: Any) -> Settings:
         raise ConfigError("A variable of the environment, MINIVAULT_..., cannot be read.") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"Cannot read {data_dir / 'config.toml'}: {error}") from None
+    if loaded.vault_key_file is not None and loaded.mirror and "mirror" in loaded.model_fields_set:
+        raise ConfigError(
+            "mirror and vault_key_file exclude each other: logs/log.jsonl would hold in plain what the key hides."
+        )
     values = {name: getattr(loaded, name) for name in Settings.model_fields}
     if "url" not in loaded.model_fields_set:
         values["url"] = _own_url(loaded)

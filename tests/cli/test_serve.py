@@ -34,6 +34,7 @@ def test_the_defaults_that_help_names_are_true() -> None:
         "receipt_deadline": "10",
         "head_interval": "60",
         "head_export": "none",
+        "vault_key_file": "none",
         "retention": "0",
     }
     for name, parameter in inspect.signature(serve).parameters.items():

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from minivault.errors import LedgerUnavailable
-from minivault.vault.database import Batch, Writer
+from minivault.vault.batch import Batch
+from minivault.vault.database import Writer
 from minivault.vault.ledger import Ledger
 from minivault.vault.merkle import Tree
 from minivault.vault.reader import Reader

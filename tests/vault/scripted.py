@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from minivault.vault.database import Batch, Connection, Writer
+from minivault.vault.batch import Batch
+from minivault.vault.database import Connection, Writer
 from minivault.vault.merkle import Tree
 
 

@@ -12,7 +12,8 @@ import apsw
 import pytest
 
 from minivault.errors import LedgerUnavailable, VaultCorrupt
-from minivault.vault.database import Writer, WriterLock, migrate, open_reader
+from minivault.vault.database import Writer, migrate, open_reader
+from minivault.vault.lock import WriterLock
 from minivault.vault.migrations import MIGRATIONS
 from minivault.vault.reader import Reader
 from minivault.vault.record import seal_intent, seal_outcome
@@ -141,9 +142,7 @@ def test_a_second_ledger_is_refused_and_the_first_goes_on(tmp_path: Path) -> Non
 
 def test_a_second_process_is_refused(tmp_path: Path) -> None:
     lock = WriterLock(tmp_path / "vault.db")
-    program = (
-        "import sys, pathlib; from minivault.vault.database import WriterLock; WriterLock(pathlib.Path(sys.argv[1]))"
-    )
+    program = "import sys, pathlib; from minivault.vault.lock import WriterLock; WriterLock(pathlib.Path(sys.argv[1]))"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", program, str(tmp_path / "vault.db")]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

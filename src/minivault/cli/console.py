@@ -111,6 +111,26 @@ def working(what: str) -> Iterator[None]:
 
 
 @contextmanager
+def counting(what: str, things: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error for work that reports things done and things in all; silent when that is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(escape(things), markup=False),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console(sys.stderr), transient=True) as bar:
+        task = bar.add_task(escape(what), total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on standard error for work that reports bytes done and bytes in all; silent when that is no terminal."""
     if not sys.stderr.isatty():

@@ -46,10 +46,11 @@ def log(
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
+    from minivault.vault.cipher import VaultKey
     from minivault.vault.reader import Reader
 
     settings = options.settings(data_dir=data_dir)
-    reader = Reader.open(settings.vault_path)
+    reader = Reader.open(settings.vault_path, VaultKey.of(settings.vault_key_file))
     show = _show_json if json else lambda call: _show(call, full)
     try:
         # More than are shown, so that following can tell what has ended before from what ends from now on.

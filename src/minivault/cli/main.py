@@ -22,6 +22,7 @@ from minivault.cli import (
     replay,
     serve,
     vault_backup,
+    vault_encrypt,
     vault_erase,
     vault_import,
     version,
@@ -57,6 +58,7 @@ app.add_typer(models.app, name="models")
 replay.register(vault_app)
 vault_erase.register(vault_app)
 vault_backup.register(vault_app)
+vault_encrypt.register(vault_app)
 vault_import.register(vault_app)
 app.add_typer(vault_app, name="vault")
 

@@ -24,8 +24,9 @@ def own_ledger(settings: Settings, otherwise: str) -> Iterator[Ledger]:
         CliError: a server writes this vault; ``otherwise`` says what to do then.
     """
     from minivault.errors import LedgerUnavailable
-    from minivault.vault.database import WriterLock
+    from minivault.vault.cipher import VaultKey
     from minivault.vault.ledger import Ledger
+    from minivault.vault.lock import WriterLock
 
     settings.vault_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
@@ -34,7 +35,8 @@ def own_ledger(settings: Settings, otherwise: str) -> Iterator[Ledger]:
         raise CliError(f"A server writes this vault. {otherwise}") from None
     ledger = Ledger.open(
         settings.vault_path,
-        mirror_dir=settings.log_dir if settings.mirror else None,
+        key=VaultKey.of(settings.vault_key_file),
+        mirror_dir=settings.mirror_dir,
         mirror_max_bytes=settings.mirror_max_bytes,
         receipt_deadline=settings.receipt_deadline,
         head_interval=settings.head_interval,

@@ -124,9 +124,11 @@ def replay_one(backend: Backend, index: int, pause: Callable[[float], None] = ti
 
 
 def _recorded_model(id: str, data_dir: Path | None) -> str:
+    from minivault.vault.cipher import VaultKey
     from minivault.vault.reader import Reader
 
-    reader = Reader.open(options.settings(data_dir=data_dir).vault_path)
+    settings = options.settings(data_dir=data_dir)
+    reader = Reader.open(settings.vault_path, VaultKey.of(settings.vault_key_file))
     try:
         return reader.get(id).call.model
     finally:

@@ -89,7 +89,12 @@ def serve(
     receipt_deadline: Annotated[
         float | None, _flag("Seconds a record may take to become durable; then 503. (default: 10)", RECORDS)
     ] = None,
-    mirror: Annotated[bool | None, _flag("Write logs/log.jsonl. (default: yes)", RECORDS)] = None,
+    vault_key_file: Annotated[
+        Path | None, _flag("A file with the key of an encrypted vault. (default: none)", RECORDS, metavar="FILE")
+    ] = None,
+    mirror: Annotated[
+        bool | None, _flag("Write logs/log.jsonl; never beside an encrypted vault. (default: yes)", RECORDS)
+    ] = None,
     mirror_max_bytes: Annotated[
         int | None, _flag("Size at which logs/log.jsonl is rotated. (default: 104857600)", RECORDS)
     ] = None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from minivault.cli import options
-from minivault.cli.console import line, note, working
+from minivault.cli.console import counting, line, note
 from minivault.cli.files import read_file
 from minivault.cli.vault_proofs import VerifierKeyOption, verifier_key
 
@@ -17,10 +17,17 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    app.command("backup", help="Copy the vault to a file and verify the copy. A server may be running.")(backup)
-    app.command("restore", help="Verify a backup and put it in the place of the vault. No server may be running.")(
-        restore
-    )
+    app.command(
+        "backup",
+        help="Copy the vault to a file and verify the copy. A server may be running.",
+        epilog="Example:\n\n  minivault vault backup /mnt/usb/vault.db",
+    )(backup)
+    app.command(
+        "restore",
+        help="Verify a backup and put it in the place of the vault. No server may be running.",
+        epilog="Examples:\n\n  minivault vault restore /mnt/usb/vault.db\n\n"
+        "  minivault vault restore /mnt/usb/vault.db --replace --against kept.head",
+    )(restore)
 
 
 def backup(
@@ -28,12 +35,16 @@ def backup(
     data_dir: options.DataDir = None,
 ) -> None:
     from minivault.vault.backup import back_up
+    from minivault.vault.cipher import VaultKey
 
     settings = options.settings(data_dir=data_dir)
-    with working("Copying and verifying"):
-        report = back_up(settings.vault_path, file)
+    vault_key = VaultKey.of(settings.vault_key_file)
+    with counting("Copying and verifying", "records") as progress:
+        report = back_up(settings.vault_path, file, key=vault_key, progress=progress)
     line(f"Backed up and verified: {_said(report)}")
     note("The key that signs heads is not in it: keep vault.key safe by itself.")
+    if vault_key is not None:
+        note("It is encrypted with the vault's key, which is not in it either.")
 
 
 def restore(
@@ -46,12 +57,14 @@ def restore(
     data_dir: options.DataDir = None,
 ) -> None:
     from minivault.vault.backup import restore as restore_vault
+    from minivault.vault.cipher import VaultKey
     from minivault.vault.head import HeadPaths, open_note
 
-    vault = options.settings(data_dir=data_dir).vault_path
+    settings = options.settings(data_dir=data_dir)
+    vault, vault_key = settings.vault_path, VaultKey.of(settings.vault_key_file)
     head = None if against is None else open_note(read_file(against), verifier_key(key, HeadPaths(vault)))
-    with working("Verifying and copying"):
-        restored = restore_vault(file, vault, against=head, replace=replace)
+    with counting("Verifying and copying", "records") as progress:
+        restored = restore_vault(file, vault, key=vault_key, against=head, replace=replace, progress=progress)
     line(f"Restored and verified: {_said(restored.report)}")
     for path in restored.aside:
         note(f"Put aside: {path}")

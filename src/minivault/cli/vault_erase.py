@@ -84,9 +84,10 @@ def _erase_by_server(url: str, ids: list[str], filters: dict[str, str], yes: boo
 
 
 def _erase_here(settings: Settings, ids: list[str], chosen: CallFilter, yes: bool) -> list[int]:
+    from minivault.vault.cipher import VaultKey
     from minivault.vault.reader import Reader
 
-    reader = Reader.open(settings.vault_path)
+    reader = Reader.open(settings.vault_path, VaultKey.of(settings.vault_key_file))
     try:
         if not reader.exists:
             raise CliError(f"There is no vault in {settings.data_dir}: nothing to erase.")

@@ -30,6 +30,7 @@ def import_file(
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
+    from minivault.vault.cipher import VaultKey
     from minivault.vault.importing import import_calls
     from minivault.vault.old_calls import read_old_calls
     from minivault.vault.reader import Reader
@@ -40,7 +41,7 @@ def import_file(
     if file.resolve().is_relative_to(settings.data_dir.resolve()):
         # The mirror would write each imported call behind the lines that are still to be read.
         raise CliError("This file belongs to the vault itself: its calls are on record already.", exit_code=2)
-    reader = Reader.open(settings.vault_path)
+    reader = Reader.open(settings.vault_path, VaultKey.of(settings.vault_key_file))
     try:
         with own_ledger(settings, "Stop it for the time of the import.") as ledger, working(f"Importing {file}"):
             report = import_calls(ledger, reader, read_old_calls(file))

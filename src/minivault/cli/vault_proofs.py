@@ -43,10 +43,11 @@ def register(app: typer.Typer) -> None:
 @contextmanager
 def open_vault(data_dir: Path | None) -> Iterator[tuple[Reader, Settings]]:
     """A reader of the vault in ``data_dir``, and the settings that led there."""
+    from minivault.vault.cipher import VaultKey
     from minivault.vault.reader import Reader
 
     settings = options.settings(data_dir=data_dir)
-    reader = Reader.open(settings.vault_path)
+    reader = Reader.open(settings.vault_path, VaultKey.of(settings.vault_key_file))
     try:
         yield reader, settings
     finally:

@@ -22,6 +22,7 @@ from minivault.service.service import Service, ServiceLimits
 from minivault.settings import Settings
 from minivault.telemetry.logging import describe_error, get_logger
 from minivault.telemetry.metrics import Metrics
+from minivault.vault.cipher import VaultKey
 from minivault.vault.ledger import Ledger
 from minivault.vault.reader import Reader
 
@@ -195,7 +196,7 @@ async def open_service(
         DefaultModel, Catalog(settings.models_dir), settings.model, loader or native_loader(settings)
     )
     ledger = await asyncio.to_thread(_open_ledger, settings, metrics)
-    reader = Reader.open(settings.vault_path)
+    reader = Reader.open(settings.vault_path, VaultKey.of(settings.vault_key_file))
     limits = ServiceLimits(settings.max_tokens, settings.max_running, settings.max_waiting)
     service = Service(models, ledger, reader, limits=limits, metrics=metrics)
     models.start()
@@ -249,7 +250,8 @@ def native_loader(settings: Settings) -> Loader:
 def _open_ledger(settings: Settings, metrics: Metrics) -> Ledger:
     return Ledger.open(
         settings.vault_path,
-        mirror_dir=settings.log_dir if settings.mirror else None,
+        key=VaultKey.of(settings.vault_key_file),
+        mirror_dir=settings.mirror_dir,
         mirror_max_bytes=settings.mirror_max_bytes,
         receipt_deadline=settings.receipt_deadline,
         head_interval=settings.head_interval,

@@ -10,9 +10,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from minivault.errors import InvalidRequest, LedgerUnavailable, VaultCorrupt
-from minivault.vault.database import StorageError, WriterLock, as_error, copy_database, open_reader
+from minivault.errors import ConfigError, InvalidRequest, LedgerUnavailable, VaultCorrupt
+from minivault.vault.cipher import VaultKey
+from minivault.vault.database import StorageError, as_error, copy_database, open_reader
 from minivault.vault.head import Head, HeadPaths
+from minivault.vault.lock import WriterLock
 from minivault.vault.reader import Reader
 from minivault.vault.verify import Progress, Verified, VerifyReport, verify
 
@@ -28,10 +30,13 @@ class Restored:
     """Records that the vault had signed for and that the backup does not hold."""
 
 
-def back_up(vault: Path, target: Path, progress: Progress | None = None) -> VerifyReport:
+def back_up(
+    vault: Path, target: Path, progress: Progress | None = None, *, key: VaultKey | None = None
+) -> VerifyReport:
     """Copy the vault to the file ``target``, whole or not at all, and verify the copy against the newest signed head.
 
-    A server may be running. A former backup of this name is replaced once the new one is good.
+    A server may be running. A former backup of this name is replaced once the new one is good. The backup of an
+    encrypted vault is encrypted with its ``key``.
 
     Raises:
         InvalidRequest: there is no vault, or ``target`` is the vault, or something that is no vault.
@@ -43,25 +48,32 @@ def back_up(vault: Path, target: Path, progress: Progress | None = None) -> Veri
     if target.exists():
         if target.samefile(vault):
             raise InvalidRequest("a backup needs a file of its own", param="file")
-        _must_be_vault(target)
+        _must_be_vault(target, key)
     # Before the copy: a head is signed after its records, so the copy holds all that this one covers.
     head = HeadPaths(vault).load_head()
     part = target.with_name(target.name + ".part")
     try:
-        report = _verified_copy(vault, part, head, progress)
-        _put(part, target)
+        report = verified_copy(vault, part, head, key, progress)
+        put_in_place(part, target)
     finally:
         part.unlink(missing_ok=True)
     return report
 
 
 def restore(
-    file: Path, vault: Path, *, against: Head | None = None, replace: bool = False, progress: Progress | None = None
+    file: Path,
+    vault: Path,
+    *,
+    key: VaultKey | None = None,
+    against: Head | None = None,
+    replace: bool = False,
+    progress: Progress | None = None,
 ) -> Restored:
     """Put the backup ``file`` in the place of the vault. No server may be running.
 
     It is verified first: against the head ``against``, or else the vault's newest, as far as the backup reaches. With
     ``replace``, a vault that is there is put aside, never deleted; so is a newest head that covers more than this.
+    ``key``: that of the backup, and of the vault from then on.
 
     Raises:
         InvalidRequest: there is a vault and ``replace`` was not said, or the file is not there.
@@ -82,26 +94,43 @@ def restore(
         newest = paths.load_head()
         # What a killed restore left.
         part.unlink(missing_ok=True)
-        size = _size_of(file)
+        size = _size_of(file, key)
         lost = 0 if newest is None else max(0, newest.size - size)
-        report = _verified_copy(file, part, against or (None if lost else newest), progress)
+        report = verified_copy(file, part, against or (None if lost else newest), key, progress)
         # What was verified before was another file.
         Verified.path(vault).unlink(missing_ok=True)
         aside = _put_aside(vault, paths.head if lost else None)
-        _put(part, vault)
+        put_in_place(part, vault)
         return Restored(report, aside, lost)
     finally:
         part.unlink(missing_ok=True)
         lock.release()
 
 
-def _verified_copy(source: Path, part: Path, head: Head | None, progress: Progress | None) -> VerifyReport:
+def verified_copy(
+    source: Path, part: Path, head: Head | None, key: VaultKey | None, progress: Progress | None
+) -> VerifyReport:
+    """Copy the vault ``source`` to ``part`` and verify the copy.
+
+    Raises:
+        VaultCorrupt: it does not verify.
+        LedgerUnavailable: it could not be read or written.
+    """
     part.unlink(missing_ok=True)
     try:
-        copy_database(source, part)
+        copy_database(source, part, key)
     except (StorageError, OSError) as error:
         raise as_error(error, "the copy could not be made") from error
-    reader = Reader.open(part)
+    return verified(part, head, key, progress)
+
+
+def verified(part: Path, head: Head | None, key: VaultKey | None, progress: Progress | None) -> VerifyReport:
+    """Verify a copy, content and all.
+
+    Raises:
+        VaultCorrupt: it does not verify.
+    """
+    reader = Reader.open(part, key)
     try:
         report = verify(reader, against=head, progress=progress)
     finally:
@@ -111,15 +140,15 @@ def _verified_copy(source: Path, part: Path, head: Head | None, progress: Progre
     return report
 
 
-def _must_be_vault(path: Path) -> None:
+def _must_be_vault(path: Path, key: VaultKey | None) -> None:
     try:
-        open_reader(path).close()
-    except (StorageError, VaultCorrupt):
+        open_reader(path, key).close()
+    except (StorageError, OSError, VaultCorrupt, ConfigError):
         raise InvalidRequest("the file is there and is no backup: it is not replaced", param="file") from None
 
 
-def _size_of(file: Path) -> int:
-    reader = Reader.open(file)
+def _size_of(file: Path, key: VaultKey | None) -> int:
+    reader = Reader.open(file, key)
     try:
         with reader.connection() as db:
             if db is None:
@@ -145,7 +174,12 @@ def _put_aside(vault: Path, head: Path | None) -> tuple[Path, ...]:
     return tuple(aside)
 
 
-def _put(part: Path, target: Path) -> None:
+def put_in_place(part: Path, target: Path) -> None:
+    """Give the finished copy its name, durably.
+
+    Raises:
+        LedgerUnavailable: it could not be done.
+    """
     try:
         part.replace(target)
         folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from minivault.errors import InvalidRequest, LedgerUnavailable, MiniVaultError, UnknownRecord, VaultCorrupt
 from minivault.generation import FinishReason
-from minivault.vault.database import Batch, CallEnd, CallStart, OpenCall, Writer
+from minivault.vault.batch import Batch, CallEnd, CallStart, OpenCall
+from minivault.vault.database import Writer
 from minivault.vault.merkle import Tree, root_of
 from minivault.vault.record import (
     Clock,
@@ -32,7 +33,7 @@ from minivault.vault.record import (
 FreeSpace = Callable[[Path], tuple[int, int]]
 """``(free, total)`` bytes of the file system that holds a path."""
 
-CHECKPOINT_PAGES = 1000
+WAL_FOLD_PAGES = 1000
 MAX_GROUP = 256
 DISK_RESERVE = 16 << 20
 MAX_ERASED = 64
@@ -123,11 +124,11 @@ class Book:
         free, total = self._free(self._path.parent)
         return free < min(DISK_RESERVE, total // 8)
 
-    def checkpoint(self) -> None:
+    def fold_wal(self) -> None:
         """Move the write-ahead log into the file once it has grown. A failure takes the book down."""
-        if self.writer is not None and self.writer.wal_pages >= CHECKPOINT_PAGES:
+        if self.writer is not None and self.writer.wal_pages >= WAL_FOLD_PAGES:
             try:
-                self.writer.checkpoint()
+                self.writer.fold_wal()
             except BaseException:
                 self.drop()
                 raise

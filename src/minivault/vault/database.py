@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import apsw
 
-from minivault.errors import LedgerUnavailable, VaultCorrupt
-from minivault.vault.merkle import Node, Tree
+from minivault.errors import ConfigError, LedgerUnavailable, VaultCorrupt
+from minivault.vault.batch import Batch, CallEnd, CallStart, OpenCall
+from minivault.vault.cipher import CIPHER, VaultKey, is_plain
+from minivault.vault.merkle import Tree
 from minivault.vault.migrations import APPLICATION_ID, MIGRATIONS
-from minivault.vault.record import SealedRecord
 
 Connection = apsw.Connection
 StorageError = apsw.Error
@@ -31,80 +30,6 @@ COPY_PAGES = 1024
 CACHE_KIB = 16_384
 WAL_KEEP_BYTES = 16 << 20
 _NORMAL_STATES = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
-
-
-@dataclass(frozen=True, slots=True)
-class CallStart:
-    """What ``calls`` holds of an intent."""
-
-    intent_index: int
-    request_id: str
-    time_ns: int
-    model: str
-    surface: str
-    source: str
-    api_key_id: str | None
-    mode: str
-    store: bool
-    prompt_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class CallEnd:
-    """What ``calls`` holds of an outcome."""
-
-    intent_index: int
-    outcome_index: int
-    prompt_tokens: int
-    completion_tokens: int
-    finish_reason: str
-    duration_ns: int | None
-    searchable: bool
-
-
-@dataclass(frozen=True, slots=True)
-class OpenCall:
-    """An intent that has no outcome yet."""
-
-    intent_index: int
-    request_id: str
-    store: bool
-    prompt_tokens: int
-
-
-@dataclass(slots=True)
-class Batch:
-    """What one transaction writes."""
-
-    records: list[SealedRecord] = field(default_factory=list)
-    nodes: list[Node] = field(default_factory=list)
-    starts: list[CallStart] = field(default_factory=list)
-    ends: list[CallEnd] = field(default_factory=list)
-    erased: dict[int, int] = field(default_factory=dict)
-    """Calls whose content goes, by the index of the intent, and the record that says so."""
-
-
-class WriterLock:
-    """The lock file beside the vault: one writing process at a time. Let go by the system when the process dies."""
-
-    def __init__(self, vault: Path) -> None:
-        """Take the lock.
-
-        Raises:
-            LedgerUnavailable: another writer holds it.
-        """
-        self._fd = os.open(vault.with_name(vault.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._fd)
-            raise LedgerUnavailable(
-                "another MiniVault process writes this vault; stop it, or use another data directory"
-            ) from None
-
-    def release(self) -> None:
-        """Let the lock go. The file stays: removing it would let two processes lock two files of one name."""
-        os.close(self._fd)
 
 
 class Writer:
@@ -121,11 +46,13 @@ class Writer:
         return apsw.SQLITE_OK
 
     @classmethod
-    def open(cls, path: Path, *, vfs: str = "") -> Writer:
-        """Open or create the vault at ``path``, migrate it, set durability and read it back.
+    def open(cls, path: Path, *, key: VaultKey | None = None, vfs: str = "") -> Writer:
+        """Open or create the vault at ``path``, migrate it, set durability and read it back. With a ``key`` the file
+        is encrypted.
 
         Raises:
             StorageError: SQLite could not.
+            ConfigError: there is a key, and the vault is not encrypted.
             LedgerUnavailable: the file system cannot give what was set (no WAL on a network share, say).
             VaultCorrupt: not a vault, or of a newer version.
         """
@@ -133,6 +60,7 @@ class Writer:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         db = Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs or None)
         try:
+            _unlock(db, path, key)
             _prepare(db)
             migrate(db)
             return cls(db)
@@ -238,7 +166,7 @@ class Writer:
         """Write and sync something small, to learn whether writing works again."""
         self._db.execute("UPDATE counters SET value = value + 1 WHERE name = 'probe'")
 
-    def checkpoint(self) -> None:
+    def fold_wal(self) -> None:
         """Move what the write-ahead log holds into the file, as far as readers allow."""
         # Another program may be at it already.
         with contextlib.suppress(apsw.BusyError):
@@ -277,15 +205,42 @@ class Writer:
         self._db.close()
 
 
-def open_reader(path: Path) -> Connection:
+def _unlock(db: Connection, path: Path, key: VaultKey | None) -> None:
+    """Give the connection its key, and see that it fits. Comes before anything is read."""
+    plain = is_plain(path)
+    if key is None:
+        if plain is False:
+            raise VaultCorrupt(
+                "the vault's file is encrypted, and vault_key_file names no key; or its first bytes are damaged"
+            )
+        return
+    if plain:
+        raise ConfigError(
+            "vault_key_file names a key, but the vault is not encrypted: run minivault vault encrypt, or leave it out"
+        )
+    db.pragma("cipher", CIPHER)
+    db.pragma("key", key.passphrase)
+    if plain is None:
+        return
+    try:
+        db.execute(_TABLES).fetchall()
+    except (apsw.NotADBError, apsw.CorruptError):
+        raise VaultCorrupt(
+            "the key in vault_key_file does not open the vault: it is another vault's, or the file is damaged"
+        ) from None
+
+
+def open_reader(path: Path, key: VaultKey | None = None) -> Connection:
     """A read-only connection.
 
     Raises:
-        StorageError: the file is missing or SQLite could not open it.
+        StorageError, OSError: the file is missing or could not be opened.
+        ConfigError: there is a key, and the vault is not encrypted.
         VaultCorrupt: not a vault, or of another version than this program's.
     """
     db = Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     try:
+        _unlock(db, path, key)
         db.set_busy_timeout(BUSY_TIMEOUT_MS)
         db.pragma("trusted_schema", False)
         version = _version(db, len(MIGRATIONS))
@@ -317,18 +272,21 @@ def open_foreign(path: Path) -> Connection:
     return db
 
 
-def copy_database(source: Path, target: Path, progress: Callable[[int, int], None] | None = None) -> None:
+def copy_database(
+    source: Path, target: Path, key: VaultKey | None = None, progress: Callable[[int, int], None] | None = None
+) -> None:
     """Copy one state of a vault through SQLite's online backup, while another process may go on writing it.
 
-    ``target`` is made, for its owner alone, and synced; it needs no other file beside it. ``progress``: pages done, and
-    pages in all.
+    ``target`` is made, for its owner alone, and synced; it needs no other file beside it, and is encrypted with the
+    vault's key if that is. ``progress``: pages done, and pages in all.
 
     Raises:
         StorageError, OSError: it could not be read or written.
         VaultCorrupt: the source is no vault, or of another version.
     """
     os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-    with contextlib.closing(open_reader(source)) as old, contextlib.closing(Connection(str(target))) as new:
+    with contextlib.closing(open_reader(source, key)) as old, contextlib.closing(Connection(str(target))) as new:
+        _unlock(new, target, key)
         new.pragma("synchronous", "FULL")
         # A read transaction holds the state still: without one the copy would begin anew at every commit.
         old.execute("BEGIN; SELECT count(*) FROM sqlite_schema").fetchall()
@@ -338,6 +296,27 @@ def copy_database(source: Path, target: Path, progress: Callable[[int, int], Non
                 if progress is not None:
                     progress(backup.page_count - backup.remaining, backup.page_count)
         new.pragma("journal_mode", "delete")
+
+
+def recode_database(source: Path, target: Path, old: VaultKey | None, new: VaultKey | None) -> None:
+    """Copy a vault that nobody writes to ``target``, encrypted with the key ``new`` (``None``: plain), and sync it.
+
+    Raises:
+        StorageError, OSError: it could not be read or written.
+        VaultCorrupt, ConfigError: the source is no vault, or ``old`` is not its key.
+    """
+    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    open_reader(source, old).close()
+    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+    with contextlib.closing(Connection(source.absolute().as_uri(), flags=flags)) as db:
+        _unlock(db, source, old)
+        ending = "key=" if new is None else f"cipher={CIPHER}&key={new.passphrase}"
+        db.execute("VACUUM INTO ?", (f"{target.absolute().as_uri()}?{ending}",))
+    fd = os.open(target, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def is_empty(db: Connection) -> bool:
@@ -417,7 +396,7 @@ def as_error(error: StorageError | OSError, what: str) -> LedgerUnavailable | Va
 
 def _prepare(db: Connection) -> None:
     db.set_busy_timeout(BUSY_TIMEOUT_MS)
-    # A close after a failed fsync must not write; the ledger checkpoints by itself, after the receipts are out.
+    # A close after a failed fsync must not write; the ledger folds the log in by itself, after the receipts are out.
     db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     db.pragma("trusted_schema", False)
     db.pragma("cell_size_check", True)

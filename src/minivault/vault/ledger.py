@@ -18,15 +18,18 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from minivault.errors import LedgerUnavailable, MiniVaultError, UnknownRecord, VaultCorrupt
 from minivault.generation import FinishReason
 from minivault.vault.book import LOST, MAX_GROUP, Book, Draft, FreeSpace, bare_outcome, close_orphans, free_space
-from minivault.vault.database import StorageError, Writer, WriterLock, as_error, describe
+from minivault.vault.cipher import VaultKey
+from minivault.vault.database import StorageError, Writer, as_error, describe
 from minivault.vault.erasure import ErasureChores
 from minivault.vault.head import HeadKeeper
 from minivault.vault.inbox import HANGS, Entry, Inbox
+from minivault.vault.lock import WriterLock
 from minivault.vault.mirror import Mirror
 from minivault.vault.record import Clock, Entropy, Erasure, Intent, Outcome, Receipt, format_time
 
@@ -119,7 +122,8 @@ class Ledger:
         observer: Observer | None = None,
         max_waiting: int = 10_000,
         free: FreeSpace = free_space,
-        open_writer: Callable[[Path], Writer] = Writer.open,
+        key: VaultKey | None = None,
+        open_writer: Callable[[Path], Writer] | None = None,
     ) -> Ledger:
         """Open or create the vault at ``path`` and start the ledger thread.
 
@@ -127,13 +131,15 @@ class Ledger:
         ``mirror_dir`` is the folder of ``log.jsonl``; ``None`` turns the mirror off. ``receipt_deadline``: seconds.
         ``head_interval``: seconds between signed heads while records come in (one more at the end); ``None``: no heads.
         ``head_export``: a file to which each head is appended. ``retention_days``: content of older calls is erased, a
-        few at a time; 0 keeps it for ever.
+        few at a time; 0 keeps it for ever. ``key``: the file is encrypted with it.
 
         Raises:
             LedgerUnavailable: another process writes this vault, or the disk cannot be written.
+            ConfigError: there is a key, and the vault is not encrypted.
             VaultCorrupt: the vault does not hold together, or is of a newer version.
         """
-        book = Book(path, open_writer=lambda: open_writer(path), entropy=entropy, free=free)
+        opened = open_writer or partial(Writer.open, key=key)
+        book = Book(path, open_writer=lambda: opened(path), entropy=entropy, free=free)
         try:
             _make_folder(path.parent)
             lock = WriterLock(path)
@@ -254,7 +260,7 @@ class Ledger:
             self._write(entries)
         self._close_lost()
         self._chores.step()
-        self._book.checkpoint()
+        self._book.fold_wal()
         if not entries:
             self._advance_mirror()
         if self._head_wait() == 0:

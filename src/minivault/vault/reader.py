@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from minivault.errors import InvalidRequest, UnknownRecord
+from minivault.vault.cipher import VaultKey
 from minivault.vault.database import Connection, StorageError, as_error, is_empty, open_reader
 from minivault.vault.head import HeadPaths
 from minivault.vault.record import format_time, unpack_token_ids
@@ -158,15 +159,16 @@ class Page:
 class Reader:
     """Reads the vault at a path; thread-safe. A vault that does not exist yet reads as empty."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, key: VaultKey | None = None) -> None:
         self.path = path
+        self._key = key
         self._idle: deque[Connection] = deque()
         self._closed = threading.Event()
 
     @classmethod
-    def open(cls, path: Path) -> Reader:
-        """A reader of the vault at ``path``. Connections are opened when needed."""
-        return cls(path)
+    def open(cls, path: Path, key: VaultKey | None = None) -> Reader:
+        """A reader of the vault at ``path``, with its ``key`` if it has one. Connections are opened when needed."""
+        return cls(path, key)
 
     def close(self) -> None:
         """Close the connections that are not in use; one in use is closed when its query ends."""
@@ -186,10 +188,11 @@ class Reader:
         Raises:
             VaultCorrupt: the file is damaged, no vault, or of another version.
             LedgerUnavailable: it cannot be read.
+            ConfigError: there is a key, and the vault is not encrypted.
         """
         try:
             db = self._take_idle() or self._connect()
-        except StorageError as error:
+        except (StorageError, OSError) as error:
             raise as_error(error, "the vault cannot be read") from error
         try:
             yield db
@@ -210,7 +213,7 @@ class Reader:
     def _connect(self) -> Connection | None:
         if not self.exists:
             return None
-        db = open_reader(self.path)
+        db = open_reader(self.path, self._key)
         if is_empty(db):
             db.close()
             return None

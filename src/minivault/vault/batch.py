@@ -1,0 +1,62 @@
+"""What one transaction of the ledger writes: records, tree nodes, and the rows of ``calls``, as plain values.
+
+Knows nothing of SQLite or of how the values came about.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from minivault.vault.merkle import Node
+from minivault.vault.record import SealedRecord
+
+
+@dataclass(frozen=True, slots=True)
+class CallStart:
+    """What ``calls`` holds of an intent."""
+
+    intent_index: int
+    request_id: str
+    time_ns: int
+    model: str
+    surface: str
+    source: str
+    api_key_id: str | None
+    mode: str
+    store: bool
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnd:
+    """What ``calls`` holds of an outcome."""
+
+    intent_index: int
+    outcome_index: int
+    prompt_tokens: int
+    completion_tokens: int
+    finish_reason: str
+    duration_ns: int | None
+    searchable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCall:
+    """An intent that has no outcome yet."""
+
+    intent_index: int
+    request_id: str
+    store: bool
+    prompt_tokens: int
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction writes."""
+
+    records: list[SealedRecord] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
+    starts: list[CallStart] = field(default_factory=list)
+    ends: list[CallEnd] = field(default_factory=list)
+    erased: dict[int, int] = field(default_factory=dict)
+    """Calls whose content goes, by the index of the intent, and the record that says so."""

@@ -1,0 +1,32 @@
+"""The lock file beside a vault: one writing process at a time. Knows nothing of what is written."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from minivault.errors import LedgerUnavailable
+
+
+class WriterLock:
+    """The lock file beside the vault: one writing process at a time. Let go by the system when the process dies."""
+
+    def __init__(self, vault: Path) -> None:
+        """Take the lock.
+
+        Raises:
+            LedgerUnavailable: another writer holds it.
+        """
+        self._fd = os.open(vault.with_name(vault.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._fd)
+            raise LedgerUnavailable(
+                "another MiniVault process writes this vault; stop it, or use another data directory"
+            ) from None
+
+    def release(self) -> None:
+        """Let the lock go. The file stays: removing it would let two processes lock two files of one name."""
+        os.close(self._fd)

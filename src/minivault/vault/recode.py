@@ -1,0 +1,60 @@
+"""Encrypts a vault, gives it another key, or takes the encryption away: written anew beside itself, verified, renamed.
+
+Knows nothing of where keys are kept.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from minivault.errors import InvalidRequest
+from minivault.vault.backup import put_in_place, verified
+from minivault.vault.cipher import VaultKey
+from minivault.vault.database import StorageError, Writer, as_error, recode_database
+from minivault.vault.head import HeadPaths
+from minivault.vault.lock import WriterLock
+from minivault.vault.verify import Progress, VerifyReport
+
+
+def recode(
+    vault: Path, old: VaultKey | None, new: VaultKey | None, *, progress: Progress | None = None
+) -> VerifyReport:
+    """Give the vault the key ``new`` in the place of ``old``; ``None`` is no encryption. No server may be running.
+
+    Its records, and so its heads and proofs, stay what they are. The file that it was is deleted at the end; a crash
+    leaves the one or the other, whole.
+
+    Raises:
+        InvalidRequest: there is no vault.
+        ConfigError, VaultCorrupt: ``old`` is not its key, or it does not verify.
+        LedgerUnavailable: another process writes it, or it could not be read or written.
+    """
+    if not vault.is_file():
+        raise InvalidRequest("there is no vault to encrypt", param="vault")
+    lock, part = WriterLock(vault), vault.with_name(vault.name + ".recoded")
+    try:
+        head = HeadPaths(vault).load_head()
+        part.unlink(missing_ok=True)
+        try:
+            _settle(vault, old)
+            recode_database(vault, part, old, new)
+        except (StorageError, OSError) as error:
+            raise as_error(error, "the vault could not be written anew") from error
+        report = verified(part, head, new, progress)
+        # An old write-ahead log beside a new file would be taken for its own. It is empty since it was settled.
+        for end in ("-wal", "-shm"):
+            vault.with_name(vault.name + end).unlink(missing_ok=True)
+        put_in_place(part, vault)
+        return report
+    finally:
+        part.unlink(missing_ok=True)
+        lock.release()
+
+
+def _settle(vault: Path, key: VaultKey | None) -> None:
+    """All that is in the write-ahead log goes into the file."""
+    writer = Writer.open(vault, key=key)
+    try:
+        writer.reset_wal()
+    finally:
+        writer.close()
