@@ -1,109 +1,39 @@
-"""How much a client may ask for: moving-window rate limits by the ``limits`` library, exact under parallel load.
+"""How much a client may ask for: requests and tokens in moving windows, and requests at one time.
 
-Knows nothing of HTTP: it is asked about a key, and answers with a verdict. The clock is passed in.
+Exact under parallel load. Knows nothing of HTTP: it is asked about a client, and answers with a verdict. The clock is
+passed in.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-import time
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+import secrets
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
-from limits import RateLimitItem, parse_many
-from limits.aio.storage import MovingWindowSupport, Storage
-from limits.aio.strategies import MovingWindowRateLimiter
+from minivault.access.specs import parse_spec
+from minivault.access.windows import Take, Window, WindowStorage
+from minivault.errors import ConfigError, InvalidRequest, RateLimited
 
-from minivault.errors import ConfigError
-
-_SWEEP_EVERY = 1024
-
-
-class WindowStorage(Storage, MovingWindowSupport):
-    """In-process storage for moving windows. Owned by one event loop: nothing here awaits between reading and
-    writing, so a hit is atomic without a lock. (The library's own memory storage forgets entries from a thread,
-    and takes the time from the machine.)"""
-
-    STORAGE_SCHEME = ["async+window"]  # noqa: RUF012 - the library's registry reads it as such
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        super().__init__()
-        self._clock = clock
-        self._entries: dict[str, deque[float]] = {}
-        self._expiries: dict[str, int] = {}
-        self._asked = 0
-
-    @property
-    def base_exceptions(self) -> type[Exception]:
-        return ValueError
-
-    async def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        self._sweep_now_and_then()
-        entries = self._fresh(key, expiry)
-        if len(entries) + amount > limit:
-            return False
-        entries.extend([self._clock()] * amount)
-        return True
-
-    async def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
-        """The window's start (the oldest entry's time) and how many entries it holds."""
-        self._sweep_now_and_then()
-        entries = self._fresh(key, expiry)
-        return (entries[0] if entries else self._clock()), len(entries)
-
-    def _fresh(self, key: str, expiry: int) -> deque[float]:
-        entries = self._entries.setdefault(key, deque())
-        self._expiries[key] = expiry
-        horizon = self._clock() - expiry
-        while entries and entries[0] <= horizon:
-            entries.popleft()
-        return entries
-
-    def _sweep_now_and_then(self) -> None:
-        """Forget clients that have been quiet for a window, so that memory follows the active ones."""
-        self._asked += 1
-        if self._asked % _SWEEP_EVERY:
-            return
-        for key in [key for key in self._entries if not self._fresh(key, self._expiries[key])]:
-            del self._entries[key], self._expiries[key]
-
-    async def incr(self, key: str, expiry: float, amount: int = 1) -> int:
-        raise NotImplementedError("only moving windows are kept here")
-
-    async def get(self, key: str) -> int:
-        return len(self._entries.get(key, ()))
-
-    async def get_expiry(self, key: str) -> float:
-        entries = self._entries.get(key)
-        return entries[0] + self._expiries[key] if entries else self._clock()
-
-    async def check(self) -> bool:
-        return True
-
-    async def reset(self) -> int | None:
-        held = len(self._entries)
-        self._entries.clear()
-        self._expiries.clear()
-        return held
-
-    async def clear(self, key: str) -> None:
-        self._entries.pop(key, None)
-        self._expiries.pop(key, None)
+Kind = Literal["requests", "tokens"]
+BUSY_RETRY_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a request may pass, and what the tightest window holds after it."""
+    """Whether something may pass, and what the tightest window holds after it."""
 
     allowed: bool
     limit: int
-    """Requests a window."""
+    """Requests or tokens a window."""
     window: int
     """Seconds."""
     remaining: int
     reset: float
-    """Seconds until the oldest request of the window is forgotten."""
+    """Seconds until the oldest of the window is forgotten; of a refusal, until there is room."""
 
     @property
     def retry_after(self) -> int:
@@ -111,46 +41,164 @@ class Verdict:
         return max(1, math.ceil(self.reset))
 
 
-class RateLimiter:
-    """Requests per key. ``spec`` is such as ``5/minute`` or ``600/minute; 20/second``; empty means no limit."""
+class Limits:
+    """What is counted for all clients. Owned by one event loop."""
 
-    def __init__(self, spec: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._items = _parse(spec)
-        self._strategy = MovingWindowRateLimiter(WindowStorage(clock))
+    def __init__(self, storage: WindowStorage) -> None:
+        self._storage = storage
+        self._running: Counter[str] = Counter()
+        self._names = itertools.count()
+        self._instance = secrets.token_hex(8)
+        """Servers that share a storage must not share names."""
 
-    @property
-    def enabled(self) -> bool:
-        return bool(self._items)
+    async def take(self, windows: Sequence[Window], amount: int) -> tuple[Verdict, str]:
+        """Take ``amount`` from all ``windows`` or from none; the verdict, and the name of what was taken.
 
-    async def hit(self, key: str) -> Verdict | None:
-        """Count one request of ``key``; ``None`` when there is no limit. A refused request is not counted."""
-        # No await below suspends, so nothing comes between the test and the hit.
-        for item in self._items:
-            if not await self._strategy.test(item, key):
-                return await self._verdict(item, key, allowed=False)
-        verdicts = []
-        for item in self._items:
-            await self._strategy.hit(item, key)
-            verdicts.append(await self._verdict(item, key, allowed=True))
-        return min(verdicts, key=lambda verdict: verdict.remaining, default=None)
+        Raises:
+            LimitsUnavailable: it cannot be counted.
+        """
+        name = f"{self._instance}-{next(self._names)}"
+        return _verdict(windows, await self._storage.take(windows, amount, name)), name
 
-    async def _verdict(self, item: RateLimitItem, key: str, *, allowed: bool) -> Verdict:
-        stats = await self._strategy.get_window_stats(item, key)
-        reset = max(0.0, stats.reset_time - self._clock())
-        return Verdict(allowed, item.amount, item.get_expiry(), max(0, stats.remaining), reset)
+    def settle(self, windows: Sequence[Window], amount: int, used: int, name: str) -> None:
+        """What was taken as ``amount`` came to ``used``."""
+        self._storage.settle(windows, amount, used, name)
+
+    def enter(self, client: str, most: int) -> bool:
+        """One request more of ``client`` begins, if fewer than ``most`` run; 0: any number. Then :meth:`leave`."""
+        if most and self._running[client] >= most:
+            return False
+        self._running[client] += 1
+        return True
+
+    def leave(self, client: str) -> None:
+        self._running[client] -= 1
+        if self._running[client] <= 0:
+            del self._running[client]
+
+    async def close(self) -> None:
+        await self._storage.close()
 
 
-def _parse(spec: str) -> list[RateLimitItem]:
-    if not spec.strip():
-        return []
-    try:
-        items = parse_many(spec)
-    except ValueError:
-        items = []
-    if not items or any(item.amount < 1 for item in items):
-        raise ConfigError(
-            "rate_limit: expected requests per window, such as 5/minute or 600/minute; empty for no limit",
-            param="rate_limit",
+@dataclass(slots=True)
+class Reservation:
+    """Tokens that a generation may use. Settle it once, in any case."""
+
+    limits: Limits | None = None
+    windows: tuple[Window, ...] = ()
+    amount: int = 0
+    name: str = ""
+
+    def settle(self, used: int) -> None:
+        """The generation ended, having used so many tokens. Idempotent."""
+        limits, self.limits = self.limits, None
+        if limits is not None and used != self.amount:
+            limits.settle(self.windows, self.amount, used, self.name)
+
+
+@dataclass(slots=True)
+class Quota:
+    """What one request may use. Made for the request; by default there is no limit."""
+
+    client: str = ""
+    requests: tuple[Window, ...] = ()
+    tokens: tuple[Window, ...] = ()
+    concurrent: int = 0
+    limits: Limits | None = None
+    verdicts: dict[Kind, Verdict] = field(default_factory=dict)
+    """The newest of each kind."""
+
+    @classmethod
+    def of(cls, limits: Limits, client: str, requests: str, tokens: str = "", concurrent: int = 0) -> Quota:
+        """``requests`` and ``tokens`` are written as ``specs.py`` says."""
+        return cls(
+            client, _windows("requests", client, requests), _windows("tokens", client, tokens), concurrent, limits
         )
-    return sorted(items)
+
+    async def admit(self) -> None:
+        """Count a request.
+
+        Raises:
+            RateLimited: there were too many in a window. This one is not counted.
+            LimitsUnavailable: it cannot be counted.
+        """
+        if not self.requests or self.limits is None:
+            return
+        verdict, _ = await self.limits.take(self.requests, 1)
+        self.verdicts["requests"] = verdict
+        if not verdict.allowed:
+            raise RateLimited(
+                f"Too many requests: {verdict.limit} in {verdict.window} seconds are allowed.",
+                retry_after=verdict.reset,
+            )
+
+    async def reserve(self, amount: int) -> Reservation:
+        """Take the most tokens that a generation can use, before it begins.
+
+        Raises:
+            InvalidRequest: it is more than a whole window has, so waiting would not help.
+            RateLimited: there is no room now.
+            LimitsUnavailable: it cannot be counted.
+        """
+        if not self.tokens or self.limits is None:
+            return Reservation()
+        tightest = min(self.tokens, key=lambda window: window.limit)
+        if amount > tightest.limit:
+            raise InvalidRequest(
+                f"max_tokens: the prompt and the answer may come to {amount} tokens, and this API key has "
+                f"{tightest.limit} in {tightest.seconds} seconds",
+                param="max_tokens",
+            )
+        verdict, name = await self.limits.take(self.tokens, amount)
+        self.verdicts["tokens"] = verdict
+        if not verdict.allowed:
+            raise RateLimited(
+                f"Too many tokens: {verdict.limit} in {verdict.window} seconds are allowed, {verdict.remaining} are "
+                f"left, and this request may take {amount}.",
+                retry_after=verdict.reset,
+            )
+        return Reservation(self.limits, self.tokens, amount, name)
+
+    def enter(self) -> None:
+        """The request begins; :meth:`leave` when it ends.
+
+        Raises:
+            RateLimited: too many run at one time.
+        """
+        if self.limits is not None and not self.limits.enter(self.client, self.concurrent):
+            error = RateLimited(
+                f"Too many requests at one time: {self.concurrent} may run.", retry_after=BUSY_RETRY_SECONDS
+            )
+            error.code = "concurrency_limit_exceeded"
+            raise error
+
+    def leave(self) -> None:
+        if self.limits is not None:
+            self.limits.leave(self.client)
+
+
+def require_sound(setting: str, spec: str) -> None:
+    """
+    Raises:
+        ConfigError: the setting cannot be read as limits.
+    """
+    try:
+        parse_spec(spec, setting)
+    except InvalidRequest as error:
+        raise ConfigError(error.message, param=setting) from None
+
+
+def _windows(kind: Kind, client: str, spec: str) -> tuple[Window, ...]:
+    # The limit is no part of the key: one that is changed goes on from what was used.
+    return tuple(Window(f"{kind}/{client}/{seconds}", limit, seconds) for limit, seconds in parse_spec(spec, kind))
+
+
+def _verdict(windows: Sequence[Window], take: Take) -> Verdict:
+    pairs = list(zip(windows, take.states, strict=True))
+    if take.refused_by is not None:
+        window, state = pairs[take.refused_by]
+    else:
+        window, state = min(pairs, key=lambda pair: pair[0].limit - pair[1].used)
+    return Verdict(
+        take.refused_by is None, window.limit, window.seconds, max(0, window.limit - state.used), state.reset
+    )

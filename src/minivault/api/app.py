@@ -9,10 +9,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from fastapi import FastAPI, Response
 
 from minivault import __version__
+from minivault.access.gate import Gate
 from minivault.access.guard import HostGuard
-from minivault.access.limits import RateLimiter
+from minivault.access.keys import KeyStore
+from minivault.access.limits import Limits
+from minivault.access.windows import MemoryWindows
 from minivault.api import anthropic, health, native, ollama, openai, pages, problems, responses, schema, vault
-from minivault.api.middleware import Door, HeadAsGet, RateLimit, RequestContext
+from minivault.api.entrance import Entrance
+from minivault.api.middleware import Door, HeadAsGet, RequestContext
 from minivault.service import Service
 from minivault.service.opening import open_service
 from minivault.settings import Settings
@@ -35,6 +39,8 @@ def create_app(
         ConfigError: a setting is out of bounds.
     """
     metrics = service.metrics if service is not None else Metrics()
+    limits = Limits(MemoryWindows(clock))
+    gate = Gate(KeyStore.in_folder(settings.data_dir), limits, rate_limit=settings.rate_limit)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -43,6 +49,7 @@ def create_app(
             app.state.drain = lambda: running.drain(settings.shutdown_timeout)
             yield
             await app.state.drain()
+            await limits.close()
 
     app = FastAPI(
         title="MiniVault",
@@ -57,6 +64,7 @@ def create_app(
         separate_input_output_schemas=False,
     )
     app.state.settings = settings
+    app.state.access = gate
     app.state.service = service
     for part in (native, openai, responses, ollama, anthropic, vault, health, pages):
         app.include_router(part.router)
@@ -64,7 +72,7 @@ def create_app(
     schema.install(app)
     # The last one added sees a request first.
     app.add_middleware(HeadAsGet)
-    app.add_middleware(RateLimit, limiter=RateLimiter(settings.rate_limit, clock), metrics=metrics)
+    app.add_middleware(Entrance, gate=gate, metrics=metrics)
     app.add_middleware(Door, guard=HostGuard(settings.host, settings.allowed_hosts), metrics=metrics)
     app.add_middleware(RequestContext, metrics=metrics)
     return app

@@ -1,4 +1,4 @@
-"""What happens to every request before a route sees it: an id, the door checks, the rate limit; and after: a log line.
+"""What happens to every request before a route sees it: an id, and the door's checks; and after: a log line.
 
 Pure ASGI: streams pass through untouched. Knows nothing of bodies.
 """
@@ -14,14 +14,11 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from minivault.access.guard import HostGuard
-from minivault.access.limits import RateLimiter, Verdict
 from minivault.api.problems import Problem, problem_of
 from minivault.telemetry.logging import bound_request, describe_error, get_logger
 from minivault.telemetry.metrics import Metrics
 
-UNLIMITED_PATHS = frozenset({"/", "/livez", "/readyz", "/health", "/metrics", "/docs", "/openapi.json", "/favicon.ico"})
 QUIET_PATHS = frozenset({"/livez", "/readyz", "/health", "/metrics"})
-UNLIMITED_PREFIXES = ("/docs/", "/assets/")
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _SECURITY_HEADERS = (
@@ -107,33 +104,6 @@ class Door:
         return None
 
 
-class RateLimit:
-    """Counts requests by client address; 429 beyond the limit. Health, metrics and pages are not counted."""
-
-    def __init__(self, app: ASGIApp, limiter: RateLimiter, metrics: Metrics) -> None:
-        self._app = app
-        self._limiter = limiter
-        self._metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not self._limiter.enabled or _unlimited(scope["path"]):
-            await self._app(scope, receive, send)
-            return
-        client = scope.get("client")
-        verdict = await self._limiter.hit(client[0] if client else "unknown")
-        if verdict is None or verdict.allowed:
-            await self._app(scope, receive, _with_headers(send, verdict))
-            return
-        self._metrics.rejected("rate_limit_exceeded")
-        problem = Problem(
-            429,
-            f"Too many requests: {verdict.limit} in {verdict.window} seconds are allowed.",
-            code="rate_limit_exceeded",
-            headers={"retry-after": str(verdict.retry_after)},
-        )
-        await problem.response(scope["path"])(scope, receive, _with_headers(send, verdict))
-
-
 class HeadAsGet:
     """Answers HEAD wherever GET is answered, with the same headers and no body."""
 
@@ -161,35 +131,6 @@ def request_id_of(headers: Headers) -> str:
     """The client's own id if it is sane, else a new one. Digits alone are not: they name records by their index."""
     given = headers.get("x-request-id", "")
     return given if _SANE_ID.fullmatch(given) and not given.isdigit() else uuid.uuid4().hex
-
-
-def limit_headers(verdict: Verdict) -> dict[str, str]:
-    """The IETF draft's names and OpenAI's, of the tightest window."""
-    reset = verdict.retry_after
-    return {
-        "ratelimit-policy": f'"default";q={verdict.limit};w={verdict.window}',
-        "ratelimit": f'"default";r={verdict.remaining};t={reset}',
-        "x-ratelimit-limit-requests": str(verdict.limit),
-        "x-ratelimit-remaining-requests": str(verdict.remaining),
-        "x-ratelimit-reset-requests": f"{reset}s",
-    }
-
-
-def _with_headers(send: Send, verdict: Verdict | None) -> Send:
-    if verdict is None:
-        return send
-    named = limit_headers(verdict)
-
-    async def send_with_limits(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            MutableHeaders(scope=message).update(named)
-        await send(message)
-
-    return send_with_limits
-
-
-def _unlimited(path: str) -> bool:
-    return path in UNLIMITED_PATHS or path.startswith(UNLIMITED_PREFIXES)
 
 
 def _known_method(method: str) -> str:

@@ -111,8 +111,9 @@ async def whole_answer(
 
 
 def caller_of(request: Request) -> Caller:
-    """The client's address as the socket has it: no header can change it."""
-    return Caller(address=request.client.host if request.client else "unknown")
+    """Who was let in at the entrance. What is open to everybody has no caller, and asks for none."""
+    caller: Caller = request.state.caller
+    return caller
 
 
 def record_header(record: RecordRef) -> dict[str, str]:

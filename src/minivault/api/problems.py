@@ -23,6 +23,8 @@ _STATUS: Mapping[type[errors.MiniVaultError], int] = {
     errors.UnknownModel: 404,
     errors.UnknownRecord: 404,
     errors.ModelInUse: 409,
+    errors.UnknownKey: 404,
+    errors.Unauthorized: 401,
     errors.Forbidden: 403,
     errors.RateLimited: 429,
     errors.CallerError: 400,
@@ -30,6 +32,8 @@ _STATUS: Mapping[type[errors.MiniVaultError], int] = {
     errors.Draining: 503,
     errors.ModelNotReady: 503,
     errors.LedgerUnavailable: 503,
+    errors.KeysUnavailable: 503,
+    errors.LimitsUnavailable: 503,
     errors.HubUnavailable: 503,
     errors.VaultCorrupt: 503,
     errors.CheckpointError: 503,
@@ -110,6 +114,8 @@ def problem_of(error: Exception) -> Problem:
     headers = {}
     if status in (429, 503):
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after or _DEFAULT_RETRY)))
+    if status == 401:
+        headers["www-authenticate"] = 'Bearer realm="MiniVault"'
     return Problem(status, error.message, code=error.code, param=error.param, headers=headers)
 
 

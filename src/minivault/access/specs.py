@@ -1,0 +1,35 @@
+"""How limits are written: ``60/minute``, ``100000/day; 5000/hour``. The notation is that of the ``limits`` library.
+
+Knows nothing of who is limited, or of counting.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from limits import parse_many
+
+from minivault.errors import InvalidRequest
+
+MAX_LIMITS = 8
+
+
+@lru_cache(maxsize=1024)
+def parse_spec(spec: str, param: str) -> tuple[tuple[int, int], ...]:
+    """Pairs of an amount and a window in seconds, shortest window first; none for an empty ``spec``.
+
+    Raises:
+        InvalidRequest: it cannot be read; ``param`` names the field or setting.
+    """
+    if not spec.strip():
+        return ()
+    try:
+        items = parse_many(spec) if len(spec) <= 200 else []
+    except ValueError:
+        items = []
+    if not items or len(items) > MAX_LIMITS or any(item.amount < 1 or item.get_expiry() < 1 for item in items):
+        raise InvalidRequest(
+            f"{param}: expected an amount per window, such as 5/minute or 1000/day; 50/minute, and empty for no limit",
+            param=param,
+        )
+    return tuple(sorted((item.amount, item.get_expiry()) for item in items))

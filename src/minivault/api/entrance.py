@@ -1,0 +1,132 @@
+"""Where every request shows who sends it: key, permission, limits; and the limits' headers on the way out.
+
+Pure ASGI: streams pass through untouched. Decided on ``scope["path"]``, which routes are chosen by too. Knows nothing
+of bodies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from minivault.access.caller import Caller
+from minivault.access.gate import Gate
+from minivault.access.limits import Kind, Quota, Verdict
+from minivault.access.roles import Permission, Role
+from minivault.api.permissions import is_open, permission_of
+from minivault.api.problems import Problem, problem_of
+from minivault.errors import MiniVaultError, Unauthorized
+from minivault.telemetry.metrics import Metrics
+
+UNCOUNTED_PATHS = frozenset({"/health", "/metrics"})
+"""Probes: not limited, though they need a key where keys are asked for."""
+KEYS_ARE_MADE = "The first API key is made on the server's machine: minivault keys create NAME --role admin"
+
+
+class Entrance:
+    """Lets in who may, and leaves the :class:`Caller` in the request's state."""
+
+    def __init__(self, app: ASGIApp, gate: Gate, metrics: Metrics) -> None:
+        self._app = app
+        self._gate = gate
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or is_open(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"]
+        quota = Quota()
+        try:
+            caller = await self._let_in(scope)
+            quota = caller.quota
+            if path not in UNCOUNTED_PATHS:
+                await quota.admit()
+            needed = permission_of(scope["method"], path)
+            _authorise(caller, needed)
+            if needed is Permission.GENERATE:
+                quota.enter()
+        except (MiniVaultError, Problem) as error:
+            problem = problem_of(error)
+            self._metrics.rejected(problem.code)
+            await problem.response(path)(scope, receive, _with_limits(send, quota))
+            return
+        scope.setdefault("state", {})["caller"] = caller
+        try:
+            await self._app(scope, receive, _with_limits(send, quota))
+        finally:
+            if needed is Permission.GENERATE:
+                quota.leave()
+
+    async def _let_in(self, scope: Scope) -> Caller:
+        """
+        Raises:
+            Unauthorized, RateLimited, KeysUnavailable, LimitsUnavailable: it may not come in.
+        """
+        address = address_of(scope)
+        try:
+            return self._gate.caller(shown_key(Headers(scope=scope)), address)
+        except Unauthorized:
+            # Guesses count against the address, and after too many of them the answer is 429.
+            await self._gate.quota_of_address(address).admit()
+            raise
+
+
+def _authorise(caller: Caller, needed: Permission | None) -> None:
+    if needed is None:
+        if caller.role in (None, Role.ADMIN):
+            return
+        raise Problem(404, "There is nothing at this path.", code="not_found")
+    if needed is Permission.KEYS and caller.api_key_id is None:
+        raise Unauthorized(KEYS_ARE_MADE)
+    caller.require(needed)
+
+
+def address_of(scope: Scope) -> str:
+    """The client's address as the socket has it, or as a trusted proxy says."""
+    client = scope.get("client")
+    return client[0] if client else "unknown"
+
+
+def shown_key(headers: Headers) -> str | None:
+    """What the request shows as its key; ``None`` if nothing. Two different ones open no door.
+
+    Raises:
+        Unauthorized: there is more than one.
+    """
+    shown = {value.strip() for value in headers.getlist("x-api-key") if value.strip()}
+    for value in headers.getlist("authorization"):
+        scheme, _, credentials = value.strip().partition(" ")
+        if scheme.lower() == "bearer" and credentials.strip():
+            shown.add(credentials.strip())
+    ours = {value for value in shown if value.startswith("mv_")} or shown
+    if len(ours) > 1:
+        raise Unauthorized("More than one API key was sent: send one.")
+    return next(iter(ours), None)
+
+
+def limit_headers(verdicts: Mapping[Kind, Verdict]) -> dict[str, str]:
+    """The IETF draft's names and OpenAI's, of the tightest window of each kind."""
+    if not verdicts:
+        return {}
+    named = {("default" if kind == "requests" else kind): verdict for kind, verdict in verdicts.items()}
+    headers = {
+        "ratelimit-policy": ", ".join(f'"{name}";q={one.limit};w={one.window}' for name, one in named.items()),
+        "ratelimit": ", ".join(f'"{name}";r={one.remaining};t={one.retry_after}' for name, one in named.items()),
+    }
+    for kind, verdict in verdicts.items():
+        headers[f"x-ratelimit-limit-{kind}"] = str(verdict.limit)
+        headers[f"x-ratelimit-remaining-{kind}"] = str(verdict.remaining)
+        headers[f"x-ratelimit-reset-{kind}"] = f"{verdict.retry_after}s"
+    return headers
+
+
+def _with_limits(send: Send, quota: Quota) -> Send:
+    async def send_with_limits(message: Message) -> None:
+        if message["type"] == "http.response.start" and quota.verdicts:
+            MutableHeaders(scope=message).update(limit_headers(quota.verdicts))
+        await send(message)
+
+    return send_with_limits
