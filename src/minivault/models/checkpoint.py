@@ -72,7 +72,7 @@ class Checkpoint:
         if (folder / SINGLE_FILE).exists():
             wanted: dict[str, list[str] | None] = {SINGLE_FILE: None}
         elif (folder / INDEX_FILE).exists():
-            wanted = dict(_read_index(folder / INDEX_FILE))
+            wanted = dict(read_index(folder / INDEX_FILE))
         else:
             raise _no_weights(folder)
         files = [*wanted, *(name for name in (INDEX_FILE, "config.json") if _digested(folder, name, wanted))]
@@ -140,7 +140,7 @@ def weight_files(folder: Path) -> tuple[str, ...]:
     if (folder / SINGLE_FILE).exists():
         return (SINGLE_FILE,)
     if (folder / INDEX_FILE).exists():
-        return (*_read_index(folder / INDEX_FILE), INDEX_FILE)
+        return (*read_index(folder / INDEX_FILE), INDEX_FILE)
     raise _no_weights(folder)
 
 
@@ -159,7 +159,7 @@ def _no_weights(folder: Path) -> CheckpointCorrupt | UnsupportedCheckpoint:
     return CheckpointCorrupt(f"The folder has neither {SINGLE_FILE} nor {INDEX_FILE}")
 
 
-def _read_index(path: Path) -> dict[str, list[str]]:
+def read_index(path: Path) -> dict[str, list[str]]:
     """Shard file names, sorted, with the tensor names that the index places in each."""
     weight_map = read_json_object(path).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
