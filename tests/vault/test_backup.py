@@ -9,9 +9,9 @@ import pytest
 
 from minivault.errors import InvalidRequest, LedgerUnavailable, VaultCorrupt
 from minivault.vault.backup import back_up, restore
+from minivault.vault.findings import Verified
 from minivault.vault.head import HeadPaths
 from minivault.vault.reader import Reader
-from minivault.vault.verify import Verified
 from tests.vault.samples import open_ledger, record_calls
 
 

@@ -11,12 +11,13 @@ import pytest
 
 from minivault.errors import InvalidRequest, UnknownRecord
 from minivault.vault.book import MAX_ERASED
+from minivault.vault.findings import Fault, VerifyReport
 from minivault.vault.head import HeadPaths
 from minivault.vault.ledger import Ledger
 from minivault.vault.proof import check_proof, prove
 from minivault.vault.reader import CallFilter, Reader
 from minivault.vault.record import Erasure, Receipt
-from minivault.vault.verify import Fault, VerifyReport, verify
+from minivault.vault.verify import PAGE, verify
 from tests.vault.samples import NOON, intent, open_ledger, outcome, record_calls
 from tests.vault.scripted import Script, eventually, lost
 
@@ -289,7 +290,7 @@ def test_an_erasure_amid_a_verification_is_no_damage(tmp_path: Path) -> None:
     indexes = record_calls(ledger, 520)
 
     def erase_some(done: int, _size: int) -> None:
-        if done == 1000:
+        if done == PAGE:
             erase(ledger, indexes[0], indexes[-1])
 
     reader = Reader.open(tmp_path / "vault.db")

@@ -10,10 +10,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from minivault.errors import InvalidRequest, VaultCorrupt
+from minivault.vault.findings import Fault, VerifyReport
 from minivault.vault.head import Head, HeadKeeper, HeadPaths, Signer, VerifierKey, open_note
 from minivault.vault.merkle import Tree, leaf_hash
 from minivault.vault.reader import Reader
-from minivault.vault.verify import Fault, VerifyReport, verify
+from minivault.vault.verify import verify
 from tests.vault.samples import intent, open_ledger, record_calls
 from tests.vault.scripted import eventually
 

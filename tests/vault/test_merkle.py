@@ -178,3 +178,20 @@ def test_an_index_outside_the_tree_is_rejected() -> None:
     assert not verify_inclusion(8, 8, leaf_hash(b""), [], grown.roots[8])
     with pytest.raises(ValueError, match="index"):
         inclusion_proof(8, 8, grown.node)
+
+
+@pytest.mark.parametrize("before", range(0, 20))
+@pytest.mark.parametrize("added", [0, 1, 2, 3, 5, 8, 17])
+def test_leaves_added_at_once_make_the_tree_that_leaves_one_by_one_make(before: int, added: int) -> None:
+    leaves = [leaf_hash(bytes([number])) for number in range(before + added)]
+    single, grouped = Tree(), Tree()
+    for leaf in leaves[:before]:
+        single.append(leaf)
+    grouped.extend(leaves[:before])
+    completed = {(node.level, node.position, node.hash) for leaf in leaves[before:] for node in single.append(leaf)[1:]}
+    extended = {
+        (level, first + place, digest)
+        for level, first, hashes in grouped.extend(leaves[before:])
+        for place, digest in enumerate(hashes)
+    }
+    assert (extended, grouped.root(), grouped.size) == (completed, single.root(), single.size)

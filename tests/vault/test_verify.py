@@ -10,9 +10,10 @@ import apsw
 import pytest
 
 from minivault.errors import MiniVaultError
+from minivault.vault.findings import Fault, VerifyReport
 from minivault.vault.merkle import leaf_hash
 from minivault.vault.reader import Reader
-from minivault.vault.verify import Fault, VerifyReport, verify
+from minivault.vault.verify import verify
 from tests.vault.samples import intent, open_ledger, record_calls
 
 CALLS = 9

@@ -7,10 +7,11 @@ from pathlib import Path
 import apsw
 import pytest
 
+from minivault.vault.findings import Fault, Verified, VerifyReport
 from minivault.vault.head import HeadPaths
 from minivault.vault.reader import Reader
 from minivault.vault.record import Erasure
-from minivault.vault.verify import Fault, Verified, VerifyReport, verify
+from minivault.vault.verify import verify
 from tests.vault.samples import intent, open_ledger, outcome, record_calls
 
 

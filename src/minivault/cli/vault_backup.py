@@ -13,7 +13,7 @@ from minivault.cli.files import read_file
 from minivault.cli.vault_proofs import VerifierKeyOption, verifier_key
 
 if TYPE_CHECKING:
-    from minivault.vault.verify import VerifyReport
+    from minivault.vault.findings import VerifyReport
 
 
 def register(app: typer.Typer) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from minivault.settings import Settings
     from minivault.vault.head import HeadPaths, VerifierKey
     from minivault.vault.reader import Reader
-    from minivault.vault.verify import Verified, VerifyReport
+    from minivault.vault.findings import Verified, VerifyReport
 
 SHOWN_FINDINGS = 50
 
@@ -67,7 +67,7 @@ def verify(
     json: options.Json = False,
 ) -> None:
     from minivault.vault.head import HeadPaths, open_note
-    from minivault.vault.verify import Verified
+    from minivault.vault.findings import Verified
     from minivault.vault.verify import verify as verify_vault
 
     with open_vault(data_dir) as (reader, settings):

@@ -13,10 +13,11 @@ from pathlib import Path
 from minivault.errors import ConfigError, InvalidRequest, LedgerUnavailable, VaultCorrupt
 from minivault.vault.cipher import VaultKey
 from minivault.vault.database import StorageError, as_error, copy_database, open_reader
+from minivault.vault.findings import Verified, VerifyReport
 from minivault.vault.head import Head, HeadPaths
 from minivault.vault.lock import WriterLock
 from minivault.vault.reader import Reader
-from minivault.vault.verify import Progress, Verified, VerifyReport, verify
+from minivault.vault.verify import Progress, verify
 
 
 @dataclass(frozen=True, slots=True)

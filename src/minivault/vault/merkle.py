@@ -74,6 +74,28 @@ class Tree:
         self._peaks.append(completed[-1].hash)
         return completed
 
+    def extend(self, leaf_hashes: Iterable[bytes]) -> list[tuple[int, int, list[bytes]]]:
+        """Add leaves at once; returns the subtrees they completed, the leaves left out, level by level:
+        ``(level, position of the first, hashes)``.
+        """
+        hashes = list(leaf_hashes)
+        level, position = 0, self.size
+        self.size += len(hashes)
+        completed: list[tuple[int, int, list[bytes]]] = []
+        new_peaks: list[bytes] = []
+        while hashes:
+            if position & 1:
+                hashes.insert(0, self._peaks.pop())
+            if len(hashes) & 1:
+                new_peaks.append(hashes.pop())
+            pairs = zip(hashes[::2], hashes[1::2], strict=True)
+            hashes = [hashlib.sha256(b"\x01" + left + right).digest() for left, right in pairs]
+            level, position = level + 1, position >> 1
+            if hashes:
+                completed.append((level, position, list(hashes)))
+        self._peaks += reversed(new_peaks)
+        return completed
+
     def copy(self) -> Tree:
         return Tree(self.size, self._peaks)
 

@@ -11,9 +11,10 @@ from minivault.errors import InvalidRequest
 from minivault.vault.backup import put_in_place, verified
 from minivault.vault.cipher import VaultKey
 from minivault.vault.database import StorageError, Writer, as_error, recode_database
+from minivault.vault.findings import VerifyReport
 from minivault.vault.head import HeadPaths
 from minivault.vault.lock import WriterLock
-from minivault.vault.verify import Progress, VerifyReport
+from minivault.vault.verify import Progress
 
 
 def recode(

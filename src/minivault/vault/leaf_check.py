@@ -1,0 +1,127 @@
+"""Is one record what the list and its content say: intent, outcome or erasure. Fed with values, reads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from minivault.vault.findings import Fault
+from minivault.vault.record import ContentKind, RecordKind, commitment, parse_time
+from minivault.vault.walk import Walk
+
+
+def check_leaf_content(
+    walk: Walk,
+    index: int,
+    leaf: Mapping[str, Any],
+    calls: dict[int, tuple[Any, ...]],
+    endings: dict[int, tuple[Any, ...]],
+    pieces: dict[str, tuple[bytes, bytes]] | None,
+) -> None:
+    """``pieces``: the content that is there; ``None`` where it is gone, and the list names the record that says so."""
+    policy: str | None
+    if leaf.get("kind") == RecordKind.INTENT:
+        policy = str(leaf.get("policy"))
+        walk.calls += 1
+        walk.digest_only += policy == "digest"
+        walk.policies[index] = policy
+        if calls.pop(index, None) != _intent_row(leaf):
+            walk.found(Fault.DERIVED_ALTERED, index, f"the list's row of record {index} does not say what it says")
+    elif leaf.get("kind") == RecordKind.ERASURE:
+        _check_erasure(walk, index, leaf)
+        policy = "digest"
+    else:
+        policy = _check_outcome(walk, index, leaf, endings)
+    if walk.contents and policy is not None and pieces is not None:
+        _check_contents(walk, index, leaf, policy, pieces)
+
+
+def _check_erasure(walk: Walk, index: int, leaf: Mapping[str, Any]) -> None:
+    """The calls that it names are those that the list names as erased by it."""
+    named = erased_by(leaf)
+    claimed = walk.claims.pop(index, set())
+    walk.erased += len(named & claimed)
+    for intent in sorted(named - claimed - walk.unsound):
+        walk.found(Fault.ERASURE, index, f"record {index} says that record {intent} was erased, and the list does not")
+    for intent in sorted(claimed - named):
+        note_not_erased(walk, intent, index)
+
+
+def erased_by(leaf: Mapping[str, Any]) -> set[int]:
+    intents = leaf.get("intents")
+    return {intent for intent in intents if isinstance(intent, int)} if isinstance(intents, list) else set()
+
+
+def note_not_erased(walk: Walk, intent: int, erasure: int) -> None:
+    walk.found(
+        Fault.CONTENT_MISSING, intent, f"record {intent} is listed as erased by record {erasure}, which does not say so"
+    )
+
+
+def _check_outcome(walk: Walk, index: int, leaf: Mapping[str, Any], endings: dict[int, tuple[Any, ...]]) -> str | None:
+    intent = leaf.get("intent_index")
+    row = endings.pop(index, None)
+    if not isinstance(intent, int) or not 0 <= intent < index:
+        walk.found(Fault.PAIRING, index, f"record {index} is an outcome of no earlier record")
+        return None
+    if walk.ended[intent]:
+        walk.found(Fault.PAIRING, index, f"record {index} is a second outcome of record {intent}")
+        return None
+    walk.ended[intent] = 1
+    policy = walk.policies.pop(intent, None)
+    if policy is None and intent in walk.unsound:
+        return None
+    if policy is None:
+        walk.found(Fault.PAIRING, index, f"record {index} is the outcome of record {intent}, which is no sound intent")
+    if row != _outcome_row(leaf):
+        walk.found(Fault.DERIVED_ALTERED, index, f"the list's row of record {index} does not say what it says")
+    return policy
+
+
+def _check_contents(
+    walk: Walk, index: int, leaf: Mapping[str, Any], policy: str, pieces: dict[str, tuple[bytes, bytes]]
+) -> None:
+    commitments = leaf.get("commitments", {})
+    for kind in pieces.keys() - commitments.keys():
+        walk.found(Fault.CONTENT_UNEXPECTED, index, f"record {index} has a content that it does not name: {kind}")
+    for kind, committed in commitments.items():
+        piece = pieces.get(kind)
+        if piece is None:
+            if policy == "full":
+                walk.found(Fault.CONTENT_MISSING, index, f"the {kind} of record {index} is missing")
+        elif policy != "full":
+            walk.found(Fault.CONTENT_UNEXPECTED, index, f"the {kind} of record {index} was not to be stored")
+        elif commitment(ContentKind(kind), *piece) != committed:
+            walk.found(Fault.CONTENT_ALTERED, index, f"the {kind} of record {index} is altered")
+
+
+def _intent_row(leaf: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    try:
+        return (
+            leaf["index"],
+            leaf["request_id"],
+            parse_time(leaf["time"]),
+            leaf["pin"]["model"],
+            leaf["surface"],
+            leaf["source"],
+            leaf["api_key_id"],
+            leaf["mode"],
+            int(leaf["policy"] == "full"),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _outcome_row(leaf: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    try:
+        return (
+            leaf["index"],
+            leaf["intent_index"],
+            leaf["request_id"],
+            leaf["finish_reason"],
+            leaf["prompt_tokens"],
+            leaf["completion_tokens"],
+            leaf["timings"].get("total_ns"),
+        )
+    except (KeyError, TypeError, AttributeError):
+        return None
