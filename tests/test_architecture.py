@@ -27,6 +27,8 @@ FLOORS = (
 
 # Who may not know whom, beyond the floors. The first prefix that fits a module decides; an empty tuple lifts the rest.
 STRANGERS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    # Other servers are spoken to in JSON over HTTP, by this engine alone.
+    ("minivault.engine.remote", ("minivault.vault", "minivault.access", "minivault.telemetry", "sqlite3")),
     ("minivault.vault", ("minivault.engine", "minivault.models", "minivault.access", "minivault.telemetry")),
     ("minivault.engine", ("minivault.vault", "minivault.access", "minivault.telemetry", "json", "http", "sqlite3")),
     ("minivault.models", ("minivault.vault", "minivault.access", "minivault.telemetry")),
@@ -45,10 +47,11 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "cryptography": ("minivault.vault",),
     "fastapi": ("minivault.api",),
     "gguf": ("minivault.models.gguf_tensors",),
-    "httpx": ("minivault.cli.client",),
+    "httpx": ("minivault.cli.client", "minivault.engine.remote"),
     "huggingface_hub": ("minivault.models.hub",),
     "jinja2": ("minivault.models.chat_template", "minivault.models.sandbox"),
     "limits": ("minivault.access",),
+    "redis": ("minivault.access.redis_windows",),
     "llguidance": ("minivault.engine.native.grammar",),
     "minivault.engine.native._native": (
         "minivault.engine.native.packing",

@@ -1,16 +1,18 @@
 """What every engine is to the rest of the house: tokens in, tokens out.
 
-Knows nothing of text, HTTP, SQLite or JSON. The native engine keeps *the law*: a sequence's tokens are a function of
-weights, prompt tokens, parameters and seed, and of nothing else; :attr:`EngineInfo.exact` says whether an engine does.
+An engine that is another server takes a request as it was asked and gives text; ``EngineInfo.speaks_text`` says so, and
+its tokens are known by their text alone. Knows nothing of HTTP, SQLite or JSON. The native engine keeps *the law*: a
+sequence's tokens are a function of weights, prompt tokens, parameters and seed, and of nothing else;
+:attr:`EngineInfo.exact` says whether an engine does.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from minivault.generation import FinishReason, SamplingParams, TokenLogprob
+from minivault.generation import FinishReason, GenerationRequest, SamplingParams, TokenLogprob, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +30,17 @@ class EngineInfo:
     """Most tokens a sequence can have, prompt and answer together."""
     vocab_size: int
     kernels: str = ""
-    """The kernel set in use (``scalar``, ``avx2``, ``avx512``, ``neon``); never changes a byte."""
+    """The kernel set in use, such as ``avx512``; never changes a byte."""
     threads: int = 0
+    speaks_text: bool = False
+    """It is given requests in words, and its token ids mean something within one answer alone."""
+
+
+class TokenWords(Protocol):
+    """Gives the tokens of one answer numbers, where only their text is known."""
+
+    def id_of(self, text: str, token: str, data: bytes) -> int:
+        """The number of a token that adds ``text`` to the answer and is called ``token``; ``data`` are its bytes."""
 
 
 class Constraint(Protocol):
@@ -64,6 +75,10 @@ class EngineRequest:
     """Sequences of one key share that key's turn."""
     constraint: Constraint | None = None
     """Only what it allows is chosen; it also decides the end, whatever ``min_tokens`` says."""
+    asked: GenerationRequest | None = None
+    """For an engine that speaks text, which gets no prompt tokens: the request itself."""
+    words: TokenWords | None = None
+    """With ``asked``: what the numbers of the answer's tokens are drawn from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +93,23 @@ class TokenStep:
     finish_reason: FinishReason | None = None
     error: str | None = None
     """Set with ``FAILED``: a message that is safe to show."""
+    usage: Usage | None = None
+    """On the last step of an engine that speaks text: how many tokens it counted, if it says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamStats:
+    """One server behind a remote engine. Counts since the start."""
+
+    address: str
+    """Host and port; no credential and no path."""
+    healthy: bool
+    in_flight: int
+    requests: int = 0
+    failures: int = 0
+    """Requests that it refused, broke or did not answer in time."""
+    retried: int = 0
+    """Of these, how many another server then took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +129,8 @@ class EngineStats:
     spec_decode_num_draft_tokens: int = 0
     spec_decode_num_accepted_tokens: int = 0
     """Of the drafted tokens, how many became part of an answer."""
+    upstreams: tuple[UpstreamStats, ...] = ()
+    """Of a remote engine."""
 
 
 class TokenStream(Protocol):
@@ -106,6 +140,18 @@ class TokenStream(Protocol):
 
     def cancel(self) -> None:
         """Stop at the next step. Idempotent; does not wait. The stream still ends with a step of its own."""
+
+
+@runtime_checkable
+class Answering(Protocol):
+    """A stream from another server, which may refuse the request before the answer begins."""
+
+    async def accepted(self) -> None:
+        """Wait until the answer begins.
+
+        Raises:
+            MiniVaultError: it was refused; the stream has nothing.
+        """
 
 
 class Engine(Protocol):
