@@ -52,6 +52,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "jinja2": ("minivault.models.chat_template", "minivault.models.sandbox"),
     "limits": ("minivault.access",),
     "redis": ("minivault.access.redis_windows",),
+    "redis": ("minivault.access.redis_windows",),
     "llguidance": ("minivault.engine.native.grammar",),
     "minivault.engine.native._native": (
         "minivault.engine.native.packing",

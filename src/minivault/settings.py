@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -35,15 +35,20 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 lets the system choose.")
     unsafe_bind: bool = Field(
-        default=False, description="Allow listening beyond this machine although this version has no API keys."
+        default=False, description="Allow listening beyond this machine without any API key."
     )
     allowed_hosts: Annotated[list[str], NoDecode] = Field(
         default_factory=list, description="More Host names to answer to (DNS rebinding)."
+    )
+    require_keys: bool = Field(default=False, description="Ask for an API key even before the first one is made.")
+    trusted_proxies: Annotated[list[str], NoDecode] = Field(
+        default_factory=list, description="Proxies whose X-Forwarded-For is believed: addresses or networks."
     )
     url: str = Field(
         default="http://127.0.0.1:8000",
         description="Server that client commands talk to; else that at host and port.",
     )
+    api_key: SecretStr | None = Field(default=None, description="The key that client commands show.")
 
     model: str = Field(default="guide", min_length=1, max_length=200, description="The default model.")
     precision: Literal["int8", "int4", "f32"] = Field(
@@ -64,6 +69,12 @@ class Settings(BaseSettings):
     max_tokens: int = Field(default=256, ge=1, le=1_000_000, description="Default of max_tokens.")
     max_body_bytes: int = Field(default=1 << 20, ge=1024, le=1 << 30, description="Largest request body.")
     rate_limit: str = Field(default="600/minute", description="Requests per client, such as 5/minute; empty: none.")
+    limits_storage: str = Field(
+        default="memory", description="Where limits are counted: memory, or redis://HOST:PORT for several servers."
+    )
+    share_prefix_cache: bool = Field(
+        default=False, description="Share computed prefixes between API keys: faster, but times tell what others asked."
+    )
     shutdown_timeout: float = Field(default=30.0, ge=0, le=3600, description="Seconds running work may take to end.")
 
     receipt_deadline: float = Field(
@@ -97,7 +108,12 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError("must be names with commas between them, or a JSON list") from None
 
-    @field_validator("head_export", "vault_key_file", mode="before")
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _split_proxies(cls, value: Any) -> Any:
+        return cls._split(value)
+
+    @field_validator("head_export", "vault_key_file", "api_key", mode="before")
     @classmethod
     def _none_if_empty(cls, value: Any) -> Any:
         return None if value == "" else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
@@ -135,6 +136,27 @@ def test_a_url_that_is_none_is_a_usage_error(url: str) -> None:
     with pytest.raises(CliError, match="--url") as caught:
         Client(url)
     assert caught.value.exit_code == 2
+
+
+def test_the_key_is_shown_and_its_absence_is_told() -> None:
+    shown = []
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        shown.append(request.headers.get("authorization"))
+        return httpx.Response(401, json={"error": {"message": "An API key is needed.", "code": "missing_api_key"}})
+
+    for key in (None, "mv_a_b"):
+        client = Client("http://127.0.0.1", api_key=key, transport=httpx.MockTransport(refuse))
+        with client, pytest.raises(CliError, match="MINIVAULT_API_KEY"):
+            client.health()
+    assert shown == [None, "Bearer mv_a_b"]
+
+
+@pytest.mark.parametrize("key", ["mv_é", "a b", "a\nb"])
+def test_a_key_that_cannot_be_sent_is_not_echoed(key: str) -> None:
+    with pytest.raises(CliError) as refused:
+        Client("http://127.0.0.1:1", api_key=key)
+    assert key not in str(refused.value)
 
 
 def test_a_proxy_in_the_environment_is_not_asked_about_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
+from minivault.access.key_file import KeyTerms
+from minivault.access.keys import KeyStore
 from minivault.cli.console import CliError
 from minivault.cli.serve import listen, prepare_data_dir, refuse_open_door, serve, url_of
 from minivault.settings import Settings, load_settings
@@ -21,13 +23,16 @@ from tests.cli.process import RunningServer, environment, minivault, serving
 
 
 def test_every_setting_of_the_server_is_a_flag() -> None:
-    assert set(inspect.signature(serve).parameters) - {"ctx"} == set(Settings.model_fields) - {"url"}
+    assert set(inspect.signature(serve).parameters) - {"ctx"} == set(Settings.model_fields) - {"url", "api_key"}
 
 
 def test_the_defaults_that_help_names_are_true() -> None:
     said = {
         "unsafe_bind": "no",
         "allowed_hosts": None,
+        "require_keys": "no",
+        "trusted_proxies": None,
+        "share_prefix_cache": "no",
         "mirror": "yes",
         "speculation": "yes",
         "shutdown_timeout": "30",
@@ -66,6 +71,13 @@ def test_beyond_this_machine_is_refused(host: str) -> None:
 
 def test_beyond_this_machine_can_be_insisted_on() -> None:
     assert not is_refused(host="0.0.0.0", unsafe_bind=True)  # noqa: S104  nothing is bound here
+
+
+def test_beyond_this_machine_may_be_listened_on_once_there_is_a_key(tmp_path: Path) -> None:
+    host = "0.0.0.0"  # noqa: S104  nothing is bound here
+    assert is_refused(host=host, data_dir=tmp_path, require_keys=True)
+    KeyStore.in_folder(tmp_path).create("ops", KeyTerms())
+    assert not is_refused(host=host, data_dir=tmp_path)
 
 
 def test_a_port_that_is_taken_is_told() -> None:

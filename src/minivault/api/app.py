@@ -13,10 +13,27 @@ from minivault.access.gate import Gate
 from minivault.access.guard import HostGuard
 from minivault.access.keys import KeyStore
 from minivault.access.limits import Limits
+from minivault.access.proxies import TrustedProxies
+from minivault.access.redis_windows import RedisWindows
 from minivault.access.windows import MemoryWindows
-from minivault.api import anthropic, health, native, ollama, openai, pages, problems, responses, schema, vault
+from minivault.api import (
+    anthropic,
+    batches,
+    files,
+    health,
+    native,
+    ollama,
+    openai,
+    pages,
+    problems,
+    responses,
+    schema,
+    vault,
+)
+from minivault.api.batching import Batching, Bounds
 from minivault.api.entrance import Entrance
-from minivault.api.middleware import Door, HeadAsGet, RequestContext
+from minivault.api.middleware import ClientAddress, Door, HeadAsGet, RequestContext
+from minivault.batches.store import BatchStore
 from minivault.service import Service
 from minivault.service.opening import open_service
 from minivault.settings import Settings
@@ -39,17 +56,19 @@ def create_app(
         ConfigError: a setting is out of bounds.
     """
     metrics = service.metrics if service is not None else Metrics()
-    limits = Limits(MemoryWindows(clock))
-    gate = Gate(KeyStore.in_folder(settings.data_dir), limits, rate_limit=settings.rate_limit)
+    gate = _gate_of(settings, clock)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with _service_of(settings, service, metrics) as running:
             app.state.service = running
-            app.state.drain = lambda: running.drain(settings.shutdown_timeout)
+            app.state.drain = lambda: _drain(batching, running, settings.shutdown_timeout)
+            if settings.batches_path.exists():
+                await batching.resume()
             yield
             await app.state.drain()
-            await limits.close()
+            await batching.close()
+            await gate.limits.close()
 
     app = FastAPI(
         title="MiniVault",
@@ -65,8 +84,9 @@ def create_app(
     )
     app.state.settings = settings
     app.state.access = gate
+    batching = app.state.batching = _batching_of(app, settings)
     app.state.service = service
-    for part in (native, openai, responses, ollama, anthropic, vault, health, pages):
+    for part in (native, openai, responses, files, batches, ollama, anthropic, vault, health, pages):
         app.include_router(part.router)
     problems.install(app)
     schema.install(app)
@@ -75,7 +95,31 @@ def create_app(
     app.add_middleware(Entrance, gate=gate, metrics=metrics)
     app.add_middleware(Door, guard=HostGuard(settings.host, settings.allowed_hosts), metrics=metrics)
     app.add_middleware(RequestContext, metrics=metrics)
+    app.add_middleware(ClientAddress, proxies=TrustedProxies(settings.trusted_proxies))
     return app
+
+
+def _gate_of(settings: Settings, clock: Callable[[], float]) -> Gate:
+    memory = settings.limits_storage == "memory"
+    return Gate(
+        KeyStore.in_folder(settings.data_dir),
+        Limits(MemoryWindows(clock) if memory else RedisWindows(settings.limits_storage)),
+        rate_limit=settings.rate_limit,
+        require_keys=settings.require_keys,
+        share_prefix_cache=settings.share_prefix_cache,
+    )
+
+
+def _batching_of(app: FastAPI, settings: Settings) -> Batching:
+    bounds = Bounds(
+        settings.batch_concurrency, settings.max_file_bytes, settings.max_stored_bytes, settings.max_body_bytes
+    )
+    return Batching(app, lambda: BatchStore.open(settings.batches_path, settings.vault_key_file), bounds)
+
+
+async def _drain(batching: Batching, service: Service, patience: float) -> None:
+    batching.pause()
+    await service.drain(patience)
 
 
 def _service_of(settings: Settings, given: Service | None, metrics: Metrics) -> AbstractAsyncContextManager[Service]:

@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from minivault.access.guard import HostGuard
+from minivault.access.proxies import TrustedProxies
 from minivault.api.problems import Problem, problem_of
 from minivault.telemetry.logging import bound_request, describe_error, get_logger
 from minivault.telemetry.metrics import Metrics
@@ -28,6 +29,22 @@ _SECURITY_HEADERS = (
 )
 
 logger = get_logger("minivault.http")
+
+
+class ClientAddress:
+    """Puts the client's address in place of a trusted proxy's. No other header can change it."""
+
+    def __init__(self, app: ASGIApp, proxies: TrustedProxies) -> None:
+        self._app = app
+        self._proxies = proxies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        client = scope.get("client")
+        if scope["type"] == "http" and client:
+            address = self._proxies.client(client[0], Headers(scope=scope).getlist("x-forwarded-for"))
+            if address != client[0]:
+                scope = {**scope, "client": (address, 0)}
+        await self._app(scope, receive, send)
 
 
 class RequestContext:

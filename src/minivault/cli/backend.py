@@ -42,7 +42,12 @@ class Backend(Answers, Protocol):
 
 @contextmanager
 def open_backend(
-    *, url: str | None = None, local: bool = False, data_dir: Path | None = None, model: str | None = None
+    *,
+    url: str | None = None,
+    api_key: str | None = None,
+    local: bool = False,
+    data_dir: Path | None = None,
+    model: str | None = None,
 ) -> Iterator[Backend]:
     """A backend for the length of a ``with`` block; it is closed, and everything recorded, at its end.
 
@@ -51,7 +56,7 @@ def open_backend(
     """
     if local and url is not None:
         raise CliError("--url and --local exclude each other: a server, or this process.", exit_code=2)
-    settings = options.settings(url=url, data_dir=data_dir, model=model if local else None)
+    settings = options.settings(url=url, api_key=api_key, data_dir=data_dir, model=model if local else None)
     if local:
         from minivault.cli.local import Local
 
@@ -60,5 +65,5 @@ def open_backend(
     else:
         from minivault.cli.client import Client
 
-        with Client(settings.url) as client:
+        with Client.of(settings) as client:
             yield client

@@ -134,12 +134,13 @@ def chat(
     temperature: options.Temperature = None,
     top_p: options.TopP = None,
     url: options.Url = None,
+    api_key: options.ApiKey = None,
     local: options.Local = False,
     data_dir: options.DataDir = None,
 ) -> None:
     given = {"model": model, "max_tokens": max_tokens, "temperature": temperature, "top_p": top_p}
     fixed = {name: value for name, value in given.items() if value is not None}
-    with open_backend(url=url, local=local, data_dir=data_dir, model=model) as backend:
+    with open_backend(url=url, api_key=api_key, local=local, data_dir=data_dir, model=model) as backend:
         converse(backend, Chat(system=system, seed=seed, stream=stream), fixed)
 
 

@@ -10,12 +10,15 @@ import json
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 import httpx
 
 from minivault.cli.console import CliError
+
+if TYPE_CHECKING:
+    from minivault.settings import Settings
 
 JsonObject = dict[str, Any]
 
@@ -26,11 +29,20 @@ _TIMEOUT = httpx.Timeout(connect=5.0, read=None, write=30.0, pool=5.0)
 class Client:
     """One connection to a server. Every failure is a :class:`CliError` that says what to do about it."""
 
-    def __init__(self, url: str, *, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, url: str, *, api_key: str | None = None, transport: httpx.BaseTransport | None = None) -> None:
         self._url = _base_url(url)
         # A proxy from the environment has no business between this process and its own machine.
         trust_env = not _is_this_machine(self._url.host)
-        self._http = httpx.Client(base_url=self._url, timeout=_TIMEOUT, trust_env=trust_env, transport=transport)
+        headers = {} if api_key is None else {"Authorization": f"Bearer {_sendable(api_key)}"}
+        self._http = httpx.Client(
+            base_url=self._url, headers=headers, timeout=_TIMEOUT, trust_env=trust_env, transport=transport
+        )
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """A client as the settings have it: of their server, showing their key."""
+        key = settings.api_key
+        return cls(settings.url, api_key=None if key is None else key.get_secret_value())
 
     def __enter__(self) -> Self:
         return self
@@ -98,6 +110,8 @@ class Client:
             message = (
                 f"The server answered {response.status_code} without saying why. Is {self._url} a MiniVault server?"
             )
+        if response.status_code == 401:
+            message += " Set MINIVAULT_API_KEY to your key."
         if retry_after := response.headers.get("Retry-After"):
             message += f" Try again in {retry_after} s."
         raise CliError(message, exit_code=2 if response.status_code in (400, 413, 422) else 1, code=code)
@@ -113,6 +127,12 @@ class Client:
             ) from None
         except httpx.HTTPError as error:
             raise CliError(f"The connection to {self._url} broke ({type(error).__name__}).") from None
+
+
+def _sendable(api_key: str) -> str:
+    if not api_key.isascii() or not api_key.isprintable() or " " in api_key:
+        raise CliError("The API key must be what minivault keys create printed.", exit_code=2)
+    return api_key
 
 
 def _base_url(url: str) -> httpx.URL:

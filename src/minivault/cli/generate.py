@@ -85,12 +85,13 @@ def ask(
     ignore_eos: options.IgnoreEos = False,
     seed: options.Seed = None,
     url: options.Url = None,
+    api_key: options.ApiKey = None,
     local: options.Local = False,
     data_dir: options.DataDir = None,
 ) -> None:
     body = {"prompt": read_prompt(prompt, prompt_option)}
     body |= {name: ctx.params[name] for name in FIELDS if _given(ctx.params[name])}
-    with open_backend(url=url, local=local, data_dir=data_dir, model=model) as backend:
+    with open_backend(url=url, api_key=api_key, local=local, data_dir=data_dir, model=model) as backend:
         if ctx.command.name == "stream":
             stream_answer(backend, body, as_json=json)
         else:

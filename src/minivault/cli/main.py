@@ -17,6 +17,7 @@ from minivault.cli import (
     console,
     generate,
     health,
+    keys,
     log,
     models,
     replay,
@@ -55,6 +56,7 @@ health.register(app)
 log.register(app)
 version.register(app)
 app.add_typer(models.app, name="models")
+app.add_typer(keys.app, name="keys")
 replay.register(vault_app)
 vault_erase.register(vault_app)
 vault_backup.register(vault_app)

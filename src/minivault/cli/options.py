@@ -37,6 +37,16 @@ Url = Annotated[
         rich_help_panel=SERVER,
     ),
 ]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(
+        "--api-key",
+        metavar="KEY",
+        help="The API key to show. Better in MINIVAULT_API_KEY: others on this machine can see a command line.",
+        show_default=False,
+        rich_help_panel=SERVER,
+    ),
+]
 Local = Annotated[
     bool,
     typer.Option(

@@ -48,6 +48,7 @@ def replay(
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="The same seed draws the same calls.")] = None,
     url: options.Url = None,
+    api_key: options.ApiKey = None,
     local: options.Local = False,
     data_dir: options.DataDir = None,
     json: options.Json = False,
@@ -55,7 +56,7 @@ def replay(
     if (id is not None) + every + (sample is not None) != 1:
         raise CliError("Name one call by its id, or give --all or --sample N.", exit_code=2)
     model = _recorded_model(id, data_dir) if local and id is not None else None
-    with open_backend(url=url, local=local, data_dir=data_dir, model=model) as backend:
+    with open_backend(url=url, api_key=api_key, local=local, data_dir=data_dir, model=model) as backend:
         if id is None:
             verdicts = audit(backend, sample, seed, json)
         else:

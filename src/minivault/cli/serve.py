@@ -54,11 +54,18 @@ def serve(
     port: Annotated[int | None, _flag("Port to listen on; 0 lets the system choose. (default: 8000)", WHERE)] = None,
     unsafe_bind: Annotated[
         bool | None,
-        _flag("Allow listening beyond this machine although this version has no API keys. (default: no)", WHERE),
+        _flag("Allow listening beyond this machine without any API key. (default: no)", WHERE),
     ] = None,
     allowed_hosts: Annotated[
         list[str] | None,
         _flag("One more Host name to answer to (DNS rebinding); may be given again.", WHERE, "--allowed-host"),
+    ] = None,
+    require_keys: Annotated[
+        bool | None, _flag("Ask for an API key even before the first one is made. (default: no)", WHERE)
+    ] = None,
+    trusted_proxies: Annotated[
+        list[str] | None,
+        _flag("A proxy whose X-Forwarded-For is believed; may be given again.", WHERE, "--trusted-proxy"),
     ] = None,
     model: Annotated[str | None, _flag("The default model. (default: guide)", MODEL, "--model", "-m")] = None,
     precision: Annotated[
@@ -82,6 +89,14 @@ def serve(
     max_body_bytes: Annotated[int | None, _flag("Largest request body. (default: 1048576)", LIMITS)] = None,
     rate_limit: Annotated[
         str | None, _flag('Requests per client, such as 5/minute; "" for none. (default: 600/minute)', LIMITS)
+    ] = None,
+    limits_storage: Annotated[
+        str | None,
+        _flag("Where limits are counted: memory, or redis://HOST:PORT. (default: memory)", LIMITS, metavar="WHERE"),
+    ] = None,
+    share_prefix_cache: Annotated[
+        bool | None,
+        _flag("Share computed prefixes between API keys; times then tell what others asked. (default: no)", LIMITS),
     ] = None,
     shutdown_timeout: Annotated[
         float | None, _flag("Seconds running work may take to end. (default: 30)", LIMITS)
@@ -134,14 +149,22 @@ def run(settings: Settings) -> None:
 
 
 def refuse_open_door(settings: Settings) -> None:
-    """Refuse to listen beyond this machine unless told to: whoever reaches the port reads and writes the vault."""
-    if settings.unsafe_bind or _is_this_machine_alone(settings.host):
+    """Refuse to listen beyond this machine without an API key, unless told to: whoever reaches the port could read and
+    write the vault."""
+    if settings.unsafe_bind or _is_this_machine_alone(settings.host) or _asks_for_keys(settings):
         return
     raise CliError(
-        "--host is an address beyond this machine, and this version has no API keys: all who reach it could ask.\n"
-        "Use --host 127.0.0.1, put a proxy that asks for credentials in front, or insist with --unsafe-bind.",
+        "--host is an address beyond this machine, and there is no API key yet: all who reach it could ask.\n"
+        "Make one first with: minivault keys create NAME --role admin\n"
+        "Or use --host 127.0.0.1, or insist with --unsafe-bind.",
         exit_code=2,
     )
+
+
+def _asks_for_keys(settings: Settings) -> bool:
+    from minivault.access.keys import KeyStore
+
+    return KeyStore.in_folder(settings.data_dir).exist()
 
 
 def prepare_data_dir(path: Path) -> None:
@@ -206,7 +229,9 @@ def announce(settings: Settings, listener: socket.socket) -> None:
     note(f'  ask    {ask} -d \'{{"prompt": "What model are you?"}}\'')
     note(f"         {chat}")
     note(f"  docs   {url}/docs")
-    if not _is_this_machine_alone(settings.host):
+    if _asks_for_keys(settings) or settings.require_keys:
+        note("  keys   asked for: send one as Authorization: Bearer, or set MINIVAULT_API_KEY (minivault keys)")
+    elif not _is_this_machine_alone(settings.host):
         note("  OPEN   whoever reaches this machine can ask, and needs no key (--unsafe-bind)")
 
 

@@ -50,6 +50,7 @@ def erase(
     before: Before = None,
     yes: Yes = False,
     url: options.Url = None,
+    api_key: options.ApiKey = None,
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
@@ -58,7 +59,7 @@ def erase(
         raise CliError("Name calls by their ids, or choose them with --key, --after, --before.", exit_code=2)
     chosen = _filter(key, after, before)
     if url is not None:
-        erased = _erase_by_server(url, ids or [], filters, yes)
+        erased = _erase_by_server(options.settings(url=url, api_key=api_key), ids or [], filters, yes)
     else:
         erased = _erase_here(options.settings(data_dir=data_dir), ids or [], chosen, yes)
     if json:
@@ -67,12 +68,12 @@ def erase(
         line(f"Erased: the content of {_calls(len(erased))}")
 
 
-def _erase_by_server(url: str, ids: list[str], filters: dict[str, str], yes: bool) -> list[int]:
+def _erase_by_server(settings: Settings, ids: list[str], filters: dict[str, str], yes: bool) -> list[int]:
     from minivault.cli.client import Client
 
     _ask_back(yes, _calls(len(ids)) if ids else "every call that fits")
     erased: list[int] = []
-    with Client(url) as client, working("Erasing"):
+    with Client.of(settings) as client, working("Erasing"):
         for record_id in ids:
             erased += client.erase(record_id)["erased"]
         more = bool(filters)

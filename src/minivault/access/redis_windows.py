@@ -1,0 +1,173 @@
+"""Moving windows in Redis, for several servers that count together. (The ``limits`` library's own keep an entry for
+each unit, which is no way to count tokens.)
+
+Each take and each settlement is one script, which Redis runs with nothing in between, by Redis' own clock: so it is
+exact however many servers ask. Where Redis does not answer, nothing can be counted, and nobody is let in. Knows nothing
+of who is limited, or of HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from minivault.access.windows import Take, Window, WindowState
+from minivault.errors import ConfigError, LimitsUnavailable
+
+PREFIX = "minivault"
+CONNECTIONS = 32
+TIMEOUT_SECONDS = 2.0
+RETRY_SECONDS = 5.0
+
+_COMMON = """
+local function amount_of(member) return tonumber(string.match(member, '^(%d+):')) end
+local function whole(number) return string.format('%.0f', number) end
+"""
+
+# KEYS: of each window, its entries (a sorted set by time, in microseconds) and their sum.
+# ARGV: the entry's name, its amount, and of each window the limit and the span in microseconds.
+_TAKE = (
+    _COMMON
+    + """
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+local name, amount = ARGV[1], tonumber(ARGV[2])
+local refused, answer = 0, {0}
+
+local function forget(entries, sum, horizon)
+    local old = redis.call('ZRANGEBYSCORE', entries, '-inf', whole(horizon))
+    local used = tonumber(redis.call('GET', sum) or nil)
+    if #old > 0 then redis.call('ZREMRANGEBYSCORE', entries, '-inf', whole(horizon)) end
+    if used then
+        for _, member in ipairs(old) do used = used - amount_of(member) end
+    else
+        used = 0
+        for _, member in ipairs(redis.call('ZRANGE', entries, 0, -1)) do used = used + amount_of(member) end
+    end
+    return used
+end
+
+local function room_in(entries, span, missing)
+    local freed, last = 0, now
+    local found = redis.call('ZRANGE', entries, 0, missing > 1 and 9999 or 0, 'WITHSCORES')
+    for place = 1, #found, 2 do
+        freed = freed + amount_of(found[place])
+        last = tonumber(found[place + 1]) + span
+        if freed >= missing then break end
+    end
+    return math.max(0, last - now)
+end
+
+local used = {}
+for place = 1, #KEYS / 2 do
+    local entries, sum = KEYS[2 * place - 1], KEYS[2 * place]
+    local limit, span = tonumber(ARGV[2 * place + 1]), tonumber(ARGV[2 * place + 2])
+    used[place] = forget(entries, sum, now - span)
+    redis.call('SET', sum, whole(used[place]), 'PX', whole(span / 1000 + 1000))
+    if refused == 0 and used[place] + amount > limit then refused = place end
+end
+for place = 1, #KEYS / 2 do
+    local entries, sum = KEYS[2 * place - 1], KEYS[2 * place]
+    local limit, span = tonumber(ARGV[2 * place + 1]), tonumber(ARGV[2 * place + 2])
+    local missing = 1
+    if refused == 0 then
+        redis.call('ZADD', entries, whole(now), whole(amount) .. ':' .. name)
+        redis.call('PEXPIRE', entries, whole(span / 1000 + 1000))
+        used[place] = used[place] + amount
+        redis.call('SET', sum, whole(used[place]), 'PX', whole(span / 1000 + 1000))
+    elseif place == refused then
+        missing = used[place] + amount - limit
+    end
+    answer[2 * place] = used[place]
+    answer[2 * place + 1] = room_in(entries, span, missing)
+end
+answer[1] = refused
+return answer
+"""
+)
+
+# KEYS as above; ARGV: the entry's name, what it was taken as, and what it came to.
+_SETTLE = (
+    _COMMON
+    + """
+local name, amount, used = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+for place = 1, #KEYS / 2 do
+    local entries, sum = KEYS[2 * place - 1], KEYS[2 * place]
+    local member = whole(amount) .. ':' .. name
+    local time = redis.call('ZSCORE', entries, member)
+    if time then
+        redis.call('ZREM', entries, member)
+        if used > 0 then redis.call('ZADD', entries, time, whole(used) .. ':' .. name) end
+        if redis.call('EXISTS', sum) == 1 then redis.call('INCRBY', sum, whole(used - amount)) end
+    end
+end
+return 0
+"""
+)
+
+
+class RedisWindows:
+    """Windows in Redis. Owned by one event loop."""
+
+    def __init__(self, uri: str) -> None:
+        """
+        Raises:
+            ConfigError: Redis' client is not installed, or ``uri`` is not one of Redis.
+        """
+        try:
+            from redis.asyncio import BlockingConnectionPool, Redis
+            from redis.exceptions import RedisError
+        except ImportError:
+            raise ConfigError(
+                "limits_storage: Redis needs its client: pip install 'minivault[redis]'", param="limits_storage"
+            ) from None
+        self._faults: tuple[type[BaseException], ...] = (RedisError, OSError, TimeoutError)
+        try:
+            pool = BlockingConnectionPool.from_url(
+                uri,
+                max_connections=CONNECTIONS,
+                timeout=TIMEOUT_SECONDS,
+                socket_timeout=TIMEOUT_SECONDS,
+                socket_connect_timeout=TIMEOUT_SECONDS,
+            )
+        except ValueError:
+            raise ConfigError("limits_storage: expected memory, or redis://HOST:PORT", param="limits_storage") from None
+        self._redis: Any = Redis(connection_pool=pool)
+        self._take = self._redis.register_script(_TAKE)
+        self._settle = self._redis.register_script(_SETTLE)
+        self._settling: set[asyncio.Task[None]] = set()
+
+    async def take(self, windows: Sequence[Window], amount: int, entry: str) -> Take:
+        arguments: list[str | int] = [entry, amount]
+        for window in windows:
+            arguments += [window.limit, window.seconds * 1_000_000]
+        try:
+            refused, *states = await self._take(keys=_keys(windows), args=arguments)
+        except self._faults:
+            raise LimitsUnavailable(
+                "Limits cannot be counted now: Redis does not answer.", retry_after=RETRY_SECONDS
+            ) from None
+        pairs = zip(states[::2], states[1::2], strict=True)
+        told = tuple(WindowState(int(used), int(reset) / 1e6) for used, reset in pairs)
+        return Take(told, int(refused) - 1 if refused else None)
+
+    def settle(self, windows: Sequence[Window], amount: int, used: int, entry: str) -> None:
+        task = asyncio.get_running_loop().create_task(self._settled(windows, amount, used, entry))
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
+    async def _settled(self, windows: Sequence[Window], amount: int, used: int, entry: str) -> None:
+        try:
+            await self._settle(keys=_keys(windows), args=[entry, amount, used])
+        except self._faults:
+            return  # what was reserved stays counted until its window has passed
+
+    async def close(self) -> None:
+        await asyncio.gather(*self._settling)
+        await self._redis.aclose()
+        await self._redis.connection_pool.disconnect()
+
+
+def _keys(windows: Sequence[Window]) -> list[str]:
+    return [f"{PREFIX}:{{{window.key}}}:{part}" for window in windows for part in ("entries", "sum")]

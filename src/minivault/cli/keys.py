@@ -1,0 +1,299 @@
+"""``minivault keys``: make, list, show, change, rotate and revoke API keys, in the data directory itself.
+
+Parses and prints; a server that runs on that directory heeds the change with its next request. A key is printed once,
+when it is made or rotated, and on standard output alone.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from minivault.cli import options
+from minivault.cli.console import CliError, line, note, table, write_json
+
+if TYPE_CHECKING:
+    from minivault.access.key_file import ApiKey, KeyTerms
+    from minivault.access.keys import KeyStore, NewKey
+
+CREATE_EXAMPLES = """\
+Examples:
+
+  minivault keys create ops --role admin
+  minivault keys create team --requests "60/minute; 2000/day" --tokens 500000/day --concurrent 4
+  minivault keys create guest --model guide --expires 7d --no-store --note "workshop in May"
+"""
+
+LIST_EXAMPLES = """\
+Examples:
+
+  minivault keys list
+  minivault keys list --all --json
+"""
+
+SHOW_EXAMPLES = """\
+Examples:
+
+  minivault keys show team
+  minivault keys show k3v9q2m8x7ab --json
+"""
+
+CHANGE_EXAMPLES = """\
+Examples:
+
+  minivault keys change team --tokens 1000000/day
+  minivault keys change team --any-model --expires never --requests none
+"""
+
+ROTATE_EXAMPLES = """\
+Examples:
+
+  minivault keys rotate team
+  minivault keys rotate team --grace 24h
+"""
+
+REVOKE_EXAMPLES = """\
+Examples:
+
+  minivault keys revoke guest
+"""
+
+NONE = "none"
+NEVER = "never"
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+app = typer.Typer(help="Make, list, change, rotate and revoke API keys.", no_args_is_help=True)
+
+Named = Annotated[str, typer.Argument(metavar="KEY", help="Its id or its name.")]
+Requests = Annotated[
+    str | None,
+    typer.Option(metavar="LIMIT", help="Requests, such as 60/minute; none: no limit. (default: the rate_limit)"),
+]
+Tokens = Annotated[
+    str | None, typer.Option(metavar="LIMIT", help="Tokens of prompts and answers, such as 100000/day; none: no limit.")
+]
+Concurrent = Annotated[int | None, typer.Option(min=0, help="Requests at one time; 0: no limit.")]
+Models = Annotated[
+    list[str] | None, typer.Option("--model", "-m", metavar="NAME", help="The only model; may be given again.")
+]
+Store = Annotated[
+    bool | None,
+    typer.Option("--store/--no-store", help="Keep what is said in the vault, or only commitments of it."),
+]
+Expires = Annotated[
+    str | None, typer.Option(metavar="WHEN", help="After 12h, 7d or 4w, or at a time such as 2027-01-31; never.")
+]
+RoleName = Annotated[
+    str | None,
+    typer.Option(
+        "--role", help="user: asks, reads its own records. auditor: reads and replays all. admin: everything."
+    ),
+]
+
+
+@app.command(epilog=CREATE_EXAMPLES)
+def create(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it.")],
+    role: RoleName = "user",
+    requests: Requests = None,
+    tokens: Tokens = None,
+    concurrent: Concurrent = None,
+    models: Models = None,
+    store: Store = None,
+    expires: Expires = None,
+    note_: Annotated[str | None, typer.Option("--note", metavar="TEXT", help="What it is for.")] = None,
+    data_dir: options.DataDir = None,
+    json: options.Json = False,
+) -> None:
+    """Make a key, and print it. It is shown this once."""
+    from minivault.access.key_file import KeyTerms
+
+    given = _given(role, requests, tokens, concurrent, models, store, expires, note_)
+    settings = options.settings(data_dir=data_dir)
+    from minivault.cli.serve import prepare_data_dir
+
+    prepare_data_dir(settings.data_dir)
+    keys = _store(data_dir)
+    first = not keys.exist()
+    _tell_new(keys.create(name, replace(KeyTerms(), **given)), json=json)
+    if first:
+        note("From now on the server asks for a key.")
+
+
+@app.command("list", epilog=LIST_EXAMPLES)
+def list_keys(
+    everything: Annotated[bool, typer.Option("--all", "-a", help="Revoked and expired ones too.")] = False,
+    data_dir: options.DataDir = None,
+    json: options.Json = False,
+) -> None:
+    """List the keys, without their secrets."""
+    keys = _store(data_dir)
+    shown = [key for key in keys.list() if everything or keys.is_active(key)]
+    if json:
+        for key in shown:
+            write_json(_facts(keys, key))
+        return
+    rows = [
+        [key.id, key.name, key.terms.role.value, _state(keys, key), _limits(key.terms), key.terms.note] for key in shown
+    ]
+    table(["id", "name", "role", "state", "limits", "note"], rows)
+
+
+@app.command(epilog=SHOW_EXAMPLES)
+def show(named: Named, data_dir: options.DataDir = None, json: options.Json = False) -> None:
+    """Show what a key allows."""
+    keys = _store(data_dir)
+    _tell(_facts(keys, keys.get(named)), json=json)
+
+
+@app.command(epilog=CHANGE_EXAMPLES)
+def change(
+    named: Named,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Another name.")] = None,
+    role: RoleName = None,
+    requests: Requests = None,
+    tokens: Tokens = None,
+    concurrent: Concurrent = None,
+    models: Models = None,
+    any_model: Annotated[bool, typer.Option("--any-model", help="All models again.")] = False,
+    store: Store = None,
+    expires: Expires = None,
+    note_: Annotated[str | None, typer.Option("--note", metavar="TEXT", help="What it is for.")] = None,
+    data_dir: options.DataDir = None,
+    json: options.Json = False,
+) -> None:
+    """Change what a key allows; what is not named stays. Takes effect with its next request."""
+    if any_model and models:
+        raise CliError("--model and --any-model exclude each other.", exit_code=2)
+    given = _given(role, requests, tokens, concurrent, [] if any_model else models, store, expires, note_)
+    keys = _store(data_dir)
+    _tell(_facts(keys, keys.change(named, lambda terms: replace(terms, **given), name)), json=json)
+
+
+@app.command(epilog=ROTATE_EXAMPLES)
+def rotate(
+    named: Named,
+    grace: Annotated[str, typer.Option(metavar="TIME", help="Take the former one for so long, such as 24h.")] = "0s",
+    data_dir: options.DataDir = None,
+    json: options.Json = False,
+) -> None:
+    """Give a key a new secret, and print it. Its id, its records and its limits stay."""
+    _tell_new(_store(data_dir).rotate(named, _seconds(grace, "--grace")), json=json)
+
+
+@app.command(epilog=REVOKE_EXAMPLES)
+def revoke(named: Named, data_dir: options.DataDir = None, json: options.Json = False) -> None:
+    """Take a key out of use, for good. Its records stay, and answers that are under way end."""
+    keys = _store(data_dir)
+    key = keys.revoke(named)
+    if json:
+        write_json(_facts(keys, key))
+    else:
+        line(f"{key.id} ({key.name}) is revoked.")
+
+
+def _store(data_dir: Path | None) -> KeyStore:
+    from minivault.access.keys import KeyStore
+
+    return KeyStore.in_folder(options.settings(data_dir=data_dir).data_dir)
+
+
+def _given(
+    role: str | None,
+    requests: str | None,
+    tokens: str | None,
+    concurrent: int | None,
+    models: list[str] | None,
+    store: bool | None,
+    expires: str | None,
+    note: str | None,
+) -> dict[str, Any]:
+    """The terms that were named, by the names of :class:`KeyTerms`."""
+    terms = {
+        "role": None if role is None else _role(role),
+        "requests": "" if requests == NONE else requests,
+        "tokens": "" if tokens == NONE else tokens,
+        "concurrent": concurrent,
+        "models": None if models is None else tuple(models),
+        "store": store,
+        "note": note,
+    }
+    given = {name: value for name, value in terms.items() if value is not None}
+    return given if expires is None else given | {"expires_at": _moment(expires)}
+
+
+def _role(name: str) -> Any:
+    from minivault.access.roles import Role
+
+    try:
+        return Role(name)
+    except ValueError:
+        raise CliError("--role must be user, auditor or admin.", exit_code=2) from None
+
+
+def _moment(text: str) -> float | None:
+    """Seconds since 1970; ``None``: never."""
+    if text == NEVER:
+        return None
+    if re.fullmatch(r"[0-9]{1,6}[smhdw]", text):
+        return time.time() + _seconds(text, "--expires")
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError):
+        raise CliError("--expires must be like 12h, 7d, 4w, 2027-01-31 or never.", exit_code=2) from None
+
+
+def _seconds(text: str, option: str) -> float:
+    match = re.fullmatch(r"([0-9]{1,6})([smhdw])", text)
+    if match is None:
+        raise CliError(f"{option} must be like 30m, 24h or 7d.", exit_code=2)
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def _state(keys: KeyStore, key: ApiKey) -> str:
+    if key.revoked_at is not None:
+        return "revoked"
+    return "active" if keys.is_active(key) else "expired"
+
+
+def _facts(keys: KeyStore, key: ApiKey) -> dict[str, Any]:
+    return {**key.as_dict(), "state": _state(keys, key)}
+
+
+def _limits(terms: KeyTerms) -> str:
+    parts = [
+        f"{terms.requests or 'any number of'} requests" if terms.requests is not None else "",
+        f"{terms.tokens} tokens" if terms.tokens else "",
+        f"{terms.concurrent} at once" if terms.concurrent else "",
+        ", ".join(terms.models),
+        "" if terms.store else "content not stored",
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def _tell(facts: Mapping[str, Any], *, json: bool) -> None:
+    if json:
+        write_json(facts)
+    else:
+        table(["what", "value"], [[name, _word(value)] for name, value in facts.items()])
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(value) if isinstance(value, list) else "-" if value in (None, "") else str(value)
+
+
+def _tell_new(made: NewKey, *, json: bool) -> None:
+    if json:
+        write_json({**made.key.as_dict(), "key": made.text})
+        return
+    line(made.text)
+    note(f"This is the key {made.key.name} ({made.key.id}). It is shown this once: keep it where secrets are kept.")

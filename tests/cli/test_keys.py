@@ -1,0 +1,141 @@
+"""``minivault keys``: made, shown once, changed and revoked in the data directory."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from minivault.access.keys import KeyStore
+from minivault.cli.console import CliError
+from minivault.cli.main import app
+from minivault.errors import InvalidRequest, Unauthorized, UnknownKey
+
+KEY = re.compile(r"mv_[a-z0-9]{12}_[0-9a-f]{64}")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+def keys(folder: Path, *arguments: str) -> Result:
+    done = CliRunner().invoke(app, ["keys", *arguments, "--data-dir", str(folder)])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
+
+
+def made(folder: Path, *arguments: str) -> str:
+    """The key that a command printed."""
+    found = KEY.findall(keys(folder, *arguments).stdout)
+    assert len(found) == 1
+    return str(found[0])
+
+
+def shown(folder: Path, name: str) -> dict[str, object]:
+    facts: dict[str, object] = json.loads(keys(folder, "show", name, "--json").stdout)
+    return facts
+
+
+def test_a_key_is_printed_alone_on_standard_output_and_works(folder: Path) -> None:
+    done = keys(folder, "create", "ops", "--role", "admin")
+    assert KEY.fullmatch(done.stdout.strip())
+    assert "shown this once" in done.stderr
+    assert KeyStore.in_folder(folder).authenticate(done.stdout.strip()).name == "ops"
+
+
+def test_all_terms_can_be_given(folder: Path) -> None:
+    given = ("--requests", "5/minute", "--tokens", "100/day", "--concurrent", "3", "--model", "a", "--model", "b")
+    keys(folder, "create", "team", *given, "--no-store", "--expires", "2030-01-31T00:00:00+00:00", "--note", "for Ada")
+    facts = shown(folder, "team")
+    assert facts["requests"] == "5/minute"
+    assert facts["tokens"] == "100/day"
+    assert facts["concurrent"] == 3
+    assert facts["models"] == ["a", "b"]
+    assert facts["store"] is False
+    assert facts["expires_at"] == "2030-01-31T00:00:00Z"
+    assert facts["note"] == "for Ada"
+    assert facts["role"] == "user"
+
+
+def test_a_time_to_live_counts_from_now(folder: Path) -> None:
+    keys(folder, "create", "guest", "--expires", "7d")
+    expires = KeyStore.in_folder(folder).get("guest").terms.expires_at
+    assert expires is not None
+    assert abs(expires - time.time() - 7 * 86_400) < 60
+
+
+@pytest.mark.parametrize("command", [("list",), ("list", "--json"), ("show", "team"), ("show", "team", "--json")])
+def test_reading_commands_show_no_secret(folder: Path, command: tuple[str, ...]) -> None:
+    secret = made(folder, "create", "team").rpartition("_")[2]
+    key = KeyStore.in_folder(folder).get("team")
+    output = keys(folder, *command).output
+    assert key.id in output
+    assert secret not in output
+    assert key.sha256 not in output
+
+
+def test_revoked_keys_are_listed_when_asked_for(folder: Path) -> None:
+    keys(folder, "create", "old")
+    keys(folder, "revoke", "old")
+    assert "old" not in keys(folder, "list").stdout
+    assert "revoked" in keys(folder, "list", "--all").stdout
+
+
+def test_rotating_prints_the_new_key_and_ends_the_old(folder: Path) -> None:
+    before, after = made(folder, "create", "team"), made(folder, "rotate", "team")
+    store = KeyStore.in_folder(folder)
+    assert store.authenticate(after).name == "team"
+    with pytest.raises(Unauthorized):
+        store.authenticate(before)
+
+
+def test_a_rotated_key_can_have_time(folder: Path) -> None:
+    before = made(folder, "create", "team")
+    keys(folder, "rotate", "team", "--grace", "24h")
+    assert KeyStore.in_folder(folder).authenticate(before).name == "team"
+
+
+def test_changing_leaves_what_is_not_named(folder: Path) -> None:
+    keys(folder, "create", "team", "--requests", "5/minute", "--model", "a", "--expires", "1d", "--note", "n")
+    keys(folder, "change", "team", "--any-model", "--expires", "never", "--name", "crew", "--tokens", "9/day")
+    facts = shown(folder, "crew")
+    assert (facts["requests"], facts["note"], facts["tokens"]) == ("5/minute", "n", "9/day")
+    assert (facts["models"], facts["expires_at"]) == ([], None)
+
+
+def test_none_takes_a_limit_away(folder: Path) -> None:
+    keys(folder, "create", "team", "--tokens", "9/day")
+    keys(folder, "change", "team", "--requests", "none", "--tokens", "none")
+    facts = shown(folder, "team")
+    assert (facts["requests"], facts["tokens"]) == ("", "")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--role", "king"),
+        ("--expires", "soon"),
+        ("--expires", "9999999d"),
+        ("--requests", "often"),
+        ("--tokens", "5"),
+        ("--note", "n" * 501),
+        ("--model", ""),
+    ],
+)
+def test_a_term_that_cannot_be_is_refused(folder: Path, options: tuple[str, ...]) -> None:
+    with pytest.raises((CliError, InvalidRequest)):
+        keys(folder, "create", "team", *options)
+    assert not KeyStore.in_folder(folder).exist()
+
+
+@pytest.mark.parametrize("command", ["show", "rotate", "revoke", "change"])
+def test_a_key_that_is_not_there_is_told(folder: Path, command: str) -> None:
+    keys(folder, "create", "team")
+    with pytest.raises(UnknownKey):
+        keys(folder, command, "nobody")
