@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from minivault.errors import UnsupportedCheckpoint
+from minivault.models import foreign
 from minivault.models.architecture import Architecture, read_architecture
 from minivault.models.chat_template import ChatTemplate
 from minivault.models.checkpoint import Checkpoint
@@ -42,8 +44,23 @@ def examine(folder: Path) -> Examined:
         CheckpointError: they are not, or no engine here can run it.
     """
     config = read_json_object(folder / "config.json")
-    arch = inspect_folder(folder)
+    try:
+        arch = inspect_folder(folder)
+    except UnsupportedCheckpoint as refused:
+        return _for_transformers(folder, refused)
     return Examined("native", "generation", config["model_type"], arch.parameters)
+
+
+def _for_transformers(folder: Path, refused: UnsupportedCheckpoint) -> Examined:
+    """A folder that the native engine has ``refused``."""
+    try:
+        foreign.family_of(read_json_object(folder / "config.json"))
+    except UnsupportedCheckpoint:
+        raise refused from None
+    if not foreign.is_transformers_installed():
+        raise UnsupportedCheckpoint(f"{refused.message}: {foreign.EXTRA}") from None
+    found = foreign.inspect_foreign(folder)
+    return Examined("transformers", "generation", found.family, found.parameters)
 
 
 def check_config(config: Mapping[str, Any]) -> None:
@@ -52,7 +69,15 @@ def check_config(config: Mapping[str, Any]) -> None:
     Raises:
         CheckpointError: it is not sound, or of no family that an engine here runs.
     """
-    read_architecture(config)
+    try:
+        read_architecture(config)
+    except UnsupportedCheckpoint as refused:
+        if not foreign.is_transformers_installed():
+            raise
+        try:
+            foreign.family_of(config)
+        except UnsupportedCheckpoint:
+            raise refused from None
 
 
 def inspect_folder(folder: Path) -> Architecture:
