@@ -156,8 +156,15 @@ struct Int4 {
         const std::uint8_t* w = panel.data;
         for (int g = 0; g < a.groups; ++g) {
             ahead.fetch();
+            // With few rows, each nibble has sums of its own: shorter chains, and the high one is left 16 times too large
+            // until the end of the group, which spares a shift for each quad.
+            constexpr bool kApart = R <= 2;
             __m512i dot[R][2];
-            for (int r = 0; r < R; ++r) dot[r][0] = dot[r][1] = _mm512_set1_epi32(rows.offset[r][g] / 16);
+            __m512i top[R][2];
+            for (int r = 0; r < R; ++r) {
+                dot[r][0] = dot[r][1] = _mm512_set1_epi32(rows.offset[r][g] / 16);
+                top[r][0] = top[r][1] = _mm512_setzero_si512();
+            }
 #pragma GCC unroll 4
             for (int k = 0; k < kGroup; k += 8) {
                 const __m512i p0 = _mm512_loadu_si512(w);
@@ -165,16 +172,22 @@ struct Int4 {
                 w += 128;
                 const __m512i low0 = _mm512_and_si512(p0, mask);
                 const __m512i low1 = _mm512_and_si512(p1, mask);
-                const __m512i high0 = _mm512_and_si512(_mm512_srli_epi16(p0, 4), mask);
-                const __m512i high1 = _mm512_and_si512(_mm512_srli_epi16(p1, 4), mask);
+                const __m512i high0 = kApart ? _mm512_andnot_si512(mask, p0) : _mm512_and_si512(_mm512_srli_epi16(p0, 4), mask);
+                const __m512i high1 = kApart ? _mm512_andnot_si512(mask, p1) : _mm512_and_si512(_mm512_srli_epi16(p1, 4), mask);
 #pragma GCC unroll 8
                 for (int r = 0; r < R; ++r) {
                     const __m512i x = rows.quad(r, g * kGroup + k);
                     dot[r][0] = _mm512_dpbusd_epi32(dot[r][0], low0, x);
                     dot[r][1] = _mm512_dpbusd_epi32(dot[r][1], low1, x);
                     const __m512i y = rows.quad(r, g * kGroup + k + 4);
-                    dot[r][0] = _mm512_dpbusd_epi32(dot[r][0], high0, y);
-                    dot[r][1] = _mm512_dpbusd_epi32(dot[r][1], high1, y);
+                    __m512i* high = kApart ? top[r] : dot[r];
+                    high[0] = _mm512_dpbusd_epi32(high[0], high0, y);
+                    high[1] = _mm512_dpbusd_epi32(high[1], high1, y);
+                }
+            }
+            if constexpr (kApart) {
+                for (int r = 0; r < R; ++r) {
+                    for (int h = 0; h < 2; ++h) dot[r][h] = _mm512_add_epi32(dot[r][h], _mm512_srai_epi32(top[r][h], 4));
                 }
             }
             const V s0 = load_f16(panel.scales + static_cast<std::ptrdiff_t>(g) * kColumns);

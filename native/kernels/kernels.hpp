@@ -111,8 +111,13 @@ struct KernelSet {
 };
 
 const KernelSet* scalar_kernels();
-const KernelSet* avx2_kernels();    // null where not built
-const KernelSet* avx512_kernels();  // null where not built
-const KernelSet* neon_kernels();    // null where not built
+// Each is linked in only where its processor's family is built for.
+const KernelSet* avx2_kernels();
+const KernelSet* avxvnni_kernels();
+const KernelSet* avxvnni_evex_kernels();
+const KernelSet* avx512_kernels();
+const KernelSet* neon_kernels();
+const KernelSet* neondot_kernels();
+const KernelSet* neoni8mm_kernels();
 
 }  // namespace minivault

@@ -55,7 +55,9 @@ class Settings(BaseSettings):
         default="int8", description="Arithmetic lane of the native engine."
     )
     threads: int = Field(default=0, ge=0, le=1024, description="Compute threads; 0 takes one per core.")
-    kernels: Literal["auto", "scalar", "avx2", "avx512", "neon"] = Field(default="auto", description="Kernel set.")
+    kernels: Literal["auto", "scalar", "avx2", "avxvnni", "avx512", "neon", "neondot", "neoni8mm"] = Field(
+        default="auto", description="Kernel set."
+    )
     kv_cache_memory: int = Field(
         default=0, ge=0, description="Bytes for the KV cache; 0 takes a quarter of the free memory."
     )

@@ -1,7 +1,7 @@
 // Prints a digest of every bit that the core computes for some small models: logits and sampled tokens, in each lane.
 // Built for another processor and run under emulation, it must print the same lines as here.
 //
-//     digest KERNELS THREADS        (scalar; neon too on AArch64)
+//     digest KERNELS THREADS        (scalar; neon, neondot and neoni8mm too on AArch64)
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -172,6 +172,8 @@ ModelSpec capped() {
 const KernelSet* kernels_named(const std::string& name) {
 #if defined(__aarch64__)
     if (name == "neon") return neon_kernels();
+    if (name == "neondot") return neondot_kernels();
+    if (name == "neoni8mm") return neoni8mm_kernels();
 #endif
     return name == "scalar" ? scalar_kernels() : nullptr;
 }

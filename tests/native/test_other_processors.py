@@ -14,17 +14,35 @@ CORE = [
     *("matrix", "model", "packed_file", "packed_weights", "rope", "sampler", "threads"),
     "kernels/scalar",
 ]
+AARCH64 = {
+    "kernels/neon": "armv8-a",
+    "kernels/neondot": "armv8.2-a+dotprod",
+    "kernels/neoni8mm": "armv8.2-a+dotprod+i8mm",
+}
 FLAGS = ["-std=c++20", "-O2", "-ffp-contract=off", "-static", "-pthread"]
 CROSS = "aarch64-linux-gnu-g++"
 EMULATOR = "qemu-aarch64"
 
 
-def build(compiler: str, output: Path, kernels: list[str]) -> Path:
-    sources = [str(ROOT / "native" / f"{name}.cpp") for name in [*CORE, *kernels]]
-    command = [compiler, *FLAGS, *sources, str(ROOT / "tests" / "native" / "digest.cpp"), "-o", str(output)]
-    built = subprocess.run(command, capture_output=True, text=True)
-    assert built.returncode == 0, built.stderr
+def build(compiler: str, output: Path, kernels: dict[str, str]) -> Path:
+    """``kernels``: sources that need a processor of their own, each with its ``-march``."""
+    for name, processor in kernels.items():
+        compile_with(
+            compiler, "-c", f"-march={processor}", source(name), "-o", str(output.with_name(Path(name).stem + ".o"))
+        )
+    objects = [str(output.with_name(Path(name).stem + ".o")) for name in kernels]
+    digest = str(ROOT / "tests" / "native" / "digest.cpp")
+    compile_with(compiler, *map(source, CORE), digest, *objects, "-o", str(output))
     return output
+
+
+def source(name: str) -> str:
+    return str(ROOT / "native" / f"{name}.cpp")
+
+
+def compile_with(compiler: str, *arguments: str) -> None:
+    built = subprocess.run([compiler, *FLAGS, *arguments], capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
 
 
 def run(*command: str) -> list[str]:
@@ -39,9 +57,10 @@ def test_neon_and_scalar_on_aarch64_give_the_bits_of_this_machine(tmp_path: Path
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed (Debian: g++-aarch64-linux-gnu, qemu-user)")
     compiler = shutil.which("c++") or "g++"
-    native = build(compiler, tmp_path / "native", [])
-    foreign = build(CROSS, tmp_path / "foreign", ["kernels/neon"])
+    native = build(compiler, tmp_path / "native", {})
+    foreign = build(CROSS, tmp_path / "foreign", AARCH64)
     expected = run(str(native), "scalar", "1")
     assert len(expected) == 12
     assert run(EMULATOR, str(foreign), "scalar", "1") == expected
-    assert run(EMULATOR, str(foreign), "neon", "2") == expected
+    for kernels in ("neon", "neondot", "neoni8mm"):
+        assert run(EMULATOR, "-cpu", "max", str(foreign), kernels, "2") == expected, kernels

@@ -74,7 +74,7 @@ def serve(
     threads: Annotated[int | None, _flag("Compute threads; 0 takes one per core. (default: 0)", MODEL)] = None,
     kernels: Annotated[
         str | None,
-        _flag("auto, scalar, avx2, avx512 or neon; never changes a byte. (default: auto)", MODEL, metavar="SET"),
+        _flag("auto, scalar, avx2, avxvnni, avx512, neon, neondot or neoni8mm; never changes a byte. (default: auto)", MODEL, metavar="SET"),
     ] = None,
     kv_cache_memory: Annotated[
         int | None, _flag("Bytes for the KV cache; 0 takes a quarter of the free memory. (default: 0)", MODEL)
