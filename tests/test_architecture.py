@@ -21,6 +21,7 @@ FLOORS = (
     (4, ("minivault.api",)),
     (3, ("minivault.service",)),
     (2, ("minivault.engine", "minivault.vault", "minivault.access", "minivault.models", "minivault.telemetry")),
+    (2, ("minivault.batches",)),
     (1, ("minivault.generation", "minivault.errors", "minivault.settings", "minivault.guide")),
     (0, ("minivault",)),
 )
@@ -43,7 +44,7 @@ CORE = ("minivault.engine.native.runner", "minivault.engine.native.packing", "mi
 
 # Where each third party may be imported. Anything else that is not in the standard library may be imported nowhere.
 DOORS: Mapping[str, tuple[str, ...]] = {
-    "apsw": ("minivault.vault.database",),
+    "apsw": ("minivault.vault.database", "minivault.batches.store"),
     "cryptography": ("minivault.vault",),
     "fastapi": ("minivault.api",),
     "gguf": ("minivault.models.gguf_tensors",),
@@ -64,6 +65,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "pyarrow": ("minivault.vault.parquet",),
     "pydantic": ("minivault.api", "minivault.settings"),
     "pydantic_settings": ("minivault.settings",),
+    "python_multipart": ("minivault.api.upload",),
     "rich": ("minivault.cli",),
     "starlette": ("minivault.api",),
     "structlog": ("minivault.telemetry",),

@@ -70,6 +70,11 @@ class Settings(BaseSettings):
 
     max_tokens: int = Field(default=256, ge=1, le=1_000_000, description="Default of max_tokens.")
     max_body_bytes: int = Field(default=1 << 20, ge=1024, le=1 << 30, description="Largest request body.")
+    batch_concurrency: int = Field(default=8, ge=1, le=1024, description="Lines of batches that run together.")
+    max_file_bytes: int = Field(default=100 << 20, ge=1024, le=1 << 40, description="Largest file of /v1/files.")
+    max_stored_bytes: int = Field(
+        default=1 << 30, ge=1024, le=1 << 50, description="Bytes of files that are kept; then 413."
+    )
     rate_limit: str = Field(default="600/minute", description="Requests per client, such as 5/minute; empty: none.")
     limits_storage: str = Field(
         default="memory", description="Where limits are counted: memory, or redis://HOST:PORT for several servers."
@@ -146,6 +151,11 @@ class Settings(BaseSettings):
     def packed_dir(self) -> Path:
         """Packed weights of large models, for a quick start; may be deleted at any time."""
         return self.data_dir / "cache"
+
+    @property
+    def batches_path(self) -> Path:
+        """Files that clients uploaded, and batches."""
+        return self.data_dir / "batches.db"
 
     @property
     def config_path(self) -> Path:

@@ -87,6 +87,11 @@ def serve(
     ] = None,
     max_tokens: Annotated[int | None, _flag("Default of max_tokens. (default: 256)", LIMITS)] = None,
     max_body_bytes: Annotated[int | None, _flag("Largest request body. (default: 1048576)", LIMITS)] = None,
+    batch_concurrency: Annotated[int | None, _flag("Lines of batches that run together. (default: 8)", LIMITS)] = None,
+    max_file_bytes: Annotated[int | None, _flag("Largest file of /v1/files. (default: 104857600)", LIMITS)] = None,
+    max_stored_bytes: Annotated[
+        int | None, _flag("Bytes of files that are kept; then 413. (default: 1073741824)", LIMITS)
+    ] = None,
     rate_limit: Annotated[
         str | None, _flag('Requests per client, such as 5/minute; "" for none. (default: 600/minute)', LIMITS)
     ] = None,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from minivault.errors import UnknownRecord
 from minivault.generation import FinishReason
@@ -34,8 +37,17 @@ class EarlierCall:
     completion_tokens: int
     tool_dialect: str | None
     """How its answer calls tools, if there were any."""
-    reasoning: str | None = None
+    reasoning: str | None
     """Where its answer reasons, if it may."""
+    prompt: str
+    """The words that were asked."""
+    fingerprint: str
+    """See :attr:`minivault.service.walk.Generation.fingerprint`."""
+
+
+def fingerprint_of(pin: Mapping[str, Any]) -> str:
+    """A word that stays the same as long as weights, tokenizer, template and engine do."""
+    return "fp_" + hashlib.sha256(json.dumps(dict(pin), sort_keys=True).encode()).hexdigest()[:12]
 
 
 def earlier_call(reader: BodyReader, record_id: str, surface: str) -> EarlierCall:
@@ -61,4 +73,6 @@ def earlier_call(reader: BodyReader, record_id: str, surface: str) -> EarlierCal
         completion_tokens=call.completion_tokens or 0,
         tool_dialect=detail.intent.get("parameters", {}).get("tool_dialect"),
         reasoning=detail.intent.get("parameters", {}).get("reasoning"),
+        prompt=call.prompt or "",
+        fingerprint=fingerprint_of(detail.intent["pin"]),
     )

@@ -1,0 +1,289 @@
+"""Runs batches behind the back of a running server: each line is a request to the route that its batch names.
+
+A line's request id follows from its batch, so that the vault can say whether it was answered before a crash: it is
+never run again then, and its answer is read from the record. Live work comes first. Knows nothing of how files and
+batches are kept, or of what the routes do. Owned by the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from fastapi import FastAPI, Request
+
+from minivault.access.caller import Caller
+from minivault.api.body import parse_json
+from minivault.api.line_answers import ENDPOINTS, Answer, ask, recorded, refusal
+from minivault.api.problems import Problem
+from minivault.batches.reading import LineReader
+from minivault.batches.store import BatchStore
+from minivault.batches.values import Batch, Line, Result, Status
+from minivault.errors import InvalidRequest, MiniVaultError, UnknownRecord
+from minivault.telemetry.logging import describe_error, get_logger
+
+TRANSIENT = (429, 499, 503)
+"""Statuses that say nothing of a line: it is tried again."""
+LONGEST_WAIT = 60.0
+ADDRESS = "batch"
+CALM_SECONDS = 0.05
+"""Between looks at whether live work leaves room."""
+
+logger = get_logger(__name__)
+Open = Callable[[], BatchStore]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """From the settings."""
+
+    concurrency: int
+    max_file_bytes: int
+    max_stored_bytes: int
+    max_line_bytes: int
+
+
+class Batching:
+    """Files and batches of one server. The file that keeps them is opened when it is first needed."""
+
+    def __init__(self, app: FastAPI, open_store: Open, bounds: Bounds, *, now: Callable[[], float] = time.time) -> None:
+        self._app = app
+        self._open_store = open_store
+        self._store: BatchStore | None = None
+        self._opening = asyncio.Lock()
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._places = asyncio.Semaphore(bounds.concurrency)
+        self._closing = asyncio.Event()
+        self._now = now
+        self.bounds = bounds
+
+    def now(self) -> int:
+        """Seconds since 1970."""
+        return int(self._now())
+
+    async def store(self) -> BatchStore:
+        """
+        Raises:
+            ConfigError, LedgerUnavailable: it cannot be opened.
+        """
+        async with self._opening:
+            if self._store is None:
+                self._store = await asyncio.to_thread(self._open_store)
+            return self._store
+
+    async def resume(self) -> None:
+        """Go on with what an earlier process left."""
+        store = await self.store()
+        for batch in await asyncio.to_thread(store.unfinished):
+            self._start(batch)
+
+    async def submit(self, batch: Batch) -> None:
+        """Take a batch on; from now on it is run to its end, by this process or a later one."""
+        store = await self.store()
+        await asyncio.to_thread(store.add, batch)
+        self._start(batch)
+
+    async def cancel(self, batch: Batch) -> Batch:
+        """Begin no more of its lines. Those that run come to their ends.
+
+        Raises:
+            InvalidRequest: it has ended, or is about to.
+        """
+        store = await self.store()
+        current = await asyncio.to_thread(store.batch, batch.id)
+        if current.status is Status.CANCELLING:
+            return current
+        if current.status not in (Status.VALIDATING, Status.IN_PROGRESS):
+            raise InvalidRequest(f"batch_id: a batch that is {current.status} cannot be cancelled", param="batch_id")
+        cancelling = current.become(Status.CANCELLING, self.now())
+        await asyncio.to_thread(store.save, cancelling)
+        return cancelling
+
+    async def close(self) -> None:
+        """Begin nothing more, and stop. What was not ended is gone on with by the next process."""
+        self._closing.set()
+        for task in self._running.values():
+            task.cancel()
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
+        if self._store is not None:
+            await asyncio.to_thread(self._store.close)
+
+    def pause(self) -> None:
+        """Begin no more lines; those that run may end. Comes before the service is drained."""
+        self._closing.set()
+
+    def _start(self, batch: Batch) -> None:
+        task = asyncio.get_running_loop().create_task(self._run(batch.id))
+        self._running[batch.id] = task
+        task.add_done_callback(lambda _: self._running.pop(batch.id, None))
+
+    async def _run(self, batch_id: str) -> None:
+        try:
+            await self._lived(batch_id)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            # It stays where it is: the next start goes on with it.
+            logger.error("batch stopped", batch=batch_id, **describe_error(error))  # noqa: TRY400 - may hold input
+
+    async def _lived(self, batch_id: str) -> None:
+        store = await self.store()
+        batch = await asyncio.to_thread(store.batch, batch_id)
+        if batch.status is Status.VALIDATING:
+            batch = await asyncio.to_thread(self._validated, store, batch)
+        if batch.status is Status.IN_PROGRESS:
+            await self._run_lines(store, batch)
+        if not self._closing.is_set():
+            await asyncio.to_thread(self._ended, store, batch_id)
+
+    def _validated(self, store: BatchStore, batch: Batch) -> Batch:
+        """Read the input file; the batch is then in progress with all its lines, or failed. Blocking."""
+        reader = LineReader(batch.endpoint, self.bounds.max_line_bytes, _parse)
+        lines = list(reader.lines(store.content(batch.input_file_id)))
+        current = store.batch(batch.id)
+        if current.status is not Status.VALIDATING:
+            return current
+        if reader.faults:
+            failed = replace(current.become(Status.FAILED, self.now()), faults=tuple(reader.faults))
+            store.save(failed)
+            return failed
+        begun = current.become(Status.IN_PROGRESS, self.now())
+        store.begin(begun, lines)
+        return begun
+
+    async def _run_lines(self, store: BatchStore, batch: Batch) -> None:
+        pending = iter(await asyncio.to_thread(store.pending, batch.id))
+        most = min(batch.concurrency or self.bounds.concurrency, self.bounds.concurrency)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(most):
+                group.create_task(self._work(store, batch, pending))
+
+    async def _work(self, store: BatchStore, batch: Batch, pending: Iterator[int]) -> None:
+        """One of a batch's workers: takes the next line until there is none, or the batch goes no further."""
+        for number in pending:
+            async with self._places:
+                await self._until_calm()
+                if not await self._goes_on(store, batch):
+                    return
+                line = await asyncio.to_thread(store.line, batch.id, number)
+                result = await self._result(batch, line)
+                if result is None:
+                    return
+                await asyncio.to_thread(store.finish_line, batch.id, number, result)
+
+    async def _goes_on(self, store: BatchStore, batch: Batch) -> bool:
+        if self._closing.is_set() or self.now() >= batch.expires_at:
+            return False
+        return (await asyncio.to_thread(store.batch, batch.id)).status is Status.IN_PROGRESS
+
+    async def _until_calm(self) -> None:
+        """Wait while live work waits for a place in the engine."""
+        while self._app.state.service.statistics().waiting > 0 and not self._closing.is_set():  # noqa: ASYNC110
+            await asyncio.sleep(CALM_SECONDS)
+
+    async def _result(self, batch: Batch, line: Line) -> Result | None:
+        """A line's result; ``None`` if the server shuts down before there is one."""
+        for attempt in itertools.count(1):
+            answer = await self._attempt(batch, line, attempt)
+            if answer is None:
+                continue
+            if answer.status not in TRANSIENT:
+                return _result(batch, line, answer)
+            if self._closing.is_set():
+                return None
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), min(answer.retry_after, LONGEST_WAIT))
+            if self._closing.is_set():
+                return None
+        raise AssertionError  # attempts do not end
+
+    async def _attempt(self, batch: Batch, line: Line, attempt: int) -> Answer | None:
+        """Run a line, or read what an earlier process had answered; ``None`` where that one had not come to its end."""
+        request_id = f"{batch.id}-{line.number}" + (f"-r{attempt}" if attempt > 1 else "")
+        try:
+            await self._app.state.service.records.detail(request_id)
+        except UnknownRecord:
+            pass
+        else:
+            return await recorded(self._app, batch.endpoint, line.body.encode(), request_id)
+        try:
+            caller = self._app.state.access.caller_of_key(batch.owner, batch.address)
+        except MiniVaultError as error:
+            return refusal(batch.endpoint, error, request_id)
+        # Batches without keys share one turn in the engine, apart from what is sent live.
+        return await ask(batch.endpoint, self._request(batch, line, request_id, replace(caller, address=ADDRESS)))
+
+    def _request(self, batch: Batch, line: Line, request_id: str, caller: Caller) -> Request:
+        """A line as a request, whose client stays to the end."""
+        body = line.body.encode()
+        given = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+        async def receive() -> Mapping[str, object]:
+            message = next(given, None)
+            if message is None:
+                await asyncio.Event().wait()
+            return message or {"type": "http.disconnect"}
+
+        scope = {
+            "type": "http",
+            "app": self._app,
+            "method": "POST",
+            "path": batch.endpoint,
+            "query_string": b"",
+            "headers": [(b"content-type", b"application/json")],
+            "client": (batch.address, 0),
+            "state": {"request_id": request_id, "caller": caller},
+        }
+        return Request(scope, receive)  # type: ignore[arg-type]  # a mapping is a message
+
+    def _ended(self, store: BatchStore, batch_id: str) -> None:
+        """Bring a batch whose lines have ended to its own end. Blocking."""
+        batch = store.batch(batch_id)
+        now = self.now()
+        if batch.status is Status.IN_PROGRESS and batch.counts.pending:
+            if now < batch.expires_at:
+                return
+            for number in store.pending(batch_id):
+                store.finish_line(batch_id, number, _expired(store.line(batch_id, number)))
+            store.end(batch.become(Status.EXPIRED, now), now)
+            return
+        if batch.status is Status.IN_PROGRESS:
+            batch = batch.become(Status.FINALIZING, now)
+            store.save(batch)
+        if batch.status is Status.FINALIZING:
+            store.end(batch.become(Status.COMPLETED, now), now)
+        elif batch.status is Status.CANCELLING:
+            store.end(batch.become(Status.CANCELLED, now), now)
+
+
+def endpoints() -> tuple[str, ...]:
+    """What a batch may ask."""
+    return tuple(ENDPOINTS)
+
+
+def _result(batch: Batch, line: Line, answer: Answer) -> Result:
+    text = {
+        "id": f"batch_req_{batch.id.removeprefix('batch_')}_{line.number}",
+        "custom_id": line.custom_id,
+        "response": {"status_code": answer.status, "request_id": answer.request_id, "body": answer.body},
+        "error": None,
+    }
+    return Result(json.dumps(text, ensure_ascii=False), failed=answer.status != 200)
+
+
+def _expired(line: Line) -> Result:
+    error = {"code": "batch_expired", "message": "The batch's time was over before this line was run."}
+    text = {"id": None, "custom_id": line.custom_id, "response": None, "error": error}
+    return Result(json.dumps(text, ensure_ascii=False), failed=True)
+
+
+def _parse(raw: bytes) -> object:
+    try:
+        return parse_json(raw)
+    except Problem as problem:
+        raise ValueError(problem.message.replace("body", "line")) from None

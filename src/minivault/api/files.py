@@ -1,0 +1,160 @@
+"""The files of the OpenAI surface: ``/v1/files``. They hold what batches ask and answer.
+
+Parses once, asks the store, writes the answer. Knows nothing of how files are kept, or of what is in them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from starlette.responses import StreamingResponse
+
+from minivault.api import schema
+from minivault.api.batching import Batching
+from minivault.api.native import caller_of, json_response
+from minivault.api.problems import Problem
+from minivault.api.upload import read_form
+from minivault.api.wire import batches as wire
+from minivault.batches.store import BatchStore
+from minivault.errors import InvalidRequest
+
+router = APIRouter(prefix="/v1/files", tags=["openai"])
+
+FileId = Annotated[str, Path(max_length=200, description="`file-` and more.")]
+_CONTENT = "application/octet-stream"
+_FORM: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file", "purpose"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary", "description": "JSON lines."},
+                        "purpose": {"type": "string", "enum": ["batch"]},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+def batching_of(request: Request) -> Batching:
+    batching: Batching = request.app.state.batching
+    return batching
+
+
+@router.post(
+    "",
+    summary="Upload a file",
+    responses={
+        200: schema.json_answer(wire.FileBody, "The file."),
+        **schema.error_responses(400, 403, 413, 415, 422, 429, 500, 503),
+    },
+    openapi_extra=_FORM,
+)
+async def upload(request: Request) -> Response:
+    """A form with `purpose` (`batch`) and `file`: a request a line, as OpenAI's batches have them."""
+    batching = batching_of(request)
+    store = await batching.store()
+    await _require_room(store, batching.bounds.max_stored_bytes)
+    file_id = await asyncio.to_thread(store.begin_file, caller_of(request).api_key_id, batching.now())
+    try:
+
+        async def take(data: bytes) -> None:
+            await asyncio.to_thread(store.append, file_id, data)
+
+        form = await read_form(request, batching.bounds.max_file_bytes, take)
+        if form.fields.get("purpose") != "batch":
+            raise InvalidRequest("purpose must be batch", param="purpose")
+        await _require_room(store, batching.bounds.max_stored_bytes)
+        file = await asyncio.to_thread(store.finish_file, file_id, form.filename, "batch")
+    except BaseException:
+        await asyncio.shield(asyncio.to_thread(store.drop_file, file_id))
+        raise
+    return json_response(wire.file_body(file))
+
+
+@router.get(
+    "",
+    summary="The files",
+    responses={200: schema.json_answer(wire.FileListBody, "The files."), **schema.error_responses(403, 422, 429, 500)},
+)
+async def files(
+    request: Request,
+    purpose: Annotated[Literal["batch", "batch_output"] | None, Query()] = None,
+    after: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
+    order: Annotated[Literal["desc"] | None, Query(description="Newest first is the only one.")] = None,
+) -> Response:
+    """Those of the key that asks, newest first."""
+    store = await batching_of(request).store()
+    owner = caller_of(request).owner
+    found = await asyncio.to_thread(lambda: store.files(owner, purpose=purpose, after=after, limit=limit + 1))
+    return json_response(wire.page([wire.file_body(file) for file in found], limit))
+
+
+@router.get(
+    "/{file_id}",
+    summary="One file",
+    responses={
+        200: schema.json_answer(wire.FileBody, "The file."),
+        **schema.error_responses(403, 404, 422, 429, 500, 503),
+    },
+)
+async def file(request: Request, file_id: FileId) -> Response:
+    """What is known of it, without its content."""
+    store = await batching_of(request).store()
+    return json_response(wire.file_body(await asyncio.to_thread(store.file, file_id, caller_of(request).owner)))
+
+
+@router.get(
+    "/{file_id}/content",
+    summary="The content of a file",
+    responses={
+        200: {
+            "description": "Its bytes.",
+            "content": {_CONTENT: {"schema": {"type": "string", "format": "binary"}}},
+        },
+        **schema.error_responses(403, 404, 422, 429, 500, 503),
+    },
+)
+async def content(request: Request, file_id: FileId) -> Response:
+    """As it was uploaded, or as a batch wrote it."""
+    store = await batching_of(request).store()
+    found = await asyncio.to_thread(store.file, file_id, caller_of(request).owner)
+    headers = {"content-length": str(found.bytes), "content-disposition": "attachment"}
+    return StreamingResponse(_pieces(store, file_id), headers=headers, media_type=_CONTENT)
+
+
+@router.delete(
+    "/{file_id}",
+    summary="Delete a file",
+    responses={
+        200: schema.json_answer(wire.DeletedFileBody, "It is gone."),
+        **schema.error_responses(403, 404, 422, 429, 500, 503),
+    },
+)
+async def delete(request: Request, file_id: FileId) -> Response:
+    """422 while a batch that has not ended needs it."""
+    store = await batching_of(request).store()
+    await asyncio.to_thread(store.delete_file, file_id, caller_of(request).owner)
+    return json_response({"id": file_id, "object": "file", "deleted": True})
+
+
+async def _pieces(store: BatchStore, file_id: str) -> AsyncIterator[bytes]:
+    pieces = store.content(file_id)
+    while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+        yield piece
+
+
+async def _require_room(store: BatchStore, most: int) -> None:
+    if await asyncio.to_thread(store.stored_bytes) > most:
+        raise Problem(
+            413, f"The files that are kept have more than {most} bytes together: delete some.", code="storage_full"
+        )

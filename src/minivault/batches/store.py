@@ -1,0 +1,391 @@
+"""Files and batches in an SQLite file of their own: what is acknowledged survives a crash, and a line ends once.
+
+Encrypted as the vault is, with its key. Blocking, and safe to call from any thread. Knows nothing of HTTP, of models or
+of what the lines ask.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+
+from minivault.batches.values import UNFINISHED, Batch, Counts, Fault, Line, Result, Status, StoredFile
+from minivault.errors import ConfigError, InvalidRequest, LedgerUnavailable, UnknownRecord
+from minivault.vault.cipher import CIPHER, VaultKey, is_plain
+
+PIECE_BYTES: Final = 256 << 10
+MAX_FILES: Final = 10_000
+"""Of one owner."""
+
+_SCHEMA = """
+CREATE TABLE files (
+    id TEXT PRIMARY KEY, owner TEXT, filename TEXT NOT NULL, purpose TEXT NOT NULL, bytes INTEGER NOT NULL,
+    created_at INTEGER NOT NULL, whole INTEGER NOT NULL
+) STRICT;
+CREATE TABLE pieces (
+    file_id TEXT NOT NULL REFERENCES files (id) ON DELETE CASCADE, number INTEGER NOT NULL, data BLOB NOT NULL,
+    PRIMARY KEY (file_id, number)
+) STRICT;
+CREATE TABLE batches (
+    id TEXT PRIMARY KEY, owner TEXT, address TEXT NOT NULL, endpoint TEXT NOT NULL, input_file_id TEXT NOT NULL,
+    created_at INTEGER NOT NULL, status TEXT NOT NULL, metadata TEXT, concurrency INTEGER, times TEXT NOT NULL,
+    faults TEXT NOT NULL, output_file_id TEXT, error_file_id TEXT
+) STRICT;
+CREATE TABLE lines (
+    batch_id TEXT NOT NULL REFERENCES batches (id) ON DELETE CASCADE, number INTEGER NOT NULL,
+    custom_id TEXT NOT NULL, body TEXT NOT NULL, result TEXT, failed INTEGER,
+    PRIMARY KEY (batch_id, number), UNIQUE (batch_id, custom_id)
+) STRICT;
+PRAGMA user_version = 1;
+"""
+_VERSION = 1
+_FILE = "SELECT id, owner, filename, purpose, bytes, created_at FROM files WHERE whole"
+_BATCH = (
+    "SELECT id, owner, address, endpoint, input_file_id, created_at, status, metadata, concurrency, times, faults,"
+    " output_file_id, error_file_id FROM batches"
+)
+_PAGE = "AND (?1 IS NULL OR owner = ?1) AND (?2 IS NULL OR rowid < ?2) ORDER BY rowid DESC LIMIT ?3"
+_PURPOSE = "AND (?4 IS NULL OR purpose = ?4)"
+_INSERT = "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+
+class BatchStore:
+    """The open file. One process at a time has it: that which has the vault."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._db = connection
+        self._lock = threading.RLock()
+
+    @classmethod
+    def open(cls, path: Path, key_file: Path | None = None) -> BatchStore:
+        """Open or create the file at ``path``; one that is plain is encrypted if there is a key.
+
+        Raises:
+            ConfigError: it is encrypted with another key, or is no such file.
+            LedgerUnavailable: it cannot be read or written.
+        """
+        key = VaultKey.of(key_file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        with _failures():
+            db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            _unlock(db, path, key)
+            with _failures():
+                _prepare(db)
+        except BaseException:
+            db.close()
+            raise
+        return cls(db)
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    # -- files ---------------------------------------------------------------------------------------------------------
+
+    def begin_file(self, owner: str | None, now: int) -> str:
+        """A new file, which is not there for anyone until :meth:`finish_file`.
+
+        Raises:
+            InvalidRequest: its owner has too many.
+        """
+        file_id = new_id("file")
+        with self._writing() as db:
+            count = db.execute("SELECT count(*) FROM files WHERE owner IS ?", (owner,)).get
+            if count >= MAX_FILES:
+                raise InvalidRequest(f"file: at most {MAX_FILES} files are kept; delete some", param="file")
+            db.execute("INSERT INTO files VALUES (?, ?, '', '', 0, ?, 0)", (file_id, owner, now))
+        return file_id
+
+    def append(self, file_id: str, data: bytes) -> None:
+        with self._writing() as db:
+            number = db.execute("SELECT count(*) FROM pieces WHERE file_id = ?", (file_id,)).get
+            db.execute("INSERT INTO pieces VALUES (?, ?, ?)", (file_id, number, data))
+
+    def finish_file(self, file_id: str, filename: str, purpose: str) -> StoredFile:
+        with self._writing() as db:
+            size = db.execute("SELECT coalesce(sum(length(data)), 0) FROM pieces WHERE file_id = ?", (file_id,)).get
+            db.execute(
+                "UPDATE files SET filename = ?, purpose = ?, bytes = ?, whole = 1 WHERE id = ?",
+                (filename, purpose, size, file_id),
+            )
+        return self.file(file_id)
+
+    def file(self, file_id: str, owner: str | None = None) -> StoredFile:
+        """``owner``: only if it is theirs; ``None``: anyone's.
+
+        Raises:
+            UnknownRecord: there is none.
+        """
+        with self._reading() as db:
+            row = db.execute(f"{_FILE} AND id = ?1 AND (?2 IS NULL OR owner = ?2)", (file_id, owner)).fetchone()
+        if row is None:
+            raise UnknownRecord("there is no such file")
+        return StoredFile(*row)
+
+    def files(
+        self, owner: str | None = None, *, purpose: str | None = None, after: str | None = None, limit: int = 10_000
+    ) -> list[StoredFile]:
+        """Newest first, those behind the file ``after``."""
+        with self._reading() as db:
+            before = None if after is None else db.execute("SELECT rowid FROM files WHERE id = ?", (after,)).get
+            rows = db.execute(f"{_FILE} {_PURPOSE} {_PAGE}", (owner, before, limit, purpose))
+            return [StoredFile(*row) for row in rows]
+
+    def content(self, file_id: str) -> Iterator[bytes]:
+        """The pieces of a file. It may be deleted meanwhile: then they end early."""
+        number = 0
+        while True:
+            with self._reading() as db:
+                sql = "SELECT data FROM pieces WHERE file_id = ? AND number = ?"
+                row = db.execute(sql, (file_id, number)).fetchone()
+            if row is None:
+                return
+            yield row[0]
+            number += 1
+
+    def delete_file(self, file_id: str, owner: str | None = None) -> None:
+        """
+        Raises:
+            UnknownRecord: there is none.
+            InvalidRequest: a batch that has not ended needs it.
+        """
+        self.file(file_id, owner)
+        with self._writing() as db:
+            if any(batch.input_file_id == file_id for batch in self.unfinished()):
+                raise InvalidRequest("file_id: a batch that has not ended needs this file", param="file_id")
+            db.execute("DELETE FROM files WHERE id = ?", (file_id,))
+
+    def drop_file(self, file_id: str) -> None:
+        """Let go of a file that was begun and never finished."""
+        with self._writing() as db:
+            db.execute("DELETE FROM files WHERE id = ? AND NOT whole", (file_id,))
+
+    def stored_bytes(self) -> int:
+        """Of all files."""
+        with self._reading() as db:
+            return int(db.execute("SELECT coalesce(sum(length(data)), 0) FROM pieces").get)
+
+    # -- batches -------------------------------------------------------------------------------------------------------
+
+    def add(self, batch: Batch) -> None:
+        with self._writing() as db:
+            db.execute(_INSERT, _row(batch))
+
+    def save(self, batch: Batch) -> None:
+        """Write what changed of a batch; its lines and counts are written elsewhere."""
+        with self._writing() as db:
+            db.execute(_UPDATE, _row(batch))
+
+    def batch(self, batch_id: str, owner: str | None = None) -> Batch:
+        """
+        Raises:
+            UnknownRecord: there is none, or it is not ``owner``'s.
+        """
+        with self._reading() as db:
+            row = db.execute(f"{_BATCH} WHERE id = ?1 AND (?2 IS NULL OR owner = ?2)", (batch_id, owner)).fetchone()
+            if row is None:
+                raise UnknownRecord("there is no such batch")
+            return _batch(row, _counts(db, batch_id))
+
+    def batches(self, owner: str | None = None, *, after: str | None = None, limit: int = 20) -> list[Batch]:
+        """Newest first, those behind the batch ``after``."""
+        with self._reading() as db:
+            before = None if after is None else db.execute("SELECT rowid FROM batches WHERE id = ?", (after,)).get
+            rows = db.execute(f"{_BATCH} WHERE true {_PAGE}", (owner, before, limit)).fetchall()
+            return [_batch(row, _counts(db, str(row[0]))) for row in rows]
+
+    def unfinished(self) -> list[Batch]:
+        """Oldest first."""
+        with self._reading() as db:
+            rows = db.execute(f"{_BATCH} WHERE status IN (?, ?, ?, ?) ORDER BY rowid", UNFINISHED).fetchall()
+            return [_batch(row, _counts(db, str(row[0]))) for row in rows]
+
+    def begin(self, batch: Batch, lines: Iterable[Line]) -> None:
+        """Write a batch that is now in progress, and all its lines, or nothing."""
+        with self._writing() as db:
+            db.execute("DELETE FROM lines WHERE batch_id = ?", (batch.id,))
+            db.executemany(
+                "INSERT INTO lines (batch_id, number, custom_id, body) VALUES (?, ?, ?, ?)",
+                ((batch.id, line.number, line.custom_id, line.body) for line in lines),
+            )
+            db.execute(_UPDATE, _row(batch))
+
+    def pending(self, batch_id: str) -> list[int]:
+        """Numbers of the lines that have no result."""
+        sql = "SELECT number FROM lines WHERE batch_id = ? AND result IS NULL ORDER BY number"
+        with self._reading() as db:
+            return [number for (number,) in db.execute(sql, (batch_id,))]
+
+    def line(self, batch_id: str, number: int) -> Line:
+        sql = "SELECT number, custom_id, body FROM lines WHERE batch_id = ? AND number = ?"
+        with self._reading() as db:
+            row: Any = db.execute(sql, (batch_id, number)).fetchone()
+        return Line(*row)
+
+    def finish_line(self, batch_id: str, number: int, result: Result) -> None:
+        """Point of no return of a line: it is never run again. A second result changes nothing."""
+        sql = "UPDATE lines SET result = ?, failed = ? WHERE batch_id = ? AND number = ? AND result IS NULL"
+        with self._writing() as db:
+            db.execute(sql, (result.text, int(result.failed), batch_id, number))
+
+    def end(self, batch: Batch, now: int) -> Batch:
+        """Write the output and error files of a batch, and what it is now, in one step. Lines end without a result
+        if they have none. Returns the batch with its files."""
+        with self._writing() as db:
+            output = _write_file(db, batch, 0, "output", now)
+            error = _write_file(db, batch, 1, "error", now)
+            db.execute(_UPDATE, _row(replace(batch, output_file_id=output, error_file_id=error)))
+            db.execute("UPDATE lines SET body = '', result = '' WHERE batch_id = ?", (batch.id,))
+        return self.batch(batch.id)
+
+    # -- within --------------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[apsw.Connection]:
+        with self._lock, _failures():
+            yield self._db
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[apsw.Connection]:
+        with self._lock, _failures(), self._db:
+            yield self._db
+
+
+def new_id(kind: str) -> str:
+    return f"{kind}{'-' if kind == 'file' else '_'}{secrets.token_hex(12)}"
+
+
+def _write_file(db: apsw.Connection, batch: Batch, failed: int, name: str, now: int) -> str | None:
+    """A file of the results of one kind, in the order of the lines; ``None`` if there are none."""
+    sql = "SELECT result FROM lines WHERE batch_id = ? AND failed = ? AND result IS NOT NULL ORDER BY number"
+    file_id = new_id("file")
+    size = number = 0
+    held = bytearray()
+    for (text,) in db.execute(sql, (batch.id, failed)):
+        if not size:
+            filename = f"{batch.id}_{name}.jsonl"
+            row = (file_id, batch.owner, filename, "batch_output", now)
+            db.execute("INSERT INTO files VALUES (?, ?, ?, ?, 0, ?, 1)", row)
+        held += text.encode() + b"\n"
+        size += len(text.encode()) + 1
+        if len(held) >= PIECE_BYTES:
+            db.execute("INSERT INTO pieces VALUES (?, ?, ?)", (file_id, number, bytes(held)))
+            held.clear()
+            number += 1
+    if not size:
+        return None
+    if held:
+        db.execute("INSERT INTO pieces VALUES (?, ?, ?)", (file_id, number, bytes(held)))
+    db.execute("UPDATE files SET bytes = ? WHERE id = ?", (size, file_id))
+    return file_id
+
+
+_UPDATE = (
+    "UPDATE batches SET owner = ?2, address = ?3, endpoint = ?4, input_file_id = ?5, created_at = ?6, status = ?7,"
+    " metadata = ?8, concurrency = ?9, times = ?10, faults = ?11, output_file_id = ?12, error_file_id = ?13"
+    " WHERE id = ?1"
+)
+
+
+def _row(batch: Batch) -> tuple[Any, ...]:
+    return (
+        batch.id,
+        batch.owner,
+        batch.address,
+        batch.endpoint,
+        batch.input_file_id,
+        batch.created_at,
+        batch.status.value,
+        None if batch.metadata is None else json.dumps(dict(batch.metadata)),
+        batch.concurrency,
+        json.dumps(dict(batch.times)),
+        json.dumps([fault.as_dict() for fault in batch.faults]),
+        batch.output_file_id,
+        batch.error_file_id,
+    )
+
+
+def _batch(row: Sequence[Any], counts: Counts) -> Batch:
+    (batch_id, owner, address, endpoint, input_file_id, created_at, status, metadata, concurrency, times, faults,
+     output, error) = row  # fmt: skip
+    return Batch(
+        id=batch_id,
+        owner=owner,
+        address=address,
+        endpoint=endpoint,
+        input_file_id=input_file_id,
+        created_at=created_at,
+        status=Status(status),
+        metadata=None if metadata is None else json.loads(metadata),
+        concurrency=concurrency,
+        times=json.loads(times),
+        faults=tuple(Fault(**fault) for fault in json.loads(faults)),
+        output_file_id=output,
+        error_file_id=error,
+        counts=counts,
+    )
+
+
+def _counts(db: apsw.Connection, batch_id: str) -> Counts:
+    sql = "SELECT count(*), count(*) FILTER (WHERE failed = 0), count(*) FILTER (WHERE failed = 1) FROM lines"
+    row: Any = db.execute(f"{sql} WHERE batch_id = ?", (batch_id,)).fetchone()
+    return Counts(*row)
+
+
+def _unlock(db: apsw.Connection, path: Path, key: VaultKey | None) -> None:
+    plain = is_plain(path)
+    try:
+        if key is not None:
+            db.pragma("cipher", CIPHER)
+            if plain:
+                db.pragma("journal_mode", "delete")  # a file cannot be encrypted beside a write-ahead log
+                db.pragma("rekey", key.passphrase)
+            else:
+                db.pragma("key", key.passphrase)
+        version = db.pragma("user_version")
+    except (apsw.NotADBError, apsw.CorruptError):
+        raise ConfigError(
+            f"{path.name} does not open with the vault's key: it is encrypted with another, or damaged. "
+            "Move it away to go on without the files and batches in it."
+        ) from None
+    if version > _VERSION:
+        raise ConfigError(f"{path.name} was written by a newer MiniVault")
+
+
+def _prepare(db: apsw.Connection) -> None:
+    db.set_busy_timeout(5_000)
+    for name, value in (
+        ("trusted_schema", False),
+        ("journal_mode", "wal"),
+        ("synchronous", "FULL"),
+        ("fullfsync", True),
+        ("foreign_keys", True),
+        ("secure_delete", True),  # what is deleted is overwritten, not merely given up
+    ):
+        db.pragma(name, value)
+    if db.pragma("user_version") == 0:
+        with db:
+            db.execute(_SCHEMA)
+    with db:
+        db.execute("DELETE FROM files WHERE NOT whole")
+
+
+@contextlib.contextmanager
+def _failures() -> Iterator[None]:
+    try:
+        yield
+    except apsw.Error as error:
+        said = "the disk is full" if isinstance(error, apsw.FullError) else "its file cannot be read or written"
+        raise LedgerUnavailable(f"Files and batches cannot be kept: {said}", retry_after=5) from None

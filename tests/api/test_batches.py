@@ -1,0 +1,264 @@
+"""Files and batches over HTTP: every line once, live work first, and nothing lost or done twice over a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from minivault.api.app import create_app
+from minivault.api.batching import Batching
+from minivault.settings import Settings
+from tests.api.client import BASE
+from tests.fakes import Bench, make_bench, says, until
+
+ENDED = ("completed", "failed", "cancelled", "expired")
+CHAT = "/v1/chat/completions"
+
+
+@asynccontextmanager
+async def server_of(bench: Bench, data_dir: Path, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A server with its lifespan: at the end it is closed as one is that was told to stop."""
+    app = create_app(Settings(**{"rate_limit": "", "data_dir": data_dir, **settings}), service=bench.service)
+    batching: Batching = app.state.batching
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=BASE) as client:
+        if (data_dir / "batches.db").exists():
+            await batching.resume()
+        try:
+            yield client
+        finally:
+            await batching.close()
+
+
+def lines(*bodies: dict[str, Any], url: str = CHAT) -> bytes:
+    rows = [{"custom_id": f"c{place}", "method": "POST", "url": url, "body": body} for place, body in enumerate(bodies)]
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+
+def chat(text: str = "hi", **fields: Any) -> dict[str, Any]:
+    return {"model": "fake", "messages": [{"role": "user", "content": text}], **fields}
+
+
+async def uploaded(client: httpx.AsyncClient, data: bytes) -> str:
+    answer = await client.post("/v1/files", files={"file": ("in.jsonl", data)}, data={"purpose": "batch"})
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["id"])
+
+
+async def started(client: httpx.AsyncClient, data: bytes, endpoint: str = CHAT, **fields: Any) -> str:
+    asked = {"input_file_id": await uploaded(client, data), "endpoint": endpoint, "completion_window": "24h"}
+    answer = await client.post("/v1/batches", json=asked | fields)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["id"])
+
+
+async def ended(client: httpx.AsyncClient, batch_id: str) -> dict[str, Any]:
+    while True:
+        batch: dict[str, Any] = (await client.get(f"/v1/batches/{batch_id}")).json()
+        if batch["status"] in ENDED:
+            return batch
+        await asyncio.sleep(0)
+
+
+async def rows_of(client: httpx.AsyncClient, file_id: str | None) -> list[dict[str, Any]]:
+    text = (await client.get(f"/v1/files/{file_id}/content")).text
+    return [json.loads(row) for row in text.splitlines()]
+
+
+async def test_each_line_is_answered_under_its_name(tmp_path: Path) -> None:
+    bench = make_bench(says("Yes."), template=True)
+    async with server_of(bench, tmp_path) as client:
+        batch = await ended(client, await started(client, lines(chat("a"), chat("b"), chat(n=2))))
+        rows = await rows_of(client, batch["output_file_id"])
+    assert (batch["status"], batch["request_counts"]) == ("completed", {"total": 3, "completed": 3, "failed": 0})
+    assert [row["custom_id"] for row in rows] == ["c0", "c1", "c2"]
+    assert {row["response"]["status_code"] for row in rows} == {200}
+    assert [len(row["response"]["body"]["choices"]) for row in rows] == [1, 1, 2]
+    assert rows[0]["response"]["body"]["choices"][0]["message"]["content"] == "Yes."
+    assert {intent.request_id for intent in bench.ledger.intents} == {
+        *(f"{batch['id']}-{number}" for number in range(3)), f"{batch['id']}-2.1",
+    }  # fmt: skip
+
+
+async def test_lines_that_are_refused_stand_in_the_error_file(tmp_path: Path) -> None:
+    async with server_of(make_bench(says("Yes."), template=True), tmp_path) as client:
+        data = lines(chat(temperature=-1), chat(), {"model": "nope", "messages": chat()["messages"]})
+        batch = await ended(client, await started(client, data))
+        failed = await rows_of(client, batch["error_file_id"])
+    assert batch["request_counts"] == {"total": 3, "completed": 1, "failed": 2}
+    assert [row["response"]["status_code"] for row in failed] == [422, 404]
+    assert failed[0]["response"]["body"]["error"]["param"] == "temperature"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body"),
+    [("/v1/completions", {"model": "fake", "prompt": "hi"}), ("/v1/responses", {"model": "fake", "input": "hi"})],
+)
+async def test_other_endpoints_run_too(tmp_path: Path, endpoint: str, body: dict[str, Any]) -> None:
+    async with server_of(make_bench(says("Yes."), template=True), tmp_path) as client:
+        batch = await ended(client, await started(client, lines(body, url=endpoint), endpoint))
+        [row] = await rows_of(client, batch["output_file_id"])
+    assert row["response"]["status_code"] == 200
+
+
+async def test_a_file_with_a_wrong_line_runs_nothing(tmp_path: Path) -> None:
+    bench = make_bench(says("Yes."), template=True)
+    async with server_of(bench, tmp_path) as client:
+        batch = await ended(client, await started(client, lines(chat()) + b"{nope\n"))
+    assert batch["status"] == "failed"
+    assert batch["errors"]["data"][0]["line"] == 2
+    assert bench.ledger.intents == []
+
+
+async def test_a_batch_goes_on_after_a_restart_and_no_line_is_run_twice(tmp_path: Path) -> None:
+    bench = make_bench(says("Yes."), template=True)
+    bench.engine.hold_after = 1
+    async with server_of(bench, tmp_path, batch_concurrency=2) as client:
+        batch_id = await started(client, lines(*[chat(str(number)) for number in range(5)]))
+        await until(lambda: len(bench.engine.requests) == 2)
+    # That server is gone with two lines under way; both are on record as cancelled.
+    assert {outcome.finish_reason for outcome in bench.ledger.outcomes} == {"cancelled"}
+    bench.engine.hold_after = None
+    async with server_of(bench, tmp_path, batch_concurrency=2) as client:
+        batch = await ended(client, batch_id)
+        rows = await rows_of(client, batch["output_file_id"])
+    assert [row["custom_id"] for row in rows] == [f"c{number}" for number in range(5)]
+    whole = [bench.ledger.intent_of(one).request_id for one in bench.ledger.outcomes if one.finish_reason == "stop"]
+    assert sorted(whole) == sorted([f"{batch_id}-0-r2", f"{batch_id}-1-r2", *(f"{batch_id}-{n}" for n in (2, 3, 4))])
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body"),
+    [
+        (CHAT, chat(n=2)),
+        ("/v1/completions", {"model": "fake", "prompt": ["hi", "ho"], "echo": True}),
+        ("/v1/responses", {"model": "fake", "input": "hi"}),
+    ],
+)
+async def test_a_line_that_was_answered_before_the_crash_is_read_from_its_record(
+    tmp_path: Path, endpoint: str, body: dict[str, Any]
+) -> None:
+    bench = make_bench(says("Yes."), template=True)
+    async with server_of(bench, tmp_path) as client:
+        first = await ended(client, await started(client, lines(body, url=endpoint), endpoint))
+        [told] = await rows_of(client, first["output_file_id"])
+        calls = len(bench.ledger.intents)
+        batching: Batching = client._transport.app.state.batching  # type: ignore[attr-defined]
+        store = await batching.store()
+        # As a crash leaves it after the record and before the result.
+        store._db.execute("UPDATE batches SET status = 'in_progress', output_file_id = NULL")
+        row = json.dumps(body, ensure_ascii=False)
+        store._db.execute("UPDATE lines SET result = NULL, failed = NULL, body = ?", (row,))
+    async with server_of(bench, tmp_path) as client:
+        again = await ended(client, first["id"])
+        [retold] = await rows_of(client, again["output_file_id"])
+    assert len(bench.ledger.intents) == calls
+    for answer in (told, retold):
+        answer["response"]["body"].pop("created", None)
+        answer["response"]["body"].pop("created_at", None)
+    assert retold == told
+
+
+async def test_a_cancelled_batch_begins_no_more_lines(tmp_path: Path) -> None:
+    bench = make_bench(says("Yes."), template=True)
+    bench.engine.hold_after = 0
+    async with server_of(bench, tmp_path, batch_concurrency=1) as client:
+        batch_id = await started(client, lines(*[chat()] * 4))
+        await until(lambda: bench.engine.requests)
+        assert (await client.post(f"/v1/batches/{batch_id}/cancel")).json()["status"] == "cancelling"
+        bench.engine.release()
+        batch = await ended(client, batch_id)
+        assert (await client.post(f"/v1/batches/{batch_id}/cancel")).status_code == 422
+    assert batch["status"] == "cancelled"
+    assert batch["request_counts"] == {"total": 4, "completed": 1, "failed": 0}
+
+
+async def test_no_more_lines_run_together_than_asked_for(tmp_path: Path) -> None:
+    bench = make_bench(says("Yes."), template=True)
+    bench.engine.hold_after = 0
+    async with server_of(bench, tmp_path) as client:
+        batch_id = await started(client, lines(*[chat()] * 6), concurrency=2)
+        for _ in range(200):
+            await asyncio.sleep(0)
+        together = len(bench.engine.requests)
+        bench.engine.release()
+        await ended(client, batch_id)
+    assert together <= 2
+    assert len(bench.engine.requests) == 6
+
+
+async def test_batches_and_files_are_listed_and_files_deleted(tmp_path: Path) -> None:
+    async with server_of(make_bench(says("Yes."), template=True), tmp_path) as client:
+        ids = [await started(client, lines(chat()), metadata={"n": str(number)}) for number in range(3)]
+        for batch_id in ids:
+            await ended(client, batch_id)
+        page = (await client.get("/v1/batches", params={"limit": 2})).json()
+        rest = (await client.get("/v1/batches", params={"after": page["last_id"]})).json()
+        files = (await client.get("/v1/files", params={"purpose": "batch"})).json()["data"]
+        gone = [(await client.delete(f"/v1/files/{file['id']}")).json()["deleted"] for file in files]
+        left = (await client.get("/v1/files")).json()["data"]
+    assert [one["metadata"]["n"] for one in page["data"] + rest["data"]] == ["2", "1", "0"]
+    assert (page["has_more"], rest["has_more"]) == (True, False)
+    assert gone == [True] * 3
+    assert {file["purpose"] for file in left} == {"batch_output"}
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "status"),
+    [
+        ("application/json", b"{}", 415),
+        ("multipart/form-data", b"", 415),
+        ("multipart/form-data; boundary=x", b"nonsense", 400),
+        ("multipart/form-data; boundary=x", b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\na', 422),
+        ("multipart/form-data; boundary=x", b"--x--\r\n", 422),
+        ("multipart/form-data; boundary=" + "y" * 71, b"", 415),
+    ],
+)
+async def test_a_form_that_is_none_is_refused(tmp_path: Path, content_type: str, body: bytes, status: int) -> None:
+    async with server_of(make_bench(), tmp_path) as client:
+        answer = await client.post("/v1/files", content=body, headers={"content-type": content_type})
+        assert answer.status_code == status, answer.text
+        assert (await client.get("/v1/files")).json()["data"] == []
+
+
+@pytest.mark.parametrize("data", [{"purpose": "assistants"}, {}, {f"f{n}": "" for n in range(9)}, {"a": "b" * 2000}])
+async def test_a_form_with_wrong_fields_keeps_nothing(tmp_path: Path, data: dict[str, str]) -> None:
+    async with server_of(make_bench(), tmp_path) as client:
+        answer = await client.post("/v1/files", files={"file": ("a", b"x")}, data=data)
+        assert answer.status_code == 422
+        store = await client._transport.app.state.batching.store()  # type: ignore[attr-defined]
+        assert store.stored_bytes() == 0
+
+
+async def test_a_file_that_is_too_large_keeps_nothing(tmp_path: Path) -> None:
+    async with server_of(make_bench(), tmp_path, max_file_bytes=2048) as client:
+        files = {"file": ("a", b"x" * 2049)}
+        answer = await client.post("/v1/files", files=files, data={"purpose": "batch"})
+        assert answer.status_code == 413
+        assert (await client.get("/v1/files")).json()["data"] == []
+
+
+async def test_when_all_room_is_taken_no_file_is_kept(tmp_path: Path) -> None:
+    async with server_of(make_bench(), tmp_path, max_stored_bytes=1024) as client:
+        await uploaded(client, b"x" * 1000)
+        answer = await client.post("/v1/files", files={"file": ("a", b"x" * 100)}, data={"purpose": "batch"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "storage_full")
+
+
+async def test_a_files_name_is_never_a_path(tmp_path: Path) -> None:
+    async with server_of(make_bench(), tmp_path) as client:
+        files = {"file": ("../../etc/pass\u202ewd", b"x")}
+        answer = await client.post("/v1/files", files=files, data={"purpose": "batch"})
+    assert answer.json()["filename"] == "passwd"
+
+
+@pytest.mark.parametrize("path", ["/v1/files/file-0", "/v1/files/file-0/content", "/v1/batches/batch_0"])
+async def test_what_is_not_there_is_404(tmp_path: Path, path: str) -> None:
+    async with server_of(make_bench(), tmp_path) as client:
+        assert (await client.get(path)).status_code == 404

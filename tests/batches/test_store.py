@@ -1,0 +1,135 @@
+"""Files and batches on disk: whole or not there, ended once, and never shown to another owner."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from minivault.batches.store import BatchStore, new_id
+from minivault.batches.values import Batch, Counts, Fault, IllegalStep, Line, Result, Status
+from minivault.errors import ConfigError, InvalidRequest, UnknownRecord
+from minivault.vault.cipher import VaultKey
+
+LINES = [Line(number, f"c{number}", "{}") for number in range(3)]
+
+
+def opened(tmp_path: Path, key_file: Path | None = None) -> BatchStore:
+    return BatchStore.open(tmp_path / "batches.db", key_file)
+
+
+def filled(store: BatchStore, *pieces: bytes, owner: str | None = None) -> str:
+    file_id = store.begin_file(owner, 1)
+    for piece in pieces:
+        store.append(file_id, piece)
+    return store.finish_file(file_id, "in.jsonl", "batch").id
+
+
+def added(store: BatchStore, owner: str | None = None) -> Batch:
+    batch = Batch(new_id("batch"), owner, "local", "/v1/completions", filled(store, b"x"), created_at=1)
+    store.add(batch)
+    return batch
+
+
+def test_a_file_is_kept_piece_by_piece(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    file_id = filled(store, b"ab", b"c")
+    assert b"".join(store.content(file_id)) == b"abc"
+    assert (store.file(file_id).bytes, store.stored_bytes()) == (3, 3)
+
+
+def test_a_file_that_was_never_finished_is_gone_at_the_next_start(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    store.append(store.begin_file(None, 1), b"half")
+    assert store.files() == []
+    store.close()
+    assert opened(tmp_path).stored_bytes() == 0
+
+
+def test_files_are_listed_newest_first_and_by_owner(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    mine = [filled(store, b"x", owner="k1") for _ in range(3)]
+    theirs = filled(store, b"x", owner="k2")
+    assert [file.id for file in store.files("k1")] == mine[::-1]
+    assert [file.id for file in store.files("k1", after=mine[1])] == mine[:1]
+    assert len(store.files(None)) == 4
+    with pytest.raises(UnknownRecord):
+        store.file(theirs, "k1")
+    with pytest.raises(UnknownRecord):
+        store.delete_file(theirs, "k1")
+
+
+def test_a_file_that_a_batch_needs_cannot_be_deleted(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    batch = added(store)
+    with pytest.raises(InvalidRequest):
+        store.delete_file(batch.input_file_id)
+    store.save(batch.become(Status.FAILED, 2))
+    store.delete_file(batch.input_file_id)
+    assert store.stored_bytes() == 0
+
+
+def test_a_batch_comes_back_as_it_was(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    batch = replace(added(store), metadata={"a": "ü"}, concurrency=2, faults=(Fault("c", "m", 3, "p"),))
+    store.save(batch)
+    store.close()
+    assert opened(tmp_path).batch(batch.id) == batch
+
+
+def test_a_line_ends_once(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    batch = added(store)
+    store.begin(batch.become(Status.IN_PROGRESS, 2), LINES)
+    store.finish_line(batch.id, 1, Result("first", failed=False))
+    store.finish_line(batch.id, 1, Result("second", failed=True))
+    store.finish_line(batch.id, 2, Result("wrong", failed=True))
+    assert store.pending(batch.id) == [0]
+    assert store.batch(batch.id).counts == Counts(3, 1, 1)
+    store.finish_line(batch.id, 0, Result("zeroth", failed=False))
+    ended = store.end(store.batch(batch.id).become(Status.FINALIZING, 3).become(Status.COMPLETED, 4), 4)
+    assert ended.output_file_id is not None
+    assert ended.error_file_id is not None
+    assert b"".join(store.content(ended.output_file_id)) == b"zeroth\nfirst\n"
+    assert b"".join(store.content(ended.error_file_id)) == b"wrong\n"
+    assert ended.counts == Counts(3, 2, 1)
+    assert store.unfinished() == []
+
+
+def test_another_owner_sees_no_batch(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    batch = added(store, "k1")
+    assert [one.id for one in store.batches("k1")] == [batch.id]
+    assert store.batches("k2") == []
+    with pytest.raises(UnknownRecord):
+        store.batch(batch.id, "k2")
+
+
+def test_a_batch_that_has_ended_stays_so() -> None:
+    ended = Batch("b", None, "a", "e", "f", 1, status=Status.COMPLETED)
+    for status in Status:
+        with pytest.raises(IllegalStep, match="completed"):
+            ended.become(status, 1)
+
+
+def test_with_the_vaults_key_the_file_is_encrypted_also_one_that_was_plain(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    file_id = filled(store, b"a secret of ours")
+    store.close()
+    assert b"a secret of ours" in (tmp_path / "batches.db").read_bytes()
+    VaultKey.create(tmp_path / "key")
+    store = opened(tmp_path, tmp_path / "key")
+    assert b"".join(store.content(file_id)) == b"a secret of ours"
+    store.close()
+    assert b"a secret of ours" not in (tmp_path / "batches.db").read_bytes()
+    assert opened(tmp_path, tmp_path / "key").file(file_id).bytes == 16
+
+
+def test_without_its_key_an_encrypted_file_does_not_open(tmp_path: Path) -> None:
+    VaultKey.create(tmp_path / "key")
+    opened(tmp_path, tmp_path / "key").close()
+    VaultKey.create(tmp_path / "other")
+    for key in (None, tmp_path / "other"):
+        with pytest.raises(ConfigError, match=r"batches\.db"):
+            opened(tmp_path, key)
