@@ -34,9 +34,7 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default=DEFAULT_DATA_DIR, description="Where the vault, logs, models and config.toml live.")
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 lets the system choose.")
-    unsafe_bind: bool = Field(
-        default=False, description="Allow listening beyond this machine without any API key."
-    )
+    unsafe_bind: bool = Field(default=False, description="Allow listening beyond this machine without any API key.")
     allowed_hosts: Annotated[list[str], NoDecode] = Field(
         default_factory=list, description="More Host names to answer to (DNS rebinding)."
     )
@@ -51,6 +49,27 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(default=None, description="The key that client commands show.")
 
     model: str = Field(default="guide", min_length=1, max_length=200, description="The default model.")
+    preload: Annotated[list[str], NoDecode] = Field(
+        default_factory=list, description="More models to load at the start; all others load on first use."
+    )
+    memory_budget: int = Field(
+        default=0, ge=0, description="Bytes that loaded models take together; 0: three quarters of what is free."
+    )
+    keep_alive: float = Field(
+        default=1800.0,
+        ge=-1,
+        description="Seconds that an idle model stays in memory unless it was loaded at the start; -1: for ever.",
+    )
+    load_timeout: float = Field(default=300.0, gt=0, le=86_400, description="Seconds a request waits for its model.")
+    engine: Literal["auto", "native", "transformers"] = Field(
+        default="auto", description="What runs models; auto: native, and transformers for families that it lacks."
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        default="auto", description="Where the transformers engine computes."
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="Arithmetic of the transformers engine; auto: the checkpoint's own."
+    )
     precision: Literal["int8", "int4", "f32"] = Field(
         default="int8", description="Arithmetic lane of the native engine."
     )
@@ -59,7 +78,7 @@ class Settings(BaseSettings):
         default="auto", description="Kernel set."
     )
     kv_cache_memory: int = Field(
-        default=0, ge=0, description="Bytes for the KV cache; 0 takes a quarter of the free memory."
+        default=0, ge=0, description="Bytes for a model's KV cache; 0 takes at most a quarter of memory_budget."
     )
     max_batch_tokens: int = Field(default=512, ge=16, le=65536, description="Token budget of one engine step.")
     max_running: int = Field(default=64, ge=1, le=4096, description="Sequences that run together.")
@@ -102,10 +121,12 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Diagnostic log level.")
     log_format: Literal["auto", "console", "json"] = Field(default="auto", description="Diagnostic log format.")
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("allowed_hosts", "preload", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        """A variable has names with commas between them, or a JSON list."""
+        """A variable has names with commas between them, or a JSON list; so may each of several flags."""
+        if isinstance(value, list) and all(isinstance(one, str) for one in value):
+            return [name.strip() for one in value for name in one.split(",") if name.strip()]
         if not isinstance(value, str):
             return value
         if not value.lstrip().startswith("["):

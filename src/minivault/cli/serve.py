@@ -25,6 +25,7 @@ Examples:
   minivault serve                              the embedded model
   minivault serve --port 9000 --data-dir ./mv  another port, another vault
   minivault serve --model my-llama             a model that you imported
+  minivault serve --preload my-llama,phi       more models in memory from the start
 
 Each option is also a variable (MINIVAULT_PORT=9000) and a line of config.toml
 (port = 9000); an option beats a variable, and a variable the file.
@@ -68,16 +69,51 @@ def serve(
         _flag("A proxy whose X-Forwarded-For is believed; may be given again.", WHERE, "--trusted-proxy"),
     ] = None,
     model: Annotated[str | None, _flag("The default model. (default: guide)", MODEL, "--model", "-m")] = None,
+    preload: Annotated[
+        list[str] | None,
+        _flag("Models to load at the start too, with commas; all others load on first use. (default: none)", MODEL),
+    ] = None,
+    memory_budget: Annotated[
+        int | None,
+        _flag("Bytes that loaded models take together; 0: three quarters of what is free. (default: 0)", MODEL),
+    ] = None,
+    keep_alive: Annotated[
+        float | None,
+        _flag(
+            "Seconds that an idle model stays in memory unless it was loaded at the start; -1: for ever. "
+            "(default: 1800)",
+            MODEL,
+        ),
+    ] = None,
+    load_timeout: Annotated[
+        float | None, _flag("Seconds a request waits for its model. (default: 300)", LIMITS)
+    ] = None,
+    engine: Annotated[
+        str | None, _flag("auto, native or transformers. (default: auto)", MODEL, metavar="ENGINE")
+    ] = None,
+    device: Annotated[
+        str | None,
+        _flag("Of the transformers engine: auto, cpu, cuda or mps. (default: auto)", MODEL, metavar="DEVICE"),
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        _flag("Of the transformers engine: auto, float32, bfloat16 or float16. (default: auto)", MODEL, metavar="TYPE"),
+    ] = None,
     precision: Annotated[
         str | None, _flag("Arithmetic: int8, int4 or f32. (default: int8)", MODEL, metavar="LANE")
     ] = None,
     threads: Annotated[int | None, _flag("Compute threads; 0 takes one per core. (default: 0)", MODEL)] = None,
     kernels: Annotated[
         str | None,
-        _flag("auto, scalar, avx2, avxvnni, avx512, neon, neondot or neoni8mm; never changes a byte. (default: auto)", MODEL, metavar="SET"),
+        _flag(
+            "auto, scalar, avx2, avxvnni, avx512, neon, neondot or neoni8mm; never changes a byte. (default: auto)",
+            MODEL,
+            metavar="SET",
+        ),
     ] = None,
     kv_cache_memory: Annotated[
-        int | None, _flag("Bytes for the KV cache; 0 takes a quarter of the free memory. (default: 0)", MODEL)
+        int | None,
+        _flag("Bytes for a model's KV cache; 0 takes at most a quarter of memory_budget. (default: 0)", MODEL),
     ] = None,
     max_batch_tokens: Annotated[int | None, _flag("Token budget of one engine step. (default: 512)", LIMITS)] = None,
     max_running: Annotated[int | None, _flag("Sequences that run together. (default: 64)", LIMITS)] = None,

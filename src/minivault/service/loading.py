@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from minivault.errors import UnsupportedFeature
+from minivault.errors import UnsupportedCheckpoint, UnsupportedFeature
 from minivault.models.architecture import Architecture, read_architecture
 from minivault.models.catalog import ModelEntry
 from minivault.models.json_file import read_json_object
@@ -101,10 +101,29 @@ class NativeLoader:
         return max(min(most, least), min(most, self._budget // KV_SHARE, left))
 
 
+def _transformers(settings: Settings, budget: int) -> ModelLoader:
+    from minivault.service.loading_transformers import TransformersLoader
+
+    return TransformersLoader(settings, budget)
+
+
 LOADERS: Mapping[tuple[str, str], LoaderFactory] = {
     ("native", "generation"): NativeLoader,
+    ("transformers", "generation"): _transformers,
 }
 """By the ``engine`` and the ``kind`` of an entry."""
+
+
+def engine_of(entry: ModelEntry, wanted: str) -> str:
+    """What runs ``entry`` where the setting ``engine`` is ``wanted``.
+
+    Raises:
+        UnsupportedCheckpoint: the native engine alone is wanted, and it cannot.
+    """
+    if entry.engine == "transformers" and wanted == "native":
+        raise UnsupportedCheckpoint(f"The model {entry.name} is not for the native engine, and engine is native")
+    # why not all: what runs elsewhere runs there, and encoders have an engine of their own
+    return wanted if (entry.engine, entry.kind, wanted) == ("native", "generation", "transformers") else entry.engine
 
 
 class Loaders:
@@ -116,6 +135,7 @@ class Loaders:
         budget: int,
         table: Mapping[tuple[str, str], LoaderFactory] = LOADERS,
     ) -> None:
+        self._wanted = settings.engine
         self._loaders = {key: make(settings, budget) for key, make in table.items()}
 
     def need(self, entry: ModelEntry) -> int:
@@ -125,10 +145,11 @@ class Loaders:
         return self._of(entry).load(entry, report)
 
     def _of(self, entry: ModelEntry) -> ModelLoader:
-        loader = self._loaders.get((entry.engine, entry.kind))
+        engine = engine_of(entry, self._wanted)
+        loader = self._loaders.get((engine, entry.kind))
         if loader is None:
             raise UnsupportedFeature(
-                f"The model {entry.name} is for {entry.kind} on the {entry.engine} engine, which this version lacks",
+                f"The model {entry.name} is for {entry.kind} on the {engine} engine, which this version lacks",
                 param="model",
             )
         return loader

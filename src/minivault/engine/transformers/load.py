@@ -39,7 +39,9 @@ class TransformersOptions:
     threads: int = 0
     """0: what PyTorch takes by itself."""
     kv_cache_memory: int = 0
-    """Bytes; 0: a quarter of the free memory, or most of the graphics card's."""
+    """Bytes; 0: most of what the graphics card has left, and elsewhere ``host_cache_memory``."""
+    host_cache_memory: int = 0
+    """Bytes; 0: a quarter of the free memory."""
     max_batch_tokens: int = 512
     max_running: int = 64
 
@@ -147,7 +149,9 @@ def _bytes_a_token(config: Any, dtype: torch.dtype) -> int:
 def _num_blocks(options: TransformersOptions, device: torch.device, bytes_a_token: int, context: int) -> int:
     """As many blocks as the memory allows, but no more than all sequences can use at full length."""
     memory = options.kv_cache_memory or (
-        int(torch.cuda.mem_get_info(device)[0] * _GPU_SHARE) if device.type == "cuda" else free_memory() // 4
+        int(torch.cuda.mem_get_info(device)[0] * _GPU_SHARE)
+        if device.type == "cuda"
+        else options.host_cache_memory or free_memory() // 4
     )
     needed = BLOCK_SIZE * bytes_a_token
     blocks = min(options.max_running * -(-context // BLOCK_SIZE), memory // needed)
