@@ -1,10 +1,11 @@
-"""What a browser gets: the front page and the API docs, all from this machine. No CDN, no inline script.
+"""What a browser gets: the web page and the API docs, all from this machine. No CDN, no inline script, no build step.
 
 Every file is read once, at start, under a fixed name: no client string becomes a path. Knows nothing of the service.
 """
 
 from __future__ import annotations
 
+import hashlib
 import html
 import re
 from functools import cache
@@ -18,13 +19,17 @@ from fastapi import APIRouter, Request, Response
 from minivault import __version__
 from minivault.api import negotiation
 from minivault.api.native import json_response
+from minivault.api.problems import Problem
 
 RUNNING = "MiniVault is running"
-PAGE_POLICY = (
+DOCS_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+PAGE_POLICY = DOCS_POLICY + "; require-trusted-types-for 'script'; trusted-types 'none'"
+"""Our own page never makes nodes from strings, and so the browser may refuse to. Swagger UI does."""
 _HTML = "text/html"
+_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _PLAIN_HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}")
 """Without anything that a shell or HTML would read."""
 
@@ -34,6 +39,12 @@ router = APIRouter(include_in_schema=False)
 class Asset(NamedTuple):
     body: bytes
     media_type: str
+    policy: str
+    tag: str
+
+
+def _asset(body: bytes, media_type: str, policy: str = PAGE_POLICY) -> Asset:
+    return Asset(body, media_type, policy, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
 
 
 @cache
@@ -41,12 +52,18 @@ def assets() -> dict[str, Asset]:
     """The files that may be asked for, by path."""
     ours: Traversable = files("minivault.api") / "ui"
     swagger = swagger_ui_bundle.swagger_ui_path
-    return {
-        "/docs": Asset((ours / "docs.html").read_bytes(), _HTML),
-        "/docs/start.js": Asset((ours / "docs.js").read_bytes(), "text/javascript"),
-        "/docs/swagger-ui.css": Asset((swagger / "swagger-ui.css").read_bytes(), "text/css"),
-        "/docs/swagger-ui-bundle.js": Asset((swagger / "swagger-ui-bundle.js").read_bytes(), "text/javascript"),
-        "/assets/style.css": Asset((ours / "style.css").read_bytes(), "text/css"),
+    scripts = {
+        f"/assets/{file.name}": _asset(file.read_bytes(), _TYPES[suffix])
+        for file in ours.iterdir()
+        if (suffix := file.name[file.name.rfind(".") :]) in _TYPES
+    }
+    return scripts | {
+        "/docs": _asset((ours / "docs.html").read_bytes(), _HTML, DOCS_POLICY),
+        "/docs/start.js": _asset((ours / "docs.js").read_bytes(), _TYPES[".js"], DOCS_POLICY),
+        "/docs/swagger-ui.css": _asset((swagger / "swagger-ui.css").read_bytes(), _TYPES[".css"], DOCS_POLICY),
+        "/docs/swagger-ui-bundle.js": _asset(
+            (swagger / "swagger-ui-bundle.js").read_bytes(), _TYPES[".js"], DOCS_POLICY
+        ),
     }
 
 
@@ -67,7 +84,7 @@ async def front(request: Request) -> Response:
     """The page for a browser, one line for anything else."""
     wants_page = negotiation.preferred(request.headers.get("accept"), ("text/plain", _HTML)) == _HTML
     if wants_page:
-        return _page(_front_page().replace("{host}", _shown_host(request)).encode(), _HTML)
+        return _page(request, _asset(_front_page().replace("{host}", _shown_host(request)).encode(), _HTML))
     return Response(RUNNING, media_type="text/plain", headers={"vary": "accept"})
 
 
@@ -75,9 +92,12 @@ async def front(request: Request) -> Response:
 @router.get("/docs/start.js")
 @router.get("/docs/swagger-ui.css")
 @router.get("/docs/swagger-ui-bundle.js")
-@router.get("/assets/style.css")
+@router.get("/assets/{name}")
 async def asset(request: Request) -> Response:
-    return _page(*assets()[request.scope["route"].path])
+    found = assets().get(request.scope["path"])
+    if found is None:
+        raise Problem(404, "There is no such file on this server.", code="not_found")
+    return _page(request, found)
 
 
 @router.get("/openapi.json")
@@ -85,6 +105,15 @@ async def openapi(request: Request) -> Response:
     return json_response(request.app.openapi())
 
 
-def _page(body: bytes, media_type: str) -> Response:
-    headers = {"content-security-policy": PAGE_POLICY, "cache-control": "no-cache", "vary": "accept"}
-    return Response(body, media_type=media_type, headers=headers)
+def _page(request: Request, asset: Asset) -> Response:
+    """The file, or 304 where the browser has it already. It asks each time, so a new version shows at once."""
+    headers = {
+        "content-security-policy": asset.policy,
+        "cache-control": "no-cache",
+        "vary": "accept",
+        "etag": asset.tag,
+    }
+    known = request.headers.get("if-none-match", "")
+    if asset.tag in (part.strip().removeprefix("W/") for part in known.split(",")):
+        return Response(status_code=304, headers=headers)
+    return Response(asset.body, media_type=asset.media_type, headers=headers)

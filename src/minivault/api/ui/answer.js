@@ -1,0 +1,104 @@
+// One turn as it is shown: what was asked, and the answer with its thoughts, its figures and its record. Knows nothing
+// of how answers come about.
+
+import { copyButton, h, iconButton } from "./dom.js";
+import { count, ms, plural, speed } from "./format.js";
+import { paceOf } from "./generation.js";
+import { show } from "./markdown.js";
+import { shownOf } from "./store.js";
+
+/** What the person asked. `edit(text)` or null. */
+export function promptView(text, edit) {
+  const bubble = h("div", { class: "bubble" }, text);
+  const tools = h("div", { class: "tools" }, copyButton(() => text, "Copy message"),
+    edit ? iconButton("edit", "Edit message", () => view.replaceWith(editor(text, edit, () => promptView(text, edit)))) : null);
+  const view = h("article", { class: "turn asked", "aria-label": "You" }, bubble, tools);
+  return view;
+}
+
+function editor(text, edit, back) {
+  const input = h("textarea", { value: text, rows: Math.min(10, text.split("\n").length + 1), "aria-label": "Edit message" });
+  const form = h("form", { class: "turn asked editing", "aria-label": "Edit message" }, input,
+    h("div", { class: "row end" },
+      h("button", { type: "button", onclick: () => form.replaceWith(back()) }, "Cancel"),
+      h("button", { type: "submit", class: "primary" }, "Ask again")));
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (input.value.trim()) edit(input.value.trim());
+  });
+  input.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") form.replaceWith(back());
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+      event.preventDefault();
+      form.requestSubmit();
+    }
+  });
+  requestAnimationFrame(() => {
+    input.focus();
+    input.setSelectionRange(text.length, text.length);
+  });
+  return form;
+}
+
+/** The shown answer of a turn: `{element, update()}`. `retry()` and `choose(place)` may be null. */
+export function answerView(turn, { retry, choose }) {
+  const result = shownOf(turn);
+  const body = h("div", { class: "md" });
+  const thoughts = thoughtsView(result);
+  const figures = h("div", { class: "figures" });
+  const problem = h("div", { class: "failure", role: "alert", hidden: true });
+  const tools = h("div", { class: "tools" }, copyButton(() => result.text, "Copy answer"),
+    retry ? iconButton("retry", "Retry", retry) : null, choose ? versions(turn, choose) : null);
+  const under = h("div", { class: "under" }, tools, figures);
+  const element = h("article", { class: "turn answered", "aria-label": result.model ? `Answer of ${result.model}` : "Answer" }, thoughts.element, body, problem, under);
+  const update = () => {
+    show(body, result.text);
+    thoughts.update();
+    element.classList.toggle("running", result.status === "running");
+    element.classList.toggle("waiting", result.status === "running" && !result.text && !result.reasoning);
+    figures.replaceChildren(...figuresOf(result));
+    problem.hidden = !result.error;
+    problem.textContent = result.error ?? "";
+  };
+  update();
+  return { element, update };
+}
+
+function thoughtsView(result) {
+  const text = h("div", { class: "thoughts" });
+  const summary = h("summary");
+  const element = h("details", { class: "thinking", hidden: true }, summary, text);
+  const update = () => {
+    element.hidden = !result.reasoning;
+    summary.textContent = result.text || result.status !== "running" ? `Thought for ${ms(result.thoughtMs ?? 0)}` : "Thinking…";
+    if (result.reasoning) text.textContent = result.reasoning;
+  };
+  return { element, update };
+}
+
+function versions(turn, choose) {
+  const total = turn.answers.length;
+  if (total < 2) return null;
+  return h("span", { class: "versions" },
+    iconButton("left", "Earlier answer", () => choose(turn.shown - 1), { disabled: turn.shown === 0 }),
+    h("span", null, `${turn.shown + 1} of ${total}`),
+    iconButton("right", "Later answer", () => choose(turn.shown + 1), { disabled: turn.shown === total - 1 }));
+}
+
+const ENDS = { length: "cut at the most tokens", content_filter: "filtered" };
+
+/** Figures of an answer and the link to its record. */
+export function figuresOf(result) {
+  const parts = [];
+  const add = (text, title) => parts.push(h("span", title ? { title } : null, text));
+  if (result.status === "stopped") add("stopped");
+  if (result.status === "interrupted") add("left unfinished");
+  if (ENDS[result.finish]) add(ENDS[result.finish]);
+  if (result.usage) add(plural(result.usage.completion_tokens, "token"), `${count(result.usage.prompt_tokens)} of the prompt, ${count(result.usage.completion_tokens)} of the answer`);
+  else if (result.pieces) add(plural(result.pieces, "piece"));
+  const pace = paceOf(result);
+  if (pace) add(speed(pace), "after the first token");
+  if (result.firstMs !== undefined) add(`first in ${ms(result.firstMs)}`, "time to the first token");
+  if (result.id) parts.push(h("a", { class: "record-link", href: `#/vault/${encodeURIComponent(result.id)}`, title: "See it in the vault" }, Number.isFinite(result.record) ? `record ${result.record}` : "record"));
+  return parts;
+}

@@ -1,0 +1,90 @@
+// The shell: screens by their hash, and who is offered which.
+// Each screen is a module with `show(main, args, signal)`; the signal is aborted when the screen is left.
+
+import { abilities, apiKey, onKeyNeeded } from "./api.js";
+import * as chat from "./chat.js";
+import { chatList } from "./chats.js";
+import { failure, h, icon } from "./dom.js";
+import { enterKey, footParts, watchServer } from "./foot.js";
+
+const SCREENS = {
+  chat: { label: "Chat", load: async () => chat },
+  compare: { label: "Compare", load: () => import("./compare.js") },
+  vault: { label: "Vault", load: () => import("./vault.js") },
+  models: { label: "Models", load: () => import("./models.js") },
+  live: { label: "Live", load: () => import("./live.js") },
+};
+
+const main = document.getElementById("main");
+const tabs = document.getElementById("tabs");
+let leaving = new AbortController();
+let first = true;
+
+async function route() {
+  const [name, ...args] = location.hash.replace(/^#\/?/, "").split("/").map(decoded);
+  const chosen = Object.hasOwn(SCREENS, name) ? name : "chat";
+  leaving.abort();
+  leaving = new AbortController();
+  const { signal } = leaving;
+  mark(chosen);
+  document.title = `${SCREENS[chosen].label} · MiniVault`;
+  try {
+    const screen = await SCREENS[chosen].load();
+    if (signal.aborted) return;
+    main.replaceChildren();
+    main.className = `screen-${chosen}`;
+    main.scrollTop = 0;
+    await screen.show(main, args, signal);
+  } catch (error) {
+    if (!signal.aborted) main.replaceChildren(h("h1", null, SCREENS[chosen].label), failure(error, route));
+  }
+  if (!first && !signal.aborted && !main.contains(document.activeElement)) main.focus({ preventScroll: true });
+  first = false;
+}
+
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
+function mark(chosen) {
+  for (const tab of tabs.children) {
+    if (tab.dataset.screen === chosen) tab.setAttribute("aria-current", "page");
+    else tab.removeAttribute("aria-current");
+  }
+}
+
+function buildTabs() {
+  tabs.replaceChildren(
+    ...Object.entries(SCREENS).map(([name, screen]) =>
+      h("a", { href: `#/${name}`, "data-screen": name, hidden: Boolean(screen.hidden) }, icon(name), h("span", null, screen.label))));
+}
+
+/** Keys are shown to those who may see them, on servers that have them. */
+async function offerKeys() {
+  const tab = tabs.querySelector("[data-screen=keys]");
+  try {
+    const { can } = await abilities();
+    tab.hidden = !can("GET /admin/keys") || !(await mayList());
+  } catch {
+    tab.hidden = true;
+  }
+}
+
+async function mayList() {
+  const headers = apiKey() ? { Authorization: `Bearer ${apiKey()}` } : {};
+  return (await fetch("/admin/keys", { headers })).ok;
+}
+
+onKeyNeeded((refused) => enterKey(refused));
+buildTabs();
+document.getElementById("foot").append(...footParts());
+document.getElementById("chats").append(chatList());
+addEventListener("hashchange", route);
+addEventListener("minivault-key", offerKeys);
+await route();
+watchServer();
+offerKeys();

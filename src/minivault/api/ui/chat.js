@@ -1,0 +1,223 @@
+// The chat screen: the turns, the composer, and what can be done with each turn. What runs is kept by generation.js and
+// what was said by store.js, so this can be left and come back to.
+
+import { ApiError } from "./api.js";
+import { answerView, promptView } from "./answer.js";
+import { chatModels } from "./catalog.js";
+import { chatList } from "./chats.js";
+import { announce, h, icon, iconButton, modal, options, toast } from "./dom.js";
+import { footParts } from "./foot.js";
+import { plural } from "./format.js";
+import { answer, generations, isRunning, runningChat, stop } from "./generation.js";
+import { settingsDialog } from "./settings.js";
+import * as store from "./store.js";
+
+const IDEAS = ["What model are you?", "Where are my prompts stored?", "How do I change the port?", "Tell me a short story."];
+const NEAR = 80;
+
+/** What is typed and not sent, by conversation: it outlives a look at another screen. */
+const drafts = new Map();
+
+export async function show(main, [id], signal) {
+  const kept = id && id !== "new" ? (runningChat(id) ?? store.open(id)) : null;
+  const chat = kept ?? store.fresh(store.preferences().settings ?? {});
+  new ChatScreen(main, chat, signal).show();
+}
+
+class ChatScreen {
+  constructor(main, chat, signal) {
+    this.main = main;
+    this.chat = chat;
+    this.signal = signal;
+    this.views = [];
+    this.log = h("div", { class: "log", role: "log", "aria-label": "Conversation", "aria-live": "off" });
+    this.heading = h("h1", null, chat.title);
+    this.model = h("select", { "aria-label": "Model", class: "model" });
+    this.input = h("textarea", { id: "prompt", rows: 1, placeholder: "Ask anything", "aria-label": "Message", enterkeyhint: "send" });
+    this.button = h("button", { type: "submit", class: "send primary" });
+  }
+
+  show() {
+    const tools = h("div", { class: "row" },
+      this.model,
+      iconButton("sliders", "Settings of this chat", () => this.openSettings()),
+      h("a", { class: "quiet button", href: "#/chat/new", "aria-label": "New chat", title: "New chat" }, icon("plus")));
+    const menu = iconButton("menu", "Conversations and settings", () => modal("Conversations", (close) => h("div", { class: "stack" }, chatList(() => close()), h("div", { class: "foot" }, footParts()))), { class: "quiet phone" });
+    this.main.append(h("div", { class: "bar top" }, menu, this.heading, tools), this.log, this.composer());
+    this.drawTurns();
+    this.drawButton();
+    this.fillModels();
+    generations.addEventListener("change", (event) => this.changed(event.detail), { signal: this.signal });
+    store.store.addEventListener("change", () => this.renamed(), { signal: this.signal });
+    store.store.addEventListener("full", () => toast("This browser's storage is full: delete old conversations. The vault has them all.", "bad"), { signal: this.signal });
+    this.main.scrollTop = this.main.scrollHeight;
+    if (matchMedia("(pointer: fine)").matches) this.input.focus();
+  }
+
+  composer() {
+    this.input.value = drafts.get(this.chat.id) ?? drafts.get("") ?? "";
+    const grow = () => {
+      this.input.style.height = "auto";
+      this.input.style.height = `${Math.min(this.input.scrollHeight, 240)}px`;
+    };
+    this.input.addEventListener("input", () => {
+      drafts.set(this.chat.turns.length ? this.chat.id : "", this.input.value);
+      grow();
+    });
+    this.input.addEventListener("keydown", (event) => this.typed(event));
+    requestAnimationFrame(grow);
+    const form = h("form", { class: "composer", onsubmit: (event) => this.submitted(event) }, this.input, this.button);
+    const hint = h("p", { class: "hint" }, "Enter sends, Shift + Enter begins a line, Escape stops. Every answer is on the record.");
+    return h("div", { class: "dock" }, form, hint);
+  }
+
+  typed(event) {
+    if (event.key === "Escape" && isRunning(this.chat.id)) stop(this.chat.id);
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    if (!isRunning(this.chat.id)) this.submitted(event);
+  }
+
+  submitted(event) {
+    event.preventDefault();
+    if (isRunning(this.chat.id)) {
+      stop(this.chat.id);
+      return;
+    }
+    const text = this.input.value.trim();
+    if (!text) return;
+    this.input.value = "";
+    this.input.style.height = "auto";
+    drafts.delete(this.chat.id);
+    drafts.delete("");
+    this.ask(text);
+  }
+
+  ask(text) {
+    const begins = this.chat.turns.length === 0;
+    this.chat.turns.push({ text, answers: [], shown: 0 });
+    // Without an event: this screen stays, and takes the address of what it shows.
+    if (begins) history.replaceState(null, "", `#/chat/${this.chat.id}`);
+    this.run();
+  }
+
+  run() {
+    answer(this.chat);
+    this.drawTurns();
+    this.drawButton();
+    this.main.scrollTop = this.main.scrollHeight;
+    announce("Answering");
+  }
+
+  /** Another text for a turn; the turns after it go. */
+  edit(place, text) {
+    this.chat.turns.length = place;
+    this.ask(text);
+  }
+
+  /** The same turn once more; of the last one, the earlier answers stay at hand. */
+  retry(place) {
+    if (place < this.chat.turns.length - 1) this.chat.turns.length = place + 1;
+    this.run();
+  }
+
+  changed({ id, ended }) {
+    if (id !== this.chat.id) return;
+    if (ended) {
+      this.drawTurns();
+      this.drawButton();
+      this.announceEnd();
+      return;
+    }
+    if (this.frame) return;
+    this.frame = requestAnimationFrame(() => {
+      this.frame = null;
+      const follows = this.main.scrollHeight - this.main.scrollTop - this.main.clientHeight < NEAR;
+      this.views.at(-1)?.update();
+      if (follows) this.main.scrollTop = this.main.scrollHeight;
+    });
+  }
+
+  announceEnd() {
+    const result = store.shownOf(this.chat.turns.at(-1));
+    const said = { done: "Answer finished", stopped: "Answer stopped", failed: "Answer failed" }[result.status];
+    announce(result.usage ? `${said}: ${plural(result.usage.completion_tokens, "token")}` : said);
+  }
+
+  drawTurns() {
+    const follows = this.main.scrollHeight - this.main.scrollTop - this.main.clientHeight < NEAR;
+    const free = !isRunning(this.chat.id);
+    this.views = [];
+    const nodes = this.chat.turns.flatMap((turn, place) => this.turnNodes(turn, place, free));
+    this.log.replaceChildren(...(nodes.length ? nodes : [this.welcome()]));
+    this.log.setAttribute("aria-busy", String(!free));
+    if (follows) this.main.scrollTop = this.main.scrollHeight;
+  }
+
+  turnNodes(turn, place, free) {
+    const asked = promptView(turn.text, free ? (text) => this.edit(place, text) : null);
+    if (!turn.answers.length) return [asked];
+    const last = place === this.chat.turns.length - 1;
+    const view = answerView(turn, {
+      retry: free ? () => this.retry(place) : null,
+      choose: last && free ? (shown) => this.choose(turn, shown) : null,
+    });
+    this.views.push(view);
+    return [asked, view.element];
+  }
+
+  choose(turn, shown) {
+    turn.shown = shown;
+    store.save(this.chat);
+    this.drawTurns();
+  }
+
+  drawButton() {
+    const runs = isRunning(this.chat.id);
+    this.button.replaceChildren(icon(runs ? "stop" : "send"));
+    this.button.setAttribute("aria-label", runs ? "Stop" : "Send");
+    this.button.title = runs ? "Stop (Escape)" : "Send (Enter)";
+  }
+
+  welcome() {
+    const ideas = IDEAS.map((text) => h("li", null, h("button", { type: "button", class: "idea", onclick: () => this.ask(text) }, text)));
+    return h("div", { class: "welcome" },
+      h("img", { src: "/assets/favicon.svg", alt: "", width: 56, height: 56 }),
+      h("h2", null, "What would you like to know?"),
+      h("p", null, "Answered on this machine. Kept in your vault, where it can be searched, proven and replayed."),
+      h("ul", { class: "ideas" }, ideas));
+  }
+
+  renamed() {
+    const kept = store.list().find((one) => one.id === this.chat.id);
+    if (kept) Object.assign(this.chat, { title: kept.title, named: store.open(this.chat.id)?.named ?? this.chat.named });
+    this.heading.textContent = this.chat.title;
+  }
+
+  openSettings() {
+    settingsDialog("Settings of this chat", this.chat.settings, () => this.keepSettings());
+  }
+
+  keepSettings() {
+    store.prefer({ settings: this.chat.settings });
+    if (this.chat.turns.length) store.save(this.chat);
+  }
+
+  async fillModels() {
+    try {
+      const models = await chatModels();
+      const names = models.map((model) => model.name);
+      const wanted = this.chat.settings.model;
+      const chosen = names.includes(wanted) ? wanted : names[0];
+      this.model.replaceChildren(...options(names.map((name) => [name, name]), chosen));
+      this.chat.settings.model = chosen;
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      this.model.replaceChildren(...options([["", "default model"]], ""));
+    }
+    this.model.addEventListener("change", () => {
+      this.chat.settings.model = this.model.value;
+      this.keepSettings();
+    }, { signal: this.signal });
+  }
+}

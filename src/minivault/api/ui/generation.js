@@ -1,0 +1,117 @@
+// Runs answers and keeps their state, so that one goes on while another screen is shown. Changes are told as events on
+// `generations`. Knows nothing of the page.
+
+import { streamChat } from "./api.js";
+import { save, shownOf } from "./store.js";
+
+export const generations = new EventTarget();
+
+/** Conversation id -> {chat, controller}: those that run now. */
+const running = new Map();
+
+export const isRunning = (id) => running.has(id);
+export const runningChat = (id) => running.get(id)?.chat ?? null;
+
+export function stop(id) {
+  running.get(id)?.controller.abort();
+}
+
+/** Answer the last turn of `chat`: a turn is `{text, answers, shown}`. */
+export async function answer(chat) {
+  const turn = chat.turns.at(-1);
+  const result = { text: "", reasoning: "", status: "running", begun: Date.now() };
+  const messages = messagesOf(chat);
+  turn.answers.push(result);
+  turn.shown = turn.answers.length - 1;
+  const controller = new AbortController();
+  running.set(chat.id, { chat, controller });
+  save(chat);
+  tell(chat);
+  try {
+    await run({ ...requestOf(chat.settings), messages }, result, controller.signal, () => tell(chat));
+  } finally {
+    running.delete(chat.id);
+    save(chat);
+    tell(chat, true);
+  }
+}
+
+/** Stream one answer into `result`; never raises: what went wrong is in `result.error`. */
+export async function run(request, result, signal, changed) {
+  const clock = stopwatch(result);
+  result.model = request.model;
+  try {
+    const ended = await streamChat(request, signal, (part) => {
+      if (part.begun) Object.assign(result, { id: part.begun.id, record: part.begun.record });
+      if (part.reasoning) result.reasoning += part.reasoning;
+      if (part.text) result.text += part.text;
+      if (part.text || part.reasoning) clock.piece(part.text === undefined);
+      changed();
+    });
+    Object.assign(result, { status: "done", finish: ended.finish, usage: ended.usage });
+  } catch (error) {
+    const stopped = error.name === "AbortError";
+    Object.assign(result, stopped ? { status: "stopped" } : { status: "failed", error: error.message });
+  }
+  clock.end();
+  changed();
+}
+
+/** Times as the person lived them: from asking to the first piece, and the pace after it. */
+function stopwatch(result) {
+  const begun = performance.now();
+  let first = null;
+  result.pieces = 0;
+  return {
+    piece(thinking) {
+      const now = performance.now();
+      first ??= now;
+      result.pieces += 1;
+      result.firstMs = first - begun;
+      if (thinking) result.thoughtMs = now - begun;
+    },
+    end() {
+      result.totalMs = performance.now() - begun;
+    },
+  };
+}
+
+/**
+ * Tokens a second after the first one; of an answer that came at once, over its whole time, since pieces that arrive
+ * together have no pace of their own. Null where there is too little to tell.
+ */
+export function paceOf(result) {
+  const tokens = result.usage?.completion_tokens ?? result.pieces;
+  const after = result.totalMs - result.firstMs;
+  if (!(tokens > 1) || !Number.isFinite(after)) return null;
+  return after > 150 ? ((tokens - 1) * 1000) / after : (tokens * 1000) / result.totalMs;
+}
+
+/** What settings mean on the wire; one that is left empty is the model's own default. */
+export function requestOf(settings) {
+  const request = {};
+  if (settings.model) request.model = settings.model;
+  for (const name of ["temperature", "top_p", "max_tokens", "seed"]) {
+    if (Number.isFinite(settings[name])) request[name] = settings[name];
+  }
+  return request;
+}
+
+export function messagesOf(chat) {
+  const messages = chat.settings.system ? [{ role: "system", content: chat.settings.system }] : [];
+  for (const turn of chat.turns) {
+    messages.push({ role: "user", content: turn.text });
+    const said = turn === chat.turns.at(-1) ? null : shownOf(turn);
+    if (said?.text) messages.push({ role: "assistant", content: said.text });
+  }
+  return messages;
+}
+
+// A page that goes away takes its streams with it: what came so far is kept.
+addEventListener("pagehide", () => {
+  for (const { chat } of running.values()) save(chat);
+});
+
+function tell(chat, ended = false) {
+  generations.dispatchEvent(new CustomEvent("change", { detail: { id: chat.id, ended } }));
+}

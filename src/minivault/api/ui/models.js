@@ -1,0 +1,140 @@
+// Models: what is there, what is in memory, and what may be done with it on this server.
+
+import { abilities, ask, getJson, lines } from "./api.js";
+import { announce, badge, confirmed, copyButton, failure, field, h, icon, toast } from "./dom.js";
+import { bytes, plural, scale, short, time } from "./format.js";
+
+const LOOK_MS = 2000;
+
+export async function show(main, _, signal) {
+  const list = h("div", { class: "models" });
+  const { can } = await abilities();
+  const screen = { list, can, signal, busy: new Map() };
+  if (signal.aborted) return;
+  main.append(
+    h("div", null, h("h1", null, "Models"), h("p", { class: "lead" }, "What this machine can run. A record pins the digest of the weights that answered.")),
+    can("POST /models/pull") ? pullForm(screen) : null, list);
+  await draw(screen);
+  watch(screen);
+}
+
+/** Others may load, pull or remove too: look again while this screen is open. */
+function watch(screen) {
+  const timer = setInterval(() => document.hidden || screen.list.contains(document.activeElement) || draw(screen), LOOK_MS);
+  screen.signal.addEventListener("abort", () => clearInterval(timer));
+}
+
+async function draw(screen) {
+  try {
+    const { models } = await getJson("/models", { signal: screen.signal });
+    screen.list.replaceChildren(...models.map((model) => card(model, screen)));
+  } catch (error) {
+    if (error.name !== "AbortError") screen.list.replaceChildren(failure(error, () => draw(screen)));
+  }
+}
+
+function card(model, screen) {
+  const badges = [
+    badge(model.loaded ? "in memory" : "on disk", model.loaded ? "good" : ""),
+    model.default ? badge("default") : null,
+    model.embedded ? badge("embedded") : null,
+    model.kind && model.kind !== "generation" ? badge(model.kind) : null,
+    model.engine && model.engine !== "native" ? badge(model.engine) : null,
+  ];
+  const facts = [
+    ["Family", model.family],
+    ["Parameters", model.parameters ? scale(model.parameters) : null],
+    ["On disk", model.size_bytes ? bytes(model.size_bytes) : null],
+    ["In memory", model.memory_bytes ? bytes(model.memory_bytes) : null],
+    ["Context", model.context_length ? plural(model.context_length, "token") : null],
+    ["Imported", model.imported_at ? time(model.imported_at) : null],
+    ["Digest", model.digest ? h("span", { class: "row" }, h("code", null, short(model.digest, 16)), copyButton(() => model.digest, `Copy digest of ${model.name}`)) : null],
+  ].filter(([, value]) => value !== null && value !== undefined);
+  return h("article", { class: "card stack tight", "aria-label": model.name },
+    h("div", { class: "bar" }, h("h2", null, model.name), h("div", { class: "row" }, badges)),
+    h("dl", { class: "pairs" }, facts.flatMap(([name, value]) => [h("dt", null, name), h("dd", null, value)])),
+    actions(model, screen), progressOf(model, screen));
+}
+
+function actions(model, screen) {
+  const path = `/models/${encodeURIComponent(model.name)}`;
+  const busy = screen.busy.has(model.name);
+  const button = (label, kind, deed) => h("button", { type: "button", class: kind, disabled: busy, onclick: () => work(model.name, screen, label, deed) }, label);
+  const shown = [];
+  if (!model.loaded && screen.can("POST /models/{}/load")) shown.push(button("Load", "", (told) => streamed(`${path}/load`, {}, screen, told)));
+  if (model.loaded && screen.can("POST /models/{}/unload")) shown.push(button("Unload", "", () => ask(`${path}/unload`, { method: "POST", json: {} })));
+  if (!model.embedded && screen.can("DELETE /models/{}")) shown.push(button("Remove", "bad", () => remove(model, path)));
+  return shown.length ? h("div", { class: "row" }, shown) : null;
+}
+
+async function remove(model, path) {
+  const text = `The files of ${model.name} go from this machine. Records that it answered stay, but can be replayed only with the same weights.`;
+  if (await confirmed(`Remove ${model.name}?`, text, "Remove")) await ask(path, { method: "DELETE" });
+}
+
+async function work(name, screen, label, deed) {
+  screen.busy.set(name, { status: `${label}…` });
+  await draw(screen);
+  try {
+    await deed((progress) => {
+      screen.busy.set(name, progress);
+      draw(screen);
+    });
+    announce(`${label}: done`);
+  } catch (error) {
+    toast(error.message, "bad");
+  }
+  screen.busy.delete(name);
+  if (!screen.signal.aborted) await draw(screen);
+}
+
+function progressOf(model, screen) {
+  const progress = screen.busy.get(model.name) ?? (model.loading ? { status: "loading", ...model.loading } : null);
+  return progress ? progressView(progress) : null;
+}
+
+function progressView({ status, completed, total, file }) {
+  const known = Number.isFinite(completed) && total > 0;
+  const bar = known ? h("progress", { value: completed, max: total, "aria-label": status }) : h("progress", { "aria-label": status });
+  return h("div", { class: "stack tight" }, bar, h("small", null, [status, file, known ? `${bytes(completed)} of ${bytes(total)}` : null].filter(Boolean).join(" · ")));
+}
+
+/** A route that answers with JSON lines of progress, or at once. */
+async function streamed(path, json, screen, told) {
+  const response = await ask(path, { method: "POST", json });
+  for await (const line of lines(response)) {
+    if (!line.trim()) continue;
+    const said = JSON.parse(line);
+    if (said.error) throw new Error(said.error.message ?? said.error);
+    if (said.status) told(said);
+  }
+}
+
+// -- pull -------------------------------------------------------------------------------------------------------------
+
+function pullForm(screen) {
+  const input = h("input", { type: "text", placeholder: "ORG/NAME, or a short name", required: true, maxlength: 300, spellcheck: "false", autocapitalize: "off" });
+  const progress = h("div", { role: "status" });
+  const button = h("button", { type: "submit", class: "primary" }, icon("download"), "Pull");
+  const submitted = async (event) => {
+    event.preventDefault();
+    button.disabled = true;
+    let shown = 0;
+    try {
+      await streamed("/models/pull", { model: input.value.trim() }, screen, (said) => {
+        if (performance.now() - shown < 100) return;
+        shown = performance.now();
+        progress.replaceChildren(progressView(said));
+      });
+      announce(`${input.value} is here`);
+      progress.replaceChildren();
+      input.value = "";
+    } catch (error) {
+      progress.replaceChildren(failure(error));
+    }
+    button.disabled = false;
+    if (!screen.signal.aborted) await draw(screen);
+  };
+  return h("form", { class: "card stack tight", onsubmit: submitted },
+    h("div", { class: "row nowrap end-aligned" }, field("Pull a model from Hugging Face", input), button), progress);
+}

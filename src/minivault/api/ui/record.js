@@ -1,0 +1,201 @@
+// One call in full: what was said, what it depended on, its proof checked in this browser, replay and erasure.
+
+import { abilities, ask, getJson, getText } from "./api.js";
+import { diffText, diffTokens } from "./diff.js";
+import { announce, badge, confirmed, copyButton, failure, h, icon, save, toast } from "./dom.js";
+import { count, ms, plural, short, speed, time } from "./format.js";
+import { show as showMarkdown } from "./markdown.js";
+import { BadProof, canCheck, checkProof, hex } from "./proof.js";
+
+const KINDS = { stop: "good", length: "", cancelled: "warn", failed: "bad", interrupted: "bad" };
+const VERDICTS = { MATCH: "good", MISMATCH: "bad", "NOT COMPARABLE": "warn" };
+const RETRY_MS = 10_000;
+
+export async function showRecord(main, id, signal) {
+  const call = await getJson(`/vault/records/${encodeURIComponent(id)}`, { signal });
+  const { can } = await abilities();
+  if (signal.aborted) return;
+  document.title = `Record ${call.outcome_index ?? call.index} · MiniVault`;
+  const proof = h("section", { class: "card stack tight", "aria-label": "Proof" });
+  const replay = h("section", { class: "card stack tight", "aria-label": "Replay" });
+  main.append(
+    h("a", { class: "back", href: "#/vault" }, icon("left"), "Vault"), heading(call),
+    h("div", { class: "columns record" }, h("div", { class: "stack" }, said(call), replay), h("div", { class: "stack" }, proof, facts(call))),
+    pinned(call), erasure(call, can, () => (main.replaceChildren(), showRecord(main, id, signal))));
+  fillReplay(replay, call, can);
+  await fillProof(proof, call, signal);
+}
+
+function heading(call) {
+  const parts = [badge(call.finish_reason ?? "open", KINDS[call.finish_reason] ?? "warn"), badge(call.model), badge(call.surface)];
+  if (!call.store) parts.push(badge("content not stored"));
+  if (call.erased_index !== null) parts.push(badge(`erased by record ${call.erased_index}`, "warn"));
+  return h("div", null, h("h1", null, `Record ${call.outcome_index ?? call.index}`),
+    h("div", { class: "row" }, parts, h("time", { class: "faint small", datetime: call.timestamp }, time(call.timestamp))));
+}
+
+// -- what was said ----------------------------------------------------------------------------------------------------
+
+function said(call) {
+  const gone = call.erased_index === null ? "Not stored." : "Erased.";
+  const answer = h("div", { class: "md" });
+  const plain = h("div", { class: "plain", hidden: true }, call.response ?? "");
+  if (call.response !== null) showMarkdown(answer, call.response);
+  const toggle = h("button", { type: "button", class: "link", "aria-pressed": "false" }, "as it was sent");
+  toggle.addEventListener("click", () => {
+    plain.hidden = !plain.hidden;
+    answer.hidden = !plain.hidden;
+    toggle.setAttribute("aria-pressed", String(!plain.hidden));
+  });
+  const title = (text, value, more) => h("div", { class: "bar" }, h("h2", null, text), h("div", { class: "row" }, more, value ? copyButton(() => value, `Copy ${text.toLowerCase()}`) : null));
+  return h("section", { class: "card stack", "aria-label": "What was said" },
+    title("Prompt", call.prompt), h("div", { class: "plain" }, call.prompt ?? h("span", { class: "faint" }, gone)),
+    title("Answer", call.response, call.response ? toggle : null),
+    call.response === null ? h("p", { class: "faint" }, gone) : answer, plain,
+    call.error ? h("p", { class: "failure" }, call.error) : null);
+}
+
+function facts(call) {
+  const timings = call.timings ?? {};
+  const decode = (timings.total_ns - timings.first_token_ns) / 1e9;
+  const pace = call.usage.completion_tokens > 1 && decode > 0 ? (call.usage.completion_tokens - 1) / decode : null;
+  return h("section", { class: "card" }, h("h2", null, "Call"), pairs([
+    ["Tokens", `${count(call.usage.prompt_tokens)} in, ${count(call.usage.completion_tokens)} out`],
+    ["Time", call.processing_time_ms === null ? null : ms(call.processing_time_ms)],
+    ["First token", timings.first_token_ns ? ms(timings.first_token_ns / 1e6) : null],
+    ["Pace", pace === null ? null : speed(pace)],
+    ["Mode", `${call.mode}, by ${call.source}`],
+    ["API key", call.api_key_id],
+    ["Id", call.id],
+    ["Ignored", call.ignored.join(", ") || null],
+  ]));
+}
+
+function pairs(rows) {
+  const shown = rows.filter(([, value]) => value !== null && value !== undefined);
+  return h("dl", { class: "pairs" }, shown.flatMap(([name, value]) => [h("dt", null, name), h("dd", null, value)]));
+}
+
+function pinned(call) {
+  const values = (object) => pairs(Object.entries(object).map(([name, value]) => [name.replaceAll("_", " "), h("code", null, typeof value === "string" ? value : JSON.stringify(value))]));
+  const tokens = (title, ids) => (ids ? h("details", null, h("summary", null, `${title}: ${plural(ids.length, "token")}`), h("pre", { class: "sunk", tabIndex: 0 }, ids.join(" "))) : null);
+  return h("section", { class: "card stack" }, h("h2", null, "What it pins"),
+    h("div", { class: "columns" },
+      h("div", null, h("h3", null, "Model and arithmetic"), values(call.pin)),
+      h("div", null, h("h3", null, "Parameters"), values(call.parameters))),
+    tokens("Prompt", call.prompt_token_ids), tokens("Answer", call.response_token_ids));
+}
+
+// -- the proof --------------------------------------------------------------------------------------------------------
+
+async function fillProof(box, call, signal) {
+  const verdict = h("div", { class: "row" }, badge("checking…"));
+  const detail = h("div", { class: "stack tight" });
+  box.replaceChildren(h("div", { class: "bar" }, h("h2", null, "Proof"), verdict), detail);
+  if (!canCheck()) {
+    verdict.replaceChildren(badge("not checked", "warn"));
+    detail.replaceChildren(h("p", { class: "soft" }, "Browsers offer SHA-256 only over https or on the same machine. Use minivault vault check-proof."));
+    return;
+  }
+  const leaves = [call.record, call.intent].filter(Boolean);
+  try {
+    const { texts, key } = await fetchProofs(leaves, signal);
+    const checked = await Promise.all(texts.map((text) => checkProof(text, key)));
+    checked.forEach((proven, place) => compareWithCall(proven, leaves[place], call));
+    verdict.replaceChildren(badge(checked[0].signature === "good" ? "proven" : "in the tree", "good", "shield"));
+    detail.replaceChildren(...provenView(checked, texts, key, call));
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    const waits = error.status === 422;
+    verdict.replaceChildren(badge(waits ? "not yet signed" : "not proven", waits ? "warn" : "bad"));
+    detail.replaceChildren(waits ? h("p", { class: "soft" }, "No signed head covers this record yet; one is signed every minute. This page looks again by itself.") : failure(error));
+    if (waits) setTimeout(() => signal.aborted || fillProof(box, call, signal), RETRY_MS);
+  }
+}
+
+async function fetchProofs(leaves, signal) {
+  const texts = await Promise.all(leaves.map((leaf) => getText(`/vault/records/${leaf.index}/proof`, { signal })));
+  const head = await ask("/vault/head", { signal });
+  return { texts, key: head.headers.get("minivault-key") };
+}
+
+/** The proof is of a leaf; what this page shows of the call must be what the leaf says. */
+function compareWithCall({ index, leaf, leafHash }, expected, call) {
+  if (index !== expected.index || leafHash !== expected.leaf) throw new BadProof("The proof is of another record.");
+  if (leaf.request_id !== call.id) throw new BadProof("The leaf is of another call.");
+  if (leaf.kind !== "outcome") return;
+  const same = leaf.finish_reason === call.finish_reason && leaf.completion_tokens === call.usage.completion_tokens && leaf.prompt_tokens === call.usage.prompt_tokens;
+  if (!same) throw new BadProof("The leaf says other things than are shown here.");
+}
+
+function provenView(checked, texts, key, call) {
+  const [proven] = checked;
+  const signed = proven.signature === "good" ? "and whose Ed25519 signature is sound" : "whose signature this browser cannot check";
+  const path = proven.steps.map(({ side, hash, result }) => h("li", null, h("span", { class: "faint" }, side === "left" ? "with left" : "with right"), h("code", null, short(hex(hash), 10)), h("span", { class: "faint" }, "gives"), h("code", null, short(hex(result), 10))));
+  return [
+    h("p", { class: "soft" }, `Checked in this browser: ${checked.length > 1 ? "both records of this call stand" : "the record stands"} in the tree of the head over ${plural(proven.size, "record")}, ${signed}.`),
+    h("details", null, h("summary", null, `${plural(proven.steps.length, "step")} from leaf to root`),
+      h("ol", { class: "path" }, h("li", null, h("span", { class: "faint" }, `leaf ${proven.index}`), h("code", null, short(proven.leafHash, 10))), path, h("li", null, h("span", { class: "faint" }, "root of the head"), h("code", null, short(proven.root, 10)), badge("equal", "good", "check")))),
+    h("details", null, h("summary", null, "The leaf"), h("pre", { class: "sunk", tabIndex: 0 }, JSON.stringify(proven.leaf, null, 2))),
+    h("p", { class: "faint small" }, "The key comes from this server. Compare it with a copy that you keep: ", h("code", { class: "wrap" }, key)),
+    h("div", { class: "row" }, h("button", { type: "button", onclick: () => save(`record-${proven.index}.tlog-proof`, texts[0]) }, icon("download"), "Save the proof")),
+  ];
+}
+
+// -- replay -----------------------------------------------------------------------------------------------------------
+
+function fillReplay(box, call, can) {
+  const result = h("div", { class: "stack tight", role: "status" });
+  const button = h("button", { type: "button" }, icon("retry"), "Run it again");
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    result.replaceChildren(h("p", { class: "faint" }, "Computing the answer again…"));
+    try {
+      result.replaceChildren(...(await replayed(call)));
+    } catch (error) {
+      result.replaceChildren(failure(error));
+    }
+    button.disabled = false;
+  });
+  box.hidden = !can("POST /vault/records/{}/replay");
+  box.replaceChildren(h("div", { class: "bar" }, h("h2", null, "Replay"), button),
+    h("p", { class: "soft" }, "Runs the recorded tokens with the recorded parameters and seed, and compares token by token. The replay is recorded too."), result);
+}
+
+async function replayed(call) {
+  const found = await getJson(`/vault/records/${call.index}/replay`, { method: "POST" });
+  const where = found.position === null ? "" : ` at token ${found.position + 1}`;
+  const nodes = [h("div", { class: "row" }, badge(`${found.verdict}${where}`, VERDICTS[found.verdict], found.verdict === "MATCH" ? "check" : null),
+    h("span", { class: "soft" }, found.reason ?? (found.verdict === "MATCH" ? `all ${plural(found.compared_tokens, "token")} are the same` : `${plural(found.compared_tokens, "token")} compared`)))];
+  announce(`Replay: ${found.verdict}`);
+  if (!found.record) return nodes;
+  const again = await getJson(`/vault/records/${found.record.index}`);
+  nodes.push(h("a", { href: `#/vault/${found.record.index}` }, `record ${found.record.index} of the replay`));
+  return [...nodes, ...comparison(call, again, found.verdict === "MATCH")];
+}
+
+function comparison(call, again, same) {
+  const nodes = [];
+  if (call.response !== null && again.response !== null) nodes.push(h("h3", null, same ? "The text, again" : "From the record to the replay"), diffText(call.response, again.response));
+  if (call.response_token_ids && again.response_token_ids) nodes.push(h("details", { open: !same }, h("summary", null, "Token by token"), diffTokens(call.response_token_ids, again.response_token_ids)));
+  return nodes;
+}
+
+// -- erasure ----------------------------------------------------------------------------------------------------------
+
+function erasure(call, can, again) {
+  if (!can("DELETE /vault/records/{}/content") || call.erased_index !== null || (call.prompt === null && call.response === null)) return null;
+  const erase = async () => {
+    const text = "Prompt, answer, token ids and salts go for good. The records and every proof stay, and the erasure is recorded.";
+    if (!(await confirmed("Erase what this call said?", text, "Erase for good"))) return;
+    try {
+      await ask(`/vault/records/${call.index}/content`, { method: "DELETE" });
+      toast("Erased. The records and their proofs stay.");
+      await again();
+    } catch (error) {
+      toast(error.message, "bad");
+    }
+  };
+  return h("section", { class: "card row apart" }, h("div", null, h("h2", null, "Erase"), h("p", { class: "soft" }, "Takes away what was said, and leaves the proof that something was.")),
+    h("button", { type: "button", class: "bad", onclick: erase }, icon("trash"), "Erase content"));
+}

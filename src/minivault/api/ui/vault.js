@@ -1,0 +1,221 @@
+// The vault: search, filters and pages of calls, or one of them in full. Knows nothing of how records are kept.
+
+import { abilities, ask, getJson, getText } from "./api.js";
+import { badge, failure, field, h, icon, modal, options, save, toast } from "./dom.js";
+import { count, ms, plural, short, time, when } from "./format.js";
+import { hex, readNote } from "./proof.js";
+import { showRecord } from "./record.js";
+import { forget, witness } from "./witness.js";
+
+const REASONS = ["stop", "length", "cancelled", "failed", "interrupted"];
+const SURFACES = ["native", "openai", "ollama", "anthropic", "replay"];
+const KINDS = { stop: "good", length: "", cancelled: "warn", failed: "bad", interrupted: "bad" };
+const PAUSE_MS = 220;
+const PAGE = 30;
+
+/** What was last searched for: it outlives a look at a record. */
+const filters = { query: "", model: "", finish_reason: "", surface: "", after: "", before: "" };
+
+export async function show(main, [id], signal) {
+  if (id) return showRecord(main, id, signal);
+  const list = h("ol", { class: "calls", "aria-label": "Calls, newest first" });
+  const note = h("p", { class: "faint", role: "status" });
+  const more = h("button", { type: "button", hidden: true }, "Older calls");
+  const can = await abilities().catch(() => null);
+  if (signal.aborted) return null;
+  const search = new Search(list, note, more, signal, can);
+  main.append(
+    h("div", { class: "row apart" },
+      h("div", null, h("h1", null, "Vault"), h("p", { class: "lead" }, "Every prompt and every answer, in an append-only tree whose head is signed.")),
+      h("button", { type: "button", onclick: () => exportDialog(search, can) }, icon("download"), "Export")),
+    await headCard(signal), filterForm(search, can), note, list, h("div", { class: "row center" }, more));
+  await search.begin();
+  return null;
+}
+
+class Search {
+  constructor(list, note, more, signal, can) {
+    Object.assign(this, { list, note, more, signal, can, cursor: null, running: new AbortController() });
+    more.addEventListener("click", () => this.next());
+    signal.addEventListener("abort", () => this.running.abort());
+  }
+
+  /** Soon, unless something else is typed before. */
+  later() {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.begin(), PAUSE_MS);
+  }
+
+  begin() {
+    this.cursor = null;
+    return this.page(true);
+  }
+
+  next() {
+    return this.page(false);
+  }
+
+  parameters() {
+    const set = Object.entries(filters).filter(([, value]) => value);
+    return new URLSearchParams(set.map(([name, value]) => [name, name === "after" || name === "before" ? new Date(value).toISOString() : value]));
+  }
+
+  async page(first) {
+    this.running.abort();
+    this.running = new AbortController();
+    const asked = this.parameters();
+    asked.set("limit", String(PAGE));
+    if (this.cursor) asked.set("cursor", this.cursor);
+    try {
+      const { records, next_cursor: next } = await getJson(`/vault/records?${asked}`, { signal: this.running.signal });
+      if (first) this.list.replaceChildren();
+      const before = this.list.children.length;
+      this.list.append(...records.map(row));
+      if (!first) this.list.children[before]?.querySelector("a").focus();
+      this.cursor = next;
+      this.more.hidden = next === null;
+      this.say();
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      this.list.replaceChildren(h("li", null, failure(error, () => this.begin())));
+    }
+  }
+
+  say() {
+    const shown = this.list.children.length;
+    const filtered = Object.values(filters).some(Boolean);
+    if (shown) this.note.textContent = `${plural(shown, "call")} shown${this.cursor ? ", there are older ones" : ""}`;
+    else this.note.textContent = filtered ? "No call fits." : "The vault is empty. Ask something, and it will be here.";
+  }
+}
+
+function row(call) {
+  const tokens = call.usage?.total_tokens ?? 0;
+  return h("li", null, h("a", { class: "call", href: `#/vault/${encodeURIComponent(call.id)}` },
+    h("span", { class: "call-head" },
+      h("span", { class: "call-prompt" }, call.prompt?.trim() || (call.erased_index === null ? "(content not stored)" : "(erased)")),
+      h("time", { datetime: call.timestamp, title: time(call.timestamp) }, when(call.timestamp))),
+    h("span", { class: "call-response" }, call.response?.trim().slice(0, 300) ?? ""),
+    h("span", { class: "call-facts" },
+      badge(call.finish_reason ?? "open", KINDS[call.finish_reason] ?? "warn"),
+      call.erased_index === null ? null : badge("erased", "warn"),
+      h("span", null, call.model), h("span", null, call.surface), h("span", null, plural(tokens, "token")),
+      call.processing_time_ms === null ? null : h("span", null, ms(call.processing_time_ms)),
+      h("span", null, `record ${call.outcome_index ?? call.index}`))));
+}
+
+// -- filters ----------------------------------------------------------------------------------------------------------
+
+function filterForm(search, can) {
+  const query = h("input", { type: "search", value: filters.query, placeholder: "Words, or “words in quotes” that follow each other", maxlength: 1000, "aria-label": "Search prompts and answers" });
+  query.addEventListener("input", () => {
+    filters.query = query.value.trim();
+    search.later();
+  });
+  const bound = (input, name) => {
+    input.value = filters[name];
+    input.addEventListener("input", () => {
+      filters[name] = input.value;
+      search.later();
+    });
+    return input;
+  };
+  const model = h("input", { type: "text", placeholder: "any", maxlength: 200 });
+  const reason = h("select", null, options([["", "any"], ...REASONS.map((one) => [one, one])], filters.finish_reason));
+  const surface = h("select", null, options([["", "any"], ...SURFACES.map((one) => [one, one])], filters.surface));
+  const fields = [
+    field("Model", bound(model, "model")),
+    field("How it ended", bound(reason, "finish_reason")),
+    can?.takes("GET /vault/records", "surface") ? field("Surface", bound(surface, "surface")) : null,
+    field("From", bound(h("input", { type: "datetime-local" }), "after")),
+    field("Until", bound(h("input", { type: "datetime-local" }), "before")),
+  ];
+  const open = Object.entries(filters).some(([name, value]) => name !== "query" && value);
+  return h("form", { class: "stack tight", role: "search", onsubmit: (event) => (event.preventDefault(), search.begin()) },
+    h("div", { class: "searching" }, icon("search"), query),
+    h("details", { open }, h("summary", null, "Filters"), h("div", { class: "grid" }, fields)));
+}
+
+// -- the head ---------------------------------------------------------------------------------------------------------
+
+async function headCard(signal) {
+  const box = h("div", { class: "card facts-card" });
+  try {
+    const stats = await getJson("/vault/stats", { signal });
+    const facts = [[count(stats.calls), "calls"], [count(stats.prompt_tokens + stats.completion_tokens), "tokens"]];
+    const p50 = stats.processing_time_ms?.p50;
+    if (Number.isFinite(p50)) facts.push([ms(p50), "median time"]);
+    box.append(...facts.map(([value, name]) => h("div", { class: "fact" }, h("strong", null, value), h("span", null, name))));
+    box.append(await headFact(signal));
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    box.append(error.status === 404 ? h("p", { class: "faint" }, "No head is signed yet.") : failure(error));
+  }
+  return box;
+}
+
+async function headFact(signal) {
+  const response = await ask("/vault/head", { signal });
+  const text = await response.text();
+  const key = response.headers.get("minivault-key");
+  const head = readNote(text);
+  const seen = witness({ origin: head.origin, size: head.size, root: hex(head.root), key });
+  return h("div", { class: "fact wide" },
+    h("strong", null, `head over ${count(head.size)}`),
+    h("span", null, badge(seen.kind === "good" ? "continuous" : "look here", seen.kind, "shield"), " ",
+      h("button", { type: "button", class: "link", onclick: () => headDialog(text, key, seen) }, short(hex(head.root), 16))));
+}
+
+function headDialog(text, key, seen) {
+  return modal("The signed head", (close) => h("div", { class: "stack" },
+    h("p", null, badge(seen.text, seen.kind)),
+    h("p", { class: "soft" }, "Keep a copy elsewhere: with it, anybody can show later whether the vault was set back or rewritten."),
+    h("pre", { class: "sunk" }, text), h("pre", { class: "sunk" }, key),
+    h("div", { class: "row end" },
+      h("button", { type: "button", onclick: () => (forget(), close()) }, "Forget what this browser saw"),
+      h("button", { type: "button", class: "primary", onclick: () => save("vault.head", text) }, icon("download"), "Save the head"))), { wide: true });
+}
+
+// -- export -----------------------------------------------------------------------------------------------------------
+
+function exportDialog(search, can) {
+  return modal("Export", (close) => {
+    const progress = h("p", { class: "faint", role: "status" });
+    const begin = (form) => exported(form, search, can, progress).then(() => close(), (error) => toast(error.message, "bad"));
+    return h("div", { class: "stack" },
+      h("p", null, "All calls that fit the search and the filters, newest first."), progress,
+      h("div", { class: "row end" },
+        h("button", { type: "button", onclick: () => begin("csv") }, "CSV"),
+        h("button", { type: "button", class: "primary", onclick: () => begin("jsonl") }, "JSON Lines")));
+  });
+}
+
+/** By the server's own export where it has one, else page by page from here. */
+async function exported(form, search, can, progress) {
+  const asked = search.parameters();
+  const route = "GET /vault/export";
+  const name = `vault-${new Date().toISOString().slice(0, 10)}.${form}`;
+  const server = can?.can(route) && [...asked.keys()].every((parameter) => can.takes(route, parameter));
+  if (server) {
+    asked.set("format", form);
+    progress.textContent = "Exporting…";
+    save(name, await (await ask(`/vault/export?${asked}`)).blob());
+    return;
+  }
+  const parts = form === "csv" ? [csvLine(COLUMNS)] : [];
+  let total = 0;
+  asked.set("limit", "500");
+  for (let cursor = ""; cursor !== null; ) {
+    if (cursor) asked.set("cursor", cursor);
+    const page = JSON.parse(await getText(`/vault/records?${asked}`));
+    parts.push(...page.records.map((call) => (form === "csv" ? csvLine(COLUMNS.map((column) => valueOf(call, column))) : `${JSON.stringify(call)}\n`)));
+    total += page.records.length;
+    progress.textContent = plural(total, "call");
+    cursor = page.next_cursor;
+  }
+  save(name, new Blob(parts));
+}
+
+const COLUMNS = ["index", "id", "timestamp", "model", "surface", "finish_reason", "prompt_tokens", "completion_tokens", "processing_time_ms", "prompt", "response"];
+const valueOf = (call, column) => call[column] ?? call.usage?.[column] ?? "";
+const csvLine = (values) => `${values.map((value) => `"${String(value).replaceAll('"', '""')}"`).join(",")}\r\n`;
