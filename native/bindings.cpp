@@ -1,18 +1,10 @@
 // The door between Python and the engine's core: converts, checks every size, and lets go of the GIL around work.
 // Knows nothing of scheduling.
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
-#include <nanobind/stl/optional.h>
-#include <nanobind/stl/pair.h>
-#include <nanobind/stl/string.h>
-#include <nanobind/stl/tuple.h>
-#include <nanobind/stl/vector.h>
-
 #include <algorithm>
 #include <cstring>
-#include <initializer_list>
 #include <stdexcept>
 
+#include "binding_values.hpp"
 #include "model.hpp"
 #include "packed_weights.hpp"
 
@@ -20,63 +12,6 @@ namespace nb = nanobind;
 using namespace minivault;
 
 namespace {
-
-using Bytes = nb::ndarray<const std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Floats = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-
-bool cpu_has(const std::string& name) {
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-    if (name == "avx2") return avx2;
-    if (name == "avx512") {
-        return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-               __builtin_cpu_supports("avx512vnni");
-    }
-#elif defined(__aarch64__)
-    if (name == "neon") return true;
-#endif
-    return name == "scalar";
-}
-
-const KernelSet* find_kernels(const std::string& name) {
-    if (!cpu_has(name)) return nullptr;
-#if defined(__x86_64__)
-    if (name == "avx2") return avx2_kernels();
-    if (name == "avx512") return avx512_kernels();
-#elif defined(__aarch64__)
-    if (name == "neon") return neon_kernels();
-#endif
-    return name == "scalar" ? scalar_kernels() : nullptr;
-}
-
-std::vector<std::string> available_kernels() {
-    std::vector<std::string> names;
-    for (const char* name : {"avx512", "avx2", "neon", "scalar"}) {
-        if (find_kernels(name) != nullptr) names.emplace_back(name);
-    }
-    return names;
-}
-
-DType parse_dtype(const std::string& name) {
-    if (name == "F32") return DType::f32;
-    if (name == "F16") return DType::f16;
-    if (name == "BF16") return DType::bf16;
-    throw std::invalid_argument("dtype must be F32, F16 or BF16");
-}
-
-std::vector<float> to_vector(const Floats& values) {
-    return std::vector<float>(values.data(), values.data() + values.size());
-}
-
-template <class T>
-T parse_word(const std::string& word, std::initializer_list<std::pair<const char*, T>> words) {
-    for (const auto& [name, value] : words) {
-        if (word == name) return value;
-    }
-    throw std::invalid_argument("an option of the model is unknown");
-}
 
 RopeSpec parse_rope(const nb::dict& d) {
     RopeSpec r;
@@ -125,8 +60,7 @@ ModelSpec parse_spec(const nb::dict& d) {
                                                               {"gated_gelu_tanh", Mlp::gated_gelu_tanh},
                                                               {"gelu_tanh", Mlp::gelu_tanh},
                                                               {"gelu", Mlp::gelu}});
-    s.lane = parse_word<Lane>(nb::cast<std::string>(d["precision"]),
-                              {{"int8", Lane::int8}, {"int4", Lane::int4}, {"f32", Lane::f32}});
+    s.lane = parse_lane(nb::cast<std::string>(d["precision"]));
     for (const auto& rope : nb::cast<std::vector<nb::dict>>(d["ropes"])) s.ropes.push_back(parse_rope(rope));
     for (const int size : {s.vocab_size, s.hidden_size, s.layers, s.attention_heads, s.kv_heads, s.head_dim,
                            s.intermediate_size}) {
@@ -162,17 +96,14 @@ struct SequenceState {
 class Core {
   public:
     Core(const nb::dict& spec, const std::string& kernels, int threads) {
-        const KernelSet* set = find_kernels(kernels);
-        if (set == nullptr) throw std::invalid_argument("this machine has no such kernels");
+        const KernelSet& set = kernels_named(kernels);
         if (threads < 1 || threads > 1024) throw std::invalid_argument("threads must be 1..1024");
-        model_ = std::make_unique<Model>(parse_spec(spec), *set, threads);
+        model_ = std::make_unique<Model>(parse_spec(spec), set, threads);
     }
 
     void set_table(const std::string& name, const Bytes& data, const std::string& dtype, int rows, int columns) {
-        const DType type = parse_dtype(dtype);
-        require(rows > 0 && columns == model_->spec().hidden_size &&
-                data.size() == item_size(type) * rows * columns, "a table's shape and bytes do not agree");
-        auto table = std::make_unique<Table>(data.data(), type, rows, columns);
+        require(columns == model_->spec().hidden_size, "a table's shape and bytes do not agree");
+        auto table = parse_table(data, dtype, rows, columns);
         if (name == "embed") {
             require(rows == model_->spec().vocab_size, "the embedding must have a row for each token");
             model_->embedding = std::move(table);
@@ -191,8 +122,6 @@ class Core {
         norm.weight = to_vector(weight);
         norm.bias = bias ? to_vector(*bias) : std::vector<float>{};
     }
-
-    using PySource = std::tuple<Bytes, std::string, bool, std::int64_t, std::int64_t, int, std::optional<Floats>>;
 
     // Sources are (data, dtype, transposed, stored_out, row_start, rows, bias). Column k counts input_scales[k] times.
     void set_linear(int layer, const std::string& name, const std::vector<PySource>& sources, int inputs, int outputs,
@@ -217,10 +146,9 @@ class Core {
             nb::gil_scoped_release release;
             most = column_maxima(list, inputs, model_->team());
         }
-        auto* copy = new float[most.size()];
-        std::copy(most.begin(), most.end(), copy);
-        const nb::capsule owner(copy, [](void* p) noexcept { delete[] static_cast<float*>(p); });
-        return nb::ndarray<nb::numpy, float>(copy, {most.size()}, owner);
+        auto copy = new_vector(most.size());
+        std::copy(most.begin(), most.end(), copy.data());
+        return copy;
     }
 
     bool save_packed(const std::string& path, const nb::bytes& key) {
@@ -257,10 +185,11 @@ class Core {
         run(states, tokens, starts, nullptr, nullptr);
         const std::size_t rows = model_->logit_rows();
         const std::size_t vocab = model_->spec().vocab_size;
-        auto* copy = new float[rows * vocab];
-        for (std::size_t r = 0; r < rows; ++r) std::memcpy(copy + r * vocab, model_->logits(static_cast<int>(r)), vocab * 4);
-        const nb::capsule owner(copy, [](void* p) noexcept { delete[] static_cast<float*>(p); });
-        return nb::ndarray<nb::numpy, float>(copy, {rows, vocab}, owner);
+        auto copy = new_array(rows, vocab);
+        for (std::size_t r = 0; r < rows; ++r) {
+            std::memcpy(copy.data() + r * vocab, model_->logits(static_cast<int>(r)), vocab * 4);
+        }
+        return copy;
     }
 
     std::size_t weight_bytes() const { return model_->weight_bytes(); }
@@ -269,23 +198,6 @@ class Core {
     int threads() const { return model_->team().size(); }
 
   private:
-    static void require(bool holds, const char* message) {
-        if (!holds) throw std::invalid_argument(message);
-    }
-
-    static std::vector<Source> parse_sources(const std::vector<PySource>& sources, int inputs) {
-        std::vector<Source> list;
-        for (const auto& [data, dtype, transposed, stored_out, row_start, rows, bias] : sources) {
-            const DType type = parse_dtype(dtype);
-            require(rows > 0 && row_start >= 0 && row_start + rows <= stored_out && inputs > 0 &&
-                    data.size() == item_size(type) * stored_out * inputs, "a matrix's shape and bytes do not agree");
-            require(!bias || bias->size() == static_cast<std::size_t>(rows), "a bias must have an entry for each output");
-            list.push_back({data.data(), type, transposed, stored_out, row_start, rows,
-                            bias ? to_vector(*bias) : std::vector<float>{}});
-        }
-        return list;
-    }
-
     static PackedKey packed_key(const nb::bytes& key) {
         PackedKey bytes;
         require(key.size() == bytes.size(), "a key has 32 bytes");
@@ -371,11 +283,10 @@ SequenceState* make_state(const std::vector<int>& prompt, float temperature, int
 
 // One choice from given logits, for tests of the sampler by itself.
 Sampled sample_once(const SequenceState& state, const Floats& logits, const std::string& kernels) {
-    const KernelSet* set = find_kernels(kernels);
-    if (set == nullptr) throw std::invalid_argument("this machine has no such kernels");
+    const KernelSet& set = kernels_named(kernels);
     std::vector<float> scratch = to_vector(logits);
     std::vector<float> weights;
-    return state.sampler.sample(*set, scratch.data(), static_cast<int>(scratch.size()), weights);
+    return state.sampler.sample(set, scratch.data(), static_cast<int>(scratch.size()), weights);
 }
 
 }  // namespace
@@ -441,4 +352,5 @@ NB_MODULE(_native, m) {
         .def_prop_ro("cache_bytes", &Core::cache_bytes)
         .def_prop_ro("kernels", &Core::kernels)
         .def_prop_ro("threads", &Core::threads);
+    bind_encoder(m);
 }

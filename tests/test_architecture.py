@@ -53,9 +53,10 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "jinja2": ("minivault.models.chat_template", "minivault.models.sandbox"),
     "limits": ("minivault.access",),
     "redis": ("minivault.access.redis_windows",),
-    "redis": ("minivault.access.redis_windows",),
     "llguidance": ("minivault.engine.native.grammar",),
     "minivault.engine.native._native": (
+        "minivault.engine.native.encoder_packing",
+        "minivault.engine.native.encoder_runner",
         "minivault.engine.native.packing",
         "minivault.engine.native.runner",
         "minivault.engine.native.sampling",

@@ -226,10 +226,10 @@ def source_bytes(source: LinearSource) -> NDArray[np.uint8]:
 
 
 def source_floats(source: LinearSource) -> NDArray[np.float32]:
-    """A source as floats; of rank 1, or a table read row after row (then ``rows`` of values, flat, for one row each)."""
+    """A source of rank 1, or of rank 2 stored row after row, as floats."""
     raw = source.view.data
     if source.view.dtype == "BF16":
         values = (np.frombuffer(raw, dtype="<u2").astype(np.uint32) << 16).view(np.float32)
     else:
         values = np.frombuffer(raw, dtype="<f4" if source.view.dtype == "F32" else "<f2").astype(np.float32)
-    return values[source.row_start : source.row_start + source.rows]
+    return values.reshape(source.view.shape)[source.row_start : source.row_start + source.rows]
