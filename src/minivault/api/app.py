@@ -17,6 +17,7 @@ from minivault.access.proxies import TrustedProxies
 from minivault.access.redis_windows import RedisWindows
 from minivault.access.windows import MemoryWindows
 from minivault.api import (
+    admin,
     anthropic,
     batches,
     files,
@@ -86,7 +87,7 @@ def create_app(
     app.state.access = gate
     batching = app.state.batching = _batching_of(app, settings)
     app.state.service = service
-    for part in (native, openai, responses, files, batches, ollama, anthropic, vault, health, pages):
+    for part in (native, openai, responses, files, batches, ollama, anthropic, vault, admin, health, pages):
         app.include_router(part.router)
     problems.install(app)
     schema.install(app)

@@ -13,6 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from minivault.api.permissions import is_open
 from minivault.api.wire import native
 
 OPENAPI_VERSION = "3.0.3"
@@ -20,12 +21,13 @@ _REF = "#/components/schemas/"
 
 _ERRORS: Mapping[int, str] = {
     400: "The body cannot be read: not UTF-8, not JSON, nested too deep, or a key twice.",
-    403: "The Host or Origin is not one that this server answers to.",
+    401: "An API key is needed, and none was shown, or one that is unknown, revoked or expired.",
+    403: "The API key may not do this, or the Host or Origin is not one that this server answers to.",
     404: "No such model, record or path.",
     413: "The body is larger than the server's limit.",
     415: "The body is not `application/json`.",
     422: "A field is wrong; the message names it and its bounds.",
-    429: "Too many requests from this address; see `Retry-After`.",
+    429: "Too many requests or tokens of this key or address; see `Retry-After`.",
     500: "Something broke on this side. If it broke after work had begun, the call is recorded as failed.",
     503: "The server cannot take this now: loading, full, shutting down, or the vault cannot be written.",
 }
@@ -33,7 +35,13 @@ _ERRORS: Mapping[int, str] = {
 _HEADERS: Mapping[int, Mapping[str, Any]] = {
     code: {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}}
     for code in (429, 503)
+} | {401: {"WWW-Authenticate": {"description": "`Bearer`.", "schema": {"type": "string"}}}}
+
+_SCHEMES: Mapping[str, Any] = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, as `Authorization: Bearer`."},
+    "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "The same, as Anthropic's."},
 }
+_METHODS = ("get", "put", "post", "delete", "patch")
 
 _models: set[type[BaseModel]] = {native.ErrorBody}
 _asked: set[type[BaseModel]] = set()
@@ -105,8 +113,26 @@ def _document(app: FastAPI) -> dict[str, Any]:
     components |= definitions.get("$defs", {})
     for unused in ("HTTPValidationError", "ValidationError"):
         components.pop(unused, None)
+    _ask_for_keys(document)
     converted: dict[str, Any] = _to_3_0(document)
     return converted
+
+
+def _ask_for_keys(document: dict[str, Any]) -> None:
+    """Every operation but the open ones takes a key, and answers 401 in the shape of its surface's other errors; what
+    it is refused for by the entrance is told too."""
+    document["components"]["securitySchemes"] = dict(_SCHEMES)
+    for path, operations in document["paths"].items():
+        if is_open(path):
+            continue
+        for operation in (operations[method] for method in _METHODS if method in operations):
+            operation["security"] = [{name: []} for name in _SCHEMES] + [{}]
+            answers = operation["responses"]
+            shape = next((answers[code]["content"] for code in ("403", "429", "422") if code in answers), None)
+            for status in (401, 429, 503):
+                known = answers.setdefault(str(status), _error(status, native.ErrorBody))
+                if shape is not None:
+                    known["content"] = shape
 
 
 def _ordered() -> Iterable[type[BaseModel]]:
