@@ -61,7 +61,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
         "minivault.engine.native.runner",
         "minivault.engine.native.sampling",
     ),
-    "numpy": ("minivault.engine.native",),
+    "numpy": ("minivault.engine.native", "minivault.models.gguf_tensors"),
     "prometheus_client": ("minivault.telemetry",),
     "pyarrow": ("minivault.vault.parquet",),
     "pydantic": ("minivault.api", "minivault.settings"),
