@@ -250,6 +250,11 @@ def load_settings(**flags: Any) -> Settings:
     return Settings.model_construct(**values)
 
 
+def secret_in(variable: str) -> str | None:
+    """What a variable of the environment holds that a model's servers are to be shown; ``None``: there is none."""
+    return os.environ.get(variable, "").strip() or None
+
+
 def _own_url(settings: Settings) -> str:
     """Where a server with these settings is to be reached from this machine."""
     if settings.port == 0:

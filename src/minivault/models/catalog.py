@@ -90,7 +90,7 @@ class Catalog:
     def list(self) -> list[ModelEntry]:
         """Every model that can be served: the embedded one, then by name. Broken ones are left out."""
         entries = []
-        for name in self._names():
+        for name in self.names():
             try:
                 entries.append(self.get(name))
             except MiniVaultError:
@@ -197,19 +197,20 @@ class Catalog:
         Raises:
             InvalidRequest: it cannot, or one is.
         """
-        if check_name(name) in self._names() or (self.models_dir / name).exists():
+        if check_name(name) in self.names() or (self.models_dir / name).exists():
             raise _taken()
         return name
 
     def _timestamp(self) -> str:
         return self.now().isoformat(timespec="seconds").replace("+00:00", "Z")
 
-    def _names(self) -> tuple[str, ...]:
+    def names(self) -> tuple[str, ...]:
+        """Every name, those of broken models too: the embedded one, then in order."""
         found = sorted(path.parent.name for path in self.models_dir.glob(f"*/{MANIFEST}"))
         return (EMBEDDED_NAME, *(name for name in found if _NAME.fullmatch(name) and name != EMBEDDED_NAME))
 
     def _known(self, name: str) -> str:
-        names = self._names()
+        names = self.names()
         if name in names:
             return name
         closest = difflib.get_close_matches(name.lower()[:MAX_NAME], names, n=_CLOSEST, cutoff=0.3) or names[:_CLOSEST]
@@ -231,6 +232,8 @@ class Catalog:
     def _imported(self, name: str) -> ModelEntry:
         path = self.models_dir / name
         manifest = Manifest.read(path)
+        if manifest.examined.engine == "remote":
+            return ModelEntry(name, path, manifest.examined.family, 0, 0, "", False, manifest.imported_at, "remote")
         weights = weight_files(path)
         digest = manifest.digest(weights)
         size = sum(manifest.files[file].size for file in weights if file.endswith(".safetensors"))

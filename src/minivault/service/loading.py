@@ -107,9 +107,16 @@ def _transformers(settings: Settings, budget: int) -> ModelLoader:
     return TransformersLoader(settings, budget)
 
 
+def _remote(settings: Settings, budget: int) -> ModelLoader:
+    from minivault.service.loading_remote import RemoteLoader
+
+    return RemoteLoader(settings, budget)
+
+
 LOADERS: Mapping[tuple[str, str], LoaderFactory] = {
     ("native", "generation"): NativeLoader,
     ("transformers", "generation"): _transformers,
+    ("remote", "generation"): _remote,
 }
 """By the ``engine`` and the ``kind`` of an entry."""
 
