@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from minivault.engine.engine import EngineStats
+from minivault.engine.engine import EngineStats, UpstreamStats
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -152,6 +152,7 @@ class _EngineCollector(Collector):
         drafts = CounterMetricFamily("vllm:spec_decode_num_drafts", "Drafts made", labels=labels)
         drafted = CounterMetricFamily("vllm:spec_decode_num_draft_tokens", "Tokens drafted", labels=labels)
         accepted = CounterMetricFamily("vllm:spec_decode_num_accepted_tokens", "Drafted tokens accepted", labels=labels)
+        upstreams = _Upstreams()
         for model, engine, stats in self._source():
             name = [model, engine]
             running.add_metric(name, stats.running)
@@ -163,4 +164,32 @@ class _EngineCollector(Collector):
             drafts.add_metric(name, stats.spec_decode_num_drafts)
             drafted.add_metric(name, stats.spec_decode_num_draft_tokens)
             accepted.add_metric(name, stats.spec_decode_num_accepted_tokens)
-        return running, waiting, usage, preempted, queries, hits, drafts, drafted, accepted
+            for upstream in stats.upstreams:
+                upstreams.add(model, upstream)
+        own = (running, waiting, usage, preempted, queries, hits, drafts, drafted, accepted)
+        return (*own, *upstreams.families)
+
+
+class _Upstreams:
+    """What is told of the servers behind remote engines. Their addresses hold no credential."""
+
+    def __init__(self) -> None:
+        labels = ("model_name", "upstream")
+        prefix = "minivault_upstream"
+        self._healthy = GaugeMetricFamily(f"{prefix}_healthy", "1 while a server is well", labels=labels)
+        self._in_flight = GaugeMetricFamily(f"{prefix}_in_flight", "Requests that a server has now", labels=labels)
+        self._requests = CounterMetricFamily(f"{prefix}_requests", "Requests sent to a server", labels=labels)
+        self._failures = CounterMetricFamily(f"{prefix}_failures", "Requests that it did not answer", labels=labels)
+        self._retried = CounterMetricFamily(f"{prefix}_retried", "Of these, taken by another server", labels=labels)
+
+    def add(self, model: str, stats: UpstreamStats) -> None:
+        name = (model, stats.address)
+        self._healthy.add_metric(name, float(stats.healthy))
+        self._in_flight.add_metric(name, stats.in_flight)
+        self._requests.add_metric(name, stats.requests)
+        self._failures.add_metric(name, stats.failures)
+        self._retried.add_metric(name, stats.retried)
+
+    @property
+    def families(self) -> tuple[Metric, ...]:
+        return self._healthy, self._in_flight, self._requests, self._failures, self._retried
