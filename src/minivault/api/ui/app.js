@@ -13,6 +13,7 @@ const SCREENS = {
   vault: { label: "Vault", load: () => import("./vault.js") },
   models: { label: "Models", load: () => import("./models.js") },
   live: { label: "Live", load: () => import("./live.js") },
+  keys: { label: "Keys", load: () => import("./keys.js"), hidden: true },
 };
 
 const main = document.getElementById("main");
@@ -34,12 +35,12 @@ async function route() {
     main.replaceChildren();
     main.className = `screen-${chosen}`;
     main.scrollTop = 0;
+    if (!first) main.focus({ preventScroll: true });
+    first = false;
     await screen.show(main, args, signal);
   } catch (error) {
     if (!signal.aborted) main.replaceChildren(h("h1", null, SCREENS[chosen].label), failure(error, route));
   }
-  if (!first && !signal.aborted && !main.contains(document.activeElement)) main.focus({ preventScroll: true });
-  first = false;
 }
 
 function decoded(part) {
@@ -63,20 +64,15 @@ function buildTabs() {
       h("a", { href: `#/${name}`, "data-screen": name, hidden: Boolean(screen.hidden) }, icon(name), h("span", null, screen.label))));
 }
 
-/** Keys are shown to those who may see them, on servers that have them. */
+/** Keys are shown to those who may see them, on servers that have them. Nobody may without a key of their own. */
 async function offerKeys() {
   const tab = tabs.querySelector("[data-screen=keys]");
-  try {
-    const { can } = await abilities();
-    tab.hidden = !can("GET /admin/keys") || !(await mayList());
-  } catch {
-    tab.hidden = true;
-  }
+  tab.hidden = apiKey() === null || !(await mayList().catch(() => false));
 }
 
 async function mayList() {
-  const headers = apiKey() ? { Authorization: `Bearer ${apiKey()}` } : {};
-  return (await fetch("/admin/keys", { headers })).ok;
+  const { can } = await abilities();
+  return can("GET /admin/keys") && (await fetch("/admin/keys", { headers: { Authorization: `Bearer ${apiKey()}` } })).ok;
 }
 
 onKeyNeeded((refused) => enterKey(refused));
@@ -85,6 +81,6 @@ document.getElementById("foot").append(...footParts());
 document.getElementById("chats").append(chatList());
 addEventListener("hashchange", route);
 addEventListener("minivault-key", offerKeys);
-await route();
+route();
 watchServer();
 offerKeys();

@@ -3,7 +3,7 @@
 import { answerView } from "./answer.js";
 import { chatModels } from "./catalog.js";
 import { commonStart, diffText } from "./diff.js";
-import { announce, badge, field, h, options } from "./dom.js";
+import { announce, badge, field, h, options, put } from "./dom.js";
 import { count } from "./format.js";
 import { messagesOf, requestOf, run } from "./generation.js";
 import { settingsFields } from "./settings.js";
@@ -45,7 +45,7 @@ export async function show(main, _, signal) {
     announce(verdict.textContent || "Both sides have ended");
   };
   signal.addEventListener("abort", () => controller?.abort());
-  main.append(
+  put(main,
     h("div", null, h("h1", null, "Compare"), h("p", { class: "lead" }, "One prompt, two models or settings. With the same model, settings and seed, both answers are equal byte for byte.")),
     h("form", { class: "stack", onsubmit: submitted }, field("Prompt", input), h("div", { class: "row apart" }, verdict, button)),
     h("div", { class: "columns" }, columns.map((one) => one.element)),

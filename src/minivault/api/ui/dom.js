@@ -3,12 +3,17 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
+/** Append what there is: null, undefined and false are nothing. */
+export function put(element, ...children) {
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
 /** An element: `h("button", {class: "x", onclick: f}, "Send")`. Null children are left out. */
 export function h(tag, props, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(props ?? {})) set(element, name, value);
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
-  return element;
+  return put(element, children);
 }
 
 const PROPERTIES = new Set(["value", "checked", "disabled", "open", "hidden", "selected", "tabIndex", "textContent"]);

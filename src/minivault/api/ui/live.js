@@ -1,7 +1,7 @@
 // Live: what the server does now, read from its metrics each second.
 
 import { getText } from "./api.js";
-import { failure, h } from "./dom.js";
+import { failure, h, put } from "./dom.js";
 import { count, ms, plural, speed } from "./format.js";
 import { plot } from "./plot.js";
 import { greatest, parse, total } from "./prometheus.js";
@@ -20,9 +20,13 @@ export async function show(main, _, signal) {
   };
   const totals = h("div", { class: "card facts-card" });
   const problem = h("div");
-  main.append(
-    h("div", null, h("h1", null, "Live"), h("p", { class: "lead" }, "The last two minutes, a point a second.")),
+  put(main,
+    h("div", null, h("h1", null, "Live"), h("p", { class: "lead" }, "The last minute, a point a second.")),
     problem, totals, h("div", { class: "plots" }, Object.values(plots).map((one) => one.element)));
+  watch(plots, totals, problem, signal);
+}
+
+async function watch(plots, totals, problem, signal) {
   let before = null;
   while (!signal.aborted) {
     const begun = performance.now();

@@ -1,7 +1,7 @@
 // Models: what is there, what is in memory, and what may be done with it on this server.
 
 import { abilities, ask, getJson, lines } from "./api.js";
-import { announce, badge, confirmed, copyButton, failure, field, h, icon, toast } from "./dom.js";
+import { announce, badge, confirmed, copyButton, failure, field, h, icon, put, toast } from "./dom.js";
 import { bytes, plural, scale, short, time } from "./format.js";
 
 const LOOK_MS = 2000;
@@ -11,7 +11,7 @@ export async function show(main, _, signal) {
   const { can } = await abilities();
   const screen = { list, can, signal, busy: new Map() };
   if (signal.aborted) return;
-  main.append(
+  put(main,
     h("div", null, h("h1", null, "Models"), h("p", { class: "lead" }, "What this machine can run. A record pins the digest of the weights that answered.")),
     can("POST /models/pull") ? pullForm(screen) : null, list);
   await draw(screen);

@@ -1,9 +1,9 @@
-// A plot that moves: the last two minutes of one number, a point a second. Drawn as SVG, so it follows the theme.
+// A plot that moves: the last minute of one number, a point a second. Drawn as SVG, so it follows the theme.
 // Knows nothing of what it shows.
 
 import { h, s } from "./dom.js";
 
-const POINTS = 120;
+const POINTS = 60;
 const WIDTH = 480;
 const HEIGHT = 120;
 const PAD = 6;
@@ -24,7 +24,7 @@ export function plot(name, say, { least = 1, note = "" } = {}) {
     const last = values.findLast((one) => one !== null) ?? null;
     now.textContent = last === null ? "–" : say(last);
     draw(values, least, area, line, peak, say);
-    picture.setAttribute("aria-label", `${name}: ${now.textContent} now, at most ${peak.textContent} in two minutes`);
+    picture.setAttribute("aria-label", `${name}: ${now.textContent} now, at most ${peak.textContent} in a minute`);
     slide(group);
   };
   return { element, push };

@@ -2,7 +2,7 @@
 
 import { abilities, ask, getJson, getText } from "./api.js";
 import { diffText, diffTokens } from "./diff.js";
-import { announce, badge, confirmed, copyButton, failure, h, icon, save, toast } from "./dom.js";
+import { announce, badge, confirmed, copyButton, failure, h, icon, put, save, toast } from "./dom.js";
 import { count, ms, plural, short, speed, time } from "./format.js";
 import { show as showMarkdown } from "./markdown.js";
 import { BadProof, canCheck, checkProof, hex } from "./proof.js";
@@ -18,7 +18,7 @@ export async function showRecord(main, id, signal) {
   document.title = `Record ${call.outcome_index ?? call.index} · MiniVault`;
   const proof = h("section", { class: "card stack tight", "aria-label": "Proof" });
   const replay = h("section", { class: "card stack tight", "aria-label": "Replay" });
-  main.append(
+  put(main,
     h("a", { class: "back", href: "#/vault" }, icon("left"), "Vault"), heading(call),
     h("div", { class: "columns record" }, h("div", { class: "stack" }, said(call), replay), h("div", { class: "stack" }, proof, facts(call))),
     pinned(call), erasure(call, can, () => (main.replaceChildren(), showRecord(main, id, signal))));
@@ -130,10 +130,10 @@ function compareWithCall({ index, leaf, leafHash }, expected, call) {
 
 function provenView(checked, texts, key, call) {
   const [proven] = checked;
-  const signed = proven.signature === "good" ? "and whose Ed25519 signature is sound" : "whose signature this browser cannot check";
+  const signed = proven.signature === "good" ? "whose Ed25519 signature is sound" : "whose signature this browser cannot check";
   const path = proven.steps.map(({ side, hash, result }) => h("li", null, h("span", { class: "faint" }, side === "left" ? "with left" : "with right"), h("code", null, short(hex(hash), 10)), h("span", { class: "faint" }, "gives"), h("code", null, short(hex(result), 10))));
   return [
-    h("p", { class: "soft" }, `Checked in this browser: ${checked.length > 1 ? "both records of this call stand" : "the record stands"} in the tree of the head over ${plural(proven.size, "record")}, ${signed}.`),
+    h("p", { class: "soft" }, `Checked in this browser: ${checked.length > 1 ? "both records of this call stand" : "the record stands"} in the tree of a head over ${plural(proven.size, "record")}, ${signed}.`),
     h("details", null, h("summary", null, `${plural(proven.steps.length, "step")} from leaf to root`),
       h("ol", { class: "path" }, h("li", null, h("span", { class: "faint" }, `leaf ${proven.index}`), h("code", null, short(proven.leafHash, 10))), path, h("li", null, h("span", { class: "faint" }, "root of the head"), h("code", null, short(proven.root, 10)), badge("equal", "good", "check")))),
     h("details", null, h("summary", null, "The leaf"), h("pre", { class: "sunk", tabIndex: 0 }, JSON.stringify(proven.leaf, null, 2))),

@@ -1,7 +1,7 @@
 // The vault: search, filters and pages of calls, or one of them in full. Knows nothing of how records are kept.
 
 import { abilities, ask, getJson, getText } from "./api.js";
-import { badge, failure, field, h, icon, modal, options, save, toast } from "./dom.js";
+import { badge, failure, field, h, icon, modal, options, put, save, toast } from "./dom.js";
 import { count, ms, plural, short, time, when } from "./format.js";
 import { hex, readNote } from "./proof.js";
 import { showRecord } from "./record.js";
@@ -24,7 +24,7 @@ export async function show(main, [id], signal) {
   const can = await abilities().catch(() => null);
   if (signal.aborted) return null;
   const search = new Search(list, note, more, signal, can);
-  main.append(
+  put(main,
     h("div", { class: "row apart" },
       h("div", null, h("h1", null, "Vault"), h("p", { class: "lead" }, "Every prompt and every answer, in an append-only tree whose head is signed.")),
       h("button", { type: "button", onclick: () => exportDialog(search, can) }, icon("download"), "Export")),
@@ -161,7 +161,7 @@ async function headFact(signal) {
   const head = readNote(text);
   const seen = witness({ origin: head.origin, size: head.size, root: hex(head.root), key });
   return h("div", { class: "fact wide" },
-    h("strong", null, `head over ${count(head.size)}`),
+    h("strong", null, `head over ${plural(head.size, "record")}`),
     h("span", null, badge(seen.kind === "good" ? "continuous" : "look here", seen.kind, "shield"), " ",
       h("button", { type: "button", class: "link", onclick: () => headDialog(text, key, seen) }, short(hex(head.root), 16))));
 }
