@@ -13,6 +13,7 @@ import sys
 import typer
 
 from minivault.cli import (
+    batch,
     chat,
     console,
     generate,
@@ -52,6 +53,7 @@ app = typer.Typer(
 serve.register(app)
 generate.register(app)
 chat.register(app)
+batch.register(app)
 health.register(app)
 log.register(app)
 version.register(app)

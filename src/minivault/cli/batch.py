@@ -1,0 +1,232 @@
+"""``minivault batch``: a file of requests in, a file of answers out, by way of the server's own batches.
+
+The server runs the lines and remembers how far it is, so that a command that was killed, or a server that was, goes on
+where it was. Parses and prints; knows nothing of what the lines ask.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from minivault.cli import options
+from minivault.cli.console import CliError, counting, escape, note, write_json
+
+if TYPE_CHECKING:
+    from minivault.cli.client import Client
+
+EXAMPLES = """\
+Examples:
+
+  minivault batch in.jsonl -o out.jsonl                   one request a line, answered in this order
+  minivault batch in.jsonl -o out.jsonl --concurrency 2   at most two of them together
+  minivault batch in.jsonl -o out.jsonl                   after Ctrl-C or a crash: goes on where it was
+  minivault batch in.jsonl --cancel                       stop the batch of this file
+
+A line is what OpenAI's batches have:
+
+  {"custom_id": "a", "url": "/v1/chat/completions",
+   "body": {"messages": [{"role": "user", "content": "What model are you?"}]}}
+"""
+
+MARK = "minivault_input"
+"""The name in a batch's metadata of the digest of its input."""
+POLL_SECONDS = 0.3
+GOING = ("validating", "in_progress", "finalizing", "cancelling")
+Sleep = Callable[[float], None]
+
+
+def register(app: typer.Typer) -> None:
+    app.command("batch", help="Answer a file of requests, through interruptions.", epilog=EXAMPLES)(batch)
+
+
+def batch(
+    source: Annotated[Path, typer.Argument(metavar="IN.JSONL", help="A request a line.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="OUT.JSONL", help="Where the answers go, a line each.")
+    ] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(help="What the lines ask. (default: the url of the first line)", show_default=False)
+    ] = None,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(min=1, max=1024, help="Most lines at the same time. (default: the server's)", show_default=False),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over a file that is there.")] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Stop the batch of this file instead.")] = False,
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    json: options.Json = False,
+) -> None:
+    from minivault.cli.client import Client
+
+    with Client.of(options.settings(url=url, api_key=api_key)) as client:
+        if cancel:
+            ended = _cancelled(client, source)
+        else:
+            ended = _answered(client, source, _output(output, overwrite), endpoint, concurrency)
+    if json:
+        write_json(ended)
+    if ended["status"] not in ("completed", "cancelling"):
+        raise typer.Exit(1)
+
+
+def _output(output: Path | None, overwrite: bool) -> Path:
+    if output is None:
+        raise CliError("-o must say where the answers go.", exit_code=2)
+    if output.exists() and not overwrite:
+        raise CliError(f"{output} is there already; --overwrite writes over it.", exit_code=2)
+    return output
+
+
+def _answered(
+    client: Client, source: Path, output: Path, endpoint: str | None, concurrency: int | None
+) -> dict[str, Any]:
+    names, first_url, digest = _read(source)
+    endpoint = endpoint or first_url or "/v1/chat/completions"
+    mark = f"{digest}:{endpoint}"
+    running = _find(client, mark)
+    if running is None:
+        running = _begin(client, source, endpoint, mark, concurrency)
+    else:
+        note(f"Going on with {running['id']}.")
+    ended = _wait(client, running)
+    if ended["status"] == "failed":
+        raise CliError(_faults(ended), exit_code=2)
+    _write(client, ended, names, output)
+    counts = ended["request_counts"]
+    note(f"{counts['completed']} answered, {counts['failed']} refused, of {counts['total']}: {output}")
+    _clear(client, ended)
+    return ended
+
+
+def _read(source: Path) -> tuple[list[str], str | None, str]:
+    """The names of the lines in their order, the url of the first, and the digest of the file."""
+    digest = hashlib.sha256()
+    names: list[str] = []
+    url = None
+    try:
+        with source.open("rb") as lines:
+            for raw in lines:
+                digest.update(raw)
+                value = _object(raw)
+                url = url or (value.get("url") if isinstance(value.get("url"), str) else None)
+                names.append(str(value.get("custom_id")))
+    except OSError as error:
+        raise CliError(f"Cannot read {source}: {error.strerror}", exit_code=2) from None
+    return names, url, digest.hexdigest()
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    """A line, for its names alone: what is wrong with it the server says."""
+    try:
+        value = json.loads(raw)
+    except ValueError:
+        value = None
+    return value if isinstance(value, dict) else {}
+
+
+def _find(client: Client, mark: str) -> dict[str, Any] | None:
+    """The newest batch of this input that can be gone on with, or whose answers are still there."""
+    for one in client.batches():
+        ours = (one.get("metadata") or {}).get(MARK) == mark
+        if ours and (one["status"] in GOING[:3] or (one["status"] == "completed" and client.has_file(_result(one)))):
+            return one
+    return None
+
+
+def _result(one: dict[str, Any]) -> str | None:
+    found = one["output_file_id"] or one["error_file_id"]
+    return None if found is None else str(found)
+
+
+def _begin(client: Client, source: Path, endpoint: str, mark: str, concurrency: int | None) -> dict[str, Any]:
+    file = client.upload(source)
+    body = {
+        "input_file_id": file["id"],
+        "endpoint": endpoint,
+        "completion_window": "24h",
+        "metadata": {MARK: mark},
+        "concurrency": concurrency,
+    }
+    try:
+        return client.create_batch(body)
+    except CliError:
+        client.delete_file(file["id"])
+        raise
+
+
+def _wait(client: Client, running: dict[str, Any], sleep: Sleep = time.sleep) -> dict[str, Any]:
+    try:
+        with counting("Answering", "lines") as tell:
+            while running["status"] in GOING:
+                counts = running["request_counts"]
+                tell(counts["completed"] + counts["failed"], counts["total"])
+                sleep(POLL_SECONDS)
+                running = client.batch(running["id"])
+    except KeyboardInterrupt:
+        note(
+            "The server goes on with it. The same command picks it up again; with --cancel instead of -o it is stopped."
+        )
+        raise
+    return running
+
+
+def _faults(ended: dict[str, Any]) -> str:
+    faults = (ended.get("errors") or {}).get("data", [])
+    told = "\n".join(f"  line {fault['line']}: {escape(str(fault['message']))}" for fault in faults)
+    return f"Nothing was run: some lines are no requests.\n{told}"
+
+
+def _write(client: Client, ended: dict[str, Any], names: list[str], output: Path) -> None:
+    """Answers and refusals in the order of the input; whole or not at all."""
+    sources = [
+        client.file_lines(file_id) if file_id else iter(())
+        for file_id in (ended["output_file_id"], ended["error_file_id"])
+    ]
+    part = output.with_name(output.name + ".part")
+    try:
+        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(fd, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
+            file.writelines(line + b"\n" for line in merged(names, *sources))
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(output)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise CliError(f"Cannot write {output}: {error.strerror}") from error
+
+
+def merged(names: list[str], *sources: Iterator[bytes]) -> Iterator[bytes]:
+    """The lines of all sources, each in the order of ``names``, as one in that order."""
+    heads = [next(source, None) for source in sources]
+    for name, place in itertools.product(names, range(len(sources))):
+        head = heads[place]
+        if head is not None and _object(head).get("custom_id") == name:
+            yield head
+            heads[place] = next(sources[place], None)
+
+
+def _clear(client: Client, ended: dict[str, Any]) -> None:
+    """The answers are here now: what they were made of need not stay there. Point of no return: they were written."""
+    for file_id in (ended["input_file_id"], ended["output_file_id"], ended["error_file_id"]):
+        if file_id:
+            client.delete_file(file_id)
+
+
+def _cancelled(client: Client, source: Path) -> dict[str, Any]:
+    digest = _read(source)[2]
+    for one in client.batches():
+        mark = str((one.get("metadata") or {}).get(MARK, ""))
+        if mark.startswith(f"{digest}:") and one["status"] in GOING:
+            note(f"{one['id']} begins no more lines.")
+            return client.cancel_batch(one["id"])
+    raise CliError("No batch of this file is running.")

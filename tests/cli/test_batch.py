@@ -1,0 +1,115 @@
+"""``minivault batch`` over a real server: in order, through kill -9 of command and server, and nothing twice."""
+
+from __future__ import annotations
+
+import collections
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from minivault.cli.batch import merged
+from tests.cli.process import MINIVAULT, RunningServer, environment, minivault
+from tests.e2e.server import Server
+
+PATIENCE_SECONDS = 60
+
+
+def asked(tmp_path: Path, count: int, **fields: Any) -> Path:
+    body = {"messages": [{"role": "user", "content": "What model are you?"}], "seed": 7, "max_tokens": 24, **fields}
+    rows = [
+        {"custom_id": f"c{number}", "url": "/v1/chat/completions", "body": body | {"seed": number}}
+        for number in range(count)
+    ]
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return source
+
+
+def rows_of(output: Path) -> list[dict[str, Any]]:
+    return [json.loads(row) for row in output.read_text(encoding="utf-8").splitlines()]
+
+
+def test_every_line_is_answered_in_its_order(server: RunningServer, tmp_path: Path) -> None:
+    source, output = asked(tmp_path, 5), tmp_path / "out.jsonl"
+    with source.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"custom_id": "bad", "body": {"messages": []}}) + "\n")
+    done = minivault("batch", str(source), "-o", str(output), "--concurrency", "2", "--url", server.url, "--json")
+    assert done.returncode == 0, done.stderr
+    rows = rows_of(output)
+    assert [row["custom_id"] for row in rows] == ["c0", "c1", "c2", "c3", "c4", "bad"]
+    assert [row["response"]["status_code"] for row in rows] == [200] * 5 + [422]
+    assert json.loads(done.stdout)["request_counts"] == {"total": 6, "completed": 5, "failed": 1}
+    assert "5 answered, 1 refused, of 6" in done.stderr
+    # What was uploaded and written for it is gone from the server.
+    assert httpx.get(f"{server.url}/v1/files").json()["data"] == []
+
+
+def test_an_output_that_is_there_is_not_written_over(server: RunningServer, tmp_path: Path) -> None:
+    (tmp_path / "out.jsonl").write_text("mine")
+    done = minivault("batch", str(asked(tmp_path, 1)), "-o", str(tmp_path / "out.jsonl"), "--url", server.url)
+    assert (done.returncode, (tmp_path / "out.jsonl").read_text()) == (2, "mine")
+
+
+def test_lines_that_are_none_are_named(server: RunningServer, tmp_path: Path) -> None:
+    source = asked(tmp_path, 1)
+    source.write_text(source.read_text() + "{nope\n")
+    done = minivault("batch", str(source), "-o", str(tmp_path / "out.jsonl"), "--url", server.url)
+    assert done.returncode == 2
+    assert "line 2: The line is not valid JSON." in done.stderr
+
+
+def running(source: Path, output: Path, url: str) -> subprocess.Popen[bytes]:
+    command = [*MINIVAULT, "batch", str(source), "-o", str(output), "--url", url]
+    return subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL)
+
+
+def until_done(url: str, count: int) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        data = httpx.get(f"{url}/v1/batches").json()["data"]
+        if data and data[0]["request_counts"]["completed"] >= count:
+            return
+        time.sleep(0.01)
+    raise AssertionError("the batch does not get on")
+
+
+@pytest.mark.slow
+def test_command_and_server_are_killed_and_no_line_is_answered_or_recorded_twice(tmp_path: Path) -> None:
+    source, output, data_dir = asked(tmp_path, 30, max_tokens=48), tmp_path / "out.jsonl", tmp_path / "data"
+    server = Server(data_dir, "--batch-concurrency", "3")
+    command = running(source, output, server.url)
+    until_done(server.url, 5)
+    command.kill()
+    command.wait()
+    server.kill()
+    assert not output.exists()
+    server = Server(data_dir, "--batch-concurrency", "3")
+    try:
+        until_done(server.url, 12)
+        command = running(source, output, server.url)
+        command.send_signal(signal.SIGINT)
+        command.wait()
+        done = minivault("batch", str(source), "-o", str(output), "--url", server.url)
+        assert done.returncode == 0, done.stderr
+        assert [row["custom_id"] for row in rows_of(output)] == [f"c{number}" for number in range(30)]
+        records = httpx.get(f"{server.url}/vault/records", params={"limit": 1000}).json()["records"]
+    finally:
+        server.kill()
+    ends = collections.Counter(record["finish_reason"] for record in records)
+    assert ends["stop"] + ends["length"] == 30
+    assert set(ends) <= {"stop", "length", "interrupted"}
+    assert ends["interrupted"] <= 3
+
+
+def test_lines_of_two_files_come_in_the_order_of_the_input() -> None:
+    def lines(*names: str) -> list[bytes]:
+        return [json.dumps({"custom_id": name}).encode() for name in names]
+
+    got = merged(["a", "b", "c", "d"], iter(lines("a", "d")), iter(lines("b")))
+    assert [json.loads(line)["custom_id"] for line in got] == ["a", "b", "d"]
