@@ -22,7 +22,7 @@ FLOORS = (
     (3, ("minivault.service",)),
     (2, ("minivault.engine", "minivault.vault", "minivault.access", "minivault.models", "minivault.telemetry")),
     (2, ("minivault.batches",)),
-    (1, ("minivault.generation", "minivault.errors", "minivault.settings", "minivault.guide")),
+    (1, ("minivault.embedding", "minivault.generation", "minivault.errors", "minivault.settings", "minivault.guide")),
     (0, ("minivault",)),
 )
 
@@ -78,7 +78,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "uvicorn": ("minivault.cli.server",),
 }
 
-STDLIB_ONLY = ("minivault.generation", "minivault.errors")
+STDLIB_ONLY = ("minivault.embedding", "minivault.generation", "minivault.errors")
 NO_ARRAYS = (
     "minivault.engine.native.scheduler",
     "minivault.engine.native.sequence",

@@ -28,8 +28,15 @@ Progress = Callable[[int, int], None]
 COPIED_NAMES = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
     "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja",
+    "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", "1_Pooling/config.json",
 )  # fmt: skip
 """What comes along beside the weights, where it exists."""
+
+
+def stored_name(name: str) -> str:
+    """A file's name in the catalog, where models have no folders in them."""
+    return name.replace("/", "__")
+
 
 LICENCE_NAMES = (
     "LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "NOTICE", "NOTICE.txt", "Notice.txt", "USE_POLICY.md",
@@ -92,7 +99,7 @@ def transferable(source: Path, weights: Sequence[str]) -> list[str]:
     names = [*weights, *(name for name in (*COPIED_NAMES, *LICENCE_NAMES) if os.path.lexists(source / name))]
     for name in names:
         path = source / name
-        if path.is_symlink() and not _in_hub_cache(path):
+        if path.is_symlink() and not _in_hub_cache(source, path):
             raise CheckpointCorrupt(f"{shown(name)} is a symbolic link, which is not followed: copy the file itself")
         try:
             status = path.stat()
@@ -105,10 +112,10 @@ def transferable(source: Path, weights: Sequence[str]) -> list[str]:
     return names
 
 
-def _in_hub_cache(path: Path) -> bool:
+def _in_hub_cache(source: Path, path: Path) -> bool:
     """The hub's cache is made of links: ``<repo>/snapshots/<revision>/<name>`` into ``<repo>/blobs``."""
-    repository = path.parent.resolve().parent.parent
-    return path.parent.resolve().parent.name == "snapshots" and path.resolve().parent == repository / "blobs"
+    repository = source.resolve().parent.parent
+    return source.resolve().parent.name == "snapshots" and path.resolve().parent == repository / "blobs"
 
 
 @contextmanager
@@ -205,7 +212,8 @@ def copy_files(source: Path, names: Sequence[str], target: Path, progress: Progr
     stored: dict[str, StoredFile] = {}
     copied = counter(total, progress)
     for name in names:
-        stored[name] = _copy(source / name, target / name, copied)
+        kept = stored_name(name)
+        stored[kept] = _copy(source / name, target / kept, copied)
     return stored
 
 

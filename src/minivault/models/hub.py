@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from minivault import __version__
 from minivault.errors import CheckpointCorrupt, Forbidden, HubRefused, HubUnavailable
 from minivault.models.checkpoint import is_plain_file_name
+from minivault.models.folder import COPIED_NAMES
 from minivault.models.json_file import shown
 from minivault.models.short_names import Reference
 
@@ -64,7 +65,7 @@ class HubModel:
     repository: str
     commit: str
     names: tuple[str, ...]
-    """Every file at its root."""
+    """Every file at its root, and what is read of folders in it."""
     licence: str | None
 
 
@@ -105,7 +106,7 @@ class Hub:
         for sibling in siblings:
             if found := _hub_file(sibling):
                 self._files[found.name] = found
-        names = tuple(sorted(file.rfilename for file in siblings if is_plain_file_name(file.rfilename)))
+        names = tuple(sorted(file.rfilename for file in siblings if _is_readable(file.rfilename)))
         licence = getattr(info.card_data, "license", None)
         return HubModel(reference.repository, info.sha, names, licence if isinstance(licence, str) else None)
 
@@ -199,7 +200,7 @@ def _hub_file(sibling: Any) -> HubFile | None:
     size = getattr(sibling.lfs, "size", None) if sibling.lfs else sibling.size
     sha1 = None if sha256 else sibling.blob_id
     sound = _SHA256.fullmatch(sha256) if sha256 else isinstance(sha1, str) and _SHA1.fullmatch(sha1)
-    if not is_plain_file_name(sibling.rfilename) or type(size) is not int or size < 0 or not sound:
+    if not _is_readable(sibling.rfilename) or type(size) is not int or size < 0 or not sound:
         return None
     return HubFile(sibling.rfilename, size, sha256, sha1)
 
@@ -260,3 +261,7 @@ def _status_explained(status: int) -> HubRefused | HubUnavailable:
     if status == 429 or status >= 500:
         return HubUnavailable(f"The hub is busy or broken ({status}). Run the same command again later to go on")
     return HubRefused(f"The hub refuses this ({status})")
+
+
+def _is_readable(name: str) -> bool:
+    return is_plain_file_name(name) or name in COPIED_NAMES

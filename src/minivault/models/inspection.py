@@ -16,7 +16,9 @@ from minivault.models import foreign
 from minivault.models.architecture import Architecture, read_architecture
 from minivault.models.chat_template import ChatTemplate
 from minivault.models.checkpoint import Checkpoint
+from minivault.models.encoder import EncoderArchitecture, encoder_weights, is_encoder, read_encoder
 from minivault.models.json_file import read_json_object
+from minivault.models.pooling import read_pooling
 from minivault.models.tokenizer import Tokenizer
 from minivault.models.weights import weight_map
 
@@ -44,6 +46,8 @@ def examine(folder: Path) -> Examined:
         CheckpointError: they are not, or no engine here can run it.
     """
     config = read_json_object(folder / "config.json")
+    if is_encoder(config):
+        return Examined("native", "embedding", config["model_type"], inspect_encoder(folder).parameters)
     try:
         arch = inspect_folder(folder)
     except UnsupportedCheckpoint as refused:
@@ -69,6 +73,9 @@ def check_config(config: Mapping[str, Any]) -> None:
     Raises:
         CheckpointError: it is not sound, or of no family that an engine here runs.
     """
+    if is_encoder(config):
+        read_encoder(config)
+        return
     try:
         read_architecture(config)
     except UnsupportedCheckpoint as refused:
@@ -91,4 +98,18 @@ def inspect_folder(folder: Path) -> Architecture:
         weight_map(arch, checkpoint)
     tokenizer = Tokenizer.load(folder)
     ChatTemplate.load(folder, tokenizer.special_tokens)
+    return arch
+
+
+def inspect_encoder(folder: Path) -> EncoderArchitecture:
+    """As :func:`inspect_folder`, for encoders that embed texts.
+
+    Raises:
+        CheckpointError: the folder is not sound, or not for the native engine.
+    """
+    arch = read_encoder(read_json_object(folder / "config.json"))
+    with Checkpoint.open(folder) as checkpoint:
+        encoder_weights(arch, checkpoint)
+    Tokenizer.load(folder)
+    read_pooling(folder)
     return arch

@@ -1,7 +1,8 @@
 """How one vector for a text is made of those of its tokens, as a folder in the layout of sentence-transformers says.
 
-``modules.json`` lists the steps, ``1_Pooling/config.json`` the kind, ``sentence_bert_config.json`` the longest text. An
-imported model keeps all of it in one file of our own, :data:`FILE`. Knows nothing of engines or of arrays.
+``modules.json`` lists the steps, ``1_Pooling/config.json`` the kind, ``sentence_bert_config.json`` the longest text. In
+the catalog, where a model has no folders in it, the second is called as :func:`stored_name` says. Knows nothing of
+engines or of arrays.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from minivault.errors import CheckpointCorrupt, UnsupportedCheckpoint
+from minivault.models.folder import stored_name
 from minivault.models.json_file import read_bounded, read_json_object, read_optional_json_object, shown
 
-FILE = "embedding.json"
+POOLING_FILE = "1_Pooling/config.json"
 Kind = Literal["mean", "cls", "last", "max", "mean_sqrt_len"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -49,10 +51,6 @@ class PoolingConfig:
         canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
         return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 
-    def to_bytes(self) -> bytes:
-        """As :data:`FILE` holds it."""
-        return (json.dumps(asdict(self), indent=1) + "\n").encode()
-
 
 def read_pooling(folder: Path) -> PoolingConfig:
     """What ``folder`` says; a folder that says nothing gets the mean, scaled to length 1.
@@ -61,8 +59,6 @@ def read_pooling(folder: Path) -> PoolingConfig:
         CheckpointCorrupt: a file is not sound.
         UnsupportedCheckpoint: it has a step or a kind that there is not here.
     """
-    if (folder / FILE).is_file():
-        return _ours(read_json_object(folder / FILE))
     _refuse_prompts(read_optional_json_object(folder / "config_sentence_transformers.json"))
     said = read_optional_json_object(folder / "sentence_bert_config.json")
     max_tokens = said.get("max_seq_length")
@@ -70,12 +66,9 @@ def read_pooling(folder: Path) -> PoolingConfig:
     steps = _steps(folder)
     if steps is None:
         return _checked("mean", True, max_tokens, lower_case)
-    pooling = read_json_object(folder / steps["Pooling"] / "config.json")
+    kept = folder / stored_name(POOLING_FILE)
+    pooling = read_json_object(kept if kept.is_file() else folder / POOLING_FILE)
     return _checked(_kind(pooling), "Normalize" in steps, max_tokens, lower_case)
-
-
-def _ours(said: Mapping[str, Any]) -> PoolingConfig:
-    return _checked(said.get("kind"), said.get("normalized"), said.get("max_tokens"), said.get("lower_case"))
 
 
 def _checked(kind: Any, normalized: Any, max_tokens: Any, lower_case: Any) -> PoolingConfig:
@@ -99,8 +92,8 @@ def _steps(folder: Path) -> dict[str, str] | None:
     for step, place in found.items():
         if step not in _STEPS:
             raise UnsupportedCheckpoint(f"modules.json has the step {shown(step)!r}; supported: {', '.join(_STEPS)}")
-        if place and (not place.replace("_", "").isalnum() or not place.isascii()):
-            raise CheckpointCorrupt("modules.json: path must be the name of a folder beside it")
+        if step == "Pooling" and f"{place}/config.json" != POOLING_FILE:
+            raise UnsupportedCheckpoint(f"modules.json has its pooling elsewhere than in {POOLING_FILE}")
     if "Pooling" not in found:
         raise UnsupportedCheckpoint("modules.json has no pooling: such a model gives no vector for a text")
     return found

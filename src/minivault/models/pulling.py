@@ -15,7 +15,7 @@ from typing import Any
 from minivault.errors import CheckpointCorrupt, HubRefused, InvalidRequest, ServerError
 from minivault.models.catalog import Catalog, ModelEntry, check_name
 from minivault.models.checkpoint import INDEX_FILE, SINGLE_FILE, file_sha256, read_index
-from minivault.models.folder import COPIED_NAMES, LICENCE_NAMES, StoredFile, check_room, hold_folder
+from minivault.models.folder import COPIED_NAMES, LICENCE_NAMES, StoredFile, check_room, hold_folder, stored_name
 from minivault.models.hub import Hub, HubFile
 from minivault.models.inspection import check_config
 from minivault.models.json_file import MAX_JSON_BYTES, read_json_object, shown
@@ -161,11 +161,12 @@ class _Pull:
         self.worth_going_on = False
         stored = {}
         for file in self._files:
-            target = staging / file.name
+            kept = stored_name(file.name)
+            target = staging / kept
             self._place(file.name).rename(target)
             status = target.stat()
             sha256 = file.sha256 or file_sha256(target)
-            stored[file.name] = StoredFile(sha256, status.st_size, status.st_mtime_ns, status.st_ino)
+            stored[kept] = StoredFile(sha256, status.st_size, status.st_mtime_ns, status.st_ino)
         return stored, self._source | {"digests": {file.name: file.digest for file in self._files}}
 
     def _plan(self, names: Iterable[str]) -> list[HubFile]:
@@ -176,7 +177,7 @@ class _Pull:
     def _place(self, name: str) -> Path:
         digest = next(file.digest for file in self._files if file.name == name)
         # Two files of one content would share a place, and only one could be moved away.
-        return self._partial / f"{digest.partition(':')[2]}-{name}"
+        return self._partial / f"{digest.partition(':')[2]}-{stored_name(name)}"
 
     def _fetch(self, files: Iterable[HubFile]) -> None:
         total = sum(file.size for file in self._files)

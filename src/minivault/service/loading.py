@@ -113,8 +113,15 @@ def _remote(settings: Settings, budget: int) -> ModelLoader:
     return RemoteLoader(settings, budget)
 
 
+def _embedding(settings: Settings, budget: int) -> ModelLoader:
+    from minivault.service.loading_embedding import EmbeddingLoader
+
+    return EmbeddingLoader(settings, budget)
+
+
 LOADERS: Mapping[tuple[str, str], LoaderFactory] = {
     ("native", "generation"): NativeLoader,
+    ("native", "embedding"): _embedding,
     ("transformers", "generation"): _transformers,
     ("remote", "generation"): _remote,
 }
