@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
+import gguf
 import numpy as np
 from numpy.typing import NDArray
 
@@ -59,6 +60,27 @@ class WithOutliers(Mapping[str, LinearSource | tuple[LinearSource, ...]]):
         return len(self._weights)
 
 
+class AsQ40(Mapping[str, LinearSource | tuple[LinearSource, ...]]):
+    """The matrices of the layers as GGUF's Q4_0 gives them back; the rest as it is."""
+
+    def __init__(self, weights: WeightSet) -> None:
+        self._weights = weights
+
+    def __getitem__(self, name: str) -> LinearSource:
+        (source,) = sources(self._weights, name)
+        if not re.search(r"\.(q|k|v|o|gate|up|down)\.weight$", name):
+            return source
+        kind = gguf.GGMLQuantizationType.Q4_0
+        values = gguf.quants.dequantize(gguf.quants.quantize(_floats(source), kind), kind)
+        return LinearSource(TensorView("F32", source.shape, memoryview(values.tobytes())), 0, source.rows)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._weights)
+
+    def __len__(self) -> int:
+        return len(self._weights)
+
+
 def _floats(source: LinearSource) -> NDArray[np.float32]:
     assert source.view.dtype == "BF16"
     raw = np.frombuffer(source.view.data, dtype="<u2").astype(np.uint32) << 16
@@ -90,8 +112,18 @@ def tokens() -> list[int]:
 def log_probabilities(precision: Precision, outliers: bool = False) -> NDArray[np.float64]:
     """``[windows * WINDOW, vocab]`` over windows of the text, each from its own start."""
     arch, weights = checkpoint()
-    taken = WithOutliers(weights) if outliers else weights
-    run = NativeRunner.load(arch, taken, RunnerOptions(precision=precision, kv_cache_memory=1 << 24))
+    return _run(arch, WithOutliers(weights) if outliers else weights, precision)
+
+
+@cache
+def log_probabilities_of_q4_0() -> NDArray[np.float64]:
+    """As :func:`log_probabilities`, of weights that went through Q4_0, in unquantised arithmetic."""
+    arch, weights = checkpoint()
+    return _run(arch, AsQ40(weights), "f32")
+
+
+def _run(arch: Architecture, weights: WeightSet, precision: Precision) -> NDArray[np.float64]:
+    run = NativeRunner.load(arch, weights, RunnerOptions(precision=precision, kv_cache_memory=1 << 24))
     text = tokens()
     rows = [run.logits(text[start : start + WINDOW]) for start in range(0, len(text), WINDOW)]
     run.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.quality.guide import divergence, log_probabilities, perplexity
+from tests.quality.guide import divergence, log_probabilities, log_probabilities_of_q4_0, perplexity
 
 
 def test_int8_perplexity_is_within_one_percent_of_f32() -> None:
@@ -28,3 +28,9 @@ def test_int8_with_made_outliers_is_within_two_percent_of_f32() -> None:
 @pytest.mark.parametrize("outliers", [False, True])
 def test_int4_perplexity_is_within_five_percent_of_f32(outliers: bool) -> None:
     assert perplexity(log_probabilities("int4", outliers)) <= 1.05 * perplexity(log_probabilities("f32"))
+
+
+def test_int4_costs_no_more_than_q4_0_of_the_same_weights() -> None:
+    reference, ours, other = log_probabilities("f32"), log_probabilities("int4"), log_probabilities_of_q4_0()
+    assert perplexity(ours) <= perplexity(other)
+    assert divergence(reference, ours) <= divergence(reference, other)
