@@ -114,10 +114,11 @@ def _of_text(request: GenerationRequest, tokenizer: PromptTokenizer, template: P
         stop = DEFAULT_STOPS if template is None else ()
     if not ids:
         raise InvalidRequest("prompt must give at least 1 token", param="prompt")
-    return Prompt(_words(request), (*request.context, *ids), stop, calling, reasoning)
+    return Prompt(words_of(request), (*request.context, *ids), stop, calling, reasoning)
 
 
-def _words(request: GenerationRequest) -> str:
+def words_of(request: GenerationRequest) -> str:
+    """The words of the caller, for the record: the prompt, or the turns that were sent."""
     if request.prompt is not None:
         return request.prompt
     if len(request.messages) == 1:

@@ -110,7 +110,7 @@ class Events:
     def last(self, completion: Completion) -> list[bytes]:
         rest = [] if self._parser is None else self._said(self._parser.finish())
         reason, sequence = self._end(completion)
-        usage = {"input_tokens": self._prompt_tokens, "output_tokens": completion.usage.completion_tokens}
+        usage = {"input_tokens": completion.usage.prompt_tokens, "output_tokens": completion.usage.completion_tokens}
         delta = {"stop_reason": reason, "stop_sequence": sequence}
         return [
             *rest,
@@ -172,6 +172,7 @@ class Events:
         """The answer as one object."""
         said = whole_said(completion.response, self._parser)
         self._called = bool(said.calls)
+        self._prompt_tokens = completion.usage.prompt_tokens  # known at the end alone, of other servers
         reason, sequence = self._end(completion)
         words = [{"type": "text", "text": said.text}] if said.text else []
         if said.thinking and self._body.thinks:
