@@ -14,7 +14,7 @@ from minivault.access.key_file import ApiKey, KeyTerms
 from minivault.access.keys import KeyStore, NewKey
 from minivault.api import schema
 from minivault.api.native import caller_of, json_response, parsed
-from minivault.api.wire.keys import ChangeKeyBody, CreateKeyBody, KeyBody, KeysBody, NewKeyBody, RotateKeyBody
+from minivault.api.wire.keys import ApiKeyBody, ApiKeysBody, ChangeKeyBody, CreateKeyBody, NewApiKeyBody, RotateKeyBody
 from minivault.telemetry.logging import get_logger
 
 router = APIRouter(prefix="/admin/keys", tags=["admin"])
@@ -27,7 +27,7 @@ _SECRET = {"cache-control": "no-store"}
 @router.get(
     "",
     summary="All API keys, without their secrets",
-    responses={200: schema.json_answer(KeysBody, "The keys."), **schema.error_responses(403, 429, 500, 503)},
+    responses={200: schema.json_answer(ApiKeysBody, "The keys."), **schema.error_responses(403, 429, 500, 503)},
 )
 async def list_keys(request: Request) -> Response:
     """Those that were revoked too, since records name them."""
@@ -40,7 +40,7 @@ async def list_keys(request: Request) -> Response:
     status_code=201,
     summary="Make a key",
     responses={
-        201: schema.json_answer(NewKeyBody, "The key, with its secret, this once."),
+        201: schema.json_answer(NewApiKeyBody, "The key, with its secret, this once."),
         **schema.error_responses(400, 403, 413, 415, 422, 429, 500, 503),
     },
     openapi_extra=schema.json_body(CreateKeyBody),
@@ -57,7 +57,7 @@ async def create(request: Request) -> Response:
 @router.get(
     "/{key_id}",
     summary="One key, without its secret",
-    responses={200: schema.json_answer(KeyBody, "The key."), **schema.error_responses(403, 404, 422, 429, 500, 503)},
+    responses={200: schema.json_answer(ApiKeyBody, "The key."), **schema.error_responses(403, 404, 422, 429, 500, 503)},
 )
 async def show(request: Request, key_id: KeyId) -> Response:
     """What it allows, and whether it is active."""
@@ -69,7 +69,7 @@ async def show(request: Request, key_id: KeyId) -> Response:
     "/{key_id}",
     summary="Change what a key allows",
     responses={
-        200: schema.json_answer(KeyBody, "The key as it is now."),
+        200: schema.json_answer(ApiKeyBody, "The key as it is now."),
         **schema.error_responses(400, 403, 404, 413, 415, 422, 429, 500, 503),
     },
     openapi_extra=schema.json_body(ChangeKeyBody),
@@ -87,7 +87,7 @@ async def change(request: Request, key_id: KeyId) -> Response:
     "/{key_id}/rotate",
     summary="Give a key a new secret",
     responses={
-        200: schema.json_answer(NewKeyBody, "The key, with its new secret, this once."),
+        200: schema.json_answer(NewApiKeyBody, "The key, with its new secret, this once."),
         **schema.error_responses(400, 403, 404, 413, 415, 422, 429, 500, 503),
     },
     openapi_extra=schema.json_body(RotateKeyBody),
@@ -105,7 +105,7 @@ async def rotate(request: Request, key_id: KeyId) -> Response:
     "/{key_id}",
     summary="Revoke a key",
     responses={
-        200: schema.json_answer(KeyBody, "The key, revoked."),
+        200: schema.json_answer(ApiKeyBody, "The key, revoked."),
         **schema.error_responses(403, 404, 422, 429, 500, 503),
     },
 )

@@ -70,7 +70,7 @@ class RotateKeyBody(BaseModel):
     )
 
 
-class KeyBody(BaseModel):
+class ApiKeyBody(BaseModel):
     """A key, without its secret."""
 
     id: str
@@ -90,9 +90,9 @@ class KeyBody(BaseModel):
     state: Literal["active", "expired", "revoked"]
 
 
-class NewKeyBody(KeyBody):
+class NewApiKeyBody(ApiKeyBody):
     key: str = Field(description="What opens the door. It is shown this once.")
 
 
-class KeysBody(BaseModel):
-    keys: list[KeyBody]
+class ApiKeysBody(BaseModel):
+    keys: list[ApiKeyBody]
