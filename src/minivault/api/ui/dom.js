@@ -13,7 +13,7 @@ export function put(element, ...children) {
 export function h(tag, props, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(props ?? {})) set(element, name, value);
-  return put(element, children);
+  return put(element, ...children);
 }
 
 const PROPERTIES = new Set(["value", "checked", "disabled", "open", "hidden", "selected", "tabIndex", "textContent"]);
