@@ -247,7 +247,7 @@ def load_settings(**flags: Any) -> Settings:
     values = {name: getattr(loaded, name) for name in Settings.model_fields}
     if "url" not in loaded.model_fields_set:
         values["url"] = _own_url(loaded)
-    return Settings.model_construct(**values)
+    return Settings.model_construct(loaded.model_fields_set, **values)
 
 
 def secret_in(variable: str) -> str | None:

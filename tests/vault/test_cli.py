@@ -13,8 +13,11 @@ from pathlib import Path
 
 import apsw
 import pytest
+import typer
+from pyarrow import parquet
 
 from minivault.cli.main import main
+from minivault.cli.vault import app as vault_app
 from tests.vault.samples import intent, open_ledger, outcome, record_calls
 
 
@@ -94,7 +97,7 @@ def test_search_finds_words(vault: Command, data_dir: Path) -> None:
 
 def test_stats_count(vault: Command, data_dir: Path) -> None:
     assert json.loads(vault("stats", "--json", data_dir=data_dir).out)["calls"] == 4
-    assert "calls\t4" in vault("stats", data_dir=data_dir).out
+    assert "all\t\t4\t12\t8\t2.5\t2.5\t2.5" in vault("stats", data_dir=data_dir).out
 
 
 def test_export_writes_a_file_for_its_owner(vault: Command, data_dir: Path, tmp_path: Path) -> None:
@@ -290,3 +293,59 @@ def test_the_command_stands_alone(data_dir: Path) -> None:
     assert not {
         name for name in loaded if name.startswith(("fastapi", "minivault.engine", "minivault.service", "numpy"))
     }
+
+
+def test_a_fresh_record_is_proven_by_a_head_signed_for_it(vault: Command, tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)  # signs no heads
+    record_calls(ledger, 1)
+    ledger.close()
+    proof = tmp_path / "0.proof"
+    assert vault("prove", "0", "-o", str(proof), data_dir=tmp_path).code == 0
+    checked = vault("check-proof", str(proof), "--key", str(tmp_path / "vault.pub"), "--json")
+    assert json.loads(checked.out)["index"] == 0
+
+
+def test_a_search_shows_the_words_in_their_column(vault: Command, tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    record_calls(ledger, 1, prompt_text="so " * 40 + "needle " + "on " * 40)
+    ledger.close()
+    row = vault("search", "needle", data_dir=tmp_path).out.splitlines()[1].split("\t")
+    assert ("needle" in row[5], row[6]) == (True, "answer to 0")
+
+
+def test_the_head_as_json(vault: Command, data_dir: Path) -> None:
+    found = json.loads(vault("head", "--json", data_dir=data_dir).out)
+    assert (found["size"], found["head"].splitlines()[0]) == (8, found["origin"])
+
+
+def test_export_to_parquet(vault: Command, data_dir: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.parquet"
+    assert vault("export", "--format", "parquet", "-o", str(target), data_dir=data_dir).code == 0
+    assert parquet.read_table(target).num_rows == 4
+
+
+def test_a_vault_is_encrypted_and_read_by_its_key(
+    vault: Command, own_vault: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = tmp_path_factory.mktemp("keys") / "key"
+    assert vault("encrypt", "--key-file", str(key), data_dir=own_vault).code == 0
+    assert vault("list", data_dir=own_vault).code == 1
+    monkeypatch.setenv("MINIVAULT_VAULT_KEY_FILE", str(key))
+    assert "question 1" in vault("list", data_dir=own_vault).out
+    assert vault("verify", data_dir=own_vault).code == 0
+    assert vault("erase", "2", "--yes", data_dir=own_vault).code == 0
+    assert vault("decrypt", data_dir=own_vault).code == 0
+
+
+def test_a_key_that_was_made_in_vain_is_not_left(vault: Command, own_vault: Path) -> None:
+    (own_vault / "vault.head").write_text("no head")
+    ended = vault("encrypt", "--key-file", str(own_vault / "key"), data_dir=own_vault)
+    assert (ended.code, (own_vault / "key").exists()) == (1, False)
+
+
+COMMANDS = list(typer.main.get_command(vault_app).commands)  # type: ignore[attr-defined]  # it is a group
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_an_example(vault: Command, name: str) -> None:
+    assert f"minivault vault {name}" in vault(name, "--help").out.replace("Usage: minivault vault", "")

@@ -372,3 +372,20 @@ def test_a_folder_that_cannot_be_made_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(LedgerUnavailable, match="folder"):
         Ledger.open(tmp_path / "file" / "data" / "vault.db", mirror_dir=None)
+
+
+def test_a_head_is_signed_when_it_is_asked_for(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path, head_interval=3600)
+    record_calls(ledger, 2)
+    assert ledger.sign_head().result(30) == 4
+    assert ledger.status().head_size == 4
+    ledger.close()
+
+
+def test_a_head_asked_for_in_vain_is_told(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path, head_interval=None)
+    with pytest.raises(LedgerUnavailable, match="signs no heads"):
+        ledger.sign_head().result(30)
+    ledger.close()
+    with pytest.raises(LedgerUnavailable):
+        ledger.sign_head().result(30)

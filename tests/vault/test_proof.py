@@ -94,7 +94,7 @@ def test_what_is_no_proof_is_refused(key: VerifierKey, text: str) -> None:
 
 def test_another_keys_record_is_not_proven(vault: Reader) -> None:
     with pytest.raises(UnknownRecord):
-        prove(vault, 1, api_key_id="bob")
+        prove(vault, 1, owner="bob")
 
 
 def test_a_record_that_no_head_covers_is_not_proven_yet(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +15,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 
-from minivault.errors import InvalidRequest, UnknownRecord
-from minivault.vault.reader import CallFilter, Reader, match_expression
+from minivault.errors import InvalidRequest, UnknownRecord, UnsupportedFeature
+from minivault.vault.queries import match_expression
+from minivault.vault.reader import CallFilter, ExportForm, Reader
+from minivault.vault.record import ContentKind, commitment
 from tests.vault.samples import NOON, PIN, intent, open_ledger, outcome, record_calls
 
 CALLS: list[dict[str, Any]] = [
@@ -96,10 +100,11 @@ def test_filters_narrow(reader: Reader, filters: dict[str, Any], expected: list[
 def test_search_is_paged_and_shows_where(reader: Reader) -> None:
     first = reader.search("port", limit=1)
     second = reader.search("port", limit=1, cursor=first.next_cursor)
-    assert [call.snippet for call in (*first.calls, *second.calls)] == [
+    assert [call.prompt_snippet for call in (*first.calls, *second.calls)] == [
         "Wie ändere ich den Port?",
         "How do I change the port?",
     ]
+    assert [call.response_snippet for call in first.calls] == ["answer to 4"]
     assert second.next_cursor is None
 
 
@@ -117,7 +122,7 @@ def test_no_text_is_ever_search_syntax(reader: Reader, text: str) -> None:
         assert not any(character.isalnum() for character in text)
         return
     assert re.fullmatch(r'"[^"\0]+"( "[^"\0]+")*', expression)
-    assert all(call.snippet is not None for call in reader.search(text).calls)
+    assert all(call.prompt_snippet is not None for call in reader.search(text).calls)
 
 
 @pytest.mark.parametrize(
@@ -147,9 +152,9 @@ def test_what_is_not_there_is_not_found(reader: Reader, key: str | int) -> None:
 
 
 def test_another_keys_call_is_not_found(reader: Reader) -> None:
-    assert reader.get(2, api_key_id="alice").call.index == 2
+    assert reader.get(2, owner="alice").call.index == 2
     with pytest.raises(UnknownRecord):
-        reader.get(2, api_key_id="bob")
+        reader.get(2, owner="bob")
 
 
 def test_one_call_shows_all_that_is_recorded(reader: Reader) -> None:
@@ -202,29 +207,77 @@ def test_statistics(reader: Reader) -> None:
     assert found["processing_time_ms"] == {"p50": 2.5, "p95": 2.5, "p99": 2.5}
 
 
+def test_statistics_by_day_model_and_key(reader: Reader) -> None:
+    found = reader.stats()
+    assert [(group["day"], group["calls"]) for group in found["by_day"]] == [("2023-11-14", 5)]
+    assert [(group["model"], group["processing_time_ms"]["p99"]) for group in found["by_model"]] == [("guide", 2.5)]
+    keys = [(group["api_key_id"], group["calls"], group["completion_tokens"]) for group in found["by_key"]]
+    assert keys == [(None, 3, 4), ("alice", 1, 2), ("bob", 1, 2)]
+
+
 def test_statistics_of_a_selection(reader: Reader) -> None:
     assert reader.stats(CallFilter(api_key_id="alice"))["finish_reasons"] == {"length": 1}
 
 
 def test_json_lines_hold_every_call(reader: Reader) -> None:
-    lines = [json.loads(line) for line in reader.export("jsonl")]
+    lines = [json.loads(line) for line in reader.export(ExportForm.JSONL)]
     assert [line["index"] for line in lines] == [0, 2, 4, 6, 8]
     assert lines[0] == reader.get(0).as_dict()
 
 
 def test_csv_reads_back(reader: Reader) -> None:
-    rows = list(csv.DictReader(io.StringIO("".join(reader.export("csv")))))
+    rows = list(csv.DictReader(io.StringIO(b"".join(reader.export(ExportForm.CSV)).decode())))
     assert [row["prompt"] for row in rows][:3] == [changes["prompt_text"] for changes in CALLS][:3]
     assert rows[1]["finish_reason"] == "length"
 
 
 def test_csv_of_nothing_has_a_head(tmp_path: Path) -> None:
-    assert "".join(Reader.open(tmp_path / "vault.db").export("csv")).startswith("index,")
+    assert b"".join(Reader.open(tmp_path / "vault.db").export(ExportForm.CSV)).startswith(b"index,")
 
 
-def test_another_form_is_refused(reader: Reader) -> None:
-    with pytest.raises(InvalidRequest, match="jsonl or csv"):
-        reader.export("xml")  # type: ignore[arg-type]
+def test_parquet_reads_back(reader: Reader, tmp_path: Path) -> None:
+    file = tmp_path / "calls.parquet"
+    file.write_bytes(b"".join(reader.export(ExportForm.PARQUET)))
+    rows = parquet.read_table(file).drop_columns(["timestamp"]).to_pylist()
+    assert [row["prompt"] for row in rows][:4] == [*(changes["prompt_text"] for changes in CALLS[:3]), None]
+    assert rows[0]["prompt_token_ids"] == [1, 2, 3]
+    assert json.loads(rows[0]["parameters"]) == reader.get(0).intent["parameters"]
+    assert (rows[3]["store"], rows[4]["outcome_index"]) == (False, None)
+
+
+def test_parquet_is_written_in_groups(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minivault.vault.parquet.GROUP_ROWS", 2)
+    pieces = list(reader.export(ExportForm.PARQUET))
+    assert len(pieces) == 3
+    assert parquet.ParquetFile(io.BytesIO(b"".join(pieces))).num_row_groups == 3
+
+
+def test_parquet_without_its_extra_names_it(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UnsupportedFeature, match=r"minivault\[parquet\]"):
+        reader.export(ExportForm.PARQUET)
+
+
+def test_an_export_tells_how_far_it_is(reader: Reader) -> None:
+    told: list[tuple[int, int]] = []
+    list(reader.export(ExportForm.CSV, progress=lambda done, total: told.append((done, total))))
+    assert told == [(0, 5), (1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
+
+
+def test_an_owner_sees_no_other_keys_calls(reader: Reader) -> None:
+    assert indexes(reader, owner="alice") == [2]
+    assert indexes(reader, owner="alice", api_key_id="bob") == []
+    assert indexes(reader, owner="alice", query="port") == []
+    assert reader.stats(CallFilter(owner="alice"))["calls"] == 1
+    assert len(list(reader.export(ExportForm.JSONL, CallFilter(owner="alice")))) == 1
+    assert reader.erasable(CallFilter(owner="alice")) == (2,)
+
+
+def test_a_call_in_full_has_the_salts_of_what_is_kept(reader: Reader) -> None:
+    found = reader.get(0).as_dict()
+    salt = bytes.fromhex(found["salts"]["response_text"])
+    assert commitment(ContentKind.RESPONSE_TEXT, salt, b"answer to 0") == found["commitments"]["response_text"]
+    assert reader.get(6).as_dict()["salts"] is None
 
 
 @pytest.mark.parametrize("size", [None, 0])
@@ -251,7 +304,7 @@ def test_a_reader_serves_many_threads(reader: Reader) -> None:
 
 def test_reading_never_changes_the_file(reader: Reader) -> None:
     before = reader.path.read_bytes()
-    list(reader.export("jsonl"))
+    list(reader.export(ExportForm.JSONL))
     with reader.connection() as db:
         assert db is not None
         with pytest.raises(Exception, match="readonly"):

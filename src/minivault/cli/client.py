@@ -85,6 +85,10 @@ class Client:
         with self._failures():
             return _json(self._checked(self._http.get("/vault/records", params=query)))
 
+    def proof(self, record_id: str) -> str:
+        with self._failures():
+            return self._checked(self._http.get(f"/vault/records/{quote(record_id, safe='')}/proof")).text
+
     def erase(self, record_id: str) -> JsonObject:
         with self._failures():
             return _json(self._checked(self._http.delete(f"/vault/records/{quote(record_id, safe='')}/content")))

@@ -55,8 +55,13 @@ def line(text: str = "") -> None:
 
 def write_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
     """One JSON value a line. ASCII only, so that the text in it is both exact and harmless to a terminal."""
-    sys.stdout.write(json.dumps(value, default=str) + "\n")
+    sys.stdout.write(to_json(value) + "\n")
     sys.stdout.flush()
+
+
+def to_json(value: Mapping[str, Any] | Sequence[Any]) -> str:
+    """As :func:`write_json` writes it."""
+    return json.dumps(value, default=str)
 
 
 def console(stream: TextIO | None = None) -> Console:

@@ -23,13 +23,13 @@ def read_file(path: Path) -> str:
         raise CliError(f"{path} is not text.") from None
 
 
-def write_file(output: Path, pieces: Iterable[str]) -> None:
-    """For the owner alone, and whole or not at all: written beside, then renamed."""
+def write_file(output: Path, pieces: Iterable[str | bytes]) -> None:
+    """For the owner alone, and whole or not at all: written beside, then renamed. Text is UTF-8."""
     part = output.with_name(output.name + ".part")
     try:
         fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(fd, "w", encoding="utf-8", newline="") as file:  # noqa: PTH123 - a descriptor, not a path
-            file.writelines(pieces)
+        with open(fd, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
+            file.writelines(piece.encode("utf-8") if isinstance(piece, str) else piece for piece in pieces)
         part.replace(output)
     except OSError as error:
         part.unlink(missing_ok=True)

@@ -16,6 +16,19 @@ if TYPE_CHECKING:
     from minivault.vault.ledger import Ledger
 
 
+def is_written(settings: Settings) -> bool:
+    """Whether another process, a server most likely, writes this vault just now."""
+    from minivault.errors import LedgerUnavailable
+    from minivault.vault.lock import WriterLock
+
+    settings.vault_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        WriterLock(settings.vault_path).release()
+    except LedgerUnavailable:
+        return True
+    return False
+
+
 @contextmanager
 def own_ledger(settings: Settings, otherwise: str) -> Iterator[Ledger]:
     """The ledger of a vault that no other process writes. At its end the mirror is level with the vault.
@@ -23,16 +36,11 @@ def own_ledger(settings: Settings, otherwise: str) -> Iterator[Ledger]:
     Raises:
         CliError: a server writes this vault; ``otherwise`` says what to do then.
     """
-    from minivault.errors import LedgerUnavailable
     from minivault.vault.cipher import VaultKey
     from minivault.vault.ledger import Ledger
-    from minivault.vault.lock import WriterLock
 
-    settings.vault_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        WriterLock(settings.vault_path).release()
-    except LedgerUnavailable:
-        raise CliError(f"A server writes this vault. {otherwise}") from None
+    if is_written(settings):
+        raise CliError(f"A server writes this vault. {otherwise}")
     ledger = Ledger.open(
         settings.vault_path,
         key=VaultKey.of(settings.vault_key_file),

@@ -6,6 +6,7 @@ Parses and prints; what a record is and how it is found is the vault's. Works be
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from minivault.cli import options, vault_proofs
-from minivault.cli.console import CliError, line, note, one_line, table, working, write, write_json
+from minivault.cli.console import CliError, counting, line, note, one_line, table, working, write, write_json
 from minivault.cli.files import write_file
 from minivault.cli.vault_proofs import open_vault
 
@@ -50,6 +51,7 @@ vault_proofs.register(app)
 class ExportFormat(StrEnum):
     JSONL = "jsonl"
     CSV = "csv"
+    PARQUET = "parquet"
 
 
 Number = Annotated[int, typer.Option("--number", "-n", min=1, max=1000, help="How many calls.")]
@@ -62,7 +64,44 @@ Surface = Annotated[str | None, typer.Option(metavar="NAME", help="Asked through
 FinishReason = Annotated[str | None, typer.Option(metavar="WORD", help="Ended so: stop, length, cancelled, failed ...")]
 
 
-@app.command("list", help="List calls, the newest first.")
+LIST_EXAMPLES = """\
+Examples:
+
+  minivault vault list                                      the last 20 calls
+
+  minivault vault list --model guide --after 2026-01-31     of one model, from a day on
+
+  minivault vault list --key alice --finish-reason failed --json
+"""
+
+SEARCH_EXAMPLES = """\
+Examples:
+
+  minivault vault search "rate limit"                 calls that hold both words
+
+  minivault vault search '"rate limit"' --key alice   the words one behind the other, in one key's calls
+"""
+
+STATS_EXAMPLES = """\
+Examples:
+
+  minivault vault stats --after 2026-01-01            in all, by day, by model and by key
+
+  minivault vault stats --key alice --json
+"""
+
+EXPORT_EXAMPLES = """\
+Examples:
+
+  minivault vault export -o all.jsonl                 everything, with token ids and parameters
+
+  minivault vault export --format csv --model guide -o guide.csv
+
+  minivault vault export --format parquet -o all.parquet    needs: pip install 'minivault[parquet]'
+"""
+
+
+@app.command("list", help="List calls, the newest first.", epilog=LIST_EXAMPLES)
 def list_calls(
     number: Number = 20,
     cursor: Cursor = None,
@@ -79,7 +118,10 @@ def list_calls(
     _print_page(data_dir, filters, number, cursor, json)
 
 
-@app.command(help="Find calls by words in prompt or answer; words in double quotes must follow each other.")
+@app.command(
+    help="Find calls by words in prompt or answer; words in double quotes must follow each other.",
+    epilog=SEARCH_EXAMPLES,
+)
 def search(
     query: Annotated[str, typer.Argument(help="The words.", show_default=False)],
     number: Number = 20,
@@ -97,7 +139,10 @@ def search(
     _print_page(data_dir, filters, number, cursor, json)
 
 
-@app.command(help="Show one call in full, by its id or by the index of either of its records.")
+@app.command(
+    help="Show one call in full, by its id or by the index of either of its records.",
+    epilog="Example:\n\n  minivault vault show 4711",
+)
 def show(
     record: Annotated[str, typer.Argument(metavar="ID", help="An id or an index.", show_default=False)],
     data_dir: options.DataDir = None,
@@ -111,31 +156,31 @@ def show(
         _show_detail(detail)
 
 
-@app.command(help="Count calls and tokens, by model, by day and by how they ended.")
+@app.command(help="Calls, tokens and latency, in all and by day, model and key.", epilog=STATS_EXAMPLES)
 def stats(
     after: After = None,
     before: Before = None,
     model: Model = None,
     key: Key = None,
+    surface: Surface = None,
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
-    with open_vault(data_dir) as (reader, _):
-        found = reader.stats(_filters(None, after, before, model, key, None, None))
+    with open_vault(data_dir) as (reader, _), working("Counting"):
+        found = reader.stats(_filters(None, after, before, model, key, surface, None))
     if json:
         write_json(found)
         return
-    rows = [(name, value) for name, value in found.items() if not isinstance(value, dict)]
-    rows += [
-        (f"{name}: {part}", value)
-        for name, group in found.items()
-        if isinstance(group, dict)
-        for part, value in group.items()
-    ]
-    table(["what", "value"], [[name, _number(value)] for name, value in rows])
+    groups = [("all", "", found)]
+    groups += [("ended", reason, {"calls": calls}) for reason, calls in found["finish_reasons"].items()]
+    groups += [("day", group["day"], group) for group in found["by_day"]]
+    groups += [("model", group["model"], group) for group in found["by_model"]]
+    groups += [("key", group["api_key_id"] or "(none)", group) for group in found["by_key"]]
+    headings = ["by", "of", "calls", "prompt tokens", "answer tokens", "p50 ms", "p95 ms", "p99 ms"]
+    table(headings, [[by, of, *_counts(group)] for by, of, group in groups])
 
 
-@app.command(help="Write calls as JSON lines (with token ids and parameters) or CSV, oldest first.")
+@app.command(help="Write calls as JSON lines, CSV or Parquet, oldest first.", epilog=EXPORT_EXAMPLES)
 def export(
     form: Annotated[ExportFormat, typer.Option("--format", help="How.")] = ExportFormat.JSONL,
     output: Annotated[
@@ -149,16 +194,27 @@ def export(
     finish_reason: FinishReason = None,
     data_dir: options.DataDir = None,
 ) -> None:
+    from minivault.vault.export import ExportForm
+
     filters = _filters(None, after, before, model, key, surface, finish_reason)
+    if form is ExportFormat.PARQUET and output is None and sys.stdout.isatty():
+        raise CliError("Parquet is no text: name a file with --output.", exit_code=2)
     with open_vault(data_dir) as (reader, _):
-        pieces = reader.export(form.value, filters)
         if output is None:
-            for piece in pieces:
-                write(piece) if sys.stdout.isatty() else sys.stdout.write(piece)
+            _to_stdout(reader.export(ExportForm(form.value), filters))
             return
-        with working(f"Writing {output}"):
-            write_file(output, pieces)
+        with counting(f"Writing {output}", "calls") as progress:
+            write_file(output, reader.export(ExportForm(form.value), filters, progress))
     note(f"Written: {output}")
+
+
+def _to_stdout(pieces: Iterator[bytes]) -> None:
+    for piece in pieces:
+        if sys.stdout.isatty():
+            write(piece.decode("utf-8"))
+        else:
+            sys.stdout.buffer.write(piece)
+    sys.stdout.flush()
 
 
 def _filters(
@@ -226,15 +282,9 @@ def _row(call: Call) -> list[str]:
         call.model,
         call.finish_reason or "running",
         f"{call.prompt_tokens}+{call.completion_tokens or 0}",
-        _absent(call) if call.prompt is None else one_line(call.prompt, 40),
-        _answer(call),
+        _absent(call) if call.prompt is None else one_line(call.prompt_snippet or call.prompt, 40),
+        "" if call.response is None else one_line(call.response_snippet or call.response, 60),
     ]
-
-
-def _answer(call: Call) -> str:
-    if call.snippet is not None:
-        return one_line(call.snippet, 60)
-    return "" if call.response is None else one_line(call.response, 60)
 
 
 def _absent(call: Call) -> str:
@@ -255,6 +305,12 @@ def _show_detail(detail: CallDetail) -> None:
     for name, text in (("prompt", detail.call.prompt), ("response", detail.call.response)):
         line(f"\n--- {name} ---")
         line(_absent(detail.call) if text is None else text)
+
+
+def _counts(group: Mapping[str, Any]) -> list[str]:
+    times = group.get("processing_time_ms", {})
+    counts = [group.get(name) for name in ("calls", "prompt_tokens", "completion_tokens")]
+    return [_number(value) for value in (*counts, times.get("p50"), times.get("p95"), times.get("p99"))]
 
 
 def _number(value: Any) -> str:

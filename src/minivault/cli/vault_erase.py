@@ -58,10 +58,11 @@ def erase(
     if bool(ids) == bool(filters):
         raise CliError("Name calls by their ids, or choose them with --key, --after, --before.", exit_code=2)
     chosen = _filter(key, after, before)
-    if url is not None:
-        erased = _erase_by_server(options.settings(url=url, api_key=api_key), ids or [], filters, yes)
+    settings = options.settings(data_dir=data_dir, url=url, api_key=api_key)
+    if "url" in settings.model_fields_set:
+        erased = _erase_by_server(settings, ids or [], filters, yes)
     else:
-        erased = _erase_here(options.settings(data_dir=data_dir), ids or [], chosen, yes)
+        erased = _erase_here(settings, ids or [], chosen, yes)
     if json:
         write_json({"erased": erased})
     else:

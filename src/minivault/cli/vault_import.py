@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
         "import",
         help="Bring in a log.jsonl, or a SQLite file with a table interactions. Marked as imported, not attested. "
         "Exit code 1 if nothing in it could be read.",
+        epilog="Examples:\n\n  minivault vault import old/log.jsonl\n\n  minivault vault import old/calls.db --json",
     )(import_file)
 
 

@@ -8,21 +8,31 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from minivault.cli import options
-from minivault.cli.console import CliError, line, note, working, write, write_json
+from minivault.cli.console import CliError, counting, line, note, to_json, write, write_json
 from minivault.cli.files import read_file, write_file
+from minivault.cli.own_ledger import is_written, own_ledger
 
 if TYPE_CHECKING:
     from minivault.settings import Settings
+    from minivault.vault.findings import Verified, VerifyReport
     from minivault.vault.head import HeadPaths, VerifierKey
     from minivault.vault.reader import Reader
-    from minivault.vault.findings import Verified, VerifyReport
 
 SHOWN_FINDINGS = 50
+VERIFY_EXAMPLES = """\
+Examples:
+
+  minivault vault verify                              everything, content and all
+
+  minivault vault verify --quick --since-last         only records, and only what came since
+
+  minivault vault verify --against kept/elsewhere.head
+"""
 
 VerifierKeyOption = Annotated[
     str | None, typer.Option("--key", metavar="PUB", help="Its public key, or a file. [default: the vault's own]")
@@ -31,22 +41,34 @@ VerifierKeyOption = Annotated[
 
 def register(app: typer.Typer) -> None:
     app.command(
-        "verify", help="Check that all that was recorded is there, and as it was recorded. Exit code 1 if it is not."
+        "verify",
+        help="Check that all that was recorded is there, and as it was recorded. Exit code 1 if it is not.",
+        epilog=VERIFY_EXAMPLES,
     )(verify)
-    app.command("head", help="Print the newest signed head, to be kept elsewhere; or the public key that signs.")(head)
-    app.command("prove", help="Write the proof that a record is in the vault, to be checked without the vault.")(prove)
-    app.command("check-proof", help="Check a proof with the public key alone. Exit code 1 if it proves nothing.")(
-        check_proof
-    )
+    app.command(
+        "head",
+        help="Print the newest signed head, to be kept elsewhere; or the public key that signs.",
+        epilog="Examples:\n\n  minivault vault head -o kept/else.head\n\n  minivault vault head --key -o vault.pub",
+    )(head)
+    app.command(
+        "prove",
+        help="Write the proof that a record is in the vault, to be checked without the vault.",
+        epilog="Example:\n\n  minivault vault prove 4711 -o 4711.tlog-proof",
+    )(prove)
+    app.command(
+        "check-proof",
+        help="Check a proof with the public key alone. Exit code 1 if it proves nothing.",
+        epilog="Example:\n\n  minivault vault check-proof 4711.tlog-proof --key vault.pub",
+    )(check_proof)
 
 
 @contextmanager
-def open_vault(data_dir: Path | None) -> Iterator[tuple[Reader, Settings]]:
+def open_vault(data_dir: Path | None, **flags: Any) -> Iterator[tuple[Reader, Settings]]:
     """A reader of the vault in ``data_dir``, and the settings that led there."""
     from minivault.vault.cipher import VaultKey
     from minivault.vault.reader import Reader
 
-    settings = options.settings(data_dir=data_dir)
+    settings = options.settings(data_dir=data_dir, **flags)
     reader = Reader.open(settings.vault_path, VaultKey.of(settings.vault_key_file))
     try:
         yield reader, settings
@@ -66,8 +88,8 @@ def verify(
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
-    from minivault.vault.head import HeadPaths, open_note
     from minivault.vault.findings import Verified
+    from minivault.vault.head import HeadPaths, open_note
     from minivault.vault.verify import verify as verify_vault
 
     with open_vault(data_dir) as (reader, settings):
@@ -76,9 +98,9 @@ def verify(
             head = open_note(read_file(against), verifier_key(key, HeadPaths(settings.vault_path)))
         if not reader.exists and head is None:
             raise CliError(f"There is no vault in {settings.data_dir}: nothing to verify.")
-        with working("Verifying"):
+        with counting("Verifying", "records") as progress:
             since = Verified.load(settings.vault_path) if since_last else None
-            report = verify_vault(reader, contents=not quick, against=head, since=since)
+            report = verify_vault(reader, contents=not quick, against=head, since=since, progress=progress)
         if report.ok and report.contents_checked and reader.exists:
             _keep(Verified(report.records, bytes.fromhex(report.root)), settings.vault_path)
     if json:
@@ -100,6 +122,7 @@ def head(
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to put it.")] = None,
     public_key: Annotated[bool, typer.Option("--key", help="The public key instead.")] = False,
     data_dir: options.DataDir = None,
+    json: options.Json = False,
 ) -> None:
     from minivault.vault.head import HeadPaths
 
@@ -109,19 +132,51 @@ def head(
     text = paths.load_note() if paths.load_head() is not None else None
     if key is None or (text is None and not public_key):
         raise CliError(f"No head was signed in {settings.data_dir} yet.")
-    _put(output, f"{key}\n" if public_key or text is None else text)
+    if json:
+        newest = paths.load_head()
+        size, root = (None, None) if newest is None else (newest.size, newest.root.hex())
+        _put(output, to_json({"origin": key.name, "size": size, "root": root, "head": text, "key": str(key)}) + "\n")
+    else:
+        _put(output, f"{key}\n" if public_key or text is None else text)
 
 
 def prove(
     record: Annotated[str, typer.Argument(metavar="ID", help="An id, or the index of a record.", show_default=False)],
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to put it.")] = None,
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
     data_dir: options.DataDir = None,
+    json: options.Json = False,
 ) -> None:
+    from minivault.vault.proof import Uncovered
     from minivault.vault.proof import prove as prove_record
 
-    with open_vault(data_dir) as (reader, _):
-        text = prove_record(reader, record)
-    _put(output, text)
+    with open_vault(data_dir, url=url, api_key=api_key) as (reader, settings):
+        try:
+            text = prove_record(reader, record)
+        except Uncovered:
+            if is_written(settings):
+                text = _prove_by_server(settings, record)
+            else:
+                text = _sign_and_prove(settings, reader, record)
+    _put(output, to_json({"proof": text}) + "\n" if json else text)
+
+
+def _sign_and_prove(settings: Settings, reader: Reader, record: str) -> str:
+    """With no server running, the vault's ledger signs a head when it is closed."""
+    from minivault.vault.proof import prove as prove_record
+
+    with own_ledger(settings, "Try again in a minute: it signs a head then."):
+        pass
+    return prove_record(reader, record)
+
+
+def _prove_by_server(settings: Settings, record: str) -> str:
+    """The server that writes the vault signs the head."""
+    from minivault.cli.client import Client
+
+    with Client.of(settings) as client:
+        return client.proof(record)
 
 
 def check_proof(
@@ -155,6 +210,8 @@ def _show_report(report: VerifyReport) -> None:
     line(f"{'records':<15}{report.records} ({report.calls} calls, {report.open_calls} of them not ended)")
     if report.since:
         line(f"{'looked at':<15}{report.records - report.since}, behind the {report.since} verified before")
+    if report.digest_only:
+        line(f"{'digest only':<15}{report.digest_only} calls, whose content was never stored, by their policy")
     if report.erased:
         line(f"{'erased':<15}{report.erased} calls, each by a record that says so")
     line(f"{'root':<15}{report.root}")

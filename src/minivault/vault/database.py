@@ -28,6 +28,8 @@ StorageError = apsw.Error
 BUSY_TIMEOUT_MS = 5_000
 COPY_PAGES = 1024
 CACHE_KIB = 16_384
+READER_CACHE_KIB = 65_536
+"""The list of some half a million calls: a filter without an index goes through it in memory."""
 WAL_KEEP_BYTES = 16 << 20
 _NORMAL_STATES = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
 
@@ -243,6 +245,7 @@ def open_reader(path: Path, key: VaultKey | None = None) -> Connection:
         _unlock(db, path, key)
         db.set_busy_timeout(BUSY_TIMEOUT_MS)
         db.pragma("trusted_schema", False)
+        db.pragma("cache_size", -READER_CACHE_KIB)
         version = _version(db, len(MIGRATIONS))
         if 0 < version < len(MIGRATIONS):
             raise VaultCorrupt(

@@ -105,10 +105,11 @@ class Inbox:
                 late.append(self._waiting.popleft())
         return late
 
-    def poke(self) -> None:
-        """Let the taker ask for its patience again."""
+    def poke(self) -> bool:
+        """Let the taker ask for its patience again; false if it is closed, and may not take again."""
         with self._wake:
             self._wake.notify()
+            return not self._closed
 
     def close(self) -> None:
         """Refuse what comes from now on; what waits is still taken."""

@@ -98,6 +98,8 @@ class Ledger:
         self._down: str | None = None
         # Filled by anyone, emptied by the ledger thread: outcomes whose callers were told that they failed.
         self._lost: deque[Outcome] = deque()
+        # Filled by anyone, emptied by the ledger thread: who asked for a head at once.
+        self._head_asked: deque[Future[int]] = deque()
         # Shared by all threads; guards itself.
         self._inbox = Inbox(max_waiting)
         # Replaced whole by the ledger thread, read by anyone.
@@ -199,6 +201,17 @@ class Ledger:
         """
         return self._append(erasure)
 
+    def sign_head(self) -> Future[int]:
+        """Sign a head over all that is recorded by now, without waiting for the next one that is due.
+
+        Resolves with the number of records that the newest signed head covers; fails with :class:`LedgerUnavailable`.
+        """
+        future: Future[int] = Future()
+        self._head_asked.append(future)
+        if not self._inbox.poke():
+            self._answer_head("the vault is closing")
+        return future
+
     def status(self) -> LedgerStatus:
         """The state as of the last commit or failure."""
         status = self._status
@@ -244,7 +257,7 @@ class Ledger:
         """How long chores can wait while no record comes in."""
         if self._down is not None or self._short_of_space:
             return RETRY_SECONDS
-        if self._lost or self._mirror_due:
+        if self._lost or self._mirror_due or self._head_asked:
             return 0.0
         behind = RETRY_SECONDS if self._mirror is not None and self._mirror.error is not None else None
         waits = (self._head_wait(), self._chores.wait(), behind)
@@ -263,8 +276,9 @@ class Ledger:
         self._book.fold_wal()
         if not entries:
             self._advance_mirror()
-        if self._head_wait() == 0:
+        if self._head_wait() == 0 or (self._head_asked and self._head_wait() is not None):
             self._sign_head()
+        self._answer_head(self._head_error)
         if self._short_of_space:
             self._short_of_space = self._book.short_of_space()
 
@@ -349,6 +363,21 @@ class Ledger:
         else:
             self._head_error = None
 
+    def _answer_head(self, why_not: str | None) -> None:
+        """Tell those who asked for a head; at most one of them is told by anyone else."""
+        size = 0 if self._heads is None or self._heads.newest is None else self._heads.newest.size
+        if self._heads is None:
+            why_not = "this vault signs no heads"
+        while True:
+            try:
+                asked = self._head_asked.popleft()
+            except IndexError:
+                return
+            if why_not is None:
+                asked.set_result(size)
+            else:
+                asked.set_exception(LedgerUnavailable(f"no head could be signed: {why_not}", retry_after=RETRY_SECONDS))
+
     def _go_down(self, error: Exception) -> None:
         self._book.drop()
         if self._mirror is not None:
@@ -356,6 +385,7 @@ class Ledger:
         self._down = (
             str(error) if isinstance(error, MiniVaultError) else f"the vault cannot be written: {describe(error)}"
         )
+        self._answer_head(self._down)
 
     def _finish(self) -> None:
         """The last turn: lost calls, the mirror, an empty write-ahead log. Whatever fails is left to the next start."""
@@ -377,6 +407,7 @@ class Ledger:
             self._book.drop()
             self._lock.release()
             self._status = replace(self._snapshot(), writable=False, reason="the vault is closed")
+            self._answer_head("the vault is closed")
 
     def _snapshot(self) -> LedgerStatus:
         reason = self._down

@@ -23,6 +23,10 @@ MAX_PROOF_BYTES: Final = 16 << 20
 _HEADING = re.compile(r"c2sp\.org/tlog-proof@v1\nextra (\S+)\nindex (0|[1-9][0-9]{0,17})\n((?:\S+\n)*)\n")
 
 
+class Uncovered(InvalidRequest):
+    """No signed head covers the record yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProvenRecord:
     """What a good proof says."""
@@ -34,30 +38,30 @@ class ProvenRecord:
     head: Head
 
 
-def prove(reader: Reader, id_or_index: str | int, *, api_key_id: str | None = None) -> str:
+def prove(reader: Reader, id_or_index: str | int, *, owner: str | None = None) -> str:
     """The proof of one record: the one with this index, or for an id the outcome of the call (else its intent).
 
     Raises:
         UnknownRecord: there is none, or it belongs to another key.
-        InvalidRequest: no signed head covers it yet.
+        Uncovered: no signed head covers it yet.
     """
-    index = _index_of(reader, id_or_index, api_key_id)
+    index = _index_of(reader, id_or_index, owner)
     paths = HeadPaths(reader.path)
     # Once read, the note's head stays a prefix of the tree, however far it grows meanwhile.
     note, key = paths.load_note(), paths.load_key()
     head = None if note is None or key is None else open_note(note, key)
     if note is None or head is None or index >= head.size:
-        raise InvalidRequest("no signed head covers this record yet; one is signed every minute and at the end")
+        raise Uncovered("no signed head covers this record yet; one is signed every minute and at the end")
     return _assemble(reader, index, head, note)
 
 
-def _index_of(reader: Reader, id_or_index: str | int, api_key_id: str | None) -> int:
+def _index_of(reader: Reader, id_or_index: str | int, owner: str | None) -> int:
     number = int(id_or_index) if re.fullmatch(r"[0-9]{1,18}", str(id_or_index)) else None
     try:
-        call = reader.get(id_or_index, api_key_id=api_key_id).call
+        call = reader.get(id_or_index, owner=owner).call
     except UnknownRecord:
         # An erasure is a record of no single call.
-        if number is None or api_key_id is not None or not _is_leaf(reader, number):
+        if number is None or owner is not None or not _is_leaf(reader, number):
             raise
         return number
     if number is not None and number in (call.index, call.outcome_index):

@@ -153,6 +153,11 @@ def _take_up(walk: Walk, db: Connection, since: Verified) -> bool:
     return True
 
 
+def _levels(db: Connection) -> int:
+    """One more than the highest level of the stored tree."""
+    return int(db.execute("SELECT coalesce(max(level), 0) + 1 FROM nodes").get)
+
+
 def _root(db: Connection, size: int) -> bytes:
     return root_of(size, lambda level, position: stored_node(db, level, position))
 
@@ -174,9 +179,7 @@ def _check_end(walk: Walk, db: Connection, root: bytes) -> None:
     _check_late_erasures(walk, db)
     if walk.whole and not walk.bad_nodes and walk.tree.root() != root:
         walk.found(Fault.HEAD, None, "the records do not lead to the stored head")
-    stray = db.execute(
-        "SELECT count(*) FROM nodes, tree_state WHERE ((nodes.position + 1) << nodes.level) > tree_state.size"
-    ).get
+    stray = sum(db.execute(_STRAY, (level, level)).get for level in range(1, _levels(db)))
     if stray:
         walk.found(Fault.TREE, None, f"the tree holds {stray} nodes over records that do not exist")
     orphans = db.execute(_ORPHANS, (walk.first,)).get
@@ -197,6 +200,9 @@ def _snapshot(db: Connection) -> Iterator[None]:
 
 _ORPHANS = """
 SELECT count(*) FROM contents WHERE leaf_index >= ? AND leaf_index NOT IN (SELECT leaf_index FROM leaves)
+"""
+_STRAY = """
+SELECT count(*) FROM nodes WHERE level = ? AND position >= (SELECT size FROM tree_state) >> ?
 """
 _OPEN_BEFORE = """
 SELECT intent_index, store FROM calls WHERE intent_index < ?1 AND (outcome_index IS NULL OR outcome_index >= ?1)

@@ -1,0 +1,91 @@
+"""The SQL by which calls are found. Whatever a caller says goes in as a bound value, never as syntax.
+
+Knows nothing of connections.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+from minivault.errors import InvalidRequest
+from minivault.vault.calls import Call, CallFilter
+
+COLUMNS = """
+c.intent_index, c.outcome_index, c.request_id, c.time_ns, c.model, c.surface, c.source, c.api_key_id, c.mode, c.store,
+c.finish_reason, c.prompt_tokens, c.completion_tokens, c.duration_ns, t.prompt, t.response,
+c.erased_index
+"""
+
+_JOINED = """
+CROSS JOIN calls AS c ON c.intent_index = page.place CROSS JOIN call_texts AS t ON t.intent_index = c.intent_index
+"""
+
+
+def match_expression(query: str) -> str:
+    """User text as an FTS5 expression: every word, and every run in double quotes, becomes a quoted phrase; all must
+    be found. No character of the text is ever syntax.
+
+    Raises:
+        InvalidRequest: there is no word in it.
+    """
+    phrases = [quoted or word for quoted, word in re.findall(r'"([^"]*)"|([^\s"]+)', query.replace("\x00", " "))]
+    phrases = [phrase for phrase in phrases if any(character.isalnum() for character in phrase)]
+    if not phrases:
+        raise InvalidRequest("query must hold at least one word", param="query")
+    return " ".join(f'"{phrase}"' for phrase in phrases)
+
+
+def where(filters: CallFilter) -> tuple[str, list[Any]]:
+    """A condition on ``calls AS c`` without the words searched for, and its values."""
+    tests = [
+        ("c.time_ns >= ?", filters.after_ns),
+        ("c.time_ns < ?", filters.before_ns),
+        ("c.model = ?", filters.model),
+        ("c.api_key_id = ?", filters.api_key_id),
+        ("c.api_key_id = ?", filters.owner),
+        ("c.surface = ?", filters.surface),
+        ("c.source = ?", filters.source),
+        ("c.finish_reason = ?", filters.finish_reason),
+        ("c.duration_ns >= ?", filters.min_duration_ns),
+        ("c.duration_ns <= ?", filters.max_duration_ns),
+    ]
+    used = [(sql, value) for sql, value in tests if value is not None]
+    return " AND ".join(["1", *(sql for sql, _ in used)]), [value for _, value in used]
+
+
+def select(filters: CallFilter, cursor: str | None, limit: int, oldest_first: bool) -> tuple[str, list[Any]]:
+    """The query for a page of calls, each row as :func:`call_of` takes it."""
+    tests, values = where(filters)
+    order, beyond = ("ASC", ">") if oldest_first else ("DESC", "<")
+    key = "c.intent_index" if filters.query is None else "search.rowid"
+    if cursor is not None:
+        tests += f" AND {key} {beyond} ?"
+        values.append(_cursor_index(cursor))
+    if filters.query is None:
+        # The page is found first, so that the texts of its calls are read and of no others.
+        page = f"SELECT c.intent_index AS place FROM calls AS c WHERE {tests} ORDER BY {key} {order} LIMIT ?"  # noqa: S608 - constants
+        sql = f"WITH page AS MATERIALIZED ({page}) SELECT {COLUMNS} FROM page {_JOINED} ORDER BY page.place {order}"  # noqa: S608 - constants
+        return sql, [*values, limit]
+    # The walk goes over the search index in the order of its rows, so only one page of matches is read.
+    source = "search CROSS JOIN calls AS c ON c.intent_index = search.rowid"
+    snippets = "snippet(search, 0, '', '', '…', 12), snippet(search, 1, '', '', '…', 24)"
+    sql = (
+        f"SELECT {COLUMNS}, {snippets}"  # noqa: S608 - constants
+        f" FROM {source} JOIN call_texts AS t ON t.intent_index = c.intent_index"
+        f" WHERE search MATCH ? AND {tests} ORDER BY {key} {order} LIMIT ?"
+    )
+    return sql, [match_expression(filters.query), *values, limit]
+
+
+def _cursor_index(cursor: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,18}", cursor):
+        raise InvalidRequest("cursor must be one that a former page gave", param="cursor")
+    return int(cursor)
+
+
+def call_of(row: tuple[Any, ...]) -> Call:
+    """A call of a row of ``COLUMNS``, and maybe snippets behind them."""
+    call = Call(*row)
+    return replace(call, store=bool(call.store))
