@@ -4,6 +4,8 @@
 #   make test     set up, then run the tests                                       ARGS="tests/cli -k log" passes options on
 #   make check    lint, format check, types, architecture
 #   make bench    benchmarks against peers, in one run
+#   make clients  add the clients that tests/clients drives beside the tests' own (LangChain, LiteLLM, llm, OpenAI's for npm)
+#   make fuzz     20,000 drawn requests to every route        CASES=1000 draws fewer
 #   make oracle   add PyTorch and Transformers, so that tests marked `torch` run too
 #   make lock     write requirements/*.txt anew from pyproject.toml and requirements/*.in
 #   make clean    remove what was built
@@ -15,17 +17,18 @@ VENV ?= .venv
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 ARGS ?=
+CASES ?= 20000
 TORCH := torch==2.13.0
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 NATIVE := $(wildcard CMakeLists.txt) pyproject.toml src/minivault/__init__.py $(shell find native -type f 2>/dev/null)
 
-.PHONY: help run test check bench oracle lock clean
+.PHONY: help run test check bench clients fuzz oracle lock clean
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n '3,9s/^#  //p' Makefile
+	@sed -n '3,11s/^#  //p' Makefile
 
 run: $(VENV)/.built
 	@$(BIN)/minivault serve $(ARGS)
@@ -41,6 +44,11 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.built
 	$(BIN)/python bench/run.py $(ARGS)
+
+fuzz: $(VENV)/.built $(VENV)/.test
+	MINIVAULT_FUZZ_CASES=$(CASES) $(BIN)/python -m pytest --timeout 0 tests/api/test_schema_fuzz.py $(ARGS)
+
+clients: $(VENV)/.clients
 
 oracle: $(VENV)/.oracle
 
@@ -74,6 +82,15 @@ $(VENV)/.dev: $(VENV)/.venv requirements/dev.txt
 	@$(PIP) --require-hashes -r requirements/dev.txt
 	@touch $@
 
+# In an environment of their own: they want other versions of what the tests have.
+$(VENV)/.clients: $(VENV)/.venv requirements/clients.txt $(wildcard tests/clients/node/*.json)
+	@$(BIN)/python -m venv $(VENV)/clients
+	@$(VENV)/clients/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/clients.txt
+	@mkdir -p $(VENV)/clients-node && cp tests/clients/node/*.json $(VENV)/clients-node
+	@if command -v npm >/dev/null; then cd $(VENV)/clients-node && npm ci --silent --ignore-scripts --no-audit --no-fund; \
+		else echo "npm is not here: the tests of OpenAI's npm package will be skipped" >&2; fi
+	@touch $@
+
 $(VENV)/.oracle: $(VENV)/.test requirements/oracle.txt
 	@$(PIP) --require-hashes -r requirements/oracle.txt
 	@$(PIP) $(TORCH)
@@ -90,6 +107,7 @@ lock: $(VENV)/.venv
 	$(LOCK) requirements/build.in -c requirements/dev.txt -o requirements/build.txt
 	$(LOCK) pyproject.toml -c requirements/dev.txt -o requirements/run.txt
 	$(LOCK) pyproject.toml -c requirements/dev.txt --extra test -o requirements/test.txt
+	$(LOCK) requirements/clients.in -o requirements/clients.txt
 	$(LOCK) requirements/oracle.in -c requirements/dev.txt -o requirements/oracle.txt
 
 clean:

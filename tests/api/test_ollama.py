@@ -343,9 +343,18 @@ async def test_the_door_and_unreadable_bodies_speak_ollamas_shape_too() -> None:
     async with client_of(make_bench()) as client:
         foreign = await client.get("/api/tags", headers={"origin": "https://example.com"})
         unreadable = await client.post("/api/chat", content=b"{", headers={"content-type": "application/json"})
-        untyped = await client.post("/api/chat", content=b"{}")
-    assert [foreign.status_code, unreadable.status_code, untyped.status_code] == [403, 400, 415]
-    assert all(isinstance(response.json()["error"], str) for response in (foreign, unreadable, untyped))
+        form = await client.post("/api/chat", content=b"{}", headers={"content-type": "text/plain"})
+    assert [foreign.status_code, unreadable.status_code, form.status_code] == [403, 400, 415]
+    assert all(isinstance(response.json()["error"], str) for response in (foreign, unreadable, form))
+
+
+async def test_a_body_without_a_type_is_json_unless_a_browser_sent_it() -> None:
+    body = b'{"model": "fake", "prompt": "hi"}'
+    async with client_of(make_bench()) as client:
+        plain = await client.post("/api/generate", content=body)
+        browser = await client.post("/api/generate", content=body, headers={"sec-fetch-site": "same-origin"})
+        elsewhere = await client.post("/v1/completions", content=body)
+    assert [plain.status_code, browser.status_code, elsewhere.status_code] == [200, 415, 415]
 
 
 async def test_a_failure_in_the_middle_is_an_error_line_and_never_done() -> None:

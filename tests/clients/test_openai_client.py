@@ -283,6 +283,29 @@ def test_an_answer_held_to_calls_replays_to_a_match(client: openai.OpenAI, serve
     assert replayed["verdict"] == "MATCH"
 
 
+# -- batches ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_answered_as_its_lines_are_alone(client: openai.OpenAI) -> None:
+    alone = client.chat.completions.create(**SEEDED).choices[0].message.content
+    row = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": SEEDED}
+    file = client.files.create(file=("in.jsonl", json.dumps(row).encode()), purpose="batch")
+    batch = client.batches.create(
+        input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h", metadata={"of": "a test"}
+    )
+    while batch.status in ("validating", "in_progress", "finalizing"):
+        batch = client.batches.retrieve(batch.id)
+    assert batch.request_counts is not None
+    assert (batch.status, batch.request_counts.completed, batch.metadata) == ("completed", 1, {"of": "a test"})
+    [line] = client.files.content(batch.output_file_id or "").text.splitlines()
+    assert json.loads(line)["response"]["body"]["choices"][0]["message"]["content"] == alone
+    assert batch.id in [one.id for one in client.batches.list(limit=1)]
+    assert {one.id for one in client.files.list(purpose="batch")} >= {file.id}
+    assert client.files.delete(file.id).deleted
+    with pytest.raises(openai.NotFoundError):
+        client.files.retrieve(file.id)
+
+
 # -- errors and endings ------------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from minivault.api.problems import Problem
+from minivault.api.problems import OLLAMA_PREFIX, Problem
 
 MAX_DEPTH = 64
 """Levels of arrays and objects in a body."""
@@ -61,10 +61,20 @@ def _require_json(request: Request) -> None:
     media_type, _, parameters = request.headers.get("content-type", "").partition(";")
     media_type = media_type.strip().lower()
     charset = re.search(r"charset\s*=\s*\"?([^\s;\"]+)", parameters, re.IGNORECASE)
+    if _is_plain_client_of_ollama(request):
+        return
     if media_type != "application/json" or (charset and charset[1].lower() not in ("utf-8", "utf8")):
         raise Problem(415, "Send JSON: Content-Type must be application/json, in UTF-8.", code="unsupported_media_type")
     if request.headers.get("content-encoding", "identity").strip().lower() not in ("identity", ""):
         raise Problem(415, "Compressed bodies are not taken: leave out Content-Encoding.", code="unsupported_encoding")
+
+
+def _is_plain_client_of_ollama(request: Request) -> bool:
+    """Some clients of Ollama (LiteLLM) name no type at all. A page in a browser cannot pass for one of them: browsers
+    say where a request comes from."""
+    named = request.headers
+    said = any(name in named for name in ("content-type", "content-encoding", "origin", "sec-fetch-site"))
+    return request.scope["path"].startswith(OLLAMA_PREFIX) and not said
 
 
 async def _read(request: Request, max_bytes: int) -> bytes:
