@@ -61,6 +61,10 @@ class Settings(BaseSettings):
         description="Seconds that an idle model stays in memory unless it was loaded at the start; -1: for ever.",
     )
     load_timeout: float = Field(default=300.0, gt=0, le=86_400, description="Seconds a request waits for its model.")
+    offline: bool = Field(default=False, description="Download nothing, whoever asks.")
+    import_dir: Path | None = Field(
+        default=None, description="The only folder that models may be imported from over HTTP; none: not at all."
+    )
     engine: Literal["auto", "native", "transformers"] = Field(
         default="auto", description="What runs models; auto: native, and transformers for families that it lacks."
     )
@@ -141,12 +145,12 @@ class Settings(BaseSettings):
     def _split_proxies(cls, value: Any) -> Any:
         return cls._split(value)
 
-    @field_validator("head_export", "vault_key_file", "api_key", mode="before")
+    @field_validator("head_export", "vault_key_file", "import_dir", "api_key", mode="before")
     @classmethod
     def _none_if_empty(cls, value: Any) -> Any:
         return None if value == "" else value
 
-    @field_validator("data_dir", "head_export", "vault_key_file", mode="after")
+    @field_validator("data_dir", "head_export", "vault_key_file", "import_dir", mode="after")
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser()

@@ -44,6 +44,9 @@ class FakeHub:
     repositories: dict[str, FakeRepository] = field(default_factory=dict)
     cut_after: list[int] = field(default_factory=list)
     """One for each answer with weights to come: bytes after which its connection is cut."""
+    stall_after: int | None = None
+    """Bytes after which an answer with weights goes no further; ``stalled`` is then set."""
+    stalled: threading.Event = field(default_factory=threading.Event)
     ignores_ranges: bool = False
     redirects: bool = True
     """Weights come from another address, as from the hub's CDN."""
@@ -146,8 +149,13 @@ class _Handler(BaseHTTPRequestHandler):
         cut = self.hub.cut_after.pop(0) if is_large(file) and self.hub.cut_after and self.command == "GET" else whole
         if self.command == "GET":
             self.hub.served.append((file, start, min(cut, whole)))
-        self._send(206 if start else 200, part[:cut], headers, length=whole)
-        if cut < whole:
+        stall = self.hub.stall_after if is_large(file) and self.command == "GET" else None
+        self._send(206 if start else 200, part[: cut if stall is None else stall], headers, length=whole)
+        if stall is not None:
+            self.wfile.flush()
+            self.hub.stalled.set()
+            self.rfile.read(1)  # until the client is gone
+        if cut < whole or stall is not None:
             self.close_connection = True
 
     def _refuse(self, status: int, code: str) -> None:

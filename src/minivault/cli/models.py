@@ -1,17 +1,19 @@
-"""``minivault models``: what can be served, and adding to it from a local Hugging Face folder.
+"""``minivault models``: what can be served, what is known of it, adding to it, checking it and taking it away.
 
-Parses and prints; which files are copied and what is refused is decided in ``minivault.models``.
+Parses and prints; which files are taken and what is refused is decided in ``minivault.models``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from minivault.cli import options
-from minivault.cli.console import line, note, progress, table, write_json
+from minivault.cli import models_pull, models_remote, options
+from minivault.cli.console import CliError, line, note, progress, table, write_json
+from minivault.cli.units import count, size
 
 if TYPE_CHECKING:
     from minivault.models.catalog import Catalog, ModelEntry
@@ -23,50 +25,152 @@ Examples:
   minivault models list --json
 """
 
+SHOW_EXAMPLES = """\
+Examples:
+
+  minivault models show tinyllama
+  minivault models show tinyllama --json
+"""
+
 IMPORT_EXAMPLES = """\
 Examples:
 
   minivault models import ~/Downloads/TinyLlama-1.1B-Chat-v1.0
   minivault models import ./my-llama --name my-llama
+  minivault models import ./qwen2.5-0.5b-instruct-q4_k_m.gguf --name qwen
   minivault serve --model my-llama
 """
 
-app = typer.Typer(help="List the models on this machine, and add one.", no_args_is_help=True)
+RM_EXAMPLES = """\
+Examples:
+
+  minivault models rm my-llama
+  minivault models rm my-llama --yes
+
+It also forgets a download of this name that was interrupted.
+"""
+
+VERIFY_EXAMPLES = """\
+Examples:
+
+  minivault models verify              all of them
+  minivault models verify tinyllama --json
+"""
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="As minivault models list shows it.")]
+
+app = typer.Typer(help="The models on this machine: get them, look at them, check them, remove them.")
+models_pull.register(app)
+models_remote.register(app)
 
 
 @app.command("list", epilog=LIST_EXAMPLES)
 def list_models(data_dir: options.DataDir = None, json: options.Json = False) -> None:
     """List the models that can be served."""
-    entries = _catalog(data_dir).list()
+    from minivault.models.details import facts
+    from minivault.models.pulling import unfinished
+
+    catalog = _catalog(data_dir)
+    entries = catalog.list()
     if json:
         for entry in entries:
             write_json(facts(entry))
         return
-    rows = [
-        [
-            entry.name,
-            entry.family,
-            count(entry.parameters),
-            size(entry.size_bytes),
-            "embedded" if entry.embedded else "",
-        ]
-        for entry in entries
-    ]
-    table(["name", "family", "parameters", "size", ""], rows)
+    table(["name", "family", "parameters", "size", "engine", ""], [_row(entry) for entry in entries])
+    for name, held in unfinished(catalog.models_dir):
+        note(f"{name}: a download was interrupted at {size(held)}. The same pull goes on; models rm {name} forgets it")
+
+
+@app.command("show", epilog=SHOW_EXAMPLES)
+def show_model(name: Name, data_dir: options.DataDir = None, json: options.Json = False) -> None:
+    """Show what is known of one model: sizes, digests, where it came from, its licence and template."""
+    from minivault.models.details import details
+
+    found = details(_catalog(data_dir), name)
+    if json:
+        write_json(found)
+        return
+    for heading, value in _described(found):
+        line(f"{heading:<12} {value}")
+    if found["template"] is not None:
+        line("\nchat template:\n")
+        line(found["template"])
 
 
 @app.command("import", epilog=IMPORT_EXAMPLES)
 def import_model(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder with config.json and *.safetensors.")],
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="Its name here. (default: the folder's)")] = None,
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="A folder with config.json and *.safetensors, or a GGUF file.")
+    ],
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Its name here. (default: after the path)")] = None,
     data_dir: options.DataDir = None,
+    json: options.Json = False,
 ) -> None:
-    """Copy a local Hugging Face folder into the data directory, checked."""
+    """Take a Hugging Face folder or a GGUF file of this machine into the data directory, checked."""
+    from minivault.models.importing import import_path
+
     catalog = _catalog(data_dir)
-    with progress(f"Copying {path.name}") as report:
-        entry = catalog.import_folder(path.expanduser(), name, report)
-    line(f"{entry.name}: {entry.family}, {count(entry.parameters)} parameters, {size(entry.size_bytes)}")
-    note(f"Serve it with: minivault serve --model {entry.name}")
+    with progress(f"Importing {path.name}") as report:
+        entry = import_path(catalog, path.expanduser(), name, report)
+    models_pull.announce(entry, json)
+
+
+@app.command("rm", epilog=RM_EXAMPLES)
+def remove_model(
+    name: Name,
+    data_dir: options.DataDir = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove a model's files. What was recorded of its calls stays in the vault."""
+    from minivault.errors import UnknownModel
+    from minivault.models.pulling import forget_unfinished
+
+    catalog = _catalog(data_dir)
+    if name in {found for found, _ in _unfinished(catalog)} and forget_unfinished(catalog.models_dir, name):
+        line(f"{name}: the interrupted download is forgotten")
+        try:
+            catalog.manifest(name)
+        except UnknownModel:
+            return
+    catalog.manifest(name)
+    if not yes:
+        typer.confirm(f"Remove the model {name}?", abort=True, err=True)
+    catalog.remove(name)
+    line(f"{name}: removed")
+
+
+@app.command("verify", epilog=VERIFY_EXAMPLES)
+def verify_models(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One model. (default: all)")] = None,
+    data_dir: options.DataDir = None,
+    json: options.Json = False,
+) -> None:
+    """Read every file again and compare it with what it was when the model was imported."""
+    catalog = _catalog(data_dir)
+    sound = [_verify(catalog, one, json) for one in ([name] if name is not None else catalog.names())]
+    if not all(sound):
+        raise CliError("Files of a model are not what they were. Remove it with models rm, and get it again.")
+
+
+def _verify(catalog: Catalog, name: str, json: bool) -> bool:
+    with progress(f"Reading {name}") as report:
+        checks = catalog.verify(name, report)
+    faults = {check.name: check.fault for check in checks if check.fault}
+    if json:
+        files = [{"name": c.name, "size": c.size, "sha256": c.sha256, "fault": c.fault} for c in checks]
+        write_json({"name": name, "sound": not faults, "files": files})
+    else:
+        for file, fault in faults.items():
+            line(f"{name}: {file}: {fault}")
+        if not faults:
+            line(f"{name}: {len(checks)} files, all as they were")
+    return not faults
+
+
+def _unfinished(catalog: Catalog) -> list[tuple[str, int]]:
+    from minivault.models.pulling import unfinished
+
+    return unfinished(catalog.models_dir)
 
 
 def _catalog(data_dir: Path | None) -> Catalog:
@@ -75,33 +179,35 @@ def _catalog(data_dir: Path | None) -> Catalog:
     return Catalog(options.settings(data_dir=data_dir).models_dir)
 
 
-def facts(entry: ModelEntry) -> dict[str, Any]:
-    return {
-        "name": entry.name,
-        "family": entry.family,
-        "parameters": entry.parameters,
-        "size_bytes": entry.size_bytes,
-        "digest": entry.digest,
-        "embedded": entry.embedded,
-        "imported_at": entry.imported_at,
-        "path": str(entry.path),
-    }
+def _row(entry: ModelEntry) -> list[str]:
+    mark = "embedded" if entry.embedded else "" if entry.kind == "generation" else entry.kind
+    return [entry.name, entry.family, count(entry.parameters), size(entry.size_bytes), entry.engine, mark]
 
 
-def size(number: int) -> str:
-    """Bytes for people: ``11.9 MB``."""
-    return _scaled(number, ("B", "kB", "MB", "GB", "TB"))
+def _described(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    source: Mapping[str, Any] = found["source"] or {}
+    told = [
+        ("name", found["name"]),
+        ("family", found["family"]),
+        ("engine", found["engine"]),
+        ("asked for", found["kind"]),
+        ("parameters", count(found["parameters"])),
+        ("size", size(found["size_bytes"])),
+        ("context", None if found["context_length"] is None else f"{found['context_length']} tokens"),
+        ("layers", found["layers"]),
+        ("digest", found["digest"]),
+        ("source", _source(source) or ("embedded" if found["embedded"] else None)),
+        ("commit", source.get("commit")),
+        ("licence", ", ".join(filter(None, [source.get("licence"), *found["licence_files"]])) or None),
+        ("imported", found["imported_at"]),
+        ("path", found["path"]),
+    ]
+    return [(heading, str(value)) for heading, value in told if value is not None]
 
 
-def count(number: int) -> str:
-    """A number of parameters for people: ``1.1 B``."""
-    return _scaled(number, ("", "K", "M", "B", "T"))
-
-
-def _scaled(number: float, units: tuple[str, ...]) -> str:
-    *steps, last = units
-    for unit in steps:
-        if number < 999.95:
-            return f"{number:.0f} {unit}".rstrip() if unit == units[0] else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} {last}"
+def _source(source: Mapping[str, Any]) -> str | None:
+    if source.get("kind") == "hub":
+        return f"{source.get('repository')} at {source.get('revision')}"
+    if source.get("kind") == "gguf":
+        return f"{source.get('file')} ({source.get('quantisation')})"
+    return source.get("kind")

@@ -88,6 +88,15 @@ def serve(
     load_timeout: Annotated[
         float | None, _flag("Seconds a request waits for its model. (default: 300)", LIMITS)
     ] = None,
+    offline: Annotated[bool | None, _flag("Download nothing, whoever asks. (default: no)", MODEL)] = None,
+    import_dir: Annotated[
+        Path | None,
+        _flag(
+            "The only folder that models may be imported from over HTTP. (default: none; not at all)",
+            MODEL,
+            metavar="DIR",
+        ),
+    ] = None,
     engine: Annotated[
         str | None, _flag("auto, native or transformers. (default: auto)", MODEL, metavar="ENGINE")
     ] = None,

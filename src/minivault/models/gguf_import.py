@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from minivault.errors import InvalidRequest
 from minivault.models.catalog import Catalog, ModelEntry, default_name
 from minivault.models.checkpoint import SINGLE_FILE, file_sha256
 from minivault.models.folder import Progress, StoredFile, check_room, counter
@@ -32,14 +31,10 @@ def import_gguf(catalog: Catalog, path: Path, name: str | None = None, progress:
     ``progress`` is called with bytes read and bytes in all.
 
     Raises:
-        InvalidRequest: the name is taken or out of bounds, or ``path`` is not a file.
+        InvalidRequest: the name is taken or out of bounds.
         CheckpointError: the file is not sound, or not for the native engine.
         ServerError: too little disk space, or the data directory cannot be written.
     """
-    if not path.is_file():
-        raise InvalidRequest(
-            "path must be a GGUF file, or a folder with config.json and safetensors files", param="path"
-        )
     name = catalog.check_free(default_name(path) if name is None else name)
     with GgufFile.open(path) as source:
         meta = Metadata(source.metadata, {tensor.name: tensor.shape for tensor in source.tensors.values()})

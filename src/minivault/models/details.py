@@ -1,0 +1,71 @@
+"""Everything that can be told of a model without loading it, as plain JSON values.
+
+Reads its small files. Knows nothing of how it is shown.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minivault.errors import CheckpointError
+from minivault.models.architecture import read_architecture
+from minivault.models.catalog import Catalog, ModelEntry
+from minivault.models.chat_template import ChatTemplate
+from minivault.models.folder import LICENCE_NAMES
+from minivault.models.json_file import read_json_object
+from minivault.models.tokenizer import Tokenizer
+
+SIZES = ("context_length", "hidden_size", "layers", "attention_heads", "kv_heads", "vocab_size")
+
+
+def facts(entry: ModelEntry) -> dict[str, Any]:
+    """What the catalog's list says of a model."""
+    return {
+        "name": entry.name,
+        "engine": entry.engine,
+        "kind": entry.kind,
+        "family": entry.family,
+        "parameters": entry.parameters,
+        "size_bytes": entry.size_bytes,
+        "digest": entry.digest,
+        "embedded": entry.embedded,
+        "imported_at": entry.imported_at,
+        "path": str(entry.path),
+    }
+
+
+def details(catalog: Catalog, name: str) -> dict[str, Any]:
+    """All of :func:`facts`, sizes (those that the native engine can read), template, source, licence and files.
+
+    Raises:
+        UnknownModel: there is none of this name.
+        CheckpointCorrupt: its files changed since it was imported, or are gone.
+    """
+    entry = catalog.get(name)
+    manifest = catalog.manifest(name)
+    files = {} if manifest is None else manifest.files
+    licences = [file for file in LICENCE_NAMES if (entry.path / file).is_file()]
+    return {
+        **facts(entry),
+        **_sizes(entry),
+        "template": _template(entry),
+        "source": None if manifest is None else dict(manifest.source) or None,
+        "licence_files": licences,
+        "files": {file: {"size": found.size, "sha256": found.sha256} for file, found in sorted(files.items())},
+    }
+
+
+def _sizes(entry: ModelEntry) -> dict[str, int | None]:
+    try:
+        arch = read_architecture(read_json_object(entry.path / "config.json"))
+    except CheckpointError:  # another engine's model says what it is in other words
+        return dict.fromkeys(SIZES)
+    return {size: getattr(arch, size) for size in SIZES}
+
+
+def _template(entry: ModelEntry) -> str | None:
+    try:
+        template = ChatTemplate.load(entry.path, Tokenizer.load(entry.path).special_tokens)
+    except CheckpointError:
+        return None
+    return None if template is None else template.source

@@ -1,0 +1,103 @@
+"""``minivault models`` as a process: pulls from a hub, survives being killed, imports, shows, checks and removes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.process import MINIVAULT, environment, minivault
+from tests.models.fake_hub import FakeHub, FakeRepository, fake_hub
+from tests.models.folders import copy_of
+from tests.models.gguf_writer import Kind, write_gguf
+from tests.oracle.golden import DATA
+
+
+@pytest.fixture
+def hub() -> Iterator[FakeHub]:
+    with fake_hub() as running:
+        files = {path.name: path.read_bytes() for path in (DATA / "llama-gqa").iterdir()}
+        running.repositories["distilbert/distilgpt2"] = FakeRepository(files)
+        yield running
+
+
+def models(hub: FakeHub | None, data_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    more = {} if hub is None else {"HF_ENDPOINT": hub.url}
+    return minivault("models", *arguments, "--data-dir", str(data_dir), **more)
+
+
+def test_a_short_name_is_pulled_shown_checked_and_removed(hub: FakeHub, tmp_path: Path) -> None:
+    pulled = models(hub, tmp_path, "pull", "distilgpt2", "--json")
+    assert (pulled.returncode, json.loads(pulled.stdout)["name"]) == (0, "distilgpt2")
+    assert "model.safetensors" in pulled.stderr
+    shown = json.loads(models(None, tmp_path, "show", "distilgpt2", "--json").stdout)
+    assert shown["source"]["repository"] == "distilbert/distilgpt2"
+    assert shown["context_length"] == 256
+    assert shown["files"]["model.safetensors"]["sha256"] in shown["source"]["digests"]["model.safetensors"]
+    assert "at main" in models(None, tmp_path, "show", "distilgpt2").stdout
+    assert "all as they were" in models(None, tmp_path, "verify").stdout
+    assert models(None, tmp_path, "rm", "distilgpt2", "--yes").returncode == 0
+    assert "distilgpt2" not in models(None, tmp_path, "list").stdout
+
+
+def test_a_pull_that_is_killed_goes_on_from_what_came(hub: FakeHub, tmp_path: Path) -> None:
+    whole = len(hub.repositories["distilbert/distilgpt2"].files["model.safetensors"])
+    hub.stall_after = 200_000
+    command = [*MINIVAULT, "models", "pull", "distilgpt2", "--data-dir", str(tmp_path)]
+    with subprocess.Popen(command, env=environment(HF_ENDPOINT=hub.url), stderr=subprocess.DEVNULL) as process:
+        assert hub.stalled.wait(60)
+        part = next((tmp_path / "models" / ".pulling-distilgpt2").glob("*-model.safetensors"))
+        while part.stat().st_size < 100_000:
+            assert process.poll() is None
+        process.send_signal(signal.SIGKILL)
+    came = part.stat().st_size
+    hub.stall_after = None
+    hub.served.clear()
+    assert "interrupted" in models(None, tmp_path, "list").stderr
+    assert models(hub, tmp_path, "pull", "distilgpt2").returncode == 0
+    assert hub.served == [("model.safetensors", came, whole - came)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("pull", "distilgpt2", "--offline"), "offline"),
+        (("pull", "org/other"), "no such repository"),
+        (("pull", "dstilgpt2"), "distilgpt2"),
+        (("rm", "guide", "--yes"), "embedded"),
+        (("rm", "nothing", "--yes"), "no model of this name"),
+        (("show", "nothing"), "models pull"),
+        (("import", "/nowhere"), "folder"),
+    ],
+)
+def test_what_cannot_be_done_is_one_clear_line(
+    hub: FakeHub, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    done = models(hub, tmp_path, *arguments)
+    assert done.returncode in (1, 2)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_gguf_file_is_imported(tmp_path: Path) -> None:
+    path = write_gguf(copy_of("gpt2", tmp_path / "source"), tmp_path / "tiny-q8.gguf", Kind.Q8_0)
+    assert models(None, tmp_path, "import", str(path)).returncode == 0
+    assert "tiny-q8.gguf (Q8_0)" in models(None, tmp_path, "show", "tiny-q8").stdout
+
+
+def test_a_changed_file_is_found(tmp_path: Path) -> None:
+    assert models(None, tmp_path, "import", str(DATA / "gpt2"), "--name", "mine").returncode == 0
+    (tmp_path / "models" / "mine" / "tokenizer.json").write_text("{}")
+    done = models(None, tmp_path, "verify", "mine")
+    assert (done.returncode, done.stdout) == (1, "mine: tokenizer.json: another size\n")
+
+
+def test_removing_asks_first(tmp_path: Path) -> None:
+    assert models(None, tmp_path, "import", str(DATA / "gpt2"), "--name", "mine").returncode == 0
+    refused = minivault("models", "rm", "mine", "--data-dir", str(tmp_path), stdin="n\n")
+    assert refused.returncode == 1
+    assert "mine" in models(None, tmp_path, "list").stdout
