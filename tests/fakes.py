@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,9 @@ from typing import Any
 from minivault.engine.engine import EngineInfo, EngineRequest, EngineStats, TokenStep
 from minivault.errors import LedgerUnavailable, MiniVaultError, UnknownModel, UnknownRecord
 from minivault.generation import FinishReason, Message, TokenLogprob
+from minivault.models.pooled import ModelState, state_of
 from minivault.service import Service
+from minivault.vault.export import ExportForm
 from minivault.vault.reader import Call, CallDetail, CallFilter, Page
 from minivault.vault.record import Erasure, Intent, Outcome, Receipt
 
@@ -204,6 +207,29 @@ class FakeModel:
     tokenizer_digest: str = "sha256:01"
     template_digest: str = "sha256:02"
     grammars: Any = None
+    kind: str = "generation"
+    memory_bytes: int = 1000
+
+    async def close(self) -> None:
+        await self.engine.close()
+
+
+class FakeLease:
+    """Counted by its models: what is not released is a leak."""
+
+    def __init__(self, models: FakeModels, model: FakeModel) -> None:
+        self.model = model
+        self._models = models
+        self._released = False
+        models.leases += 1
+
+    def again(self) -> FakeLease:
+        assert not self._released
+        return FakeLease(self._models, self.model)
+
+    def release(self) -> None:
+        self._models.leases -= not self._released
+        self._released = True
 
 
 @dataclass
@@ -212,29 +238,58 @@ class FakeModels:
 
     model: FakeModel
     error: MiniVaultError | None = None
+    leases: int = 0
+    keep_alives: list[float | None] = field(default_factory=list)
+    unloaded: bool = False
 
     @property
     def default_name(self) -> str:
         return self.model.name
 
-    def get(self, name: str | None) -> FakeModel:
-        if self.error is not None:
-            raise self.error
+    async def acquire(self, name: str | None, keep_alive: float | None = None) -> FakeLease:
         if name not in (None, self.model.name):
             raise UnknownModel("There is no such model; the closest is fake.", param="model")
-        return self.model
+        if self.error is not None:
+            raise self.error
+        self.keep_alives.append(keep_alive)
+        return FakeLease(self, self.model)
+
+    @contextlib.asynccontextmanager
+    async def lease(self, name: str | None, keep_alive: float | None = None) -> AsyncIterator[FakeModel]:
+        lease = await self.acquire(name, keep_alive)
+        try:
+            yield lease.model
+        finally:
+            lease.release()
+
+    async def load(self, name: str | None, keep_alive: float | None = None) -> None:
+        (await self.acquire(name, keep_alive)).release()
+        self.unloaded = False
+
+    async def unload(self, name: str) -> bool:
+        self.unloaded, was = True, self.unloaded
+        return not was
+
+    def not_ready_because(self) -> str | None:
+        return None if self.error is None else self.error.message
+
+    def states(self) -> dict[str, dict[str, Any]]:
+        if self.error is not None or self.unloaded:
+            return {}
+        return {self.model.name: state_of(ModelState.LOADED, memory_bytes=self.model.memory_bytes)}
 
     def loaded(self) -> list[FakeModel]:
-        return [] if self.error is not None else [self.model]
+        return [] if self.error is not None or self.unloaded else [self.model]
 
     def listing(self) -> list[dict[str, Any]]:
         return [
             {
                 "name": self.model.name,
-                "loaded": self.error is None,
                 "default": True,
                 "embedded": True,
                 "family": "llama",
+                "kind": self.model.kind,
+                "engine": "native",
                 "parameters": 1,
                 "size_bytes": 1,
                 "digest": self.model.weights_digest,
@@ -330,9 +385,9 @@ class MemoryLedger:
         calls = [self.get(index).call for index in sorted(self._indexes, reverse=True)]
         return Page(tuple(calls[:limit]), None)
 
-    def get(self, id_or_index: str | int, /) -> CallDetail:
+    def get(self, id_or_index: str | int, /, *, owner: str | None = None) -> CallDetail:
         for index, intent in self._indexes.items():
-            if str(id_or_index) in (intent.request_id, str(index)):
+            if str(id_or_index) in (intent.request_id, str(index)) and owner in (None, intent.api_key_id):
                 return self._detail(index, intent)
         raise UnknownRecord("no such record in the vault")
 
@@ -355,8 +410,16 @@ class MemoryLedger:
     def head(self) -> tuple[str, str]:
         raise UnknownRecord("no head was signed yet")
 
-    def proof(self, id_or_index: str | int, /) -> str:
-        return f"proof of {self.get(id_or_index).call.index}\n"
+    def proof(self, id_or_index: str | int, /, *, owner: str | None = None) -> str:
+        return f"proof of {self.get(id_or_index, owner=owner).call.index}\n"
+
+    def export(self, form: ExportForm, filters: CallFilter | None = None) -> Iterator[bytes]:
+        yield from (f"{form} of {call.index}\n".encode() for call in self.list(filters).calls)
+
+    def sign_head(self) -> Future[int]:
+        future: Future[int] = Future()
+        future.set_result(2 * len(self.intents))
+        return future
 
     def _detail(self, index: int, intent: Intent) -> CallDetail:
         outcome = next((other for other in self.outcomes if other.intent_index == index), None)

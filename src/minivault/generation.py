@@ -120,6 +120,8 @@ class GenerationRequest:
     """The prompt is put before the response."""
     model: str | None = None
     """``None``: the server's default model."""
+    keep_alive: float | None = None
+    """Seconds that the model stays in memory after this use; negative: for ever. ``None``: as the server is set."""
     sampling: SamplingParams = field(default_factory=SamplingParams)
     stream: bool = False
     response_format: JsonObject | None = None

@@ -142,7 +142,8 @@ async def test_what_has_no_effect_is_listed_in_the_record() -> None:
     }
     async with client_of(bench) as client:
         await client.post("/api/chat", json=ask)
-    assert bench.ledger.intents[0].ignored == ("keep_alive", "options.mirostat", "fancy", "messages.mood")
+    assert bench.ledger.intents[0].ignored == ("options.mirostat", "fancy", "messages.mood")
+    assert bench.models.keep_alives == [300.0]
     assert bench.ledger.intents[0].surface == "ollama"
 
 
@@ -288,6 +289,17 @@ async def test_show_names_capabilities_and_the_length_of_the_context() -> None:
     assert body["details"]["format"] == "safetensors"
 
 
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [("10m", 600), ("1h30m", 5400), ("-1m", -60), ("1.5s", 1.5), ("90", 90), (7, 7), (-1, -1), ("500ms", 0.5)],
+)
+async def test_keep_alive_is_a_duration_or_seconds(said: Any, seconds: float) -> None:
+    bench = make_bench()
+    async with client_of(bench) as client:
+        await client.post("/api/generate", json={"model": "fake", "keep_alive": said})
+    assert bench.models.keep_alives == [seconds]
+
+
 async def test_ps_lists_what_is_in_memory() -> None:
     bench = make_bench()
     async with client_of(bench) as client:
@@ -295,7 +307,7 @@ async def test_ps_lists_what_is_in_memory() -> None:
         bench.models.error = ModelNotReady("The model is still loading.")
         none = (await client.get("/api/ps")).json()["models"]
     assert (models[0]["name"], models[0]["context_length"], models[0]["size_vram"]) == ("fake:latest", 1024, 0)
-    assert "expires_at" in models[0]
+    assert (models[0]["expires_at"], models[0]["size"]) == ("9999-12-31T23:59:59Z", 1000)
     assert none == []
 
 

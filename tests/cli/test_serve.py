@@ -33,6 +33,9 @@ def test_the_defaults_that_help_names_are_true() -> None:
         "require_keys": "no",
         "trusted_proxies": None,
         "share_prefix_cache": "no",
+        "preload": "none",
+        "keep_alive": "1800",
+        "load_timeout": "300",
         "mirror": "yes",
         "speculation": "yes",
         "shutdown_timeout": "30",
@@ -156,9 +159,9 @@ def test_a_free_port_is_found_by_the_system(server: RunningServer) -> None:
 NEVER_LOADED = """
 import threading
 from minivault.cli.main import main
-from minivault.service import opening
+from minivault.service import loading
 
-opening.native_loader = lambda settings: lambda entry: threading.Event().wait()
+loading.NativeLoader.load = lambda self, entry, report: threading.Event().wait()
 main()
 """
 

@@ -85,6 +85,9 @@ def test_list_show_and_ps(client: ollama.Client) -> None:
 def test_an_empty_prompt_preloads_and_keep_alive_0_unloads(client: ollama.Client) -> None:
     assert client.generate("guide", keep_alive="10m").done_reason == "load"
     assert client.generate("guide", keep_alive=0).done_reason == "unload"
+    assert client.ps().models == []
+    assert client.generate("guide", keep_alive="10m").done_reason == "load"
+    assert [model.model for model in client.ps().models] == ["guide:latest"]
 
 
 @pytest.mark.parametrize(
@@ -135,7 +138,7 @@ def test_the_record_lists_what_was_ignored(server: Server, client: ollama.Client
     client.generate("guide", "once", keep_alive="5m", options={"num_gpu": 1, "num_predict": 1})
     record = httpx.get(f"{server.url}/vault/records", params={"query": "once"}).json()["records"][0]
     detail = httpx.get(f"{server.url}/vault/records/{record['id']}").json()
-    assert detail["ignored"] == ["keep_alive", "options.num_gpu"]
+    assert detail["ignored"] == ["options.num_gpu"]
 
 
 def weather(city: str) -> str:

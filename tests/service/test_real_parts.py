@@ -15,9 +15,9 @@ from minivault.access.caller import Caller
 from minivault.errors import LedgerUnavailable, UnknownModel
 from minivault.generation import FinishReason, GenerationRequest, SamplingParams
 from minivault.models.catalog import ModelEntry
-from minivault.models.loaded import LoadedModel
+from minivault.models.pooled import PooledModel, Report
 from minivault.service import ReplayVerdict, Service
-from minivault.service.opening import DefaultModel, open_service
+from minivault.service.opening import open_service
 from minivault.settings import Settings
 from minivault.vault.head import VerifierKey, open_note
 from minivault.vault.ledger import Ledger
@@ -190,24 +190,28 @@ async def test_a_model_that_is_not_in_the_catalog_stops_the_opening(tmp_path: Pa
             raise AssertionError("it opened")
 
 
-async def test_requests_while_the_model_loads_are_told_so_and_others_follow(tmp_path: Path) -> None:
+async def test_a_request_while_the_model_loads_waits_for_it(tmp_path: Path) -> None:
     async with open_service(Settings(data_dir=tmp_path, threads=1, kv_cache_memory=64 << 20), wait=False) as opened:
         assert opened.not_ready_because() == "The model is still loading."
-        assert isinstance(opened.models, DefaultModel)
-        await opened.models.ready()
+        answer = await opened.generate(ask(), CALLER)
+        assert answer.usage.completion_tokens > 0
         assert opened.not_ready_because() is None
 
 
 async def test_the_end_does_not_wait_for_a_model_that_still_loads(tmp_path: Path) -> None:
     begun, let_go, gone = threading.Event(), threading.Event(), threading.Event()
 
-    def load(_: ModelEntry) -> LoadedModel:
-        begun.set()
-        let_go.wait(60)
-        gone.set()
-        raise AssertionError("nobody wants it any more")
+    class Stuck:
+        def need(self, entry: ModelEntry) -> int:
+            return 1
 
-    async with open_service(Settings(data_dir=tmp_path), wait=False, loader=load) as opened:
+        def load(self, entry: ModelEntry, report: Report) -> PooledModel:
+            begun.set()
+            let_go.wait(60)
+            gone.set()
+            raise AssertionError("nobody wants it any more")
+
+    async with open_service(Settings(data_dir=tmp_path), wait=False, loader=Stuck()) as opened:
         assert await asyncio.to_thread(begun.wait, 30)
     assert not gone.is_set()
     assert opened.models.loaded() == []

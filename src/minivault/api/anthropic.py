@@ -39,7 +39,7 @@ async def messages(request: Request) -> Response:
     on, content_block_stop, message_delta, message_stop; a failure on the way is an event `error`."""
     body, raw = await parsed(request, MessagesBody)
     asked = body.to_generation(request_id=request.state.request_id, raw_request=raw)
-    generation = await service_of(request).open(asked, caller_of(request))
+    generation = await streaming.unless_gone(request, service_of(request).open(asked, caller_of(request)))
     events = Events(body, generation.id, generation.prompt_tokens, generation.answer_parser())
     named = {"request-id": generation.id}
     if asked.stream:
@@ -57,4 +57,5 @@ async def count_tokens(request: Request) -> Response:
     """What the model would be given, its chat template included. Nothing runs, so nothing is recorded."""
     body, _ = await parsed(request, CountBody)
     asked = GenerationRequest(**body.conversation())
+    caller_of(request).require_model(asked.model or service_of(request).models.default_name)
     return json_response({"input_tokens": await service_of(request).count_tokens(asked)})

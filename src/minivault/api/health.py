@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from minivault import __version__
 from minivault.api import schema
-from minivault.api.native import json_response
+from minivault.api.native import caller_of, json_response
 from minivault.api.problems import Problem
 from minivault.service import Service
 from minivault.telemetry.metrics import CONTENT_TYPE
@@ -17,6 +19,14 @@ router = APIRouter(tags=["server"])
 
 class StateBody(BaseModel):
     status: str
+
+
+class ProgressBody(BaseModel):
+    """How far a load has come."""
+
+    phase: str
+    done_bytes: int = Field(ge=0)
+    total_bytes: int = Field(ge=0)
 
 
 class ModelBody(BaseModel):
@@ -31,6 +41,14 @@ class ModelBody(BaseModel):
     size_bytes: int = Field(ge=0)
     digest: str
     imported_at: str | None
+    kind: str = Field(description="`generation` or `embedding`.")
+    engine: str = Field(description="`native`, `transformers` or `remote`.")
+    state: str = Field(description="`unloaded`, `waiting` (for room), `loading`, `loaded`, `leaving` or `failed`.")
+    memory_bytes: int = Field(ge=0, description="What it takes, or will.")
+    in_use: int = Field(ge=0, description="How many hold it now.")
+    expires_in: float | None = Field(description="Seconds until it leaves if it is idle; null: it stays.")
+    progress: ProgressBody | None = Field(description="While it loads.")
+    error: str | None = Field(description="Why the last load failed.")
 
 
 class ModelsBody(BaseModel):
@@ -73,6 +91,7 @@ async def health(request: Request) -> Response:
         "total_requests": now.total_requests,
         "average_response_time_ms": now.average_response_time_ms,
         "model": now.model,
+        "models": service.models_in_memory(),
         "engine": {
             "running": now.running,
             "waiting": now.waiting,
@@ -106,7 +125,13 @@ async def metrics(request: Request) -> Response:
 )
 async def models(request: Request) -> Response:
     """All that the catalog holds; `loaded` are those that answer now."""
-    return json_response({"models": await service_of(request).list_models()})
+    return json_response({"models": visible(request, await service_of(request).list_models())})
+
+
+def visible(request: Request, models: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those that the caller may use."""
+    caller = caller_of(request)
+    return [model for model in models if caller.may_use(model["name"])]
 
 
 def service_of(request: Request) -> Service:

@@ -74,7 +74,7 @@ async def _answer(request: Request, body: GenerateRequest, raw: bytes, framing: 
     service: Service = request.app.state.service
     stream = framing != streaming.JSON
     asked = body.to_generation(stream=stream, request_id=request.state.request_id, raw_request=raw)
-    generation = await service.open(asked, caller_of(request))
+    generation = await streaming.unless_gone(request, service.open(asked, caller_of(request)))
     if stream:
         headers = record_header(generation.intent)
         return streaming.GenerationStream(generation, streaming.framing_for(framing, generation), headers)

@@ -10,8 +10,9 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from minivault import __version__
+from minivault.access.roles import Permission
 from minivault.api import schema, streaming
-from minivault.api.health import service_of
+from minivault.api.health import service_of, visible
 from minivault.api.native import caller_of, json_response, parsed, record_header, whole_answer
 from minivault.api.wire import ollama_answers as answers
 from minivault.api.wire.ollama import ChatBody, ErrorText, GenerateBody, NameBody, bare_name
@@ -46,7 +47,7 @@ async def generate(request: Request) -> Response:
     """Streams JSON lines unless `"stream": false`. Without a prompt, the model is only made ready."""
     body, raw = await parsed(request, GenerateBody)
     if body.asks_nothing:
-        return _nothing_said(request, "generate", body)
+        return await _nothing_said(request, "generate", body)
     asked = body.to_generation(request_id=request.state.request_id, raw_request=raw)
     return await _run(request, "generate", asked)
 
@@ -61,7 +62,7 @@ async def chat(request: Request) -> Response:
     """Streams JSON lines unless `"stream": false`. Without messages, the model is only made ready."""
     body, raw = await parsed(request, ChatBody)
     if body.asks_nothing:
-        return _nothing_said(request, "chat", body)
+        return await _nothing_said(request, "chat", body)
     asked = body.to_generation(request_id=request.state.request_id, raw_request=raw)
     return await _run(request, "chat", asked)
 
@@ -73,7 +74,7 @@ async def chat(request: Request) -> Response:
 )
 async def tags(request: Request) -> Response:
     """All that the catalog holds, by their names with `:latest`."""
-    entries = await service_of(request).describe_models()
+    entries = visible(request, await service_of(request).describe_models())
     return json_response({"models": [answers.tag(entry, _precision(request)) for entry in entries]})
 
 
@@ -83,9 +84,10 @@ async def tags(request: Request) -> Response:
     responses={200: schema.json_answer(answers.RunningModelsBody, "Those that answer now."), **_errors(403, 429, 500)},
 )
 async def running(request: Request) -> Response:
-    """A loaded model stays until the server ends, so `expires_at` is far away."""
-    entries = [entry for entry in await service_of(request).describe_models() if entry["loaded"]]
-    return json_response({"models": [answers.running(entry, _precision(request)) for entry in entries]})
+    """`expires_at` is when an idle model leaves; far away for one that stays until its room is needed."""
+    service = service_of(request)
+    entries = [entry for entry in visible(request, await service.describe_models()) if entry["loaded"]]
+    return json_response({"models": [answers.running(entry, _precision(request), service.utc_in) for entry in entries]})
 
 
 @router.post(
@@ -97,6 +99,7 @@ async def running(request: Request) -> Response:
 async def show(request: Request) -> Response:
     """Capabilities, sizes and the chat template."""
     name = await _name(request)
+    caller_of(request).require_model(name)
     return json_response(answers.shown(await service_of(request).describe_model(name), _precision(request)))
 
 
@@ -173,17 +176,22 @@ def _precision(request: Request) -> str:
     return precision
 
 
-def _nothing_said(request: Request, kind: answers.Kind, body: GenerateBody | ChatBody) -> Response:
+async def _nothing_said(request: Request, kind: answers.Kind, body: GenerateBody | ChatBody) -> Response:
     """The answer to a request that only loads or unloads. Nothing was generated, so nothing is recorded."""
     service = service_of(request)
-    service.require_model(bare_name(body.model))
+    caller_of(request).require_model(bare_name(body.model))
+    if body.unloads:
+        caller_of(request).require(Permission.MODELS)
+        await service.unload_model(bare_name(body.model))
+    else:
+        await streaming.unless_gone(request, service.load_model(bare_name(body.model), body.keep_seconds))
     reason = "unload" if body.unloads else "load"
     return json_response(answers.nothing_said(kind, body.model, service.utc_now(), reason))
 
 
 async def _run(request: Request, kind: answers.Kind, asked: GenerationRequest) -> Response:
     service = service_of(request)
-    generation = await service.open(asked, caller_of(request))
+    generation = await streaming.unless_gone(request, service.open(asked, caller_of(request)))
     token_bytes = generation.token_bytes if generation.wants_logprobs else None
     parser = generation.answer_parser()
     lines = answers.Lines(

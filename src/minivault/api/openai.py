@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request, Response
 
 from minivault.api import schema, streaming
 from minivault.api.body import read_json_object
-from minivault.api.health import service_of
+from minivault.api.health import service_of, visible
 from minivault.api.native import caller_of, json_response, record_header
 from minivault.api.wire import openai_answers as answers
 from minivault.api.wire.openai import ChatCompletionRequest, CommonRequest, CompletionRequest
@@ -44,7 +44,8 @@ async def chat_completions(request: Request) -> Response:
     value, raw = await read_json_object(request, request.app.state.settings.max_body_bytes)
     body = ChatCompletionRequest.model_validate(value)
     asked = body.to_generation(request_id=request.state.request_id, raw_request=raw)
-    choices = await service_of(request).open_all(spread(asked, body.choices), caller_of(request))
+    opening = service_of(request).open_all(spread(asked, body.choices), caller_of(request))
+    choices = await streaming.unless_gone(request, opening)
     head = _head_of(request, "chatcmpl-", body, choices)
     words = choices.generations[0].tokenizer if body.logprobs else None
     parsers = [generation.answer_parser() for generation in choices.generations]
@@ -65,7 +66,8 @@ async def completions(request: Request) -> Response:
     value, raw = await read_json_object(request, request.app.state.settings.max_body_bytes)
     body = CompletionRequest.model_validate(value)
     asked = body.to_generations(request_id=request.state.request_id, raw_request=raw)
-    choices = await service_of(request).open_all(_spread_all(asked, body.choices), caller_of(request))
+    opening = service_of(request).open_all(_spread_all(asked, body.choices), caller_of(request))
+    choices = await streaming.unless_gone(request, opening)
     head = _head_of(request, "cmpl-", body, choices)
     words = choices.generations[0].tokenizer if body.logprobs is not None else None
     if body.stream:
@@ -101,7 +103,7 @@ async def model(request: Request, model_id: str) -> Response:
 
 
 async def _cards(request: Request) -> list[dict[str, Any]]:
-    listed = await service_of(request).list_models()
+    listed = visible(request, await service_of(request).list_models())
     return [
         {
             "id": entry["name"],

@@ -47,7 +47,7 @@ async def create(request: Request) -> Response:
     body = ResponsesRequest.model_validate(value)
     earlier = await _earlier_turns(request, body.previous_response_id)
     asked = body.to_generation(request_id=request.state.request_id, raw_request=raw, earlier=earlier)
-    generation = await service_of(request).open(asked, caller_of(request))
+    generation = await streaming.unless_gone(request, service_of(request).open(asked, caller_of(request)))
     created = int(datetime.fromisoformat(service_of(request).utc_now()).timestamp())
     head = answers.ResponseHead(ID_PREFIX + generation.id, created, generation.model, body)
     if asked.stream:
@@ -85,7 +85,8 @@ async def retrieve(request: Request, response_id: ResponseId) -> Response:
 async def delete(request: Request, response_id: ResponseId) -> Response:
     """Erases its content from the vault; that it was, and what it depended on, stays provable."""
     call = await _call(request, response_id)
-    await service_of(request).records.erase(call.id)
+    caller = caller_of(request)
+    await service_of(request).records.erase(call.id, owner=caller.owner, api_key_id=caller.api_key_id)
     return json_response({"id": response_id, "object": "response", "deleted": True})
 
 
@@ -128,7 +129,9 @@ def _answer_turn(call: EarlierCall, body: ResponsesRequest) -> Message:
 async def _call(request: Request, response_id: str, param: str | None = None) -> EarlierCall:
     if response_id.startswith(ID_PREFIX):
         try:
-            return await service_of(request).records.earlier(response_id.removeprefix(ID_PREFIX), SURFACE)
+            return await service_of(request).records.earlier(
+                response_id.removeprefix(ID_PREFIX), SURFACE, owner=caller_of(request).owner
+            )
         except UnknownRecord as error:
             raise UnknownRecord(error.message, param=param) from None
     raise UnknownRecord("no such response in the vault", param=param)

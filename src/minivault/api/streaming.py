@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from json.encoder import encode_basestring  # the C escaper behind json.dumps
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -28,6 +29,7 @@ JSON = "application/json"
 
 STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
+T = TypeVar("T")
 logger = get_logger(__name__)
 _quoted: Callable[[str], str] = encode_basestring
 
@@ -192,8 +194,7 @@ async def cancelled_by_disconnect(receive: Receive, generation: Running) -> Asyn
     """Abandon ``generation`` when the client hangs up within the block. The request's body must have been read."""
 
     async def listen() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        await _disconnected(receive)
         generation.abandon()
 
     listener = asyncio.get_running_loop().create_task(listen())
@@ -203,6 +204,43 @@ async def cancelled_by_disconnect(receive: Receive, generation: Running) -> Asyn
         listener.cancel()
         with suppress(asyncio.CancelledError):
             await listener
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Do ``work``, which may wait for a model, but give it up when the client hangs up. The body must have been read.
+
+    What it gives, if anything, can be closed.
+
+    Raises:
+        Problem: 499, which nobody reads.
+    """
+    task = asyncio.ensure_future(work)
+    listener = asyncio.ensure_future(_disconnected(request.receive))
+    try:
+        await asyncio.wait((task, listener), return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        task.add_done_callback(_close_what_was_opened)
+        task.cancel()
+        raise
+    finally:
+        listener.cancel()
+    if task.done():
+        return task.result()
+    task.add_done_callback(_close_what_was_opened)
+    task.cancel()
+    raise Problem(499, "The client has gone.", code="client_gone")
+
+
+def _close_what_was_opened(task: asyncio.Future[Any]) -> None:
+    """Of work that came to its end although nobody waits for it any more."""
+    opened = None if task.cancelled() or task.exception() is not None else task.result()
+    if opened is not None:
+        opened.close()
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _closing(completion: Completion) -> dict[str, Any]:

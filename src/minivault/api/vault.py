@@ -1,10 +1,14 @@
-"""The vault over HTTP: list, read, prove, erase, statistics, replay. Knows nothing of how records are kept."""
+"""The vault over HTTP: list, read, export, prove, erase, statistics, replay. Knows nothing of how records are kept.
+
+A caller whose key sees its own records alone gets those alone, on every path.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from minivault.api import schema
@@ -49,6 +53,8 @@ class CallDetailBody(CallBody):
 
     prompt_token_ids: list[int] | None
     response_token_ids: list[int] | None
+    commitments: dict[str, str] = Field(description="By kind of content, as the two leaves hold them: 64 hex digits.")
+    salts: dict[str, str] | None = Field(description="Of the commitments, 64 hex digits; null where none is kept.")
     intent: RecordBody
     record: RecordBody | None
     pin: dict[str, Any]
@@ -58,15 +64,45 @@ class CallDetailBody(CallBody):
     error: str | None
 
 
-class VaultStatsBody(BaseModel):
-    """Totals over all calls."""
+class PercentilesBody(BaseModel):
+    """Milliseconds; null without a call that ended."""
 
-    model_config = ConfigDict(extra="allow")
+    p50: float | None
+    p95: float | None
+    p99: float | None
 
+
+class CountsBody(BaseModel):
     calls: int
     open_calls: int
     prompt_tokens: int
     completion_tokens: int
+    processing_time_ms: PercentilesBody
+
+
+class DayBody(CountsBody):
+    day: str = Field(description="UTC.")
+
+
+class ModelCountsBody(CountsBody):
+    model: str
+
+
+class KeyBody(CountsBody):
+    api_key_id: str | None = Field(description="Null: calls without a key.")
+
+
+class VaultStatsBody(CountsBody):
+    """Totals over the calls that fit, and the same by day, model and key."""
+
+    first: str | None
+    last: str | None
+    models: dict[str, int] = Field(description="Calls of each.")
+    finish_reasons: dict[str, int]
+    days: dict[str, int]
+    by_day: list[DayBody]
+    by_model: list[ModelCountsBody]
+    by_key: list[KeyBody]
 
 
 class ErasedBody(BaseModel):
@@ -114,6 +150,7 @@ async def list_records(
     query: Text = None,
     model: Name = None,
     key: Name = None,
+    surface: Name = None,
     after: Time = None,
     before: Time = None,
     finish_reason: Reason = None,
@@ -124,7 +161,9 @@ async def list_records(
     page = await service_of(request).records.list(
         query=query,
         model=model,
-        api_key_id=key,
+        key=key,
+        surface=surface,
+        owner=caller_of(request).owner,
         after=after,
         before=before,
         finish_reason=finish_reason,
@@ -143,7 +182,7 @@ async def list_records(
     },
 )
 async def get_record(request: Request, id: RecordId) -> Response:
-    return json_response(await service_of(request).records.get(id))
+    return json_response(await service_of(request).records.get(id, owner=caller_of(request).owner))
 
 
 def _text_answer(description: str, **headers: str) -> dict[str, Any]:
@@ -175,8 +214,13 @@ async def head(request: Request) -> Response:
     },
 )
 async def proof(request: Request, id: RecordId) -> Response:
-    """Checked with `minivault vault check-proof`. An index proves that record, an id the outcome of its call."""
-    return Response(await service_of(request).records.proof(id), media_type="text/plain")
+    """Checked with `minivault vault check-proof`. An index proves that record, an id the outcome of its call.
+
+    If no signed head covers it yet, one is signed.
+    """
+    return Response(
+        await service_of(request).records.proof(id, owner=caller_of(request).owner), media_type="text/plain"
+    )
 
 
 @router.delete(
@@ -189,7 +233,8 @@ async def proof(request: Request, id: RecordId) -> Response:
 )
 async def erase(request: Request, id: RecordId) -> Response:
     """Prompt, answer, token ids and salts go for good; records and proofs stay. 404 if no content is left."""
-    return json_response(await service_of(request).records.erase(id, api_key_id=caller_of(request).api_key_id))
+    caller = caller_of(request)
+    return json_response(await service_of(request).records.erase(id, owner=caller.owner, api_key_id=caller.api_key_id))
 
 
 @router.delete(
@@ -202,8 +247,10 @@ async def erase(request: Request, id: RecordId) -> Response:
 )
 async def erase_all(request: Request, key: Name = None, after: Time = None, before: Time = None) -> Response:
     """Of the calls that fit, the oldest 64 that still hold content. At least one filter is needed."""
-    asking = caller_of(request).api_key_id
-    erased = await service_of(request).records.erase_all(key=key, after=after, before=before, api_key_id=asking)
+    caller = caller_of(request)
+    erased = await service_of(request).records.erase_all(
+        key=key, after=after, before=before, owner=caller.owner, api_key_id=caller.api_key_id
+    )
     return json_response(erased)
 
 
@@ -239,7 +286,66 @@ async def replay(request: Request, id: RecordId) -> Response:
 @router.get(
     "/stats",
     summary="Totals of the vault",
-    responses={200: schema.json_answer(VaultStatsBody, "The totals."), **schema.error_responses(403, 429, 500, 503)},
+    responses={
+        200: schema.json_answer(VaultStatsBody, "The totals."),
+        **schema.error_responses(403, 422, 429, 500, 503),
+    },
 )
-async def stats(request: Request) -> Response:
-    return json_response(await service_of(request).records.statistics())
+async def stats(
+    request: Request,
+    model: Name = None,
+    key: Name = None,
+    surface: Name = None,
+    after: Time = None,
+    before: Time = None,
+) -> Response:
+    """Calls, tokens and latency, in all and by day, model and key."""
+    owner = caller_of(request).owner
+    found = await service_of(request).records.statistics(
+        owner=owner, model=model, key=key, surface=surface, after=after, before=before
+    )
+    return json_response(found)
+
+
+_MEDIA_TYPES = {"jsonl": "application/x-ndjson", "csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
+
+
+@router.get(
+    "/export",
+    summary="Recorded calls as JSON lines, CSV or Parquet",
+    responses={
+        200: {
+            "description": "The calls that fit, oldest first. Parquet needs the extra `minivault[parquet]`.",
+            "content": {
+                media_type: {"schema": {"type": "string"} | ({"format": "binary"} if name == "parquet" else {})}
+                for name, media_type in _MEDIA_TYPES.items()
+            },
+        },
+        **schema.error_responses(400, 403, 422, 429, 500, 503),
+    },
+)
+async def export(
+    request: Request,
+    format: Literal["jsonl", "csv", "parquet"] = "jsonl",
+    query: Text = None,
+    model: Name = None,
+    key: Name = None,
+    surface: Name = None,
+    after: Time = None,
+    before: Time = None,
+    finish_reason: Reason = None,
+) -> Response:
+    """Streamed. JSON lines and Parquet have token ids and parameters; what was not stored or is erased is null."""
+    pieces = await service_of(request).records.export(
+        format,
+        owner=caller_of(request).owner,
+        query=query,
+        model=model,
+        key=key,
+        surface=surface,
+        after=after,
+        before=before,
+        finish_reason=finish_reason,
+    )
+    headers = {"content-disposition": f'attachment; filename="vault.{format}"'}
+    return StreamingResponse(pieces, media_type=_MEDIA_TYPES[format], headers=headers)

@@ -94,8 +94,8 @@ def _run() -> None:
 
 def _leave_at_once_if_loading(code: object) -> None:
     """Do not take the interpreter apart under a thread that still loads a model; all else is closed by now."""
-    opening = sys.modules.get("minivault.service.opening")
-    if opening is None or not opening.load_under_way():
+    loading = sys.modules.get("minivault.models.loading_thread")
+    if loading is None or not loading.load_under_way():
         return
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):

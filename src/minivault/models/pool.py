@@ -18,6 +18,7 @@ from typing import Any
 from minivault.errors import MiniVaultError, ModelNotReady, ModelTooLarge, Overloaded
 from minivault.models import memory
 from minivault.models.catalog import Catalog, ModelEntry
+from minivault.models.listing import described, listed
 from minivault.models.loading_thread import in_daemon_thread
 from minivault.models.pooled import (
     FOR_EVER,
@@ -426,6 +427,21 @@ class ModelPool:
         failure = self._failures.get(name)
         return None if failure is None else failure.error.message
 
+    def listing(self) -> list[dict[str, Any]]:
+        """What the catalog says of each model. Blocking; may be called on any thread."""
+        return [listed(entry, default=entry.name == self.default_name) for entry in self._catalog.list()]
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """The listing's object of one model, its sizes and its template. Blocking; may be called on any thread.
+
+        Raises:
+            UnknownModel: there is none of this name.
+        """
+        entry = self._catalog.get(name)
+        template = getattr(self.peek(name), "chat_template", None)
+        shown = {"template": "" if template is None else template.source}
+        return listed(entry, default=name == self.default_name) | described(entry) | shown
+
     def states(self) -> dict[str, dict[str, Any]]:
         """What is known of each model in memory, on its way there, or that failed to get there."""
         failed = {
@@ -467,8 +483,8 @@ class ModelPool:
             slot.leases = 0  # the service has drained; what is left has no reader
         for slot in closing:
             self._dismiss(slot)
-        while self._tasks:
-            await asyncio.wait(set(self._tasks))
+        while running := [task for task in self._tasks if not task.done()]:
+            await asyncio.wait(running)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

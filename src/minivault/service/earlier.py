@@ -16,7 +16,7 @@ from minivault.vault.reader import CallDetail
 class BodyReader(Protocol):
     """The vault, read. Blocking: called in a thread."""
 
-    def get(self, id_or_index: str | int, /) -> CallDetail: ...
+    def get(self, id_or_index: str | int, /, *, owner: str | None = None) -> CallDetail: ...
 
     def raw_request(self, index: int, /) -> bytes | None: ...
 
@@ -50,13 +50,13 @@ def fingerprint_of(pin: Mapping[str, Any]) -> str:
     return "fp_" + hashlib.sha256(json.dumps(dict(pin), sort_keys=True).encode()).hexdigest()[:12]
 
 
-def earlier_call(reader: BodyReader, record_id: str, surface: str) -> EarlierCall:
-    """The whole call ``record_id`` of ``surface``.
+def earlier_call(reader: BodyReader, record_id: str, surface: str, *, owner: str | None = None) -> EarlierCall:
+    """The whole call ``record_id`` of ``surface``; ``owner``: the only key whose calls may be seen.
 
     Raises:
         UnknownRecord: there is none, it has not ended well, or its content was erased or never stored.
     """
-    detail = reader.get(record_id)
+    detail = reader.get(record_id, owner=owner)
     call = detail.call
     body = reader.raw_request(call.index)
     ended = call.finish_reason in (FinishReason.STOP, FinishReason.LENGTH)

@@ -149,8 +149,10 @@ class Loaders:
         budget: int,
         table: Mapping[tuple[str, str], LoaderFactory] = LOADERS,
     ) -> None:
-        self._wanted = settings.engine
-        self._loaders = {key: make(settings, budget) for key, make in table.items()}
+        self._settings = settings
+        self._budget = budget
+        self._table = table
+        self._made: dict[tuple[str, str], ModelLoader] = {}
 
     def need(self, entry: ModelEntry) -> int:
         return self._of(entry).need(entry)
@@ -159,11 +161,13 @@ class Loaders:
         return self._of(entry).load(entry, report)
 
     def _of(self, entry: ModelEntry) -> ModelLoader:
-        engine = engine_of(entry, self._wanted)
-        loader = self._loaders.get((engine, entry.kind))
-        if loader is None:
+        engine = engine_of(entry, self._settings.engine)
+        key = (engine, entry.kind)
+        if key not in self._table:
             raise UnsupportedFeature(
                 f"The model {entry.name} is for {entry.kind} on the {engine} engine, which this version lacks",
                 param="model",
             )
-        return loader
+        if key not in self._made:  # at its first use, for an engine takes long to import
+            self._made[key] = self._table[key](self._settings, self._budget)
+        return self._made[key]

@@ -5,13 +5,17 @@ Knows nothing of who implements them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from typing import Any, Protocol
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol, cast
 
 from minivault.engine.engine import Engine
+from minivault.errors import UnsupportedFeature
+from minivault.models.pooled import PooledModel
 from minivault.models.prompt import PromptTemplate, PromptTokenizer
 from minivault.models.structure import GrammarSource
+from minivault.vault.export import ExportForm
 from minivault.vault.reader import CallDetail, CallFilter, Page
 from minivault.vault.record import Erasure, Intent, Outcome, Receipt
 
@@ -21,6 +25,8 @@ class ServedModel(Protocol):
 
     @property
     def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
     @property
     def tokenizer(self) -> PromptTokenizer: ...
     @property
@@ -42,30 +48,78 @@ class ServedModel(Protocol):
         """``None``: answers cannot be held to a form."""
 
 
+class ModelLease(Protocol):
+    """A model that stays loaded until it is released."""
+
+    @property
+    def model(self) -> PooledModel:
+        """Of any kind: see :func:`minivault.service.ports.generating`."""
+
+    def again(self) -> ModelLease:
+        """One more lease of the same model, at once."""
+
+    def release(self) -> None:
+        """Idempotent."""
+
+
 class ModelSource(Protocol):
-    """Where models come from by name."""
+    """Where models come from by name. Owned by the event loop, but for what is said to block."""
 
     @property
     def default_name(self) -> str: ...
 
-    def get(self, name: str | None) -> ServedModel:
-        """
+    async def acquire(self, name: str | None, keep_alive: float | None = None) -> ModelLease:
+        """A lease of a model, or of the default one, once it is loaded. ``keep_alive``: seconds that it stays after
+        this use; for ever if negative.
+
         Raises:
             UnknownModel: no such model; names the closest.
-            ModelNotReady: it is still loading.
+            ModelTooLarge: it does not fit the memory that models may take.
+            Overloaded, ModelNotReady: too many wait, or this one waited too long.
+            CheckpointError, ServerError: it could not be loaded.
         """
 
-    def loaded(self) -> Iterable[ServedModel]: ...
+    def lease(self, name: str | None, keep_alive: float | None = None) -> AbstractAsyncContextManager[PooledModel]:
+        """As :meth:`acquire`, for the length of a block."""
+
+    async def load(self, name: str | None, keep_alive: float | None = None) -> None:
+        """Have a model loaded; ``keep_alive`` becomes its own. Raises as :meth:`acquire`."""
+
+    async def unload(self, name: str) -> bool:
+        """Have a model leave memory once nobody uses it. Returns whether it was there.
+
+        Raises:
+            ModelNotReady: it is in use for too long.
+        """
+
+    def not_ready_because(self) -> str | None:
+        """Why a request for the default model would fail or wait now."""
+
+    def loaded(self) -> Iterable[PooledModel]: ...
+
+    def states(self) -> dict[str, dict[str, Any]]:
+        """Of each model in memory, or on its way there, what changes: see :mod:`minivault.models.pooled`."""
 
     def listing(self) -> list[dict[str, Any]]:
-        """What GET /models shows, one object a model."""
+        """What the catalog says, one object a model. Blocking; may be called on any thread."""
 
     def describe(self, name: str) -> dict[str, Any]:
-        """The listing's object of one model, with its sizes. Blocking.
+        """The listing's object of one model, with its sizes. Blocking; may be called on any thread.
 
         Raises:
             UnknownModel: no such model; names the closest.
         """
+
+
+def generating(model: PooledModel) -> ServedModel:
+    """``model`` as one that answers prompts.
+
+    Raises:
+        UnsupportedFeature: it does not.
+    """
+    if model.kind != "generation":
+        raise UnsupportedFeature(f"the model {model.name} makes embeddings and answers no prompts", param="model")
+    return cast(ServedModel, model)
 
 
 class LedgerState(Protocol):
@@ -87,6 +141,7 @@ class Book(Protocol):
     def append_intent(self, intent: Intent, /) -> Future[Receipt]: ...
     def append_outcome(self, outcome: Outcome, /) -> Future[Receipt]: ...
     def append_erasure(self, erasure: Erasure, /) -> Future[Receipt]: ...
+    def sign_head(self) -> Future[int]: ...
     def status(self) -> LedgerState: ...
 
 
@@ -94,9 +149,10 @@ class RecordReader(Protocol):
     """The vault, read. Blocking: called in a thread."""
 
     def list(self, filters: CallFilter | None = None, *, cursor: str | None = None, limit: int = 50) -> Page: ...
-    def get(self, id_or_index: str | int, /) -> CallDetail: ...
+    def get(self, id_or_index: str | int, /, *, owner: str | None = None) -> CallDetail: ...
     def raw_request(self, index: int, /) -> bytes | None: ...
     def stats(self, filters: CallFilter | None = None) -> dict[str, Any]: ...
     def head(self) -> tuple[str, str]: ...
     def erasable(self, filters: CallFilter | None = None, *, after: int = -1, limit: int = 64) -> tuple[int, ...]: ...
-    def proof(self, id_or_index: str | int, /) -> str: ...
+    def proof(self, id_or_index: str | int, /, *, owner: str | None = None) -> str: ...
+    def export(self, form: ExportForm, filters: CallFilter | None = None) -> Iterator[bytes]: ...

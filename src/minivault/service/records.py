@@ -1,70 +1,59 @@
-"""The vault's records as JSON values, read off the event loop; and erasing them.
+"""The vault's records as JSON values, read off the event loop; exporting and erasing them.
 
-Knows nothing of HTTP, or of how records are kept.
+``owner`` is the only API key whose records may be seen; ``None``: all. Knows nothing of HTTP, or of how they are kept.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from minivault.errors import InvalidRequest
 from minivault.service.earlier import EarlierCall, earlier_call
 from minivault.service.ports import Book, RecordReader
 from minivault.vault.book import MAX_ERASED
-from minivault.vault.reader import CallDetail, CallFilter
+from minivault.vault.calls import CallDetail, CallFilter
+from minivault.vault.export import ExportForm
+from minivault.vault.proof import Uncovered
 from minivault.vault.record import Erasure, Receipt, parse_time
 
 _FAR = 2**63 - 1
 """Nanoseconds; no record is that far from 1970, and the vault's integers end there."""
+_PIECE_BYTES = 1 << 18
+"""Of an export: about so much is read in one go."""
 
 
 class Records:
-    """Recorded calls, to be listed, read and erased."""
+    """Recorded calls, to be listed, read, counted, exported and erased."""
 
     def __init__(self, reader: RecordReader, ledger: Book) -> None:
         self._reader = reader
         self._ledger = ledger
 
     async def list(
-        self,
-        *,
-        query: str | None = None,
-        model: str | None = None,
-        api_key_id: str | None = None,
-        finish_reason: str | None = None,
-        after: str | None = None,
-        before: str | None = None,
-        cursor: str | None = None,
-        limit: int = 50,
+        self, *, owner: str | None = None, cursor: str | None = None, limit: int = 50, **filters: str | None
     ) -> dict[str, Any]:
-        """A page of calls, newest first. ``after`` and ``before`` are RFC 3339 times; the rest as in CallFilter.
+        """A page of calls, newest first. ``filters``: see :func:`call_filter`.
 
         Raises:
             InvalidRequest: a filter is not well-formed.
         """
-        chosen = CallFilter(
-            query=query,
-            model=model,
-            api_key_id=api_key_id,
-            finish_reason=finish_reason,
-            after_ns=_time_ns(after, "after"),
-            before_ns=_time_ns(before, "before"),
-        )
+        chosen = call_filter(owner, **filters)
         page = await asyncio.to_thread(lambda: self._reader.list(chosen, cursor=cursor, limit=limit))
         return {"records": [call.as_dict() for call in page.calls], "next_cursor": page.next_cursor}
 
-    async def get(self, record_id: str) -> dict[str, Any]:
+    async def get(self, record_id: str, *, owner: str | None = None) -> dict[str, Any]:
         """One call in full.
 
         Raises:
             UnknownRecord: there is none.
         """
-        return (await self.detail(record_id)).as_dict()
+        return (await self.detail(record_id, owner=owner)).as_dict()
 
-    async def detail(self, record_id: str) -> CallDetail:
+    async def detail(self, record_id: str, *, owner: str | None = None) -> CallDetail:
         """As :meth:`get`, as the vault has it."""
-        return await asyncio.to_thread(self._reader.get, record_id)
+        return await asyncio.to_thread(lambda: self._reader.get(record_id, owner=owner))
 
     async def head(self) -> tuple[str, str]:
         """The newest signed head, and the public key that signs.
@@ -74,23 +63,41 @@ class Records:
         """
         return await asyncio.to_thread(self._reader.head)
 
-    async def proof(self, record_id: str) -> str:
-        """The proof that a record is in the vault.
+    async def proof(self, record_id: str, *, owner: str | None = None) -> str:
+        """The proof that a record is in the vault. If no signed head covers it yet, one is signed.
 
         Raises:
             UnknownRecord: there is none.
-            InvalidRequest: no signed head covers it yet.
+            LedgerUnavailable: no head could be signed.
         """
-        return await asyncio.to_thread(self._reader.proof, record_id)
+        try:
+            return await asyncio.to_thread(lambda: self._reader.proof(record_id, owner=owner))
+        except Uncovered:
+            await asyncio.wrap_future(self._ledger.sign_head())
+        return await asyncio.to_thread(lambda: self._reader.proof(record_id, owner=owner))
 
-    async def erase(self, record_id: str, *, api_key_id: str | None = None) -> dict[str, Any]:
+    async def export(self, form: str, *, owner: str | None = None, **filters: str | None) -> AsyncIterator[bytes]:
+        """The calls that fit, oldest first, in pieces of bytes. ``form``: jsonl, csv or parquet.
+
+        Raises:
+            InvalidRequest: the form or a filter is not well-formed.
+            UnsupportedFeature: Parquet without its extra.
+        """
+        if form not in list(ExportForm):
+            raise InvalidRequest("format must be jsonl, csv or parquet", param="format")
+        chosen = call_filter(owner, **filters)
+        pieces = await asyncio.to_thread(self._reader.export, ExportForm(form), chosen)
+        # Read before anything is answered, so that what is wrong is told by a status.
+        return _streamed(await asyncio.to_thread(_gather, pieces), pieces)
+
+    async def erase(self, record_id: str, *, owner: str | None = None, api_key_id: str | None = None) -> dict[str, Any]:
         """Erase the content of one call; ``api_key_id`` is who asks.
 
         Raises:
             UnknownRecord: there is no such call, or no content of it.
             LedgerUnavailable: it could not be recorded; nothing was erased.
         """
-        index = (await self.detail(record_id)).call.index
+        index = (await self.detail(record_id, owner=owner)).call.index
         return _erased((index,), await self._append_erasure((index,), api_key_id), more=False)
 
     async def erase_all(
@@ -99,6 +106,7 @@ class Records:
         key: str | None = None,
         after: str | None = None,
         before: str | None = None,
+        owner: str | None = None,
         api_key_id: str | None = None,
     ) -> dict[str, Any]:
         """Erase the content of the oldest calls that fit, a batch of them; ``more`` says whether to ask again.
@@ -109,7 +117,7 @@ class Records:
         """
         if key is None and after is None and before is None:
             raise InvalidRequest("key, after or before must say which calls", param="key")
-        chosen = CallFilter(api_key_id=key, after_ns=_time_ns(after, "after"), before_ns=_time_ns(before, "before"))
+        chosen = call_filter(owner, key=key, after=after, before=before)
         intents = await asyncio.to_thread(lambda: self._reader.erasable(chosen, limit=MAX_ERASED))
         receipt = await self._append_erasure(intents, api_key_id) if intents else None
         return _erased(intents, receipt, more=len(intents) == MAX_ERASED)
@@ -118,17 +126,66 @@ class Records:
         erasure = Erasure(intents, "request", "http", api_key_id)
         return await asyncio.wrap_future(self._ledger.append_erasure(erasure))
 
-    async def earlier(self, record_id: str, surface: str) -> EarlierCall:
+    async def earlier(self, record_id: str, surface: str, *, owner: str | None = None) -> EarlierCall:
         """A whole call of ``surface``, for a conversation to go on from.
 
         Raises:
             UnknownRecord: there is none, it has not ended well, or nothing is kept of it.
         """
-        return await asyncio.to_thread(earlier_call, self._reader, record_id, surface)
+        return await asyncio.to_thread(lambda: earlier_call(self._reader, record_id, surface, owner=owner))
 
-    async def statistics(self) -> dict[str, Any]:
-        """Totals over all calls."""
-        return await asyncio.to_thread(self._reader.stats)
+    async def statistics(self, *, owner: str | None = None, **filters: str | None) -> dict[str, Any]:
+        """Totals of the calls that fit, and by day, model and key.
+
+        Raises:
+            InvalidRequest: a filter is not well-formed.
+        """
+        return await asyncio.to_thread(self._reader.stats, call_filter(owner, **filters))
+
+
+def call_filter(
+    owner: str | None = None,
+    *,
+    query: str | None = None,
+    model: str | None = None,
+    key: str | None = None,
+    surface: str | None = None,
+    finish_reason: str | None = None,
+    after: str | None = None,
+    before: str | None = None,
+) -> CallFilter:
+    """A filter of what a request says. ``after`` and ``before`` are RFC 3339 times.
+
+    Raises:
+        InvalidRequest: a time is none.
+    """
+    return CallFilter(
+        query=query,
+        model=model,
+        api_key_id=key,
+        owner=owner,
+        surface=surface,
+        finish_reason=finish_reason,
+        after_ns=_time_ns(after, "after"),
+        before_ns=_time_ns(before, "before"),
+    )
+
+
+async def _streamed(first: bytes, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    gathered = first
+    while gathered:
+        yield gathered
+        gathered = await asyncio.to_thread(_gather, pieces)
+
+
+def _gather(pieces: Iterator[bytes]) -> bytes:
+    """The next pieces, some of them joined; empty at the end."""
+    gathered = bytearray()
+    for piece in pieces:
+        gathered += piece
+        if len(gathered) >= _PIECE_BYTES:
+            break
+    return bytes(gathered)
 
 
 def _erased(intents: tuple[int, ...], receipt: Receipt | None, *, more: bool) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from minivault.access.caller import Caller
@@ -22,10 +22,13 @@ from minivault.engine.engine import Constraint, EngineStats
 from minivault.errors import ContextTooLong, Draining, MiniVaultError, ModelNotReady, Overloaded, UnsupportedFeature
 from minivault.generation import Chunk, Completion, FinishReason, GenerationRequest
 from minivault.models import parameters
+from minivault.models.loaded_remote import RemoteModel
+from minivault.models.pooled import unloaded
 from minivault.models.prompt import read_prompt
 from minivault.models.structure import Structure, compiled, structure_of
+from minivault.models.words import limited, read_words
 from minivault.service.choices import Choices
-from minivault.service.ports import Book, ModelSource, RecordReader, ServedModel
+from minivault.service.ports import Book, ModelLease, ModelSource, RecordReader, ServedModel, generating
 from minivault.service.records import Records
 from minivault.service.replay import ReplayResult, ReplayVerdict, compare, why_never_comparable, why_not_comparable
 from minivault.service.walk import Generation, Prepared, intent_of, pin_of
@@ -91,7 +94,8 @@ class Service:
         self.models = models
         self.metrics = metrics or Metrics()
         self.now_ns = now_ns
-        self.utc_now = utc_now or _utc_now
+        self.utc_now = utc_now or utc_in
+        self.utc_in = utc_in
         self._ledger = ledger
         self.records = Records(records, ledger)
         self._limits = limits or ServiceLimits()
@@ -163,14 +167,28 @@ class Service:
         return Choices(tuple(task.result() for task in beginning))
 
     async def _admitted_all(self, requests: Sequence[GenerationRequest], caller: Caller) -> list[Prepared]:
+        """The choices of one request, which share a model."""
         self._admit(len(requests))
+        prepared: list[Prepared] = []
         try:
-            return [await self._prepare(request, caller) for request in requests]
+            begun_ns = self.now_ns()
+            caller.require_model(requests[0].model or self.models.default_name)
+            lease = await self.models.acquire(requests[0].model, requests[0].keep_alive)
+            try:
+                for request in requests:
+                    prepared.append(await self._prepare(request, caller, lease, begun_ns))
+                    prepared[-1] = await _reserved(prepared[-1])
+            finally:
+                lease.release()
         except BaseException as error:
+            for one in prepared:
+                one.lease.release()
+                one.reservation.settle(0)
             self._leave(len(requests))
             if isinstance(error, MiniVaultError):
                 self.metrics.rejected(error.code)
             raise
+        return prepared
 
     async def begin(self, prepared: Prepared) -> Generation:
         """Record the intent of an admitted request and submit it."""
@@ -181,15 +199,25 @@ class Service:
             self._spawn(self._close_orphan(prepared, future))
             raise
         except BaseException:
-            self._leave()
+            self._give_up(prepared)
             raise
         generation = self._opened(prepared, receipt)
         try:
             generation.submit()
+            await generation.accepted()
         except Exception as error:
             await generation.fail(error)
             raise
+        except asyncio.CancelledError:
+            generation.close()
+            raise
         return generation
+
+    def _give_up(self, prepared: Prepared) -> None:
+        """An admitted request is over."""
+        prepared.reservation.settle(0)
+        prepared.lease.release()
+        self._leave()
 
     def _opened(self, prepared: Prepared, intent: Receipt) -> Generation:
         generation = Generation(self, prepared, intent)
@@ -201,7 +229,7 @@ class Service:
         try:
             receipt = await intent
         except Exception:
-            self._leave()  # never durable, so there is nothing to end
+            self._give_up(prepared)  # never durable, so there is nothing to end
             return
         self._opened(prepared, receipt).close()
 
@@ -216,13 +244,29 @@ class Service:
             UnknownRecord: there is no such record.
             UnknownModel, ModelNotReady, Overloaded, Draining, LedgerUnavailable, EngineFailed: as :meth:`open`.
         """
-        recorded = await self.records.detail(record_id)
+        recorded = await self.records.detail(record_id, owner=caller.owner)
+        caller.require_model(recorded.call.model)
         reason = why_never_comparable(recorded)
-        reason = reason or why_not_comparable(recorded, pin_of(self.models.get(recorded.call.model)))
         if reason is not None:
             return self._replayed(ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason=reason))
-        prepared = await self._replay_of(recorded, caller, request_id or self._new_id())
-        self._admit()
+        lease = await self.models.acquire(recorded.call.model)
+        try:
+            reason = why_not_comparable(recorded, pin_of(generating(lease.model)))
+            if reason is not None:
+                return self._replayed(ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason=reason))
+            self._admit()
+            try:
+                prepared = await self._replay_of(recorded, caller, lease, request_id or self._new_id())
+                try:
+                    prepared = await _reserved(prepared)
+                except BaseException:
+                    prepared.lease.release()
+                    raise
+            except BaseException:
+                self._leave()
+                raise
+        finally:
+            lease.release()
         generation = await self.begin(prepared)
         try:
             async with during(generation):
@@ -238,23 +282,25 @@ class Service:
         self.metrics.replayed(result.verdict)
         return result
 
-    async def _replay_of(self, recorded: CallDetail, caller: Caller, request_id: str) -> Prepared:
+    async def _replay_of(self, recorded: CallDetail, caller: Caller, lease: ModelLease, request_id: str) -> Prepared:
         text = recorded.call.prompt or ""
         asked = recorded.intent["parameters"]
-        model = self.models.get(recorded.call.model)
+        model = generating(lease.model)
         structure = Structure.from_record(asked.get("response_format"))
+        constraint = await _constraint(model, structure)
         return Prepared(
             request=GenerationRequest(
                 prompt=text, request_id=request_id, surface="replay", store=recorded.call.store, raw=True
             ),
             caller=caller,
             model=model,
+            lease=lease.again(),
             prompt_text=text,
             prompt_token_ids=recorded.prompt_token_ids or (),
             sampling=replace(parameters.from_record(asked), logprobs=None),
             begun_ns=self.now_ns(),
             structure=structure,
-            constraint=await _constraint(model, structure),
+            constraint=constraint,
             extra_parameters={"replay_of": recorded.call.index},
         )
 
@@ -264,16 +310,29 @@ class Service:
         Raises:
             InvalidRequest, UnknownModel, ModelNotReady: as :meth:`open`.
         """
-        model = self.models.get(request.model)
-        prompt = await read_prompt(request, model.tokenizer, model.chat_template, model.engine.info.vocab_size)
-        return len(prompt.token_ids)
+        async with self.models.lease(request.model) as held:
+            model = generating(held)
+            prompt = await read_prompt(request, model.tokenizer, model.chat_template, model.engine.info.vocab_size)
+            return len(prompt.token_ids)
 
-    def require_model(self, name: str | None) -> None:
-        """
+    async def load_model(self, name: str | None, keep_alive: float | None = None) -> None:
+        """Have a model ready in memory. ``keep_alive``: seconds that it stays when idle; negative, for ever.
+
         Raises:
-            UnknownModel, ModelNotReady, CheckpointError: it would not answer now.
+            UnknownModel, ModelTooLarge, Overloaded, ModelNotReady, CheckpointError: it cannot be.
         """
-        self.models.get(name)
+        await self.models.load(name, keep_alive)
+
+    async def unload_model(self, name: str) -> bool:
+        """Have a model leave memory once nobody uses it, and wait for that. Returns whether it was there.
+
+        Raises:
+            UnknownModel: there is none of this name.
+            ModelNotReady: it is in use for too long.
+        """
+        if name not in self.models.states():
+            await asyncio.to_thread(self.models.describe, name)
+        return await self.models.unload(name)
 
     async def describe_model(self, name: str) -> dict[str, Any]:
         """What ``list_models`` has of a model, and its sizes.
@@ -281,7 +340,7 @@ class Service:
         Raises:
             UnknownModel: there is none of this name.
         """
-        return await asyncio.to_thread(self.models.describe, name)
+        return self._with_state(await asyncio.to_thread(self.models.describe, name))
 
     async def describe_models(self) -> list[dict[str, Any]]:
         """:meth:`describe_model` of the whole catalog."""
@@ -289,7 +348,14 @@ class Service:
 
     async def list_models(self) -> list[dict[str, Any]]:
         """The catalog, one JSON object a model."""
-        return await asyncio.to_thread(self.models.listing)
+        return [self._with_state(entry) for entry in await asyncio.to_thread(self.models.listing)]
+
+    def models_in_memory(self) -> dict[str, dict[str, Any]]:
+        """The state of each model that is loaded, on its way, or failed to load."""
+        return self.models.states()
+
+    def _with_state(self, entry: dict[str, Any]) -> dict[str, Any]:
+        return entry | self.models.states().get(entry["name"], unloaded())
 
     def _admit(self, count: int = 1) -> None:
         if self.draining:
@@ -311,12 +377,13 @@ class Service:
         mean = self._total_ns / self._finished / 1e9 if self._finished else 1.0
         return min(60.0, max(1.0, mean * self._limits.max_waiting / self._limits.max_running))
 
-    async def _prepare(self, request: GenerationRequest, caller: Caller) -> Prepared:
-        begun_ns = self.now_ns()
-        model = self.models.get(request.model)
+    async def _prepare(self, request: GenerationRequest, caller: Caller, lease: ModelLease, begun_ns: int) -> Prepared:
+        model = generating(lease.model)
         if model.engine.failure is not None:
             raise ModelNotReady(ENGINE_STOPPED, retry_after=ENGINE_RETRY_SECONDS)
         info = model.engine.info
+        if info.speaks_text:
+            return self._prepared_in_words(request, caller, lease, begun_ns)
         structure = structure_of(request.response_format)
         prompt = await read_prompt(request, model.tokenizer, model.chat_template, info.vocab_size)
         if prompt.calling is not None:
@@ -331,19 +398,45 @@ class Service:
             seed=self._draw_seed(),
             fit=request.fit,
         )
+        constraint = await _constraint(model, structure)
         named = request if request.request_id else replace(request, request_id=self._new_id())
         return Prepared(
             named,
             caller,
             model,
+            lease.again(),
             prompt.text,
             prompt.token_ids,
             sampling,
             begun_ns,
             structure,
-            await _constraint(model, structure),
+            constraint,
             prompt.calling,
             prompt.reasoning,
+        )
+
+    def _prepared_in_words(
+        self, request: GenerationRequest, caller: Caller, lease: ModelLease, begun_ns: int
+    ) -> Prepared:
+        """For a model that other servers run: there are no tokens, and the servers hold answers to a form."""
+        model = generating(lease.model)
+        prompt = read_words(request)
+        default, seed = self._limits.default_max_tokens, self._draw_seed()
+        sampling = limited(request.sampling, default_max_tokens=default, seed=seed)
+        # A limit that cannot be passed on is at least on record as such.
+        ignored = request.ignored if request.context_limit is None else (*request.ignored, "context_limit")
+        return Prepared(
+            replace(request, request_id=request.request_id or self._new_id(), ignored=ignored),
+            caller,
+            model.for_one_answer() if isinstance(model, RemoteModel) else model,
+            lease.again(),
+            prompt.text,
+            (),
+            sampling,
+            begun_ns,
+            structure_of(request.response_format),
+            calling=prompt.calling,
+            reasoning=prompt.reasoning,
         )
 
     def append_outcome(self, outcome: Outcome) -> asyncio.Future[Receipt]:
@@ -354,7 +447,8 @@ class Service:
     ) -> None:
         """An outcome is durable, or never will be. Only durable ones are counted."""
         self._open.discard(generation)
-        self._leave()
+        prepared.reservation.settle(outcome.prompt_tokens + outcome.completion_tokens)
+        self._give_up(prepared)
         failure = done.exception() if not done.cancelled() else None
         if done.cancelled() or failure is not None:
             logger.error("outcome not durable", request_id=generation.id, intent=outcome.intent_index)
@@ -422,11 +516,10 @@ class Service:
         state = self._ledger.status()
         if not state.writable:
             return f"The vault cannot be written: {state.reason}"
-        try:
-            model = self.models.get(None)
-        except MiniVaultError as error:
-            return error.message
-        return ENGINE_STOPPED if model.engine.failure is not None else None
+        reason = self.models.not_ready_because()
+        if reason is None and any(model.name == self.models.default_name for model in self._broken()):
+            return ENGINE_STOPPED
+        return reason
 
     def statistics(self) -> Statistics:
         stats = [stats for _, _, stats in self._engine_stats()]
@@ -446,7 +539,13 @@ class Service:
         )
 
     def _engine_stats(self) -> list[tuple[str, str, EngineStats]]:
-        return [(model.name, model.engine.info.name, model.engine.stats()) for model in self.models.loaded()]
+        return [(model.name, model.engine.info.name, model.engine.stats()) for model in self._generating()]
+
+    def _broken(self) -> list[ServedModel]:
+        return [model for model in self._generating() if model.engine.failure is not None]
+
+    def _generating(self) -> list[ServedModel]:
+        return [generating(model) for model in self.models.loaded() if model.kind == "generation"]
 
 
 def _context_length(request: GenerationRequest, length: int, prompt_tokens: int) -> int:
@@ -461,6 +560,12 @@ def _context_length(request: GenerationRequest, length: int, prompt_tokens: int)
             param="prompt",
         )
     return limit
+
+
+async def _reserved(prepared: Prepared) -> Prepared:
+    """With the tokens that it may use at most taken from the caller's windows."""
+    most = len(prepared.prompt_token_ids) + (prepared.sampling.max_tokens or 0)
+    return replace(prepared, reservation=await prepared.caller.quota.reserve(most))
 
 
 async def _constraint(model: ServedModel, structure: Structure | None) -> Constraint | None:
@@ -487,5 +592,6 @@ def _on_this_loop(append: Callable[[], Future[Receipt]]) -> asyncio.Future[Recei
         return failed
 
 
-def _utc_now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def utc_in(seconds: float = 0.0) -> str:
+    """The time in so many seconds from now."""
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from minivault.access.caller import Caller
-from minivault.engine.engine import Constraint, EngineRequest, TokenStep, TokenStream
+from minivault.access.limits import Reservation
+from minivault.engine.engine import Answering, Constraint, EngineRequest, TokenStep, TokenStream
 from minivault.errors import EngineFailed, MiniVaultError
 from minivault.generation import (
     Chunk,
@@ -29,11 +30,12 @@ from minivault.generation import (
 )
 from minivault.models import parameters
 from minivault.models.answer_text import AnswerText, Piece
+from minivault.models.lexicon import Lexicon
 from minivault.models.prompt import PromptTokenizer
 from minivault.models.reasoning import Reasoning, answer_parser
 from minivault.models.structure import Structure
 from minivault.models.tool_calls import Calling, ToolCallParser
-from minivault.service.ports import ServedModel
+from minivault.service.ports import ModelLease, ServedModel
 from minivault.vault.record import Intent, Outcome, Pin, Receipt
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ class Prepared:
     request: GenerationRequest
     caller: Caller
     model: ServedModel
+    lease: ModelLease
+    """Holds ``model`` until the call is over."""
     prompt_text: str
     prompt_token_ids: tuple[int, ...]
     sampling: SamplingParams
@@ -57,6 +61,8 @@ class Prepared:
     calling: Calling | None = None
     reasoning: Reasoning | None = None
     extra_parameters: Mapping[str, Any] = field(default_factory=dict)
+    reservation: Reservation = field(default_factory=Reservation)
+    """Tokens of the caller's that it may use; settled when the call is over."""
 
 
 class Generation:
@@ -74,6 +80,8 @@ class Generation:
         self._texts: list[str] = []
         self._token_ids: list[int] = []
         self._logprobs: list[TokenLogprob] = []
+        self._speaks_text = prepared.model.engine.info.speaks_text
+        self._counted: Usage | None = None
         self._abandoned = False
         self._abort: MiniVaultError | None = None
         self._reason: FinishReason | None = None
@@ -133,8 +141,15 @@ class Generation:
 
     @property
     def token_ids(self) -> tuple[int, ...]:
-        """The tokens sent so far."""
-        return tuple(self._token_ids)
+        """The tokens sent so far; none of an engine that speaks text, whose numbers mean nothing elsewhere."""
+        return () if self._speaks_text else tuple(self._token_ids)
+
+    @property
+    def usage(self) -> Usage:
+        """What the model was given and what was sent, in tokens; of an engine that speaks text, as that counts."""
+        if self._counted is not None:
+            return self._counted
+        return Usage(len(self._prepared.prompt_token_ids), len(self._token_ids))
 
     @property
     def tokenizer(self) -> PromptTokenizer:
@@ -154,16 +169,29 @@ class Generation:
         """Hand the sequence to the engine."""
         prepared = self._prepared
         self._queue_ns = self._service.now_ns() - prepared.begun_ns
+        words = self.tokenizer
         self._tokens = prepared.model.engine.submit(
             EngineRequest(
                 request_id=self.id,
                 prompt_token_ids=prepared.prompt_token_ids,
                 sampling=prepared.sampling,
                 eos_token_ids=prepared.model.eos_token_ids,
+                cache_salt=prepared.caller.cache_salt,
                 fairness_key=prepared.caller.fairness_key,
                 constraint=prepared.constraint,
+                asked=prepared.request if self._speaks_text else None,
+                words=words if isinstance(words, Lexicon) else None,
             )
         )
+
+    async def accepted(self) -> None:
+        """Wait for an engine that may refuse a sequence after it was submitted; others have taken it already.
+
+        Raises:
+            MiniVaultError: it was refused.
+        """
+        if isinstance(self._tokens, Answering):
+            await self._tokens.accepted()
 
     async def fail(self, error: Exception) -> None:
         """Record a call that the engine did not take."""
@@ -214,6 +242,7 @@ class Generation:
         self._note_step(step)
         piece, self._reason = self._read(step)
         self._engine_error = step.error
+        self._counted = step.usage or self._counted
         self._token_ids.extend(piece.token_ids)
         if not piece.text and not piece.logprobs:
             return None
@@ -283,7 +312,7 @@ class Generation:
             model=self.model,
             response=prompt + "".join(self._texts),
             finish_reason=reason,
-            usage=Usage(len(self._prepared.prompt_token_ids), len(self._token_ids)),
+            usage=self.usage,
             seed=self.seed,
             generated_at=self._service.utc_now(),
             record=RecordRef(receipt.index, receipt.leaf),
@@ -301,6 +330,7 @@ class Generation:
         if undelivered:
             self._texts.clear()
             self._token_ids.clear()
+            self._counted = None
         total_ns = self._service.now_ns() - self._prepared.begun_ns
         timings = {"queue_ns": self._queue_ns, "total_ns": total_ns}
         if self._first_token_ns is not None:
@@ -310,9 +340,9 @@ class Generation:
             intent_index=self.intent.index,
             finish_reason=reason.value,
             response_text="".join(self._texts),
-            response_token_ids=tuple(self._token_ids),
-            prompt_tokens=len(self._prepared.prompt_token_ids),
-            completion_tokens=len(self._token_ids),
+            response_token_ids=self.token_ids,
+            prompt_tokens=self.usage.prompt_tokens,
+            completion_tokens=self.usage.completion_tokens,
             timings=timings,
             error=error,
         )
@@ -365,7 +395,7 @@ def intent_of(prepared: Prepared) -> Intent:
         pin=pin_of(prepared.model),
         parameters=effective,
         ignored=request.ignored,
-        store=request.store,
+        store=request.store and prepared.caller.store,
         prompt_text=prepared.prompt_text,
         prompt_token_ids=prepared.prompt_token_ids,
         raw_request=request.raw_request,

@@ -37,6 +37,18 @@ def tagged(name: str) -> str:
     return name if ":" in name else name + LATEST
 
 
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)?")
+
+
+def seconds_of(duration: float | str | None) -> float | None:
+    """A ``keep_alive`` that was checked, in seconds."""
+    if duration is None or isinstance(duration, int | float):
+        return duration
+    seconds = sum(float(number) * _SECONDS[unit or "s"] for number, unit in _PART.findall(duration))
+    return -seconds if duration.startswith("-") else seconds
+
+
 def _duration(value: Any) -> Any:
     """Check a ``keep_alive``."""
     if isinstance(value, str) and (len(value) > 64 or not _DURATION.fullmatch(value)):
@@ -47,7 +59,10 @@ def _duration(value: Any) -> Any:
 KeepAlive = Annotated[
     float | str | None,
     BeforeValidator(_duration),
-    Field(description="Taken, but a model of this server stays in memory; 0 with nothing to answer says `unload`."),
+    Field(
+        description="How long the model stays in memory after this: a duration such as 10m, or seconds; negative: for "
+        "ever. 0 with nothing to answer unloads it now."
+    ),
 ]
 
 
@@ -119,14 +134,17 @@ class AskBody(LenientBody):
     @property
     def unloads(self) -> bool:
         """True for a ``keep_alive`` of 0, in any unit."""
-        if isinstance(self.keep_alive, str):
-            return not re.search("[1-9]", self.keep_alive)
-        return self.keep_alive == 0
+        return self.keep_seconds == 0
+
+    @property
+    def keep_seconds(self) -> float | None:
+        """How long the model shall stay, negative for ever."""
+        return seconds_of(self.keep_alive)
 
     def ignored(self) -> list[str]:
         options = self.options.unknown("options.") if self.options else []
         graded = ["think"] if isinstance(self.think, str) else []  # a model here reasons or does not
-        return [*graded, *(["keep_alive"] if self.keep_alive is not None else []), *options, *self.unknown()]
+        return [*graded, *options, *self.unknown()]
 
     def response_format(self) -> JsonObject | None:
         if isinstance(self.format, dict):
@@ -147,6 +165,7 @@ class AskBody(LenientBody):
         options = self.options or Options.model_validate({})
         return {
             "model": bare_name(self.model),
+            "keep_alive": self.keep_seconds,
             "sampling": options.sampling(self.top_logprobs or 0 if self.logprobs else None),
             "fit": True,
             "context_limit": options.num_ctx,

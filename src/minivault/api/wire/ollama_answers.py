@@ -118,7 +118,7 @@ class RunningBody(BaseModel):
     size: int
     digest: str
     details: DetailsBody
-    expires_at: str = Field(description="Models stay in memory: a time far away.")
+    expires_at: str = Field(description="When it leaves if it stays idle; far away if that is never.")
     size_vram: int
     context_length: int
 
@@ -261,10 +261,12 @@ def tag(entry: Mapping[str, Any], precision: str) -> dict[str, Any]:
     }
 
 
-def running(entry: Mapping[str, Any], precision: str) -> dict[str, Any]:
-    """A model in memory, as ``ps`` lists it."""
+def running(entry: Mapping[str, Any], precision: str, utc_in: Callable[[float], str]) -> dict[str, Any]:
+    """A model in memory, as ``ps`` lists it. ``utc_in`` gives the time in so many seconds."""
     listed = {name: value for name, value in tag(entry, precision).items() if name != "modified_at"}
-    return listed | {"expires_at": FOR_EVER, "size_vram": 0, "context_length": entry["context_length"]}
+    expires = FOR_EVER if entry["expires_in"] is None else utc_in(entry["expires_in"])
+    taken = {"size": entry["memory_bytes"] or entry["size_bytes"], "expires_at": expires, "size_vram": 0}
+    return listed | taken | {"context_length": entry["context_length"]}
 
 
 def shown(entry: Mapping[str, Any], precision: str) -> dict[str, Any]:

@@ -1,0 +1,45 @@
+"""What is told of a model of the catalog: who it is, how large, how it is built. Knows nothing of what is loaded."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from minivault.errors import MiniVaultError
+from minivault.models.architecture import read_architecture
+from minivault.models.catalog import ModelEntry
+from minivault.models.json_file import read_optional_json_object
+
+_SIZES = ("context_length", "hidden_size", "layers", "attention_heads", "kv_heads", "vocab_size")
+
+
+def listed(entry: ModelEntry, *, default: bool) -> dict[str, Any]:
+    """One object of ``GET /models``, but for the state."""
+    return {
+        "name": entry.name,
+        "default": default,
+        "embedded": entry.embedded,
+        "family": entry.family,
+        "kind": entry.kind,
+        "engine": entry.engine,
+        "parameters": entry.parameters,
+        "size_bytes": entry.size_bytes,
+        "digest": entry.digest,
+        "imported_at": entry.imported_at,
+    }
+
+
+def described(entry: ModelEntry) -> dict[str, Any]:
+    """Its sizes, 0 where its configuration does not say; and since when it is as it is."""
+    config = entry.path / "config.json"
+    try:
+        arch = read_architecture(read_optional_json_object(config))
+        sizes = {name: getattr(arch, name) for name in _SIZES}
+    except MiniVaultError:  # not for the native engine
+        sizes = dict.fromkeys(_SIZES, 0)
+    return sizes | {"modified_at": entry.imported_at or _changed(entry)}
+
+
+def _changed(entry: ModelEntry) -> str:
+    changed = datetime.fromtimestamp(entry.path.stat().st_mtime, UTC)
+    return changed.isoformat(timespec="milliseconds").replace("+00:00", "Z")
