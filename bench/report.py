@@ -38,7 +38,7 @@ class Bar:
     least: float
 
 
-LLAMA, SMALL = "TinyLlama-1.1B", "distilgpt2"
+LLAMA, SMALL, REPEATING = "TinyLlama-1.1B", "distilgpt2", "TinyLlama-1.1B-repeating"
 BARS = (
     *(Bar("ours-int8", "openvino-int8-dq", LLAMA, task, least)
       for task, least in (("decode 1", 1.15), ("decode 8", 1.8), ("decode 32", 1.8), ("prefill 512", 1.0))),
@@ -51,6 +51,7 @@ BARS = (
     *(Bar("ours-int4", "openvino-int4", LLAMA, task, least)
       for task, least in (("decode 1", 1.7), ("decode 8", 2.5), ("decode 32", 2.5))),
     Bar("http-int8", "ours-int8", LLAMA, "decode 32", 0.9),
+    Bar("ours-int8-speculating", "ours-int8", REPEATING, "decode 1", 1.8),
 )  # fmt: skip
 
 QUIET = 0.15

@@ -41,6 +41,8 @@ class Shape:
     tied: bool
     theta: float = 10_000.0
     norm_eps: float = 1e-5
+    repeating: int = 0
+    """Not 0: every greedy answer goes round in a circle of so many tokens. The work is that of any other weights."""
 
 
 SHAPES: Mapping[str, Shape] = {
@@ -48,6 +50,7 @@ SHAPES: Mapping[str, Shape] = {
     "SmolLM2-135M": Shape("llama", 49152, 576, 30, 9, 3, 1536, 8192, tied=True, theta=1e5),
     "Qwen2.5-0.5B": Shape("qwen2", 151936, 896, 24, 14, 2, 4864, 32768, tied=True, theta=1e6, norm_eps=1e-6),
     "TinyLlama-1.1B": Shape("llama", 32000, 2048, 22, 32, 4, 5632, 2048, tied=False),
+    "TinyLlama-1.1B-repeating": Shape("llama", 32000, 2048, 22, 32, 4, 5632, 2048, tied=False, repeating=8),
 }
 
 
@@ -65,6 +68,8 @@ class _Tensor:
     shape: tuple[int, ...]
     mean: float
     std: float
+    circle: int = 0
+    """Not 0: the rows of the file's first tensor, moved on by one within each run of so many."""
 
     @property
     def count(self) -> int:
@@ -116,6 +121,8 @@ def _llama_config(shape: Shape) -> dict[str, Any]:
 
 def _llama_tensors(shape: Shape) -> Iterator[_Tensor]:
     hidden, keys = shape.hidden, shape.hidden // shape.heads * shape.kv_heads
+    # One that repeats itself takes nothing from its layers: what it read decides, and the head names the next.
+    branch = 0.0 if shape.repeating else 0.02
     yield _Tensor("model.embed_tokens.weight", (shape.vocab, hidden), 0, 0.02)
     for layer in range(shape.layers):
         name = f"model.layers.{layer}."
@@ -124,14 +131,14 @@ def _llama_tensors(shape: Shape) -> Iterator[_Tensor]:
             yield _Tensor(f"{name}self_attn.{part}_proj.weight", (rows, hidden), 0, 0.02)
             if shape.model_type == "qwen2":
                 yield _Tensor(f"{name}self_attn.{part}_proj.bias", (rows,), 0, 0.02)
-        yield _Tensor(f"{name}self_attn.o_proj.weight", (hidden, hidden), 0, 0.02)
+        yield _Tensor(f"{name}self_attn.o_proj.weight", (hidden, hidden), 0, branch)
         yield _Tensor(f"{name}post_attention_layernorm.weight", (hidden,), 1, 0.05)
         yield _Tensor(f"{name}mlp.gate_proj.weight", (shape.inner, hidden), 0, 0.02)
         yield _Tensor(f"{name}mlp.up_proj.weight", (shape.inner, hidden), 0, 0.02)
-        yield _Tensor(f"{name}mlp.down_proj.weight", (hidden, shape.inner), 0, 0.02)
+        yield _Tensor(f"{name}mlp.down_proj.weight", (hidden, shape.inner), 0, branch)
     yield _Tensor("model.norm.weight", (hidden,), 1, 0.05)
     if not shape.tied:
-        yield _Tensor("lm_head.weight", (shape.vocab, hidden), 0, 0.02)
+        yield _Tensor("lm_head.weight", (shape.vocab, hidden), 0, 0.02, circle=shape.repeating)
 
 
 def _gpt2_config(shape: Shape) -> dict[str, Any]:
@@ -188,11 +195,18 @@ def _write_safetensors(path: Path, tensors: list[_Tensor], seed: int, dtype: DTy
     with path.open("wb") as file:
         file.write(len(encoded).to_bytes(8, "little") + encoded)
         for tensor in tensors:
+            source = np.random.Generator(np.random.SFC64(seed)) if tensor.circle else rng
             for start in range(0, tensor.count, _PIECE):
-                values = rng.standard_normal(min(_PIECE, tensor.count - start), dtype=np.float32)
+                values = source.standard_normal(min(_PIECE, tensor.count - start), dtype=np.float32)
                 values *= np.float32(tensor.std)
                 values += np.float32(tensor.mean)
-                file.write(_encode(values, dtype))
+                file.write(_encode(_moved_on(values, tensor) if tensor.circle else values, dtype))
+
+
+def _moved_on(values: NDArray[np.float32], tensor: _Tensor) -> NDArray[np.float32]:
+    """A piece holds whole runs of rows."""
+    runs = values.reshape(-1, tensor.circle, tensor.shape[1])
+    return np.roll(runs, 1, axis=1).reshape(-1)
 
 
 def _encode(values: NDArray[np.float32], dtype: DType) -> bytes:
