@@ -7,6 +7,7 @@
 #include "binding_values.hpp"
 #include "model.hpp"
 #include "packed_weights.hpp"
+#include "pooling.hpp"
 
 namespace nb = nanobind;
 using namespace minivault;
@@ -91,6 +92,8 @@ ModelSpec parse_spec(const nb::dict& d) {
 struct SequenceState {
     Sampler sampler;
     std::vector<std::int32_t> blocks;
+    std::optional<Pool> pool;  // of a text that is embedded: takes its rows as they come
+    bool normalized = false;
 };
 
 class Core {
@@ -192,6 +195,14 @@ class Core {
         return copy;
     }
 
+    // The vector of an embedded text, [hidden_size], of the rows that came so far.
+    nb::ndarray<nb::numpy, float> pooled(const SequenceState& state) const {
+        require(state.pool && state.pool->count() > 0, "there are no rows to pool");
+        auto vector = new_vector(state.pool->width());
+        state.pool->finish(model_->kernels(), state.normalized, vector.data());
+        return vector;
+    }
+
     std::size_t weight_bytes() const { return model_->weight_bytes(); }
     std::size_t cache_bytes() const { return model_->cache_bytes(); }
     std::string kernels() const { return model_->kernels().name; }
@@ -212,6 +223,7 @@ class Core {
 
     Norm& norm_slot(int layer, const std::string& name) {
         if (name == "final_norm") return model_->final_norm;
+        if (name == "hidden_norm") return model_->hidden_norm;
         Layer& l = layer_at(layer);
         return *parse_word<Norm*>(name, {{"attn_norm", &l.attention_norm},
                                          {"mlp_norm", &l.mlp_norm},
@@ -260,11 +272,18 @@ class Core {
         for (std::size_t i = 0; i < states.size(); ++i) {
             Sampler* sampler = sample != nullptr && (*sample)[i] ? &states[i]->sampler : nullptr;
             items.push_back({&tokens[i], starts[i], &states[i]->blocks, drafted != nullptr ? (*drafted)[i] : 0, sampler,
-                             sample == nullptr});
+                             sample == nullptr, states[i]->pool.has_value()});
         }
         std::vector<std::vector<Sampled>> sampled;
         nb::gil_scoped_release release;
         model_->step(items, sampled);
+        int row = 0;
+        for (std::size_t i = 0; i < states.size(); ++i) {
+            if (!states[i]->pool) continue;
+            // A text begins anew after a preemption.
+            if (starts[i] == 0) states[i]->pool->clear();
+            for (std::size_t r = 0; r < tokens[i].size(); ++r) states[i]->pool->add(model_->hidden(row++), model_->spec().hidden_size);
+        }
         return sampled;
     }
 
@@ -277,7 +296,7 @@ SequenceState* make_state(const std::vector<int>& prompt, float temperature, int
                           std::uint64_t seed, int min_tokens, int logprobs,
                           const std::vector<std::pair<int, float>>& logit_bias, const std::vector<int>& end_ids) {
     return new SequenceState{Sampler({temperature, top_k, top_p, min_p, typical_p, repetition_penalty, presence_penalty,
-                                      frequency_penalty, seed, min_tokens, logprobs, logit_bias, end_ids}, prompt), {}};
+                                      frequency_penalty, seed, min_tokens, logprobs, logit_bias, end_ids}, prompt), {}, {}, false};
 }
 
 
@@ -320,6 +339,10 @@ NB_MODULE(_native, m) {
             std::memcpy(words.data(), mask.c_str(), words.size() * 4);
             s.sampler.allow(std::move(words));
         }, nb::arg("mask"))
+        .def("keep_pooled", [](SequenceState& s, const std::string& kind, bool normalized) {
+            s.pool.emplace(parse_pooling(kind));
+            s.normalized = normalized;
+        }, nb::arg("kind"), nb::arg("normalized"))
         .def("sync_blocks", [](SequenceState& s, const nb::list& table) {
             // Every step, for every sequence: straight from the list's own integers.
             const std::size_t count = nb::len(table);
@@ -348,6 +371,7 @@ NB_MODULE(_native, m) {
         .def("step", &Core::step, nb::arg("states"), nb::arg("tokens"), nb::arg("starts"), nb::arg("sample"),
              nb::arg("drafted"))
         .def("forward", &Core::forward, nb::arg("states"), nb::arg("tokens"), nb::arg("starts"))
+        .def("pooled", &Core::pooled, nb::arg("state"))
         .def_prop_ro("weight_bytes", &Core::weight_bytes)
         .def_prop_ro("cache_bytes", &Core::cache_bytes)
         .def_prop_ro("kernels", &Core::kernels)

@@ -9,7 +9,7 @@ namespace minivault {
 namespace {
 
 constexpr int kPhasesPerLayer = 13;
-constexpr int kOtherPhases = 5;
+constexpr int kOtherPhases = 6;
 constexpr int kTileQueries = 8;
 constexpr int kMaxHeadDim = 1024;
 
@@ -100,6 +100,7 @@ void Model::reserve(int rows, int logit_rows, int length) {
 void Model::plan(const std::vector<StepItem>& items) {
     rows_.clear();
     tiles_.clear();
+    kept_source_.clear();
     logit_source_.clear();
     sample_source_.assign(items.size(), -1);
     const int group = std::min(spec_.attention_heads / spec_.kv_heads, kMaxQueries);
@@ -111,6 +112,7 @@ void Model::plan(const std::vector<StepItem>& items) {
         longest = std::max(longest, items[i].start + count);
         for (int r = 0; r < count; ++r) {
             rows_.push_back({static_cast<int>(i), items[i].start + r});
+            if (items[i].keeps_hidden) kept_source_.push_back(first + r);
             if (items[i].all_logits || (items[i].sampler != nullptr && r >= count - 1 - items[i].drafted)) {
                 logit_source_.push_back(first + r);
             }
@@ -125,6 +127,11 @@ void Model::plan(const std::vector<StepItem>& items) {
         return rows_[a.first_row].position > rows_[b.first_row].position;
     });
     reserve(static_cast<int>(rows_.size()), static_cast<int>(logit_source_.size()), longest);
+    const int kept = static_cast<int>(kept_source_.size());
+    if (kept > kept_capacity_) {
+        kept_ = Buffer(static_cast<std::size_t>(kept) * hidden_stride_ * 4);
+        kept_capacity_ = kept;
+    }
     for (auto& queue : queues_) queue.reset();
 }
 
@@ -145,6 +152,7 @@ void Model::step(const std::vector<StepItem>& items, std::vector<std::vector<Sam
         for (const int token : *item.tokens) {
             if (token < 0 || token >= embedding->rows()) throw std::invalid_argument("a token is out of range");
         }
+        if (item.keeps_hidden && hidden_norm.weight.empty()) throw std::invalid_argument("there is no norm for kept rows");
         if (positions && last > positions->rows()) throw std::invalid_argument("a position is out of range");
     }
     plan(items);
@@ -197,6 +205,12 @@ void Model::walk(int member, const std::vector<StepItem>& items, std::vector<std
             multiply(*layer.mlp_out, inner_.as<float>(), inner_stride_, rows, branch, hidden_stride_, add, q);
         });
         if (spec_.post_norms) phase([&](WorkQueue& q) { add_normalized(layer.post_mlp_norm, q); });
+    }
+    const int kept = static_cast<int>(kept_source_.size());
+    if (kept > 0) {
+        phase([&](WorkQueue& q) {
+            for (int i = q.take(1); i < kept; i = q.take(1)) keep_hidden(kept_source_[i], i);
+        });
     }
     const int logit_rows = static_cast<int>(logit_source_.size());
     if (logit_rows == 0) return;
@@ -257,6 +271,14 @@ float Model::normalization(const float* x, float* mean) const {
     *mean = spec_.layer_norm ? kernels_.sum(x, spec_.hidden_size) / width : 0.0f;
     const float variance = kernels_.sum_of_squares(x, *mean, spec_.hidden_size) / width;
     return 1.0f / std::sqrt(variance + spec_.norm_eps);
+}
+
+void Model::keep_hidden(int row, int kept) {
+    const float* x = hidden_.as<float>() + static_cast<std::size_t>(row) * hidden_stride_;
+    float mean;
+    const float factor = normalization(x, &mean);
+    kernels_.normalize(x, mean, factor, hidden_norm.weight.data(), hidden_norm.bias.empty() ? nullptr : hidden_norm.bias.data(),
+                       kept_.as<float>() + static_cast<std::size_t>(kept) * hidden_stride_, spec_.hidden_size);
 }
 
 // Norm and quantisation in one phase. With few rows the members share a row: each finds the row's sum itself, which is

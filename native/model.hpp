@@ -73,6 +73,7 @@ struct StepItem {
     int drafted;       // so many of the tokens, the last ones, are guesses; only with a sampler
     Sampler* sampler;  // null: no token is due
     bool all_logits;   // keep the logits of every row, not only of those that are sampled
+    bool keeps_hidden; // keep every row as the final norm gives it; only with `hidden_norm`
 };
 
 class Model {
@@ -88,6 +89,7 @@ class Model {
     std::unique_ptr<Table> positions;  // learned positions or null
     std::unique_ptr<Matrix> lm_head;
     Norm final_norm;
+    Norm hidden_norm;  // the final norm as it is stored, for rows that are kept: `final_norm` is balanced with lm_head
     std::vector<Layer> layers;
     void finish(int blocks, int max_rows);
 
@@ -101,6 +103,8 @@ class Model {
     // stay readable until the next step: `logit_rows` rows of `vocab_size`, in the order of the items.
     void step(const std::vector<StepItem>& items, std::vector<std::vector<Sampled>>& sampled);
     int logit_rows() const { return static_cast<int>(logit_source_.size()); }
+    // Rows that were kept, [hidden_size] each, in the order of the items; readable until the next step.
+    const float* hidden(int row) const { return kept_.as<float>() + static_cast<std::size_t>(row) * hidden_stride_; }
     const float* logits(int row) const { return logits_.as<float>() + static_cast<std::size_t>(row) * logit_stride_; }
 
   private:
@@ -118,6 +122,7 @@ class Model {
     void walk(int member, const std::vector<StepItem>& items, std::vector<std::vector<Sampled>>& sampled);
     void sample(const StepItem& item, int first_row, std::vector<float>& weights, std::vector<Sampled>& sampled);
     void embed(int row, int token);
+    void keep_hidden(int row, int kept);
     void normalize_rows(const float* in, int rows, const Norm& norm, WorkQueue& queue);
     void add_normalized(const Norm& norm, WorkQueue& queue);
     void quantize_rows(const float* in, std::ptrdiff_t stride, int width, int rows, WorkQueue& queue);
@@ -150,10 +155,12 @@ class Model {
 
     // Scratch of one step; the walking team owns it, split as the phases say.
     Buffer hidden_, normed_, branch_, qkv_, attention_, mlp_, inner_, rope_, quantized_, scales_, offsets_, logits_, scores_;
-    int rows_capacity_ = 0, logits_capacity_ = 0, length_capacity_ = 0;
+    Buffer kept_;
+    int rows_capacity_ = 0, logits_capacity_ = 0, kept_capacity_ = 0, length_capacity_ = 0;
     std::ptrdiff_t score_stride_ = 0;
     std::vector<Row> rows_;
     std::vector<Tile> tiles_;
+    std::vector<int> kept_source_;    // row of each row that is kept
     std::vector<int> logit_source_;   // row of each row of logits
     std::vector<int> sample_source_;  // first row of logits that is sampled of each item, or -1
     std::vector<WorkQueue> queues_;
