@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from bench.report import BARS
 from bench.shapes import SHAPES, Shape, write_random_checkpoint
 
+from minivault.engine.native.runner import NativeRunner, RunnerOptions
+from minivault.models.architecture import read_architecture
 from minivault.models.catalog import inspect_folder
+from minivault.models.checkpoint import Checkpoint
 from minivault.models.tokenizer import Tokenizer
+from minivault.models.weights import weight_map
 
 SMALL = {
     "llama": Shape("llama", 300, 64, 2, 4, 2, 96, 128, tied=False),
     "gpt2": Shape("gpt2", 300, 64, 2, 4, 4, 256, 128, tied=True),
+    "circle": Shape("llama", 300, 64, 2, 4, 2, 96, 128, tied=False, repeating=5),
 }
 
 
@@ -43,4 +50,15 @@ def test_one_byte_is_one_token(tmp_path: Path) -> None:
 
 
 def test_the_shapes_are_those_that_the_bars_speak_of() -> None:
-    assert set(SHAPES) == {"distilgpt2", "SmolLM2-135M", "Qwen2.5-0.5B", "TinyLlama-1.1B"}
+    assert {bar.shape for bar in BARS} <= set(SHAPES)
+
+
+@pytest.mark.usefixtures("small_shapes")
+def test_answers_of_a_repeating_shape_go_round_in_a_circle(tmp_path: Path) -> None:
+    folder = write_random_checkpoint(tmp_path, "circle", 1)
+    arch = read_architecture(json.loads((folder / "config.json").read_text()))
+    with Checkpoint.open(folder) as checkpoint:
+        runner = NativeRunner.load(arch, weight_map(arch, checkpoint), RunnerOptions(kv_cache_memory=1 << 22))
+    logits = runner.logits([200, 203, 204, 17])
+    runner.close()
+    assert logits.argmax(axis=-1).tolist() == [201, 204, 200, 18]
