@@ -51,7 +51,7 @@ def serving(data_dir: Path, *arguments: str, stopped: bool = False) -> Iterator[
         rest = threading.Thread(target=process.stderr.read)
         try:
             url = _read_until(process.stderr, r"listens on (\S+)")
-            _read_until(process.stderr, r"(model loaded)")
+            _read_until(process.stderr, r"(model (\S+ )?loaded)")
             # Read on, or the server would wait for room in the pipe.
             rest.start()
             yield RunningServer(url, data_dir, process)
