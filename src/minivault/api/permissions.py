@@ -36,6 +36,7 @@ TABLE = (
     Row((), "/admin/", Permission.KEYS),
     Row((), "/generate", Permission.GENERATE),
     Row((), "/generate-stream", Permission.GENERATE),
+    Row((), "/embed", Permission.GENERATE),
     Row((), "/health", Permission.LOOK),
     Row((), "/metrics", Permission.OBSERVE),
     # Models: whoever has a key sees them; who changes what is served is an admin.

@@ -34,6 +34,12 @@ logger = get_logger(__name__)
 _quoted: Callable[[str], str] = encode_basestring
 
 
+class Abandonable(Protocol):
+    """Work that may be given up by the one who asked for it."""
+
+    def abandon(self) -> None: ...
+
+
 class Running(Protocol):
     """A generation, or several as one: see :class:`Generation` and :class:`Choices` of the service."""
 
@@ -190,7 +196,7 @@ async def _send(send: Send, frames: list[bytes]) -> None:
 
 
 @asynccontextmanager
-async def cancelled_by_disconnect(receive: Receive, generation: Running) -> AsyncIterator[None]:
+async def cancelled_by_disconnect(receive: Receive, generation: Abandonable) -> AsyncIterator[None]:
     """Abandon ``generation`` when the client hangs up within the block. The request's body must have been read."""
 
     async def listen() -> None:

@@ -123,9 +123,11 @@ class Embedding:
             self._job = prepared.model.embedder.embed(prepared.texts, fairness_key=fairness)
             vectors = await self._job.vectors()
         except MiniVaultError as error:
-            return await self._not_embedded(error)
+            await self._not_embedded(error)
+            return None
         if self._abort is not None:
-            return await self._not_embedded(self._abort)
+            await self._not_embedded(self._abort)
+            return None
         digest = digest_of(vectors)
         width = prepared.model.embedder.embedding.width
         said = json.dumps({"vectors": len(vectors), "width": width, "digest": digest})
@@ -191,7 +193,7 @@ class Embedding:
 
 
 async def prepared_texts(
-    service: Service, request: EmbeddingRequest, caller: Caller, lease: ModelLease, extra: dict[str, Any] | None = None
+    service: Service, request: EmbeddingRequest, caller: Caller, lease: ModelLease, replay_of: int | None = None
 ) -> PreparedTexts:
     """A request, checked, with a lease and a reservation of its own.
 
@@ -224,7 +226,7 @@ async def prepared_texts(
         texts,
         begun_ns,
         reservation,
-        {"embedding": said} | (extra or {}),
+        {"embedding": said} | ({} if replay_of is None else {"replay_of": replay_of}),
     )
 
 

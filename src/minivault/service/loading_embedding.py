@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from minivault.models.catalog import ModelEntry
 from minivault.models.encoder import EncoderArchitecture, EncoderWeights, read_encoder
 from minivault.models.json_file import read_json_object
-from minivault.models.loaded_embedding import EncoderEngine, LoadedEmbedding, load_embedding
+from minivault.models.loaded_embedding import LoadedEmbedding, load_embedding
 from minivault.models.pooled import Report
 from minivault.models.pooling import PoolingConfig
 from minivault.settings import Settings
+
+if TYPE_CHECKING:
+    from minivault.models.loaded_embedding import EncoderEngine
 
 _SCRATCH = 64 << 20
 """Bytes for the rows that are computed together and for the tokenizer."""

@@ -15,9 +15,11 @@ from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from minivault.access.caller import Caller
+from minivault.embedding import Embedded, EmbeddingRequest
 from minivault.engine.engine import Constraint, EngineStats
 from minivault.errors import ContextTooLong, Draining, MiniVaultError, ModelNotReady, Overloaded, UnsupportedFeature
 from minivault.generation import Chunk, Completion, FinishReason, GenerationRequest
@@ -28,6 +30,18 @@ from minivault.models.prompt import read_prompt
 from minivault.models.structure import Structure, compiled, structure_of
 from minivault.models.words import limited, read_words
 from minivault.service.choices import Choices
+from minivault.service.embedding import (
+    Embedding,
+    PreparedTexts,
+    compare_vectors,
+    embedding,
+    embedding_intent,
+    embedding_pin,
+    is_embedding,
+    prepared_texts,
+    recorded_request,
+    why_vectors_not_comparable,
+)
 from minivault.service.ports import Book, ModelLease, ModelSource, RecordReader, ServedModel, generating
 from minivault.service.records import Records
 from minivault.service.replay import ReplayResult, ReplayVerdict, compare, why_never_comparable, why_not_comparable
@@ -39,7 +53,7 @@ from minivault.vault.record import Outcome, Receipt
 
 logger = get_logger(__name__)
 
-During = Callable[[Generation], AbstractAsyncContextManager[None]]
+During = Callable[[Generation | Embedding], AbstractAsyncContextManager[None]]
 
 ENGINE_STOPPED = "The engine has stopped after a fault; the log of the server says which. Restart the server."
 ENGINE_RETRY_SECONDS = 30.0
@@ -103,7 +117,7 @@ class Service:
         self._new_id = new_id
         self._started_ns = now_ns()
         self._admitted = 0
-        self._open: set[Generation] = set()
+        self._open: set[Generation | Embedding] = set()
         self._orphans: set[asyncio.Task[None]] = set()
         self._all_settled = asyncio.Event()
         self._all_settled.set()
@@ -196,7 +210,7 @@ class Service:
         try:
             receipt = await asyncio.shield(future)
         except asyncio.CancelledError:
-            self._spawn(self._close_orphan(prepared, future))
+            self._spawn(self._close_orphan(partial(self._opened, prepared), prepared, future))
             raise
         except BaseException:
             self._give_up(prepared)
@@ -213,7 +227,7 @@ class Service:
             raise
         return generation
 
-    def _give_up(self, prepared: Prepared) -> None:
+    def _give_up(self, prepared: Prepared | PreparedTexts) -> None:
         """An admitted request is over."""
         prepared.reservation.settle(0)
         prepared.lease.release()
@@ -224,14 +238,19 @@ class Service:
         self._open.add(generation)
         return generation
 
-    async def _close_orphan(self, prepared: Prepared, intent: asyncio.Future[Receipt]) -> None:
+    async def _close_orphan(
+        self,
+        opened: Callable[[Receipt], Generation | Embedding],
+        prepared: Prepared | PreparedTexts,
+        intent: asyncio.Future[Receipt],
+    ) -> None:
         """The caller left while the intent was being written: give the intent its outcome."""
         try:
             receipt = await intent
         except Exception:
             self._give_up(prepared)  # never durable, so there is nothing to end
             return
-        self._opened(prepared, receipt).close()
+        opened(receipt).close()
 
     async def replay(
         self, record_id: str, caller: Caller, *, request_id: str = "", during: During = lambda _: nullcontext()
@@ -249,6 +268,8 @@ class Service:
         reason = why_never_comparable(recorded)
         if reason is not None:
             return self._replayed(ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason=reason))
+        if is_embedding(recorded):
+            return self._replayed(await self._replay_embedding(recorded, caller, request_id, during))
         lease = await self.models.acquire(recorded.call.model)
         try:
             reason = why_not_comparable(recorded, pin_of(generating(lease.model)))
@@ -439,11 +460,82 @@ class Service:
             reasoning=prompt.reasoning,
         )
 
+    async def embed(self, request: EmbeddingRequest, caller: Caller) -> Embedded | None:
+        """Vectors for texts. Raises what :meth:`open_embedding` and :meth:`Embedding.result` raise."""
+        opened = await self.open_embedding(request, caller)
+        try:
+            return await opened.result()
+        finally:
+            opened.close()
+
+    async def open_embedding(
+        self, request: EmbeddingRequest, caller: Caller, replay_of: int | None = None
+    ) -> Embedding:
+        """Check a request for vectors and make its intent durable. The caller of this must close what it returns.
+
+        Raises:
+            InvalidRequest, UnknownModel, ModelNotReady, Overloaded, Draining, RateLimited: refused; nothing was
+                recorded.
+            UnsupportedFeature: the model cannot embed.
+            LedgerUnavailable: the intent could not be made durable. Nothing ran.
+        """
+        named = request if request.request_id else replace(request, request_id=self._new_id())
+        self._admit()
+        try:
+            caller.require_model(request.model or self.models.default_name)
+            lease = await self.models.acquire(request.model, request.keep_alive)
+            try:
+                prepared = await prepared_texts(self, named, caller, lease, replay_of)
+            finally:
+                lease.release()
+        except BaseException as error:
+            self._leave()
+            if isinstance(error, MiniVaultError):
+                self.metrics.rejected(error.code)
+            raise
+        future = _on_this_loop(lambda: self._ledger.append_intent(embedding_intent(prepared)))
+        try:
+            receipt = await asyncio.shield(future)
+        except asyncio.CancelledError:
+            self._spawn(self._close_orphan(partial(self._opened_embedding, prepared), prepared, future))
+            raise
+        except BaseException:
+            self._give_up(prepared)
+            raise
+        return self._opened_embedding(prepared, receipt)
+
+    def _opened_embedding(self, prepared: PreparedTexts, intent: Receipt) -> Embedding:
+        opened = Embedding(self, prepared, intent)
+        self._open.add(opened)
+        return opened
+
+    async def _replay_embedding(
+        self, recorded: CallDetail, caller: Caller, request_id: str, during: During
+    ) -> ReplayResult:
+        async with self.models.lease(recorded.call.model) as model:
+            pin = embedding_pin(embedding(model))
+        reason = why_not_comparable(recorded, pin) or why_vectors_not_comparable(recorded, pin)
+        if reason is not None:
+            return ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason=reason)
+        opened = await self.open_embedding(recorded_request(recorded, request_id), caller, recorded.call.index)
+        try:
+            async with during(opened):
+                again = await opened.result()
+        finally:
+            opened.close()
+        if again is None:
+            return ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason="the replay was cancelled")
+        return compare_vectors(recorded, again)
+
     def append_outcome(self, outcome: Outcome) -> asyncio.Future[Receipt]:
         return _on_this_loop(lambda: self._ledger.append_outcome(outcome))
 
     def settled(
-        self, generation: Generation, prepared: Prepared, outcome: Outcome, done: asyncio.Future[Receipt]
+        self,
+        generation: Generation | Embedding,
+        prepared: Prepared | PreparedTexts,
+        outcome: Outcome,
+        done: asyncio.Future[Receipt],
     ) -> None:
         """An outcome is durable, or never will be. Only durable ones are counted."""
         self._open.discard(generation)
