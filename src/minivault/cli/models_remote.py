@@ -14,10 +14,10 @@ EXAMPLES = """\
 Examples:
 
   minivault models add-remote llama --url http://127.0.0.1:8080/v1
-  minivault models add-remote qwen --url http://127.0.0.1:11434/v1 --upstream-model qwen3:8b
-  minivault models add-remote big --url http://gpu1:8000/v1 --url http://gpu2:8000/v1 --api-key-env VLLM_API_KEY
+  minivault models add-remote q --url http://gpu:8000/v1 --upstream-model qwen3
+  minivault models add-remote big --url http://a:8000/v1 --url http://b:8000/v1
 
-Nothing is asked of the servers now. `minivault models rm NAME` takes it away again.
+Nothing is asked of the servers now. `models rm` takes it away again.
 """
 
 
