@@ -13,15 +13,18 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from minivault.errors import MiniVaultError, ModelNotReady, ModelTooLarge, Overloaded
+from minivault.errors import CheckpointCorrupt, MiniVaultError, ModelNotReady, ModelTooLarge, Overloaded
 from minivault.models import memory
 from minivault.models.catalog import Catalog, ModelEntry
+from minivault.models.folder import hold_folder
 from minivault.models.listing import described, listed
 from minivault.models.loading_thread import in_daemon_thread
 from minivault.models.pooled import (
     FOR_EVER,
+    Closeable,
     ModelLoader,
     ModelState,
     PooledModel,
@@ -90,8 +93,10 @@ class ModelPool:
         *,
         preload: Sequence[str] = (),
         clock: Callable[[], float] = time.monotonic,
+        hold: Callable[[Path], Closeable] = hold_folder,
     ) -> None:
-        """
+        """``hold`` keeps a folder from being removed by another process, until what it gives is closed.
+
         Raises:
             UnknownModel: the catalog has none of a name in ``default`` or ``preload``.
         """
@@ -99,6 +104,7 @@ class ModelPool:
         self._catalog = catalog
         self._loader = loader
         self._clock = clock
+        self._hold = hold
         self._at_start = tuple(dict.fromkeys(catalog.get(name).name for name in (default, *preload)))
         self._starting = set(self._at_start)
         self._slots: dict[str, Slot] = {}
@@ -254,7 +260,7 @@ class ModelPool:
             async with self._making_room:
                 await self._make_room(slot.need)
                 slot.state = ModelState.LOADING
-            slot.model = await in_daemon_thread(lambda: self._loader.load(slot.entry, self._reporter(slot)))
+            model, slot.hold = await in_daemon_thread(lambda: self._held_and_loaded(slot))
         except asyncio.CancelledError:
             self._failed(slot, ModelNotReady("The server is shutting down.", retry_after=RETRY_AFTER))
             raise
@@ -267,9 +273,23 @@ class ModelPool:
             self._failures[name] = _Failure(unknown, self._clock() + RETRY_AFTER)
             self._failed(slot, unknown)
         else:
-            self._arrived(slot, slot.model)
+            self._arrived(slot, model)
+
+    def _held_and_loaded(self, slot: Slot) -> tuple[PooledModel, Closeable]:
+        try:
+            hold = self._hold(slot.entry.path)
+        except BlockingIOError:
+            raise ModelNotReady("The model is being changed; try again.", retry_after=RETRY_AFTER) from None
+        except OSError:
+            raise CheckpointCorrupt("The files of the model are gone") from None
+        try:
+            return self._loader.load(slot.entry, self._reporter(slot)), hold
+        except BaseException:
+            hold.close()
+            raise
 
     def _arrived(self, slot: Slot, model: PooledModel) -> None:
+        slot.model = model
         slot.need = model.memory_bytes or slot.need
         slot.state, slot.progress = ModelState.LOADED, None
         slot.used_at = self._clock()
@@ -358,6 +378,8 @@ class ModelPool:
             await slot.model.close()
         finally:
             slot.model = None
+            if slot.hold is not None:
+                slot.hold.close()
             # Order: the next load begins when the memory is free, not before.
             await asyncio.to_thread(memory.give_back)
             self._forget(slot)
@@ -422,10 +444,10 @@ class ModelPool:
         slot = self._slots.get(name)
         if slot is not None:
             return "The model is still loading." if slot.model is None else None
-        if name in self._starting:
-            return "The model is still loading."
         failure = self._failures.get(name)
-        return None if failure is None else failure.error.message
+        if failure is not None:
+            return failure.error.message
+        return "The model is still loading." if name in self._starting else None
 
     def listing(self) -> list[dict[str, Any]]:
         """What the catalog says of each model. Blocking; may be called on any thread."""

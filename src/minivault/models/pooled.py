@@ -34,6 +34,10 @@ class PooledModel(Protocol):
     async def close(self) -> None: ...
 
 
+class Closeable(Protocol):
+    def close(self) -> None: ...
+
+
 class ModelLoader(Protocol):
     """Makes entries ready to answer. Both methods block and are called in threads."""
 
@@ -76,6 +80,8 @@ class Slot:
     state: ModelState = ModelState.WAITING
     progress: Progress | None = None
     model: PooledModel | None = None
+    hold: Closeable | None = None
+    """Keeps its folder from being removed."""
     error: MiniVaultError | None = None
     leases: int = 0
     waiting: int = 0
