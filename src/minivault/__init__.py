@@ -1,3 +1,3 @@
 """MiniVault: a private LLM server for one machine, which records every call and can prove and replay it."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
