@@ -120,6 +120,12 @@ async def test_a_key_appears_nowhere_but_in_its_header(caplog: pytest.LogCapture
     assert keys.ids["user"] not in metrics
 
 
+async def test_the_log_names_keys_by_their_ids(capsys: pytest.CaptureFixture[str]) -> None:
+    async with keyed_client(make_bench()) as (client, keys):
+        await client.get("/models", headers=keys.headers("user"))
+    assert keys.ids["user"] in capsys.readouterr().out
+
+
 # -- limits ------------------------------------------------------------------------------------------------------------
 
 

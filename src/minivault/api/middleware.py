@@ -13,6 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from minivault.access.caller import Caller
 from minivault.access.guard import HostGuard
 from minivault.access.proxies import TrustedProxies
 from minivault.api.problems import Problem, problem_of
@@ -91,7 +92,11 @@ class RequestContext:
         self._metrics.answered(route, _known_method(scope["method"]), status)
         # Probes come every few seconds; their lines would bury the others.
         log = logger.debug if route in QUIET_PATHS and status != 500 else logger.info
-        log("request", method=_known_method(scope["method"]), route=route, status=status, ms=round(seconds * 1e3, 1))
+        told = {"method": _known_method(scope["method"]), "route": route, "status": status}
+        caller: Caller | None = scope["state"].get("caller")
+        if caller is not None and caller.api_key_id is not None:
+            told["key"] = caller.api_key_id
+        log("request", **told, ms=round(seconds * 1e3, 1))
 
 
 class Door:
