@@ -51,8 +51,8 @@ def encoder() -> NativeEncoder:
 
 def cosines(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> NDArray[np.float64]:
     one, other = found.astype(np.float64), wanted.astype(np.float64)
-    products: NDArray[np.float64] = (one * other).sum(1)
-    return products / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+    result: NDArray[np.float64] = (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+    return result
 
 
 @pytest.mark.parametrize("name", names())
@@ -173,5 +173,5 @@ async def test_an_encoder_gives_no_answers() -> None:
 
 def test_int4_computes_in_int8() -> None:
     case = golden(DATA / "mean.npz")
-    eight, four = (runner(DATA / "mean", RunnerOptions(precision=p)) for p in ("int8", "int4"))  # type: ignore[arg-type]
+    eight, four = (runner(DATA / "mean", RunnerOptions(precision=p)) for p in ("int8", "int4"))
     assert np.array_equal(eight.vectors(case.texts), four.vectors(case.texts))
