@@ -79,6 +79,10 @@ onKeyNeeded((refused) => enterKey(refused));
 buildTabs();
 document.getElementById("foot").append(...footParts());
 document.getElementById("chats").append(chatList());
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  main.focus();
+});
 addEventListener("hashchange", route);
 addEventListener("minivault-key", offerKeys);
 route();

@@ -16,7 +16,7 @@ export function plot(name, say, { least = 1, note = "" } = {}) {
   const area = s("path", { class: "area" });
   const line = s("path", { class: "line", "vector-effect": "non-scaling-stroke" });
   const group = s("g", { class: "moving" }, area, line);
-  const picture = s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" }, group);
+  const picture = s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": name }, group);
   const element = h("figure", { class: "card plot" }, h("figcaption", null, h("span", null, name), now, h("small", null, note)), h("div", { class: "plotted" }, picture, peak));
   const push = (value) => {
     values.push(value);

@@ -25,16 +25,15 @@ export async function checkProof(text, key) {
   const note = text.slice(match[0].length);
   const head = readNote(note);
   const leafHash = await sha256(0, data);
-  const steps = await climb(index, head.size, leafHash, path);
-  const reached = steps.at(-1)?.result ?? leafHash;
-  if (!equal(reached, head.root)) throw new BadProof("The path does not lead to the root of the signed head.");
+  const steps = await climb(index, head.size, leafHash, path, head.root);
   const signature = await checkSignature(head, key);
   return { index, leaf: readLeaf(data), leafHash: hex(leafHash), size: head.size, origin: head.origin, root: hex(head.root), steps, signature, note };
 }
 
-/** RFC 9162, 2.1.3.2. Divisions in place of shifts: an index may have more than 32 bits. */
-export async function climb(index, size, leafHash, path) {
+/** The steps from a leaf to `root` by RFC 9162, 2.1.3.2; raises BadProof if they lead elsewhere. Divisions in place of shifts: an index may have more than 32 bits. */
+export async function climb(index, size, leafHash, path, root) {
   if (!(Number.isSafeInteger(index) && Number.isSafeInteger(size) && index >= 0 && index < size)) throw new BadProof("The index lies outside the tree.");
+  if (leafHash.length !== HASH || root.length !== HASH) throw new BadProof("A hash has 32 bytes.");
   let first = index;
   let last = size - 1;
   let running = leafHash;
@@ -48,6 +47,7 @@ export async function climb(index, size, leafHash, path) {
     [first, last] = [Math.floor(first / 2), Math.floor(last / 2)];
   }
   if (last !== 0) throw new BadProof("The path is too short.");
+  if (!equal(running, root)) throw new BadProof("The path does not lead to the root of the signed head.");
   return steps;
 }
 
@@ -95,6 +95,41 @@ async function ed25519(key, signature, message) {
   }
 }
 
+const TOKEN_BYTES = 4;
+
+/** What a call said, as the vault commits to it: kind -> bytes, of what there is. */
+export function contentsOf(call) {
+  const contents = {};
+  for (const [kind, text] of [["prompt_text", call.prompt], ["response_text", call.response]]) {
+    if (text !== null) contents[kind] = utf8(text);
+  }
+  for (const kind of ["prompt_token_ids", "response_token_ids"]) {
+    if (call[kind]) contents[kind] = packed(call[kind]);
+  }
+  return contents;
+}
+
+function packed(ids) {
+  const view = new DataView(new ArrayBuffer(ids.length * TOKEN_BYTES));
+  ids.forEach((id, place) => view.setUint32(place * TOKEN_BYTES, id, true));
+  return new Uint8Array(view.buffer);
+}
+
+/**
+ * Check shown contents against the commitments of proven leaves: SHA-256 over a label, the salt and the content. Gives the
+ * kinds that were checked; raises BadProof for one that is not what was committed to.
+ */
+export async function checkContents(leaves, contents, salts) {
+  const committed = Object.assign({}, ...leaves.map((leaf) => leaf.commitments ?? {}));
+  const kinds = Object.keys(contents).filter((kind) => salts?.[kind]);
+  for (const kind of kinds) {
+    const label = utf8(`minivault.commitment.v1:${kind}\0`);
+    const digest = await crypto.subtle.digest("SHA-256", concat(label, unhex(salts[kind]), contents[kind]));
+    if (hex(new Uint8Array(digest)) !== committed[kind]) throw new BadProof(`What is shown is not what was recorded: ${kind.replaceAll("_", " ")}.`);
+  }
+  return kinds;
+}
+
 function readLeaf(data) {
   try {
     return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(data));
@@ -119,6 +154,7 @@ export function concat(...parts) {
 
 export const utf8 = (text) => new TextEncoder().encode(text);
 export const hex = (data) => Array.from(data, (byte) => byte.toString(16).padStart(2, "0")).join("");
+const unhex = (text) => Uint8Array.from(text.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
 const equal = (one, other) => one.length === other.length && one.every((byte, at) => byte === other[at]);
 
 export function decode(text) {

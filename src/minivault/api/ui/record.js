@@ -5,7 +5,7 @@ import { diffText, diffTokens } from "./diff.js";
 import { announce, badge, confirmed, copyButton, failure, h, icon, put, save, toast } from "./dom.js";
 import { count, ms, plural, short, speed, time } from "./format.js";
 import { show as showMarkdown } from "./markdown.js";
-import { BadProof, canCheck, checkProof, hex } from "./proof.js";
+import { BadProof, canCheck, checkContents, checkProof, contentsOf, hex } from "./proof.js";
 
 const KINDS = { stop: "good", length: "", cancelled: "warn", failed: "bad", interrupted: "bad" };
 const VERDICTS = { MATCH: "good", MISMATCH: "bad", "NOT COMPARABLE": "warn" };
@@ -102,8 +102,9 @@ async function fillProof(box, call, signal) {
     const { texts, key } = await fetchProofs(leaves, signal);
     const checked = await Promise.all(texts.map((text) => checkProof(text, key)));
     checked.forEach((proven, place) => compareWithCall(proven, leaves[place], call));
+    const kinds = await checkContents(checked.map((proven) => proven.leaf), contentsOf(call), call.salts);
     verdict.replaceChildren(badge(checked[0].signature === "good" ? "proven" : "in the tree", "good", "shield"));
-    detail.replaceChildren(...provenView(checked, texts, key, call));
+    detail.replaceChildren(...provenView(checked, texts, key, kinds));
   } catch (error) {
     if (error.name === "AbortError") return;
     const waits = error.status === 422;
@@ -128,12 +129,13 @@ function compareWithCall({ index, leaf, leafHash }, expected, call) {
   if (!same) throw new BadProof("The leaf says other things than are shown here.");
 }
 
-function provenView(checked, texts, key, call) {
+function provenView(checked, texts, key, kinds) {
   const [proven] = checked;
+  const words = kinds.includes("prompt_text") || kinds.includes("response_text") ? " The words shown are those that the records commit to." : "";
   const signed = proven.signature === "good" ? "whose Ed25519 signature is sound" : "whose signature this browser cannot check";
   const path = proven.steps.map(({ side, hash, result }) => h("li", null, h("span", { class: "faint" }, side === "left" ? "with left" : "with right"), h("code", null, short(hex(hash), 10)), h("span", { class: "faint" }, "gives"), h("code", null, short(hex(result), 10))));
   return [
-    h("p", { class: "soft" }, `Checked in this browser: ${checked.length > 1 ? "both records of this call stand" : "the record stands"} in the tree of a head over ${plural(proven.size, "record")}, ${signed}.`),
+    h("p", { class: "soft" }, `Checked in this browser: ${checked.length > 1 ? "both records of this call stand" : "the record stands"} in the tree of a head over ${plural(proven.size, "record")}, ${signed}.${words}`),
     h("details", null, h("summary", null, `${plural(proven.steps.length, "step")} from leaf to root`),
       h("ol", { class: "path" }, h("li", null, h("span", { class: "faint" }, `leaf ${proven.index}`), h("code", null, short(proven.leafHash, 10))), path, h("li", null, h("span", { class: "faint" }, "root of the head"), h("code", null, short(proven.root, 10)), badge("equal", "good", "check")))),
     h("details", null, h("summary", null, "The leaf"), h("pre", { class: "sunk", tabIndex: 0 }, JSON.stringify(proven.leaf, null, 2))),
@@ -159,7 +161,7 @@ function fillReplay(box, call, can) {
   });
   box.hidden = !can("POST /vault/records/{}/replay");
   box.replaceChildren(h("div", { class: "bar" }, h("h2", null, "Replay"), button),
-    h("p", { class: "soft" }, "Runs the recorded tokens with the recorded parameters and seed, and compares token by token. The replay is recorded too."), result);
+    h("p", { class: "soft" }, "Runs the recorded tokens with the recorded parameters and seed, and compares each token. The replay is recorded too."), result);
 }
 
 async function replayed(call) {

@@ -1,0 +1,198 @@
+"""The vault's screens: found as you type, proven in the browser, replayed, erased, exported."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.e2e.server import Server
+
+VECTORS = Path(__file__).parent.parent / "vault" / "vectors" / "merkle.json"
+
+
+def recorded(server: Server, prompt: str, **more: Any) -> dict[str, Any]:
+    answer = httpx.post(f"{server.url}/generate", json={"prompt": prompt, "max_tokens": 12, **more}, timeout=60)
+    found: dict[str, Any] = answer.raise_for_status().json()
+    return found
+
+
+def test_calls_are_found_as_you_type_and_by_filters(page: Page, server: Server) -> None:
+    recorded(server, "What about zanzibar please?")
+    recorded(server, "What about the quokka please?", max_tokens=1)
+    page.get_by_role("link", name="Vault", exact=True).click()
+    page.get_by_label("Search prompts and answers").type("zanzibar")
+    expect(page.locator(".call-prompt")).to_have_text(["What about zanzibar please?"])
+    page.get_by_label("Search prompts and answers").fill("about please")
+    expect(page.locator(".call-prompt")).to_have_count(2)
+    page.get_by_text("Filters").click()
+    page.get_by_label("How it ended").select_option("length")
+    page.get_by_label("Surface").select_option("native")
+    expect(page.locator(".call-prompt").first).to_have_text("What about the quokka please?")
+    page.get_by_label("Surface").select_option("anthropic")
+    expect(page.get_by_text("No call fits.")).to_be_visible()
+
+
+def test_older_calls_come_page_by_page(page: Page, server: Server) -> None:
+    for number in range(32):
+        recorded(server, f"pagination number {number}", max_tokens=1)
+    page.goto("/#/vault")
+    page.get_by_label("Search prompts and answers").fill("pagination")
+    expect(page.locator(".call")).to_have_count(30)
+    page.get_by_role("button", name="Older calls").click()
+    expect(page.locator(".call")).to_have_count(32)
+    expect(page.get_by_role("button", name="Older calls")).not_to_be_visible()
+
+
+def test_a_record_shows_what_it_pins_and_is_proven_in_the_browser(page: Page, server: Server) -> None:
+    answer = recorded(server, "What model are you?", seed=41)
+    page.goto(f"/#/vault/{answer['record']['index']}")
+    proof = page.get_by_label("Proof")
+    expect(proof.locator(".badge").first).to_have_text("proven")
+    expect(proof).to_contain_text("Ed25519 signature is sound")
+    expect(proof).to_contain_text("The words shown are those that the records commit to.")
+    expect(page.locator("main")).to_contain_text("weights digest")
+    expect(page.locator("main")).to_contain_text("41")
+    expect(page.get_by_label("What was said")).to_contain_text(answer["response"])
+
+
+def test_a_record_that_the_server_shows_otherwise_is_not_proven(page: Page, server: Server) -> None:
+    answer = recorded(server, "What model are you?")
+    path = f"/vault/records/{answer['record']['index']}"
+    told = httpx.get(server.url + path).json() | {"response": "Something else."}
+    page.route(f"**{path}", lambda route: route.fulfill(json=told))
+    page.goto(f"/#{path.replace('records/', '')}")
+    expect(page.get_by_label("Proof").locator(".badge").first).to_have_text("not proven")
+    expect(page.get_by_label("Proof")).to_contain_text("What is shown is not what was recorded: response text.")
+
+
+def test_a_proof_is_refused_when_any_part_of_it_is_changed(page: Page, server: Server) -> None:
+    answer = recorded(server, "Hello")
+    proof = httpx.get(f"{server.url}/vault/records/{answer['record']['index']}/proof").raise_for_status().text
+    key = httpx.get(f"{server.url}/vault/head").headers["minivault-key"]
+    verdicts = page.evaluate(CHECK_ALL, [proof, key])
+    assert verdicts["whole"] == "good"
+    assert verdicts["taken"] == []
+    assert verdicts["tried"] > 300
+
+
+CHECK_ALL = """async ([proof, key]) => {
+    const { checkProof } = await import("/assets/proof.js");
+    const good = (text) => checkProof(text, key).then((proven) => proven.signature, () => null);
+    const taken = [];
+    let tried = 0;
+    for (let at = 0; at < proof.length; at += 1) {
+        const letter = proof[at] === "A" ? "B" : "A";
+        tried += 1;
+        if ((await good(proof.slice(0, at) + letter + proof.slice(at + 1))) !== null) taken.push(at);
+    }
+    return { whole: await good(proof), taken, tried };
+}"""
+
+
+def test_the_public_vectors_of_inclusion_are_judged_rightly(page: Page) -> None:
+    rows = json.loads(VECTORS.read_text("utf-8"))["inclusion"]
+    judged = page.evaluate(
+        """async (rows) => {
+            const { climb, decode } = await import("/assets/proof.js");
+            const good = ([, index, size, leaf, proof, root]) =>
+                climb(index, size, decode(leaf), proof.map(decode), decode(root)).then(() => true, () => false);
+            return Promise.all(rows.map(good));
+        }""",
+        rows,
+    )
+    assert judged == [row[0] for row in rows]
+    assert set(judged) == {True, False}
+
+
+def test_a_replay_says_match_and_shows_the_text_and_tokens(page: Page, server: Server) -> None:
+    answer = recorded(server, "What model are you?", temperature=1.5)
+    page.goto(f"/#/vault/{answer['record']['index']}")
+    page.get_by_role("button", name="Run it again").click()
+    replay = page.get_by_label("Replay")
+    expect(replay.locator(".badge")).to_have_text("MATCH")
+    expect(replay).to_contain_text("tokens are the same")
+    replay.get_by_text("Token by token").click()
+    expect(replay.locator(".chip")).to_have_count(12)
+
+
+def test_a_mismatch_shows_where_tokens_differ(page: Page, server: Server) -> None:
+    answer = recorded(server, "What model are you?", temperature=1.5)
+    index = answer["record"]["index"]
+    told = httpx.get(f"{server.url}/vault/records/{index}").json()
+    told["response_token_ids"][3] = 7
+    told["response"] = "Something else."
+    page.route(f"**/vault/records/{index}", lambda route: route.fulfill(json=told))
+    verdict = {"verdict": "MISMATCH", "reason": None, "position": 3, "expected_token_id": 7, "actual_token_id": 1}
+    told_replay = verdict | {"compared_tokens": 4, "record": {"index": index - 1, "leaf": ""}}
+    page.route("**/replay", lambda route: route.fulfill(json=told_replay))
+    page.goto(f"/#/vault/{index}")
+    page.get_by_role("button", name="Run it again").click()
+    replay = page.get_by_label("Replay")
+    expect(replay.locator(".badge")).to_have_text("MISMATCH at token 4")
+    expect(replay.locator("del.chip")).to_have_text(["7"])
+    expect(replay.locator(".diff del").first).to_be_visible()
+
+
+def test_erasing_asks_first_and_leaves_the_proof(page: Page, server: Server) -> None:
+    answer = recorded(server, "My name is Jonathan Doe")
+    page.goto(f"/#/vault/{answer['record']['index']}")
+    page.get_by_role("button", name="Erase content").click()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_label("What was said")).to_contain_text("Jonathan")
+    page.get_by_role("button", name="Erase content").click()
+    page.get_by_role("button", name="Erase for good").click()
+    expect(page.get_by_label("What was said")).not_to_contain_text("Jonathan")
+    expect(page.locator("main .badge").filter(has_text="erased by record")).to_be_visible()
+    expect(page.get_by_label("Proof").locator(".badge").first).to_have_text("proven")
+    assert httpx.get(f"{server.url}/vault/records", params={"query": "Jonathan"}).json()["records"] == []
+
+
+@pytest.mark.parametrize(("button", "form"), [("JSON Lines", "jsonl"), ("CSV", "csv")])
+def test_what_fits_the_search_is_exported(page: Page, server: Server, button: str, form: str, downloads: Path) -> None:
+    recorded(server, f"exported {form} walrus", max_tokens=1)
+    page.goto("/#/vault")
+    page.get_by_label("Search prompts and answers").fill(f"exported {form}")
+    expect(page.locator(".call")).to_have_count(1)
+    page.get_by_role("button", name="Export").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name=button).click()
+    file = downloads / download.value.suggested_filename
+    download.value.save_as(file)
+    text = file.read_text("utf-8")
+    assert f"exported {form} walrus" in text
+    assert len(text.strip().splitlines()) == (1 if form == "jsonl" else 2)
+
+
+def test_a_vault_that_was_set_back_is_noticed(page: Page, server: Server) -> None:
+    recorded(server, "Hello")
+    page.goto("/#/vault")
+    expect(page.locator(".fact .badge")).to_have_text("continuous")
+    page.evaluate(
+        """() => {
+            const head = JSON.parse(localStorage.getItem("minivault.head"));
+            localStorage.setItem("minivault.head", JSON.stringify({ ...head, size: head.size + 1000 }));
+        }"""
+    )
+    page.reload()
+    expect(page.locator(".fact .badge")).to_have_text("look here")
+    page.locator(".fact button").click()
+    expect(page.locator("dialog")).to_contain_text("The vault is smaller than it was")
+
+
+def test_the_head_can_be_kept_as_it_was_signed(page: Page, server: Server, downloads: Path) -> None:
+    recorded(server, "Hello")
+    page.goto("/#/vault")
+    page.locator(".fact button").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save the head").click()
+    download.value.save_as(downloads / "head")
+    origin, size, root = (downloads / "head").read_text("utf-8").splitlines()[:3]
+    assert origin.startswith("minivault.local/")
+    assert int(size) > 0
+    assert len(base64.b64decode(root)) == 32
