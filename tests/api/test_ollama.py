@@ -326,8 +326,7 @@ async def test_the_version_can_be_compared() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "said"),
     [
-        ("POST", "/api/pull", 403, "minivault models import"),
-        ("DELETE", "/api/delete", 403, "not deleted"),
+        ("POST", "/api/pull", 422, "ORG/NAME"),
         ("POST", "/api/embed", 422, "no embeddings"),
         ("POST", "/api/embeddings", 422, "no embeddings"),
         ("POST", "/api/create", 404, "nothing at this path"),

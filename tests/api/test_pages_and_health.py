@@ -207,6 +207,8 @@ def test_the_document_names_every_route_but_the_hidden_ones() -> None:
         "/vault/records", "/vault/records/{id}", "/vault/records/{id}/replay", "/vault/stats",
         "/vault/head", "/vault/records/{id}/proof", "/vault/records/{id}/content",
         "/vault/contents",
+        "/models/pull", "/models/import", "/models/{name}", "/models/{name}/verify", "/models/{name}/load",
+        "/models/{name}/unload",
     }  # fmt: skip
 
 

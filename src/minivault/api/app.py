@@ -20,8 +20,10 @@ from minivault.api import (
     admin,
     anthropic,
     batches,
+    embeddings,
     files,
     health,
+    models,
     native,
     ollama,
     openai,
@@ -87,7 +89,22 @@ def create_app(
     app.state.access = gate
     batching = app.state.batching = _batching_of(app, settings)
     app.state.service = service
-    for part in (native, openai, responses, files, batches, ollama, anthropic, vault, admin, health, pages):
+    parts = (
+        native,
+        embeddings,
+        openai,
+        responses,
+        files,
+        batches,
+        ollama,
+        anthropic,
+        vault,
+        admin,
+        models,
+        health,
+        pages,
+    )
+    for part in parts:
         app.include_router(part.router)
     problems.install(app)
     schema.install(app)

@@ -5,6 +5,7 @@ Parses once, asks the service, writes the answer. Knows nothing of engines or of
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -13,11 +14,14 @@ from minivault import __version__
 from minivault.access.roles import Permission
 from minivault.api import schema, streaming
 from minivault.api.health import service_of, visible
+from minivault.api.models import keeper_of, progress_stream
 from minivault.api.native import caller_of, json_response, parsed, record_header, whole_answer
 from minivault.api.wire import ollama_answers as answers
-from minivault.api.wire.ollama import ChatBody, ErrorText, GenerateBody, NameBody, bare_name
-from minivault.errors import Forbidden, InvalidRequest, UnsupportedFeature
+from minivault.api.wire.ollama import ChatBody, ErrorText, GenerateBody, NameBody, PullNameBody, bare_name
+from minivault.errors import InvalidRequest
 from minivault.generation import GenerationRequest
+from minivault.models.catalog import ModelEntry
+from minivault.service.keeping import Keeper
 
 FOLLOWED = "0.6.4"
 """The version of Ollama whose API this surface follows: clients ask for it to know what they may send."""
@@ -35,6 +39,12 @@ def _answer(model: type[answers.AnswerBody]) -> dict[int | str, dict[str, Any]]:
     ok = schema.json_answer(model, 'JSON lines, or with `"stream": false` one object.')
     ok["content"][streaming.NDJSON] = {"schema": {"type": "string"}}
     return {200: ok, **_errors(*_ANSWERED)}
+
+
+_PULLED: dict[int | str, dict[str, Any]] = {
+    200: schema.json_answer(answers.PullBody, 'JSON lines, or with `"stream": false` the last of them.'),
+    **_errors(*_ANSWERED, 409),
+}
 
 
 @router.post(
@@ -115,47 +125,39 @@ async def version() -> Response:
 
 @router.post(
     "/pull",
-    summary="Refused: no client can make this server download",
-    responses=_errors(400, 403, 413, 415, 422, 429, 500),
-    openapi_extra=schema.json_body(NameBody),
+    summary="Download a model from the hub",
+    responses=_PULLED,
+    openapi_extra=schema.json_body(PullNameBody),
 )
 async def pull(request: Request) -> Response:
-    """Always 403; the error says how a model is imported."""
-    await _name(request)
-    raise Forbidden(
-        "This server downloads nothing for its clients. On its machine, import a folder that is already there: "
-        "minivault models import PATH --name NAME"
-    )
+    """As `POST /models/pull`: for admins, and without keys from the server's machine alone. Streams JSON lines unless
+    `"stream": false`."""
+    body, _ = await parsed(request, PullNameBody)
+    if body.called is None:
+        raise InvalidRequest("model: field required", param="model")
+    keeper, model = keeper_of(request), bare_name(body.called)
+    if not body.stream:
+        await keeper.pulled(model, None)
+        return json_response(answers.PULLED)
+    return await progress_stream(keeper, model, None, answers.pull_step, _pulled, request.scope["path"])
+
+
+async def _pulled(keeper: Keeper, entry: ModelEntry) -> Mapping[str, str]:
+    del keeper, entry
+    return answers.PULLED
 
 
 @router.delete(
     "/delete",
-    summary="Refused: no client can delete a model",
-    responses=_errors(400, 403, 413, 415, 422, 429, 500),
+    summary="Remove a model's files",
+    responses={200: {"description": "It is gone."}, **_errors(400, 403, 404, 409, 413, 415, 422, 429, 500, 503)},
     openapi_extra=schema.json_body(NameBody),
 )
 async def delete(request: Request) -> Response:
-    """Always 403: this version has no keys that could tell who may."""
-    await _name(request)
-    raise Forbidden("Models are not deleted over the network. On the server's machine, remove the model's folder.")
-
-
-@router.post(
-    "/embed",
-    summary="Refused: this version has no embeddings",
-    responses=_errors(400, 403, 413, 415, 422, 429, 500),
-    openapi_extra=schema.json_body(NameBody),
-)
-@router.post(
-    "/embeddings",
-    summary="Refused: this version has no embeddings",
-    responses=_errors(400, 403, 413, 415, 422, 429, 500),
-    openapi_extra=schema.json_body(NameBody),
-)
-async def embed(request: Request) -> Response:
-    """Always 422."""
-    await _name(request)
-    raise UnsupportedFeature("This version has no embeddings.", param="model")
+    """As `DELETE /models/{name}`."""
+    name = await _name(request)
+    await keeper_of(request).remove(name)
+    return Response(status_code=200)
 
 
 async def _name(request: Request) -> str:

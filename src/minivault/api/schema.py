@@ -24,6 +24,7 @@ _ERRORS: Mapping[int, str] = {
     401: "An API key is needed, and none was shown, or one that is unknown, revoked or expired.",
     403: "The API key may not do this, or the Host or Origin is not one that this server answers to.",
     404: "No such model, record or path.",
+    409: "The model is in use, or the server's default.",
     413: "The body is larger than the server's limit.",
     415: "The body is not `application/json`.",
     422: "A field is wrong; the message names it and its bounds.",

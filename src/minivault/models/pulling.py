@@ -31,6 +31,8 @@ class PullProgress:
     """How far a pull has come. Counts are bytes."""
 
     file: str
+    digest: str
+    """What the hub says of the file: ``sha256:...`` or ``git-sha1:...``."""
     file_done: int
     file_total: int
     done: int
@@ -188,7 +190,7 @@ class _Pull:
                 nonlocal file_done
                 file_done += count
                 self._done += count
-                self._report(PullProgress(file.name, file_done, file.size, self._done, total))
+                self._report(PullProgress(file.name, file.digest, file_done, file.size, self._done, total))
 
             self._hub.fetch(self._model, file, self._place(file.name), came)
 

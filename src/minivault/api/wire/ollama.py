@@ -308,6 +308,12 @@ class NameBody(LenientBody):
         return self.model or self.name
 
 
+class PullNameBody(NameBody):
+    """What is pulled: `ORG/NAME`, or a short name."""
+
+    stream: bool = True
+
+
 class ErrorText(BaseModel):
     """What went wrong. Never repeats what was sent."""
 

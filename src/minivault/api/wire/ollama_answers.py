@@ -17,6 +17,7 @@ from minivault.api.wire.lenient import as_object, whole_said
 from minivault.api.wire.native import TokenBytes, logprobs_of
 from minivault.api.wire.ollama import tagged
 from minivault.generation import Chunk, Completion, FinishReason, ToolCall
+from minivault.models.pulling import PullProgress
 from minivault.models.reasoning import reasons
 from minivault.models.tool_calls import Said, ToolCallParser
 
@@ -149,6 +150,15 @@ class VersionBody(BaseModel):
     minivault: str = Field(description="The version of this server.")
 
 
+class PullBody(BaseModel):
+    """A line of a pull; the last one's `status` is `success`."""
+
+    status: str
+    digest: str | None = None
+    total: int | None = None
+    completed: int | None = None
+
+
 class Lines:
     """Writes one answer: a line a piece, and the last with what only the end knows. Made for one answer."""
 
@@ -246,6 +256,19 @@ def nothing_said(kind: Kind, model: str, now: str, reason: str, text: str = "") 
         {"response": text} if kind == "generate" else {"message": {"role": "assistant", "content": text}}
     )
     return {"model": tagged(model), "created_at": now, **said, "done": True, "done_reason": reason}
+
+
+PULLED: Mapping[str, str] = {"status": "success"}
+
+
+def pull_step(step: PullProgress) -> dict[str, Any]:
+    """A line of a pull under way: of one file, as Ollama tells of one layer."""
+    return {
+        "status": f"pulling {step.file}",
+        "digest": step.digest,
+        "total": step.file_total,
+        "completed": step.file_done,
+    }
 
 
 def tag(entry: Mapping[str, Any], precision: str) -> dict[str, Any]:

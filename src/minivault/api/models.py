@@ -1,0 +1,221 @@
+"""The catalog over HTTP, for admins: ``/models``. Pulls, imports, checks, loads and removals.
+
+Until keys exist, only clients on this machine may change what there is, and none that a proxy speaks for. Parses and
+answers; knows nothing of hubs or files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from ipaddress import ip_address
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request, Response
+from starlette.responses import StreamingResponse
+
+from minivault.api import schema, streaming
+from minivault.api.health import ModelBody, service_of
+from minivault.api.native import caller_of, json_response, parsed
+from minivault.api.problems import problem_of
+from minivault.api.wire.models import (
+    ImportModelBody,
+    LoadModelBody,
+    ModelDetailsBody,
+    PullModelBody,
+    PullStepBody,
+    VerifiedModelBody,
+)
+from minivault.errors import Forbidden
+from minivault.models.catalog import ModelEntry
+from minivault.models.pulling import PullProgress
+from minivault.service.keeping import Keeper
+
+router = APIRouter(prefix="/models", tags=["models"])
+
+Name = Annotated[str, Path(min_length=1, max_length=200, description="A model of the catalog.")]
+Line = Callable[[PullProgress], Mapping[str, Any]]
+
+FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+_CHANGES = (400, 403, 404, 409, 413, 415, 422, 429, 500, 503)
+
+
+@router.post(
+    "/pull",
+    summary="Download a model from the hub",
+    responses={
+        200: {
+            "description": 'JSON lines, or with `"stream": false` the last of them.',
+            "content": {kind: {"schema": schema.ref(PullStepBody)} for kind in (streaming.NDJSON, "application/json")},
+        },
+        **schema.error_responses(*_CHANGES),
+    },
+    openapi_extra=schema.json_body(PullModelBody),
+)
+async def pull(request: Request) -> Response:
+    """Only safetensors, tokenizer and configuration files, checked against the hub's digests. Closing the connection
+    stops it; the same request goes on from what came."""
+    body, _ = await parsed(request, PullModelBody)
+    keeper = keeper_of(request)
+    if not body.stream:
+        return json_response(await _success(keeper, await keeper.pulled(body.model, body.name)))
+    return await progress_stream(keeper, body.model, body.name, _step, _success)
+
+
+@router.post(
+    "/import",
+    summary="Import a folder or a GGUF file of the server's machine",
+    status_code=201,
+    responses={201: schema.json_answer(ModelDetailsBody, "The model."), **schema.error_responses(*_CHANGES)},
+    openapi_extra=schema.json_body(ImportModelBody),
+)
+async def import_model(request: Request) -> Response:
+    """Only from within the folder that the setting `import_dir` names; without it, 403."""
+    body, _ = await parsed(request, ImportModelBody)
+    keeper = keeper_of(request)
+    entry = await keeper.import_from(body.path, body.name)
+    return json_response(await keeper.details(entry.name), 201)
+
+
+@router.get(
+    "/{name}",
+    summary="What is known of a model",
+    responses={
+        200: schema.json_answer(ModelDetailsBody, "The model."),
+        **schema.error_responses(403, 404, 422, 429, 500, 503),
+    },
+)
+async def show(request: Request, name: Name) -> Response:
+    """Sizes, digests, chat template, licence files, and where it came from."""
+    caller_of(request).require_model(name)
+    return json_response(await Keeper(request.app.state.settings, service_of(request)).details(name))
+
+
+@router.delete(
+    "/{name}",
+    summary="Remove a model's files",
+    status_code=204,
+    responses={204: {"description": "It is gone."}, **schema.error_responses(403, 404, 409, 422, 429, 500, 503)},
+)
+async def remove(request: Request, name: Name) -> Response:
+    """409 while it answers, and for the server's default. What was recorded of its calls stays in the vault."""
+    await keeper_of(request).remove(name)
+    return Response(status_code=204)
+
+
+@router.post(
+    "/{name}/verify",
+    summary="Read a model's files again",
+    responses={200: schema.json_answer(VerifiedModelBody, "What was found."), **schema.error_responses(*_CHANGES)},
+)
+async def verify(request: Request, name: Name) -> Response:
+    """Compares every file with what it was when the model was imported."""
+    checks = await keeper_of(request).verify(name)
+    files = [{"name": c.name, "size": c.size, "sha256": c.sha256, "fault": c.fault} for c in checks]
+    return json_response({"name": name, "sound": not any(c.fault for c in checks), "files": files})
+
+
+@router.post(
+    "/{name}/load",
+    summary="Load a model into memory",
+    responses={200: schema.json_answer(ModelBody, "It is loaded."), **schema.error_responses(*_CHANGES)},
+    openapi_extra=schema.json_body(LoadModelBody),
+)
+async def load(request: Request, name: Name) -> Response:
+    """Answers when it is loaded, which may take minutes; `GET /models` shows how far it is. Others leave for it if room
+    is short: the one idle for longest first."""
+    body, _ = await parsed(request, LoadModelBody)
+    caller_of(request).require_model(name)
+    await streaming.unless_gone(request, service_of(request).load_model(name, body.keep_alive))
+    return json_response(await _state(request, name))
+
+
+@router.post(
+    "/{name}/unload",
+    summary="Have a model leave memory",
+    responses={200: schema.json_answer(ModelBody, "It has left."), **schema.error_responses(*_CHANGES)},
+)
+async def unload(request: Request, name: Name) -> Response:
+    """Answers when it has left, which is after the last call that uses it. The next call loads it again."""
+    caller_of(request).require_model(name)
+    await service_of(request).unload_model(name)
+    return json_response(await _state(request, name))
+
+
+async def _state(request: Request, name: str) -> dict[str, Any]:
+    shown = await service_of(request).describe_model(name)
+    return {field: shown[field] for field in ModelBody.model_fields}
+
+
+def keeper_of(request: Request) -> Keeper:
+    """What changes the catalog, for one who may.
+
+    Raises:
+        Forbidden: no keys are asked for, and the client is not on this machine, or a proxy speaks for it.
+    """
+    caller = caller_of(request)
+    forwarded = any(name in request.headers for name in FORWARDED)
+    if caller.role is None and (forwarded or not _on_this_machine(caller.address)):
+        raise Forbidden(
+            "Without API keys, models are changed from the server's own machine alone. Make an admin's key: "
+            "minivault keys create NAME --role admin"
+        )
+    keeper: Keeper = getattr(request.app.state, "keeper", None) or Keeper(
+        request.app.state.settings, service_of(request)
+    )
+    return keeper
+
+
+def _on_this_machine(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+async def progress_stream(
+    keeper: Keeper,
+    model: str,
+    name: str | None,
+    line_of: Line,
+    success: Callable[[Keeper, ModelEntry], Any],
+    path: str = "/models/pull",
+) -> Response:
+    """A pull as JSON lines. What goes wrong before the first has a status of its own; ``path`` shapes later errors.
+
+    Raises:
+        MiniVaultError: the pull was refused or failed before anything came.
+    """
+    steps = keeper.pull(model, name)
+    first = await anext(steps)
+
+    async def lines() -> AsyncIterator[bytes]:
+        try:
+            yield _line(line_of(first) if isinstance(first, PullProgress) else await success(keeper, first))
+            async for step in steps:
+                yield _line(line_of(step) if isinstance(step, PullProgress) else await success(keeper, step))
+        except Exception as error:
+            yield _line(problem_of(error).body(path))
+        finally:
+            await steps.aclose()
+
+    return StreamingResponse(lines(), headers=streaming.STREAM_HEADERS, media_type=streaming.NDJSON)
+
+
+def _line(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode() + b"\n"
+
+
+def _step(step: PullProgress) -> dict[str, Any]:
+    return {
+        "status": "downloading",
+        "file": step.file,
+        "file_completed": step.file_done,
+        "file_total": step.file_total,
+        "completed": step.done,
+        "total": step.total,
+    }
+
+
+async def _success(keeper: Keeper, entry: ModelEntry) -> dict[str, Any]:
+    return {"status": "success", "model": await keeper.details(entry.name)}
