@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import socket
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 
@@ -16,26 +13,13 @@ from minivault.access.limits import Limits, Quota
 from minivault.access.redis_windows import RedisWindows
 from minivault.access.windows import Window
 from minivault.errors import ConfigError, LimitsUnavailable, RateLimited
-
-pytest.importorskip("redis", reason="needs the extra redis: pip install 'minivault[redis]'")
+from tests.access.redis_server import running_redis
 
 
 @pytest.fixture(scope="module")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if shutil.which("redis-server") is None:
-        pytest.skip("needs redis-server on the path")
-    folder: Path = tmp_path_factory.mktemp("redis")
-    path = folder / "socket"
-    command = ["redis-server", "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        try:
-            for line in server.stdout:
-                if "eady to accept" in line:
-                    break
-            yield f"unix://{path}"
-        finally:
-            server.terminate()
+    with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server.url
 
 
 @asynccontextmanager
@@ -108,6 +92,7 @@ async def test_a_sum_that_redis_threw_away_is_counted_again(redis_url: str) -> N
 
 
 async def test_without_redis_nobody_comes_in() -> None:
+    pytest.importorskip("redis", reason="needs the extra redis: pip install 'minivault[redis]'")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     async with storage(f"redis://127.0.0.1:{port}") as windows:
@@ -118,6 +103,6 @@ async def test_without_redis_nobody_comes_in() -> None:
 
 
 @pytest.mark.parametrize("uri", ["http://localhost", "redis", ""])
-def test_an_address_that_is_none_names_the_setting(uri: str) -> None:
+def test_an_address_that_is_none_names_the_setting(uri: str) -> None:  # with or without the extra
     with pytest.raises(ConfigError, match="limits_storage"):
         RedisWindows(uri)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from minivault.access.roles import Role
 from tests.api.client import client_of
 from tests.api.keyed import keyed_client, keyring
-from tests.fakes import make_bench, says
+from tests.fakes import make_bench, says, until
 
 ASK = {"prompt": "hi"}
 
@@ -66,7 +67,7 @@ async def test_two_different_keys_open_no_door() -> None:
 @pytest.mark.parametrize("value", ["", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz", "Bearer mv_x", "Bearer é", "mv_x"])
 async def test_anything_else_is_401(value: str) -> None:
     async with keyed_client(make_bench()) as (client, _):
-        response = await client.post("/generate", json=ASK, headers={"authorization": value.encode()})
+        response = await client.post("/generate", json=ASK, headers={b"authorization": value.encode()})
     assert response.status_code == 401
     assert "mv_x" not in response.text
 
@@ -138,6 +139,44 @@ async def test_a_keys_own_limit_counts_for_it_alone() -> None:
     assert slow[2].headers["retry-after"] == "60"
     assert slow[0].headers["ratelimit-policy"] == '"default";q=2;w=60'
     assert other.headers["x-ratelimit-limit-requests"] == "100"
+
+
+async def test_so_many_of_a_keys_requests_run_at_one_time() -> None:
+    bench = make_bench(says("hello"))
+    bench.engine.hold_after = 1
+    async with keyed_client(bench) as (client, keys):
+        keys.add("narrow", concurrent=2)
+        headers = keys.headers("narrow")
+        running = [asyncio.ensure_future(client.post("/generate", json=ASK, headers=headers)) for _ in range(2)]
+        await until(lambda: len(bench.engine.streams) == 2)
+        refused = await client.post("/generate", json=ASK, headers=headers)
+        looked = await client.get("/models", headers=headers)
+        bench.engine.release()
+        ended = await asyncio.gather(*running)
+        after = await client.post("/generate", json=ASK, headers=headers)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "concurrency_limit_exceeded")
+    assert refused.headers["retry-after"] == "1"
+    assert [one.status_code for one in (*ended, looked, after)] == [200, 200, 200, 200]
+
+
+async def test_a_stream_that_is_left_gives_its_place_back() -> None:
+    bench = make_bench(says("hello"))
+    async with keyed_client(bench) as (client, keys):
+        keys.add("narrow", concurrent=1)
+        headers = keys.headers("narrow")
+        async with client.stream("POST", "/generate-stream", json=ASK, headers=headers) as stream:
+            await stream.aread()
+        assert (await client.post("/generate", json=ASK, headers=headers)).status_code == 200
+
+
+async def test_200_racing_requests_of_a_key_get_exactly_its_limit() -> None:
+    bench = make_bench(says("hello"))
+    async with keyed_client(bench) as (client, keys):
+        keys.add("racing", requests="50/minute")
+        asked = (client.post("/generate", json=ASK, headers=keys.headers("racing")) for _ in range(200))
+        answers = await asyncio.gather(*asked)
+    assert sorted(answer.status_code for answer in answers) == [200] * 50 + [429] * 150
+    assert len(bench.ledger.intents) == 50
 
 
 async def test_guesses_count_against_the_address() -> None:
