@@ -241,6 +241,8 @@ class FakeModels:
     leases: int = 0
     keep_alives: list[float | None] = field(default_factory=list)
     unloaded: bool = False
+    gate: asyncio.Event | None = None
+    """While it is not set, the model loads."""
 
     @property
     def default_name(self) -> str:
@@ -249,6 +251,8 @@ class FakeModels:
     async def acquire(self, name: str | None, keep_alive: float | None = None) -> FakeLease:
         if name not in (None, self.model.name):
             raise UnknownModel("There is no such model; the closest is fake.", param="model")
+        if self.gate is not None:
+            await self.gate.wait()
         if self.error is not None:
             raise self.error
         self.keep_alives.append(keep_alive)

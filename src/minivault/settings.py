@@ -61,6 +61,12 @@ class Settings(BaseSettings):
         description="Seconds that an idle model stays in memory unless it was loaded at the start; -1: for ever.",
     )
     load_timeout: float = Field(default=300.0, gt=0, le=86_400, description="Seconds a request waits for its model.")
+    sse_keep_alive: float = Field(
+        default=15.0,
+        ge=0,
+        le=3600,
+        description="Seconds between comments on a stream whose model loads; 0: none.",
+    )
     offline: bool = Field(default=False, description="Download nothing, whoever asks.")
     import_dir: Path | None = Field(
         default=None, description="The only folder that models may be imported from over HTTP; none: not at all."

@@ -14,7 +14,7 @@ from minivault.api import schema, streaming
 from minivault.api.health import service_of
 from minivault.api.native import caller_of, json_response, parsed, record_header, whole_answer
 from minivault.api.wire.anthropic import CountBody, MessagesBody
-from minivault.api.wire.anthropic_answers import AnthropicErrorBody, CountedBody, Events, MessageBody
+from minivault.api.wire.anthropic_answers import AnthropicErrorBody, CountedBody, Events, MessageBody, failure
 from minivault.generation import GenerationRequest
 
 router = APIRouter(prefix="/v1/messages", tags=["anthropic"])
@@ -38,6 +38,11 @@ async def messages(request: Request) -> Response:
     """Text in, text out. With `"stream": true`: message_start, content_block_start, ping, content_block_delta and so
     on, content_block_stop, message_delta, message_stop; a failure on the way is an event `error`."""
     body, raw = await parsed(request, MessagesBody)
+    opening = _messages(request, body, raw)
+    return await (streaming.kept_alive(request, opening, failure) if body.stream else opening)
+
+
+async def _messages(request: Request, body: MessagesBody, raw: bytes) -> Response:
     asked = body.to_generation(request_id=request.state.request_id, raw_request=raw)
     generation = await streaming.unless_gone(request, service_of(request).open(asked, caller_of(request)))
     events = Events(body, generation.id, generation.prompt_tokens, generation.answer_parser())

@@ -71,6 +71,13 @@ async def _streamed(request: Request, offers: tuple[str, str, str]) -> Response:
 
 
 async def _answer(request: Request, body: GenerateRequest, raw: bytes, framing: str) -> Response:
+    opening = _opened(request, body, raw, framing)
+    if framing == streaming.SSE:
+        return await streaming.kept_alive(request, opening, streaming.sse_failure)
+    return await opening
+
+
+async def _opened(request: Request, body: GenerateRequest, raw: bytes, framing: str) -> Response:
     service: Service = request.app.state.service
     stream = framing != streaming.JSON
     asked = body.to_generation(stream=stream, request_id=request.state.request_id, raw_request=raw)

@@ -43,6 +43,11 @@ async def chat_completions(request: Request) -> Response:
     """As OpenAI's, for any of its clients; with `"stream": true` in pieces, as Server-Sent Events."""
     value, raw = await read_json_object(request, request.app.state.settings.max_body_bytes)
     body = ChatCompletionRequest.model_validate(value)
+    opening = _chat(request, body, raw)
+    return await (streaming.kept_alive(request, opening, answers.failure) if body.stream else opening)
+
+
+async def _chat(request: Request, body: ChatCompletionRequest, raw: bytes) -> Response:
     asked = body.to_generation(request_id=request.state.request_id, raw_request=raw)
     opening = service_of(request).open_all(spread(asked, body.choices), caller_of(request))
     choices = await streaming.unless_gone(request, opening)
@@ -65,6 +70,11 @@ async def completions(request: Request) -> Response:
     """As OpenAI's: bare prompts, as text or as token ids, without the model's chat template."""
     value, raw = await read_json_object(request, request.app.state.settings.max_body_bytes)
     body = CompletionRequest.model_validate(value)
+    opening = _completions(request, body, raw)
+    return await (streaming.kept_alive(request, opening, answers.failure) if body.stream else opening)
+
+
+async def _completions(request: Request, body: CompletionRequest, raw: bytes) -> Response:
     asked = body.to_generations(request_id=request.state.request_id, raw_request=raw)
     opening = service_of(request).open_all(_spread_all(asked, body.choices), caller_of(request))
     choices = await streaming.unless_gone(request, opening)

@@ -45,6 +45,11 @@ async def create(request: Request) -> Response:
     """As OpenAI's; with `"stream": true` as named Server-Sent Events."""
     value, raw = await read_json_object(request, request.app.state.settings.max_body_bytes)
     body = ResponsesRequest.model_validate(value)
+    opening = _create(request, body, raw)
+    return await (streaming.kept_alive(request, opening, answers.failure) if body.stream else opening)
+
+
+async def _create(request: Request, body: ResponsesRequest, raw: bytes) -> Response:
     earlier = await _earlier_turns(request, body.previous_response_id)
     asked = body.to_generation(request_id=request.state.request_id, raw_request=raw, earlier=earlier)
     generation = await streaming.unless_gone(request, service_of(request).open(asked, caller_of(request)))

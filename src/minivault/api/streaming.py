@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from minivault.api.problems import Problem, problem_of
 from minivault.api.wire import native
@@ -30,6 +30,7 @@ JSON = "application/json"
 STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 T = TypeVar("T")
+Failure = Callable[[Problem], bytes]
 logger = get_logger(__name__)
 _quoted: Callable[[str], str] = encode_basestring
 
@@ -89,7 +90,7 @@ class SseFraming:
         return [b"data: " + _json(event) + b"\n\n", b"data: [DONE]\n\n"]
 
     def failure(self, problem: Problem) -> bytes:
-        return b"data: " + _json(problem.body()) + b"\n\n"
+        return sse_failure(problem)
 
 
 class NdjsonFraming:
@@ -167,6 +168,10 @@ class GenerationStream(Response):
         finally:
             self._generation.close()
 
+    def close(self) -> None:
+        """Nobody will send it: see :meth:`Running.close`."""
+        self._generation.close()
+
     async def _send_events(self, send: Send) -> bool:
         """Return whether the body may be ended; if not, the connection is cut by leaving it open-ended."""
         try:
@@ -187,6 +192,78 @@ class GenerationStream(Response):
                 return False
             await _send(send, [told])
         return True
+
+
+class WaitingStream(Response):
+    """Server-Sent Events of an answer that is still being opened, for its model loads: comments until then, so that
+    neither client nor proxy takes it for dead, and then what it says."""
+
+    def __init__(self, opening: asyncio.Task[Response], interval: float, failure: Failure) -> None:
+        self.status_code = 200
+        self.media_type = SSE
+        self.background = None
+        self.init_headers(STREAM_HEADERS)
+        self._opening = opening
+        self._interval = interval
+        self._failure = failure
+
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        named = {"content-type": SSE, **(headers or {})}
+        self.raw_headers = [(name.encode(), value.encode()) for name, value in named.items()]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            while not self._opening.done():
+                await _send(send, [b": waiting for the model\n\n"])
+                await asyncio.wait((self._opening,), timeout=self._interval)
+        except BaseException as error:
+            _give_up(self._opening)
+            if isinstance(error, OSError):
+                return  # the server's word for: the client is gone
+            raise
+        await self._opened(scope, receive, send)
+
+    async def _opened(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_on(message: Message) -> None:
+            if message["type"] != "http.response.start":
+                await send(message)
+
+        try:
+            answer = self._opening.result()
+        except Exception as error:
+            problem = problem_of(error)
+            if problem.status == 500:
+                logger.error("stream failed", **describe_error(error))  # noqa: TRY400 - a traceback may hold input
+            await _send(send, [self._failure(problem)])
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
+        await answer(scope, receive, send_on)
+
+
+async def kept_alive(request: Request, answer: Coroutine[Any, Any, Response], failure: Failure) -> Response:
+    """``answer``, which opens a stream of events; if that takes long, a stream that says so meanwhile.
+
+    ``failure`` gives the event of an error: once the stream has begun, there is no other way to tell.
+    """
+    opening = asyncio.ensure_future(answer)
+    interval = request.app.state.settings.sse_keep_alive
+    try:
+        await asyncio.wait((opening,), timeout=interval or None)
+    except asyncio.CancelledError:
+        _give_up(opening)
+        raise
+    return opening.result() if opening.done() else WaitingStream(opening, interval, failure)
+
+
+def sse_failure(problem: Problem) -> bytes:
+    """The event of an error on the native surface."""
+    return b"data: " + _json(problem.body()) + b"\n\n"
+
+
+def _give_up(task: asyncio.Task[Any]) -> None:
+    task.add_done_callback(_close_what_was_opened)
+    task.cancel()
 
 
 async def _send(send: Send, frames: list[bytes]) -> None:
@@ -225,22 +302,20 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     try:
         await asyncio.wait((task, listener), return_when=asyncio.FIRST_COMPLETED)
     except asyncio.CancelledError:
-        task.add_done_callback(_close_what_was_opened)
-        task.cancel()
+        _give_up(task)
         raise
     finally:
         listener.cancel()
     if task.done():
         return task.result()
-    task.add_done_callback(_close_what_was_opened)
-    task.cancel()
+    _give_up(task)
     raise Problem(499, "The client has gone.", code="client_gone")
 
 
 def _close_what_was_opened(task: asyncio.Future[Any]) -> None:
     """Of work that came to its end although nobody waits for it any more."""
     opened = None if task.cancelled() or task.exception() is not None else task.result()
-    if opened is not None:
+    if opened is not None and hasattr(opened, "close"):
         opened.close()
 
 

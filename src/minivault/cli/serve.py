@@ -88,6 +88,10 @@ def serve(
     load_timeout: Annotated[
         float | None, _flag("Seconds a request waits for its model. (default: 300)", LIMITS)
     ] = None,
+    sse_keep_alive: Annotated[
+        float | None,
+        _flag("Seconds between comments on a stream whose model loads; 0: none. (default: 15)", LIMITS),
+    ] = None,
     offline: Annotated[bool | None, _flag("Download nothing, whoever asks. (default: no)", MODEL)] = None,
     import_dir: Annotated[
         Path | None,

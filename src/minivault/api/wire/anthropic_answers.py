@@ -166,7 +166,7 @@ class Events:
         ).encode()
 
     def failure(self, problem: Problem) -> bytes:
-        return b"event: error\ndata: " + json.dumps(problem.body(ANTHROPIC_PREFIX)).encode() + b"\n\n"
+        return failure(problem)
 
     def whole(self, completion: Completion) -> dict[str, Any]:
         """The answer as one object."""
@@ -211,3 +211,8 @@ def _tool_use(call: ToolCall) -> dict[str, Any]:
 def _event(kind: str, members: dict[str, Any]) -> bytes:
     data = json.dumps({"type": kind, **members}, ensure_ascii=False)
     return f"event: {kind}\ndata: {data}\n\n".encode()
+
+
+def failure(problem: Problem) -> bytes:
+    """The event of an error."""
+    return b"event: error\ndata: " + json.dumps(problem.body(ANTHROPIC_PREFIX)).encode() + b"\n\n"

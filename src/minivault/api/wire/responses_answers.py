@@ -263,7 +263,7 @@ class ResponseFraming:
         return [self._event(event) for event in [*events, end]]
 
     def failure(self, problem: Problem) -> bytes:
-        return self._event({"type": "error", "code": problem.code, "message": problem.message, "param": problem.param})
+        return self._event(_error(problem))
 
     def _event(self, event: Event) -> bytes:
         numbered = {"type": event["type"], "sequence_number": self._number} | event
@@ -278,3 +278,12 @@ def _sent(part: BaseModel) -> dict[str, Any]:
 def _choice(asked: ResponsesRequest) -> str | dict[str, Any]:
     chosen = asked.tool_choice
     return _sent(chosen) if isinstance(chosen, BaseModel) else chosen or "auto"
+
+
+def failure(problem: Problem) -> bytes:
+    """The event of an error, where it is the first."""
+    return b"event: error\ndata: " + json.dumps(_error(problem) | {"sequence_number": 0}).encode() + b"\n\n"
+
+
+def _error(problem: Problem) -> Event:
+    return {"type": "error", "code": problem.code, "message": problem.message, "param": problem.param}

@@ -1,0 +1,102 @@
+"""Models in memory, over HTTP: loading, unloading, waiting and what is told of them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from minivault.errors import ModelNotReady, ModelTooLarge
+from tests.api.client import client_of
+from tests.fakes import make_bench
+
+HI = {"role": "user", "content": "hi"}
+
+
+async def test_a_model_is_loaded_and_unloaded_by_name() -> None:
+    bench = make_bench()
+    async with client_of(bench) as client:
+        unloaded = await client.post("/models/fake/unload", json={})
+        listed = (await client.get("/models")).json()["models"][0]
+        loaded = await client.post("/models/fake/load", json={"keep_alive": 7})
+    assert (unloaded.status_code, loaded.status_code) == (200, 200)
+    assert (listed["state"], listed["loaded"]) == ("unloaded", False)
+    assert (unloaded.json()["loaded"], loaded.json()["loaded"]) == (False, True)
+    assert bench.models.keep_alives == [7]
+    assert bench.models.leases == 0
+
+
+@pytest.mark.parametrize("path", ["/models/nope/load", "/models/nope/unload"])
+async def test_an_unknown_model_is_404(path: str) -> None:
+    async with client_of(make_bench()) as client:
+        assert (await client.post(path, json={})).status_code == 404
+
+
+@pytest.mark.parametrize("body", [{"keep_alive": -2}, {"keep_alive": "10m"}, {"keepalive": 1}])
+async def test_a_wrong_field_is_422(body: Any) -> None:
+    async with client_of(make_bench()) as client:
+        assert (await client.post("/models/fake/load", json=body)).status_code == 422
+
+
+async def test_a_model_that_does_not_fit_is_told_with_the_figures() -> None:
+    bench = make_bench()
+    bench.models.error = ModelTooLarge("The model fake needs 9.0 GB of memory", param="model")
+    async with client_of(bench) as client:
+        answer = await client.post("/generate", json={"prompt": "hi"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "model_too_large")
+    assert "9.0 GB" in answer.json()["error"]["message"]
+
+
+async def test_no_call_holds_its_model_after_its_end() -> None:
+    bench = make_bench()
+    async with client_of(bench) as client:
+        await client.post("/generate", json={"prompt": "hi"})
+        await client.post("/generate-stream", json={"prompt": "hi"})
+        await client.post("/v1/chat/completions", json={"model": "fake", "messages": [], "n": 2})
+        await client.post("/v1/completions", json={"model": "fake", "prompt": ["a", "b"], "n": 2})
+        await client.post("/generate", json={"prompt": "hi", "response_format": {"type": "json_object"}})
+        await client.post("/v1/messages/count_tokens", json={"model": "fake", "messages": []})
+        bench.ledger.faults = ["intent"]
+        await client.post("/generate", json={"prompt": "hi"})
+        bench.models.error = ModelNotReady("The model is still loading.")
+        await client.post("/generate", json={"prompt": "hi"})
+    assert bench.models.leases == 0
+
+
+SSE = [
+    ("/generate", {"prompt": "hi", "stream": True, "seed": 7}, "data: [DONE]"),
+    ("/v1/chat/completions", {"model": "fake", "messages": [HI], "stream": True, "seed": 7}, "data: [DONE]"),
+    ("/v1/completions", {"model": "fake", "prompt": "hi", "stream": True, "seed": 7}, "data: [DONE]"),
+    ("/v1/responses", {"model": "fake", "input": "hi", "stream": True}, "response.completed"),
+    ("/v1/messages", {"model": "fake", "messages": [HI], "max_tokens": 9, "stream": True}, "message_stop"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "end"), SSE)
+async def test_a_stream_that_waits_for_its_model_is_told_so(path: str, body: Any, end: str) -> None:
+    bench = make_bench()
+    bench.models.gate = asyncio.Event()
+    async with client_of(bench, sse_keep_alive=0.01) as client:
+        asking = asyncio.ensure_future(client.post(path, json=body))
+        await asyncio.sleep(0.05)  # longer than the interval: the wait itself is what is tested
+        bench.models.gate.set()
+        said = (await asking).text
+    comment = ": waiting for the model\n\n"
+    assert said.startswith(comment)
+    assert end in said.rpartition(comment)[2]
+    assert bench.models.leases == 0
+
+
+@pytest.mark.parametrize(("path", "body", "end"), SSE)
+async def test_a_load_that_fails_under_a_waiting_stream_is_an_event_and_no_end(path: str, body: Any, end: str) -> None:
+    bench = make_bench()
+    bench.models.gate = asyncio.Event()
+    async with client_of(bench, sse_keep_alive=0.01) as client:
+        asking = asyncio.ensure_future(client.post(path, json=body))
+        await asyncio.sleep(0.05)
+        bench.models.error = ModelNotReady("The model could not be loaded.")
+        bench.models.gate.set()
+        said = (await asking).text
+    assert "could not be loaded" in said
+    assert end not in said

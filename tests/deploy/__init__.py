@@ -1,1 +1,0 @@
-"""What lies in deploy/, as far as it can be run without its platforms."""
