@@ -44,6 +44,7 @@ PromptOption = Annotated[
     str | None, typer.Option("--prompt", "-p", metavar="PROMPT", help="The prompt, as an option.", show_default=False)
 ]
 Raw = Annotated[bool, typer.Option("--raw", help="The bare prompt, without the model's chat template.")]
+NoStore = Annotated[bool, typer.Option("--no-store", help="Keep commitments alone on record, not what is said.")]
 Echo = Annotated[bool, typer.Option("--echo", help="Put the prompt before the response.")]
 
 
@@ -70,6 +71,7 @@ def ask(
     system: options.System = None,
     raw: Raw = False,
     echo: Echo = False,
+    no_store: NoStore = False,
     json: options.Json = False,
     max_tokens: options.MaxTokens = None,
     min_tokens: options.MinTokens = None,
@@ -89,8 +91,10 @@ def ask(
     local: options.Local = False,
     data_dir: options.DataDir = None,
 ) -> None:
-    body = {"prompt": read_prompt(prompt, prompt_option)}
+    body: dict[str, Any] = {"prompt": read_prompt(prompt, prompt_option)}
     body |= {name: ctx.params[name] for name in FIELDS if _given(ctx.params[name])}
+    if no_store:
+        body["store"] = False
     with open_backend(url=url, api_key=api_key, local=local, data_dir=data_dir, model=model) as backend:
         if ctx.command.name == "stream":
             stream_answer(backend, body, as_json=json)

@@ -130,6 +130,7 @@ class GenerateRequest(BaseModel):
     ignore_eos: bool | None = Field(None, description="Go on after the model's end of sequence.")
     seed: int | None = Field(None, ge=0, le=2**63 - 1, description="Same request, same bytes. Drawn when not given.")
     system: str | None = Field(None, min_length=1, description="A system turn before the prompt.")
+    store: bool | None = Field(None, description="False: the vault keeps commitments, and not the content.")
     raw: bool | None = Field(None, description="True: the bare prompt, without the model's chat template.")
     echo: bool | None = Field(None, description="True: the response begins with the prompt.")
     response_format: ResponseFormat | None = Field(
@@ -161,6 +162,7 @@ class GenerateRequest(BaseModel):
             else self.response_format.model_dump(by_alias=True, exclude_none=True),
             request_id=request_id,
             surface="native",
+            store=self.store is not False,
             raw_request=raw_request,
         )
 

@@ -1,0 +1,104 @@
+"""The vault over HTTP, over a real vault: export, statistics, filters, proofs, and whose calls are seen."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from pyarrow import parquet
+
+from minivault.service import Service
+from minivault.vault.head import HeadPaths
+from minivault.vault.proof import check_proof
+from minivault.vault.reader import Reader
+from tests.api.client import client_of
+from tests.fakes import make_bench
+from tests.vault.samples import open_ledger, record_calls
+
+
+@asynccontextmanager
+async def over_vault(folder: Path, **ledger: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a server whose vault holds three calls of alice's and one of nobody's, kept as a digest."""
+    bench = make_bench()
+    opened = open_ledger(folder, head_interval=3600, **ledger)
+    reader = Reader.open(folder / "vault.db")
+    try:
+        await asyncio.to_thread(record_calls, opened, 3, api_key_id="alice", surface="openai")
+        await asyncio.to_thread(record_calls, opened, 1, store=False)
+        bench.service = Service(bench.models, opened, reader)
+        async with client_of(bench) as client:
+            yield client
+    finally:
+        reader.close()
+        await asyncio.to_thread(opened.close)
+
+
+async def test_an_export_is_a_line_a_call(tmp_path: Path) -> None:
+    async with over_vault(tmp_path) as client:
+        answer = await client.get("/vault/export")
+    lines = [json.loads(line) for line in answer.text.splitlines()]
+    assert [line["prompt"] for line in lines] == ["question 0", "question 1", "question 2", None]
+    assert answer.headers["content-type"] == "application/x-ndjson"
+
+
+async def test_an_export_takes_filters(tmp_path: Path) -> None:
+    async with over_vault(tmp_path) as client:
+        answer = await client.get("/vault/export", params={"format": "csv", "key": "alice", "query": "question 1"})
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert len(answer.text.splitlines()) == 2
+
+
+async def test_an_export_as_parquet(tmp_path: Path) -> None:
+    async with over_vault(tmp_path) as client:
+        answer = await client.get("/vault/export", params={"format": "parquet"})
+    assert parquet.read_table(io.BytesIO(answer.content))["store"].to_pylist() == [True, True, True, False]
+
+
+@pytest.mark.parametrize("asked", [{"format": "xml"}, {"after": "yesterday"}, {"query": "?!"}])
+async def test_a_wrong_export_is_refused_before_it_begins(tmp_path: Path, asked: dict[str, str]) -> None:
+    async with over_vault(tmp_path) as client:
+        answer = await client.get("/vault/export", params=asked)
+    assert answer.status_code in (400, 422)
+
+
+async def test_statistics_by_key_and_of_one(tmp_path: Path) -> None:
+    async with over_vault(tmp_path) as client:
+        found = (await client.get("/vault/stats")).json()
+        one = (await client.get("/vault/stats", params={"key": "alice"})).json()
+    assert [(group["api_key_id"], group["calls"]) for group in found["by_key"]] == [(None, 1), ("alice", 3)]
+    assert (one["calls"], one["by_model"][0]["processing_time_ms"]["p95"]) == (3, 2.5)
+
+
+async def test_records_of_one_surface(tmp_path: Path) -> None:
+    async with over_vault(tmp_path) as client:
+        found = (await client.get("/vault/records", params={"surface": "native"})).json()["records"]
+    assert [call["index"] for call in found] == [6]
+
+
+async def test_a_digest_says_that_nothing_was_kept(tmp_path: Path) -> None:
+    async with over_vault(tmp_path) as client:
+        found = (await client.get("/vault/records/6")).json()
+    assert (found["store"], found["prompt"], found["salts"], len(found["commitments"])) == (False, None, None, 5)
+
+
+async def test_a_fresh_record_is_proven_at_once(tmp_path: Path) -> None:
+    async with over_vault(tmp_path) as client:
+        answer = await client.get("/vault/records/7/proof")
+    key = HeadPaths(tmp_path / "vault.db").load_key()
+    assert key is not None
+    assert check_proof(answer.text, key).index == 7
+
+
+@pytest.mark.parametrize(("sent", "kept"), [({}, True), ({"store": True}, True), ({"store": False}, False)])
+async def test_a_request_says_whether_its_content_is_kept(sent: dict[str, bool], kept: bool) -> None:
+    bench = make_bench()
+    async with client_of(bench) as client:
+        assert (await client.post("/generate", json={"prompt": "hi", **sent})).status_code == 200
+    assert bench.ledger.intents[0].store is kept
