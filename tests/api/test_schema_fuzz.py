@@ -1,0 +1,119 @@
+"""/openapi.json is true: requests that are drawn from it, well-formed and not, are answered as it says.
+
+Every route, over a real socket, with a real vault and an engine that follows a script. A short run here; ``make fuzz``
+draws 20,000.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis.core.result import Ok
+
+from minivault.api.app import create_app
+from minivault.service import Service
+from minivault.settings import Settings
+from minivault.vault.ledger import Ledger
+from minivault.vault.reader import Reader
+from tests.api.test_socket import Server
+from tests.fakes import FakeModel, FakeModels, ScriptedEngine, TurnTemplate, says
+
+CASES = int(os.environ.get("MINIVAULT_FUZZ_CASES") or 400)
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of fakes on a thread of its own."""
+    import uvicorn
+
+    folder: Path = tmp_path_factory.mktemp("fuzz")
+    started = threading.Event()
+    found: list[str] = []
+
+    async def serve() -> None:
+        ledger = Ledger.open(folder / "vault.db", mirror_dir=None)
+        model = FakeModel(ScriptedEngine(says("Yes, it is.")), chat_template=TurnTemplate())
+        service = Service(FakeModels(model), ledger, Reader.open(folder / "vault.db"))
+        chosen = Settings(rate_limit="", data_dir=folder, offline=True)
+        app = create_app(chosen, service=service)
+        config = uvicorn.Config(app, port=0, log_config=None, access_log=False, ws="none", timeout_graceful_shutdown=5)
+        server = Server(config)
+        running = asyncio.ensure_future(server.serve())
+        while not server.started:  # noqa: ASYNC110 - it has no event of its own
+            await asyncio.sleep(0.01)
+        found.append(f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}")
+        ends.append(lambda: setattr(server, "should_exit", True))
+        started.set()
+        await running
+        ledger.close()
+
+    ends: list[object] = []
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    assert started.wait(60)
+    yield found[0]
+    ends[0]()  # type: ignore[operator]
+    thread.join(60)
+
+
+def test_every_route_answers_as_the_document_says(url: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its own, about its own
+        operations = operations_of(url)
+        each = max(2, CASES // (2 * len(operations)))
+        wrong = [
+            fault
+            for operation in operations
+            for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
+            for fault in _draw(operation, mode, each, url)
+        ]
+    assert not wrong, "\n\n".join(wrong)
+
+
+def operations_of(url: str) -> list[Any]:
+    chosen = schemathesis.Config.from_dict(
+        {
+            "checks": {
+                # A body can be well-formed and still ask for what cannot be: two fields that exclude each other, say.
+                "positive_data_acceptance": {"expected-statuses": ["2xx", 401, 403, 404, 409, 413, 422, 429, 503]},
+            }
+        }
+    )
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json", config=chosen)
+    return [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
+
+
+def _draw(operation: Any, mode: GenerationMode, count: int, url: str) -> list[str]:
+    """What was wrong with the answers."""
+    cases = operation.as_strategy(generation_mode=mode)
+
+    @settings(
+        max_examples=count,
+        deadline=None,
+        derandomize=True,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=cases)
+    def drawn(case: Any) -> None:
+        case.call_and_validate(base_url=url)
+
+    try:
+        drawn()
+    except Unsatisfiable:
+        return []  # there is no wrong way to ask for it
+    except (Exception, BaseExceptionGroup) as wrong:  # why both: it has groups of its own
+        faults = wrong.exceptions if isinstance(wrong, BaseExceptionGroup) else (wrong,)
+        return [f"{operation.label} ({mode.value}): {wrong}\n{fault}" for fault in faults]
+    return []
