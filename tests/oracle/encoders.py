@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 DATA = Path(__file__).parent / "encoder_data"
 MINILM = DATA / "minilm.npz"
+DECODER_VECTORS = DATA / "decoders.npz"
+DECODERS = ("llama-gqa", "gpt2", "gemma3", "falcon-new-decoder")
+DECODER_TEXTS = [[1, 2, 3], [7] * 60, list(range(3, 50)), [9]]
 TEXTS = (
     "This is an example sentence",
     "Each sentence is converted",

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer, BertConfig, DistilBertConfig, PreTrainedModel, RobertaConfig
 
-from tests.oracle.encoders import DATA, MINILM, TEXTS
+from tests.oracle.encoders import DATA, DECODER_TEXTS, DECODER_VECTORS, DECODERS, MINILM, TEXTS
+from tests.oracle.golden import DATA as GENERATING
 
 LENGTHS = (1, 2, 5, 16, 17, 40)
 """Of the texts; the last is the longest that the tiny encoders take."""
@@ -128,8 +129,18 @@ def make_minilm(folder: Path) -> None:
     )
 
 
+def make_decoders() -> None:
+    """What some of the tiny models that answer give as means of their rows."""
+    found = {}
+    for name in DECODERS:
+        model = AutoModel.from_pretrained(GENERATING / name, dtype=torch.float32, attn_implementation="eager").eval()
+        found[name] = vectors_of(model, DECODER_TEXTS, "mean", True)
+    np.savez_compressed(DECODER_VECTORS, **found)
+
+
 def main() -> None:
     """Make all of them."""
+    make_decoders()
     DATA.mkdir(exist_ok=True)
     for seed, recipe in enumerate(RECIPES, start=1):
         make(recipe, seed)

@@ -75,6 +75,10 @@ class EngineRequest:
     """Sequences of one key share that key's turn."""
     constraint: Constraint | None = None
     """Only what it allows is chosen; it also decides the end, whatever ``min_tokens`` says."""
+    pooling: str = ""
+    """Not empty: the vectors of the prompt's tokens are pooled so (see ``models/pooling.py``). Native engine only."""
+    normalized: bool = True
+    """The pooled vector is scaled to length 1."""
     asked: GenerationRequest | None = None
     """For an engine that speaks text, which gets no prompt tokens: the request itself."""
     words: TokenWords | None = None

@@ -21,6 +21,7 @@ from minivault.models.tokenizer import Tokenizer
 from minivault.models.weights import WeightSet, weight_map
 
 if TYPE_CHECKING:
+    from minivault.engine.embedding import Embedder
     from minivault.engine.engine import Engine
 
 EngineFactory = Callable[[Architecture, WeightSet], "Engine"]
@@ -65,6 +66,12 @@ class LoadedModel:
     def kind(self) -> str:
         """Of :data:`minivault.models.catalog.KINDS`."""
         return "generation"
+
+    @property
+    def embedder(self) -> Embedder | None:
+        """``None``: its engine does not embed."""
+        found: Embedder | None = getattr(self.engine, "embedder", None)
+        return found
 
     async def close(self) -> None:
         """Close its engine."""

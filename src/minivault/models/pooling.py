@@ -71,6 +71,14 @@ def read_pooling(folder: Path) -> PoolingConfig:
     return _checked(_kind(pooling), "Normalize" in steps, max_tokens, lower_case)
 
 
+def pooling_of(folder: Path) -> PoolingConfig | None:
+    """As :func:`read_pooling`, for a model that answers: one whose pooling is not for here does not embed."""
+    try:
+        return read_pooling(folder)
+    except UnsupportedCheckpoint:
+        return None
+
+
 def _checked(kind: Any, normalized: Any, max_tokens: Any, lower_case: Any) -> PoolingConfig:
     if kind not in KINDS or not isinstance(normalized, bool) or not isinstance(lower_case, bool):
         raise CheckpointCorrupt(f"pooling: kind must be one of {', '.join(KINDS)}, with normalized and lower_case")

@@ -15,6 +15,7 @@ from minivault.models.catalog import ModelEntry
 from minivault.models.json_file import read_json_object
 from minivault.models.loaded import LoadedModel, load_model
 from minivault.models.pooled import ModelLoader, PooledModel, Report
+from minivault.models.pooling import pooling_of
 from minivault.models.weights import WeightSet
 from minivault.settings import Settings
 
@@ -56,6 +57,7 @@ class NativeLoader:
                 weights_digest=entry.digest,
                 packed_dir=self._settings.packed_dir,
                 report=lambda share: report("packing", int(share * entry.size_bytes), entry.size_bytes),
+                pooling=pooling_of(entry.path),
             )
 
         report("reading", 0, entry.size_bytes)

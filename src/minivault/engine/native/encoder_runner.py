@@ -15,7 +15,8 @@ from minivault.engine.native import _native
 from minivault.engine.native.encoder import NativeEncoder
 from minivault.engine.native.encoder_packing import EncoderPacker, encoder_spec, max_tokens_of
 from minivault.engine.native.packing import Precision
-from minivault.engine.native.runner import RunnerOptions, choose_kernels, cores
+from minivault.engine.native.runner import RunnerOptions, choose_kernels, cores, vector_bytes
+from minivault.engine.native.turns import TURN
 from minivault.models.encoder import EncoderArchitecture, EncoderWeights
 from minivault.models.pooling import PoolingConfig
 
@@ -66,11 +67,12 @@ class NativeEncoderRunner:
         """``[texts, hidden_size]``. The GIL is free meanwhile."""
         if self._core is None:
             raise RuntimeError("The runner is closed.")
-        return self._core.encode(texts)
+        with TURN:
+            return self._core.encode(texts)
 
     def encode(self, texts: list[list[int]]) -> list[bytes | None]:
         """A vector for each text, as little-endian 32-bit floats; ``None`` for one that is not finite."""
-        return [row.astype("<f4").tobytes() if np.isfinite(row).all() else None for row in self.vectors(texts)]
+        return [vector_bytes(row) for row in self.vectors(texts)]
 
     def close(self) -> None:
         """Free the weights and the threads."""

@@ -18,6 +18,7 @@ from functools import partial
 from itertools import count
 from typing import Protocol
 
+from minivault.engine.embedding import Embedder
 from minivault.engine.engine import EngineInfo, EngineRequest, EngineStats, TokenStep
 from minivault.engine.native.kv_cache import KVCache
 from minivault.engine.native.scheduler import MAX_DECODE_ROWS, Limits, Scheduler
@@ -83,6 +84,11 @@ class Stream:
         self._logprobs.clear()
         return step
 
+    @property
+    def vector(self) -> bytes | None:
+        """Of a sequence that is pooled, once it has ended; ``None`` if it is not finite."""
+        return self._sequence.vector
+
     def cancel(self) -> None:
         if self._cancelled or self._end is not None:
             return
@@ -119,6 +125,8 @@ class NativeEngine:
     ) -> None:
         """Takes over ``runner`` and starts the engine thread; ``close`` ends it and frees the runner."""
         self.info = info
+        self.embedder: Embedder | None = None
+        """Set once, by whoever builds the engine, where it embeds too."""
         kv_cache = KVCache(runner.num_blocks, runner.block_size, prefix_cache=prefix_cache)
         # Values, and who hands them over: any thread may read, and none but the one named may replace them.
         self._limits = Limits(
@@ -173,6 +181,8 @@ class NativeEngine:
             cache_salt=request.cache_salt,
             fairness_key=request.fairness_key,
             constraint=request.constraint,
+            pooling=request.pooling,
+            normalized=request.normalized,
         )
         stream = self._streams[sequence.id] = Stream(sequence, self._cancel)
         self._inbox.put(partial(self._scheduler.add, sequence))

@@ -220,6 +220,14 @@ def balance(column_maxima: NDArray[np.float32]) -> NDArray[np.int32]:
     return powers
 
 
+def set_hidden_norm(core: _native.Core, arch: Architecture, weights: WeightSet) -> None:
+    """Give the core the final norm as it is stored: the one that it has for logits is balanced with the head."""
+    (weight,) = sources(weights, "final_norm.weight")
+    bias = sources(weights, "final_norm.bias")[0] if "final_norm.bias" in weights else None
+    scale = source_floats(weight) + np.float32(arch.norm_offset)
+    core.set_norm(-1, "hidden_norm", scale, None if bias is None else source_floats(bias))
+
+
 def source_bytes(source: LinearSource) -> NDArray[np.uint8]:
     """The whole stored tensor, as it lies in the file."""
     return np.frombuffer(source.view.data, dtype=np.uint8)

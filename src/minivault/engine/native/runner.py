@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minivault.engine.native import _native
-from minivault.engine.native.packing import Packer, Precision, core_spec, packed_key
+from minivault.engine.native.packing import Packer, Precision, core_spec, packed_key, set_hidden_norm
 from minivault.engine.native.sampling import sampled_token, sampler_state
 from minivault.engine.native.sequence import Batch, SampledTokens
 from minivault.engine.native.turns import TURN
@@ -94,6 +94,7 @@ class NativeRunner:
         found = path is not None and core.load_packed(str(path), key)
         if not found:
             Packer(core, arch, weights, options.precision, report).pack()
+        set_hidden_norm(core, arch, weights)
         core.finish(num_blocks, options.max_batch_tokens)
         if path is not None and not found and core.weight_bytes >= WORTH_KEEPING:
             _keep(core, path, key)
@@ -109,6 +110,8 @@ class NativeRunner:
             state = sequence.sampler_state
             if not isinstance(state, _native.SequenceState):
                 state = sequence.sampler_state = sampler_state(sequence)
+                if sequence.pooling:
+                    state.keep_pooled(sequence.pooling, sequence.normalized)
             state.sync_blocks(sequence.block_table)
             if sequence.constraint is not None and item.sample:
                 state.allow(sequence.constraint.mask())
@@ -118,6 +121,9 @@ class NativeRunner:
         sample, drafted = [item.sample for item in batch], [len(item.draft) for item in batch]
         with TURN:
             sampled = self._core.step(states, tokens, starts, sample, drafted)
+        for item, state in zip(batch, states, strict=True):
+            if item.sequence.pooling and item.sample:
+                item.sequence.vector = vector_bytes(self._core.pooled(state))
         return [[sampled_token(item.sequence, one) for one in row] for item, row in zip(batch, sampled, strict=True)]
 
     def logits(
@@ -141,6 +147,11 @@ class NativeRunner:
     def close(self) -> None:
         """Free the weights, the KV cache and the threads."""
         self._core = None
+
+
+def vector_bytes(vector: NDArray[np.float32]) -> bytes | None:
+    """Little-endian 32-bit floats; ``None`` for a vector that is not finite."""
+    return vector.astype("<f4").tobytes() if np.isfinite(vector).all() else None
 
 
 def _keep(core: _native.Core, path: Path, key: bytes) -> None:

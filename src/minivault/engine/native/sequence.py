@@ -112,6 +112,11 @@ class Sequence:
     """The scheduler's own, once it drafts; dropped when the sequence finishes."""
     sampler_state: object | None = None
     """The runner's own; dropped when the sequence finishes."""
+    pooling: str = ""
+    """Not empty: the prompt's vectors are pooled so; the sequence then shares no prefix, for all rows must be run."""
+    normalized: bool = True
+    vector: bytes | None = None
+    """The pooled vector, little-endian 32-bit floats; set by the runner with the first sample, unless not finite."""
 
     def __post_init__(self) -> None:
         self.prompt_length = len(self.token_ids)
