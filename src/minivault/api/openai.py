@@ -92,7 +92,7 @@ async def _completions(request: Request, body: CompletionRequest, raw: bytes) ->
     responses={200: schema.json_answer(answers.ModelList, "The models."), **schema.error_responses(403, 429, 500)},
 )
 async def models(request: Request) -> Response:
-    """The models that can be named in a request now."""
+    """All that the catalog holds: one that is not in memory is loaded when it is asked for."""
     return json_response({"object": "list", "data": await _cards(request)})
 
 
@@ -122,7 +122,6 @@ async def _cards(request: Request) -> list[dict[str, Any]]:
             "owned_by": OWNER,
         }
         for entry in listed
-        if entry["default"] or entry["loaded"]
     ]
 
 

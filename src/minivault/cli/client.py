@@ -57,6 +57,21 @@ class Client:
         with self._failures():
             return _json(self._checked(self._http.get("/health", timeout=10.0)))
 
+    def models(self) -> list[JsonObject]:
+        """The catalog, with what the server has in memory of it."""
+        with self._failures():
+            found: list[JsonObject] = _json(self._checked(self._http.get("/models", timeout=30.0)))["models"]
+            return found
+
+    def load_model(self, name: str, keep_alive: float | None) -> None:
+        body = {} if keep_alive is None else {"keep_alive": keep_alive}
+        with self._failures():
+            self._checked(self._http.post(f"/models/{quote(name, safe='')}/load", json=body))
+
+    def unload_model(self, name: str) -> None:
+        with self._failures():
+            self._checked(self._http.post(f"/models/{quote(name, safe='')}/unload", json={}))
+
     def generate(self, body: Mapping[str, Any]) -> JsonObject:
         with self._failures():
             return _json(self._checked(self._http.post("/generate", json=body)))

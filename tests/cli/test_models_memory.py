@@ -1,0 +1,64 @@
+"""``minivault models ps | load | unload`` against a server with a script."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from typer.testing import CliRunner
+
+from minivault.cli.main import app
+from tests.cli.scripted import Answer, scripted
+
+LOADED = {
+    "name": "a", "state": "loaded", "memory_bytes": 46_952_960, "in_use": 2, "expires_in": 6.4, "progress": None,
+    "error": None,
+}  # fmt: skip
+LOADING = LOADED | {
+    "name": "b",
+    "state": "loading",
+    "expires_in": None,
+    "progress": {"phase": "packing", "done_bytes": 25, "total_bytes": 100},
+}
+FAILED = LOADED | {"name": "c", "state": "failed", "error": "the file is cut"}
+ABSENT = LOADED | {"name": "d", "state": "unloaded"}
+
+
+def run(*words: str, **answers: Answer) -> tuple[int, str, list[Any]]:
+    with scripted(**answers) as server:
+        result = CliRunner().invoke(app, ["models", *words, "--url", server.url])
+    return result.exit_code, result.output, server.asked
+
+
+def test_ps_shows_what_is_in_memory_and_how_far_a_load_is() -> None:
+    code, said, _ = run("ps", models=Answer.json({"models": [LOADED, LOADING, FAILED, ABSENT]}))
+    lines = said.splitlines()
+    assert code == 0
+    assert "47.0 MB" in lines[1]
+    assert "after 6 s" in lines[1]
+    assert "loading: packing 25 %" in lines[2]
+    assert "failed: the file is cut" in lines[3]
+    assert len(lines) == 4
+
+
+def test_ps_gives_json_a_line() -> None:
+    _, said, _ = run("ps", "--json", models=Answer.json({"models": [LOADED, ABSENT]}))
+    assert [json.loads(line) for line in said.splitlines()] == [LOADED]
+
+
+def test_load_sends_what_was_said_and_waits_for_the_answer() -> None:
+    here = Answer.json({"models": [LOADED]})
+    code, said, asked = run("load", "a", "--keep-alive", "600", models=here, models_a_load=Answer.json({}))
+    assert (code, said.splitlines()[-1], asked) == (0, "a is loaded", [{"keep_alive": 600.0}])
+
+
+def test_a_load_that_fails_says_why() -> None:
+    cut = Answer.json({"error": {"message": "the file is cut"}}, 503)
+    code, said, _ = run("load", "c", models=Answer.json({"models": [FAILED]}), models_c_load=cut)
+    assert code == 1
+    assert "is loaded" not in said
+
+
+def test_unload_answers_when_the_model_has_left() -> None:
+    code, said, _ = run("unload", "a", models_a_unload=Answer.json({}))
+    assert (code, said.splitlines()) == (0, ["a is not loaded"])
