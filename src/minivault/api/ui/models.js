@@ -20,22 +20,30 @@ export async function show(main, _, signal) {
 
 /** Others may load, pull or remove too: look again while this screen is open. */
 function watch(screen) {
-  const timer = setInterval(() => document.hidden || screen.list.contains(document.activeElement) || draw(screen), LOOK_MS);
+  const timer = setInterval(() => document.hidden || draw(screen), LOOK_MS);
   screen.signal.addEventListener("abort", () => clearInterval(timer));
 }
 
 async function draw(screen) {
   try {
     const { models } = await getJson("/models", { signal: screen.signal });
+    const focused = document.activeElement?.getAttribute("data-deed");
     screen.list.replaceChildren(...models.map((model) => card(model, screen)));
+    if (focused) [...screen.list.querySelectorAll("[data-deed]")].find((one) => one.dataset.deed === focused)?.focus();
   } catch (error) {
     if (error.name !== "AbortError") screen.list.replaceChildren(failure(error, () => draw(screen)));
   }
 }
 
+const STATES = { loaded: ["in memory", "good"], unloaded: ["on disk", ""], failed: ["failed", "bad"] };
+
+function stateOf({ state, loaded }) {
+  return STATES[state ?? (loaded ? "loaded" : "unloaded")] ?? [state, "warn"];
+}
+
 function card(model, screen) {
   const badges = [
-    badge(model.loaded ? "in memory" : "on disk", model.loaded ? "good" : ""),
+    badge(...stateOf(model)),
     model.default ? badge("default") : null,
     model.embedded ? badge("embedded") : null,
     model.kind && model.kind !== "generation" ? badge(model.kind) : null,
@@ -45,7 +53,9 @@ function card(model, screen) {
     ["Family", model.family],
     ["Parameters", model.parameters ? scale(model.parameters) : null],
     ["On disk", model.size_bytes ? bytes(model.size_bytes) : null],
-    ["In memory", model.memory_bytes ? bytes(model.memory_bytes) : null],
+    [model.loaded ? "In memory" : "Would take", model.memory_bytes ? bytes(model.memory_bytes) : null],
+    ["In use by", model.in_use ? plural(model.in_use, "call") : null],
+    ["Leaves", Number.isFinite(model.expires_in) ? `in ${plural(Math.round(model.expires_in), "second")} if idle` : null],
     ["Context", model.context_length ? plural(model.context_length, "token") : null],
     ["Imported", model.imported_at ? time(model.imported_at) : null],
     ["Digest", model.digest ? h("span", { class: "row" }, h("code", null, short(model.digest, 16)), copyButton(() => model.digest, `Copy digest of ${model.name}`)) : null],
@@ -53,15 +63,15 @@ function card(model, screen) {
   return h("article", { class: "card stack tight", "aria-label": model.name },
     h("div", { class: "bar" }, h("h2", null, model.name), h("div", { class: "row" }, badges)),
     h("dl", { class: "pairs" }, facts.flatMap(([name, value]) => [h("dt", null, name), h("dd", null, value)])),
-    actions(model, screen), progressOf(model, screen));
+    model.error ? h("p", { class: "failure" }, model.error) : null, actions(model, screen), progressOf(model, screen));
 }
 
 function actions(model, screen) {
   const path = `/models/${encodeURIComponent(model.name)}`;
   const busy = screen.busy.has(model.name);
-  const button = (label, kind, deed) => h("button", { type: "button", class: kind, disabled: busy, onclick: () => work(model.name, screen, label, deed) }, label);
+  const button = (label, kind, deed) => h("button", { type: "button", class: kind, disabled: busy, "data-deed": `${kind} ${model.name}`, onclick: () => work(model.name, screen, label, deed) }, label);
   const shown = [];
-  if (!model.loaded && screen.can("POST /models/{}/load")) shown.push(button("Load", "", (told) => streamed(`${path}/load`, {}, screen, told)));
+  if (!model.loaded && screen.can("POST /models/{}/load")) shown.push(button("Load", "", () => ask(`${path}/load`, { method: "POST", json: {} })));
   if (model.loaded && screen.can("POST /models/{}/unload")) shown.push(button("Unload", "", () => ask(`${path}/unload`, { method: "POST", json: {} })));
   if (!model.embedded && screen.can("DELETE /models/{}")) shown.push(button("Remove", "bad", () => remove(model, path)));
   return shown.length ? h("div", { class: "row" }, shown) : null;
@@ -76,10 +86,7 @@ async function work(name, screen, label, deed) {
   screen.busy.set(name, { status: `${label}…` });
   await draw(screen);
   try {
-    await deed((progress) => {
-      screen.busy.set(name, progress);
-      draw(screen);
-    });
+    await deed();
     announce(`${label}: done`);
   } catch (error) {
     toast(error.message, "bad");
@@ -89,7 +96,8 @@ async function work(name, screen, label, deed) {
 }
 
 function progressOf(model, screen) {
-  const progress = screen.busy.get(model.name) ?? (model.loading ? { status: "loading", ...model.loading } : null);
+  if (model.progress) return progressView({ status: model.progress.phase, completed: model.progress.done_bytes, total: model.progress.total_bytes });
+  const progress = screen.busy.get(model.name);
   return progress ? progressView(progress) : null;
 }
 
@@ -99,8 +107,8 @@ function progressView({ status, completed, total, file }) {
   return h("div", { class: "stack tight" }, bar, h("small", null, [status, file, known ? `${bytes(completed)} of ${bytes(total)}` : null].filter(Boolean).join(" · ")));
 }
 
-/** A route that answers with JSON lines of progress, or at once. */
-async function streamed(path, json, screen, told) {
+/** A route that answers with JSON lines of progress. */
+async function streamed(path, json, told) {
   const response = await ask(path, { method: "POST", json });
   for await (const line of lines(response)) {
     if (!line.trim()) continue;
@@ -121,7 +129,7 @@ function pullForm(screen) {
     button.disabled = true;
     let shown = 0;
     try {
-      await streamed("/models/pull", { model: input.value.trim() }, screen, (said) => {
+      await streamed("/models/pull", { model: input.value.trim() }, (said) => {
         if (performance.now() - shown < 100) return;
         shown = performance.now();
         progress.replaceChildren(progressView(said));
