@@ -209,6 +209,16 @@ def test_a_repository_of_gguf_files_is_told_how_to_import_one(hub: FakeHub, cata
         pull(catalog, client(hub), TINY)
 
 
+def test_a_repository_without_a_tokenizer_that_is_read_is_refused_before_anything_comes(
+    hub: FakeHub, catalog: Catalog
+) -> None:
+    files = hub.repositories["org/Tiny"].files
+    files["tokenizer.model"] = files.pop("tokenizer.json")
+    with pytest.raises(HubRefused, match=r"no tokenizer\.json"):
+        pull(catalog, client(hub), TINY)
+    assert hub.served == []
+
+
 def test_a_gated_repository_says_how_to_get_in(hub: FakeHub, catalog: Catalog) -> None:
     hub.repositories["org/Tiny"].gated = True
     with pytest.raises(HubRefused, match=r"gated.*HF_TOKEN"):

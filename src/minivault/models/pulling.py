@@ -129,6 +129,12 @@ class _Pull:
             raise _not_a_checkpoint(names)
         small = [name for name in (*COPIED_NAMES, *LICENCE_NAMES) if name in names]
         small += [INDEX_FILE] if SINGLE_FILE not in names else []
+        if "tokenizer.json" not in names and not {"vocab.json", "merges.txt"} <= set(names):
+            raise HubRefused(
+                "This repository has no tokenizer.json, nor vocab.json with merges.txt. Transformers' "
+                "AutoTokenizer.from_pretrained(...).save_pretrained(...) writes one beside a copy of it, which can be "
+                "imported: minivault models import PATH"
+            )
         self._fetch_small(small)
         check_config(read_json_object(self._place("config.json")))
         self._fetch_weights(self._weights())

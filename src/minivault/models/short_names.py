@@ -31,6 +31,9 @@ SHORT_NAMES: Mapping[str, str] = {
     "llama-3.2-1b-instruct": "meta-llama/Llama-3.2-1B-Instruct",
     "llama-3.2-3b-instruct": "meta-llama/Llama-3.2-3B-Instruct",
     "gemma-3-1b-it": "google/gemma-3-1b-it",
+    "all-minilm-l6-v2": "sentence-transformers/all-MiniLM-L6-v2",
+    "bge-small-en-v1.5": "BAAI/bge-small-en-v1.5",
+    "e5-small-v2": "intfloat/e5-small-v2",
 }
 """Mistral's, Llama's and Gemma's repositories are gated: they want their terms accepted, and a token."""
 
