@@ -327,8 +327,7 @@ async def test_the_version_can_be_compared() -> None:
     ("method", "path", "status", "said"),
     [
         ("POST", "/api/pull", 422, "ORG/NAME"),
-        ("POST", "/api/embed", 422, "no embeddings"),
-        ("POST", "/api/embeddings", 422, "no embeddings"),
+        ("POST", "/api/embed", 422, "cannot embed"),
         ("POST", "/api/create", 404, "nothing at this path"),
         ("GET", "/api/generate", 405, "method"),
     ],

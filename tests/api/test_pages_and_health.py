@@ -201,7 +201,7 @@ def test_the_document_names_every_route_but_the_hidden_ones() -> None:
     assert set(document()["paths"]) == {
         "/generate", "/generate/stream", "/generate-stream", "/livez", "/readyz", "/metrics", "/models",
         "/api/generate", "/api/chat", "/api/tags", "/api/ps", "/api/show", "/api/version", "/api/pull", "/api/delete",
-        "/api/embed", "/api/embeddings", "/v1/messages", "/v1/messages/count_tokens",
+        "/embed", "/v1/embeddings", "/api/embed", "/api/embeddings", "/v1/messages", "/v1/messages/count_tokens",
         "/v1/chat/completions", "/v1/completions", "/v1/models", "/v1/models/{model_id}",
         "/v1/responses", "/v1/responses/{response_id}",
         "/vault/records", "/vault/records/{id}", "/vault/records/{id}/replay", "/vault/stats",
