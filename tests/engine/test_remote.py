@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -17,7 +18,17 @@ from minivault.errors import ContextTooLong, EngineFailed, InvalidRequest, Overl
 from minivault.generation import FinishReason, GenerationRequest, Message, SamplingParams, ToolCall, Usage
 from minivault.models.lexicon import Lexicon
 from minivault.models.remote_config import RemoteConfig
-from tests.engine.upstream import ScriptedUpstream, delta, events, hangs_up, refuses, says, serving, waits_for
+from tests.engine.upstream import (
+    ScriptedUpstream,
+    delta,
+    events,
+    hangs_up,
+    refuses,
+    says,
+    send_head,
+    serving,
+    waits_for,
+)
 from tests.fakes import until
 
 ASKED = GenerationRequest(messages=(Message("user", "hi"),))
@@ -314,6 +325,36 @@ async def test_an_answer_that_stalls_is_given_up() -> None:
         with pytest.raises(EngineFailed, match="in time"):
             await anext(stream)
         await upstream.hung_up.wait()
+
+
+async def test_an_answer_that_goes_on_beyond_all_measure_is_cut_off() -> None:
+    endless = events(*(delta({"content": "la "}) for _ in range(200)))
+    async with serving(endless) as upstream, engine_for(upstream) as engine:
+        with pytest.raises(EngineFailed, match="max_tokens"):
+            await hear(engine, sampling=replace(SAMPLING, max_tokens=5))
+
+
+async def test_an_event_without_an_end_is_not_gathered_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minivault.engine.remote.upstream._MOST_BYTES", 1000)
+    async with serving(events("x" * 5000)) as upstream, engine_for(upstream) as engine:
+        with pytest.raises(EngineFailed, match="cannot be read"):
+            await hear(engine)
+
+
+async def test_text_split_anywhere_on_the_way_comes_whole() -> None:
+    async def bytewise(asked: Any, writer: asyncio.StreamWriter) -> None:
+        await send_head(writer)
+        sent = b"".join(
+            b"data: " + json.dumps(event, ensure_ascii=False).encode() + b"\r\n\r\n"
+            for event in (delta({"content": "grüße ✓"}), delta({}, "stop"))
+        )
+        for byte in sent:
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    async with serving(bytewise) as upstream, engine_for(upstream) as engine:
+        assert (await hear(engine)).text == "grüße ✓"
 
 
 async def test_cancelling_closes_the_connection() -> None:

@@ -26,6 +26,9 @@ logger = logging.getLogger("minivault.engine")
 NO_LIMIT = 1 << 31
 """Tokens of context, where nobody says how many there are."""
 CLOSED = "The engine was closed."
+ENDLESS = "The upstream server does not keep to max_tokens."
+_PATIENCE, _SLACK = 4, 64
+"""How far beyond ``max_tokens`` an answer may go, in pieces: a token may come in several."""
 
 Work: TypeAlias = Callable[["RemoteStream"], Coroutine[Any, Any, None]]
 
@@ -121,7 +124,9 @@ class RemoteEngine:
         self._max_waiting = max_waiting
         places = config.max_in_flight * len(config.urls)
         self._client = httpx.AsyncClient(
-            headers={"content-type": "application/json"} | ({"authorization": f"Bearer {api_key}"} if api_key else {}),
+            # why identity: a few compressed bytes could become any number
+            headers={"content-type": "application/json", "accept-encoding": "identity"}
+            | ({"authorization": f"Bearer {api_key}"} if api_key else {}),
             timeout=httpx.Timeout(None, connect=config.connect_timeout),
             limits=httpx.Limits(max_connections=places + 2 * len(config.urls)),
             trust_env=False,  # why: only the servers that were named are spoken to
@@ -202,11 +207,14 @@ class RemoteEngine:
         if asked is None or words is None:
             raise EngineFailed("A model on another server takes requests in words alone.")
         reading = wire.Reading(words, request.sampling.stop)
+        most = _PATIENCE * (request.sampling.max_tokens or 1) + _SLACK
 
         def take(event: Mapping[str, Any]) -> bool:
             step = reading.push(event)
             if step is not None:
                 stream.put(step)
+            if reading.count > most:
+                raise EngineFailed(ENDLESS)
             return step is not None
 
         body = wire.body_of(asked, request.sampling, self._config.upstream_model)

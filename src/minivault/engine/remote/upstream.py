@@ -26,6 +26,8 @@ LEAST_WAIT, MOST_WAIT = 1.0, 3600.0
 """Bounds of a Retry-After, in seconds."""
 _HEALTH_SECONDS = 5.0
 _ERROR_BYTES = 64 << 10
+_MOST_BYTES = 16 << 20
+"""Of one event, or of an answer that comes at once."""
 _BUSY = (408, 429, 503)
 
 Take = Callable[[Mapping[str, Any]], bool]
@@ -141,15 +143,40 @@ class Upstream:
 
 async def _events(answer: httpx.Response) -> AsyncIterator[Mapping[str, Any]]:
     if "json" in answer.headers.get("content-type", ""):
-        yield wire.parse((await answer.aread()).decode("utf-8", "replace"))
+        yield wire.parse(await _whole(answer, _MOST_BYTES))
         return
-    async for line in answer.aiter_lines():
+    async for line in _lines(answer):
         name, _, data = line.partition(":")
         data = data.strip()
         if name == "data" and data == "[DONE]":
             return
         if name in ("data", "error") and data:
             yield {"error": True} if name == "error" else wire.parse(data)
+
+
+async def _lines(answer: httpx.Response) -> AsyncIterator[str]:
+    """The lines of a stream of events, none longer than :data:`_MOST_BYTES`.
+
+    Raises:
+        EngineFailed: one is.
+    """
+    rest = b""
+    async for piece in answer.aiter_bytes():
+        *whole, rest = (rest + piece).split(b"\n")
+        for line in whole:
+            yield line.decode("utf-8", "replace")
+        if len(rest) > _MOST_BYTES:
+            raise EngineFailed(wire.UNREADABLE)
+    yield rest.decode("utf-8", "replace")
+
+
+async def _whole(answer: httpx.Response, most: int) -> str:
+    told = b""
+    async for piece in answer.aiter_bytes():
+        told += piece
+        if len(told) > most:
+            break
+    return told[:most].decode("utf-8", "replace")
 
 
 async def _refusal(answer: httpx.Response) -> Fault:
@@ -173,12 +200,7 @@ async def _refusal(answer: httpx.Response) -> Fault:
 
 async def _is_too_long(answer: httpx.Response) -> bool:
     """Servers differ in how they say it: by a code, a type, or in words."""
-    told = b""
-    async for piece in answer.aiter_bytes():
-        told += piece
-        if len(told) > _ERROR_BYTES:
-            break
-    text = told.decode("utf-8", "replace").lower()
+    text = (await _whole(answer, _ERROR_BYTES)).lower()
     return any(mark in text for mark in ("context_length", "context length", "context size", "exceed_context"))
 
 
