@@ -3,7 +3,7 @@
 #   make run      set up on the first call, then serve on http://127.0.0.1:8000    ARGS="--port 9000" passes options on
 #   make test     set up, then run the tests                                       ARGS="tests/cli -k log" passes options on
 #   make check    lint, format check, types, architecture
-#   make bench    benchmarks against peers, in one run
+#   make bench    benchmarks against peers, in one run; `make bench-vault` times a vault of a million records
 #   make clients  add the clients that tests/clients drives beside the tests' own (LangChain, LiteLLM, llm, OpenAI's for npm)
 #   make fuzz     20,000 drawn requests to every route        CASES=1000 draws fewer
 #   make oracle   add PyTorch and Transformers, so that tests marked `torch` run too
@@ -24,7 +24,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 NATIVE := $(wildcard CMakeLists.txt) pyproject.toml src/minivault/__init__.py $(shell find native -type f 2>/dev/null)
 
-.PHONY: help run test check bench clients fuzz oracle lock clean
+.PHONY: help run test check bench bench-vault clients fuzz oracle lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -44,6 +44,9 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.built
 	$(BIN)/python bench/run.py $(ARGS)
+
+bench-vault: $(VENV)/.built
+	$(BIN)/python bench/vault.py $(ARGS)
 
 fuzz: $(VENV)/.built $(VENV)/.test
 	MINIVAULT_FUZZ_CASES=$(CASES) $(BIN)/python -m pytest --timeout 0 tests/api/test_schema_fuzz.py $(ARGS)
