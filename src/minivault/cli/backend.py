@@ -33,6 +33,9 @@ class Answers(Protocol):
 class Backend(Answers, Protocol):
     """All that commands ask of a server or an engine."""
 
+    def embed(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Vectors for texts, as ``POST /embed`` gives them."""
+
     def replay(self, record_id: str) -> dict[str, Any]:
         """The verdict on a recorded call, as ``POST /vault/records/{id}/replay`` gives it."""
 

@@ -76,6 +76,10 @@ class Client:
         with self._failures():
             return _json(self._checked(self._http.post("/generate", json=body)))
 
+    def embed(self, body: Mapping[str, Any]) -> JsonObject:
+        with self._failures():
+            return _json(self._checked(self._http.post("/embed", json=body)))
+
     def stream(self, body: Mapping[str, Any]) -> Generator[JsonObject]:
         headers = {"Accept": "application/x-ndjson"}
         with self._failures(), self._http.stream("POST", "/generate/stream", json=body, headers=headers) as response:

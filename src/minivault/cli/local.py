@@ -17,8 +17,10 @@ from typing import Any, Self, TypeVar
 
 from minivault.access.caller import Caller
 from minivault.api.problems import problem_of
+from minivault.api.wire.embeddings import EmbedRequest, native_answer
 from minivault.api.wire.native import GenerateRequest, answer_of
 from minivault.cli.console import CliError, working
+from minivault.embedding import EmbeddingRequest
 from minivault.errors import InvalidRequest, MiniVaultError
 from minivault.generation import Chunk, GenerationRequest
 from minivault.service import Service
@@ -76,6 +78,13 @@ class Local:
         with _failures():
             return answer_of(self._run(self._service.generate(_request(body, stream=False), CALLER)), None)
 
+    def embed(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        with _failures():
+            embedded = self._run(self._service.embed(_embedding_request(body), CALLER))
+        if embedded is None:
+            raise CliError("The embedding was cancelled.")
+        return native_answer(embedded)
+
     def stream(self, body: Mapping[str, Any]) -> Generator[dict[str, Any]]:
         with _failures():
             chunks = self._service.stream(_request(body, stream=True), CALLER)
@@ -117,6 +126,15 @@ def _request(body: Mapping[str, Any], *, stream: bool) -> GenerationRequest:
     with _failures():
         request = parsed.to_generation(stream=stream, request_id=uuid.uuid4().hex, raw_request=raw)
     return replace(request, source="cli")
+
+
+def _embedding_request(body: Mapping[str, Any]) -> EmbeddingRequest:
+    raw = json.dumps(body, ensure_ascii=False).encode()
+    try:
+        parsed = EmbedRequest.model_validate(body)
+    except ValueError as error:
+        raise CliError(problem_of(error).message, exit_code=2) from None
+    return replace(parsed.to_embedding(request_id=uuid.uuid4().hex, raw_request=raw), source="cli")
 
 
 def _piece(chunk: Chunk) -> dict[str, Any]:

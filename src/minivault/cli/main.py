@@ -16,6 +16,7 @@ from minivault.cli import (
     batch,
     chat,
     console,
+    embed,
     generate,
     health,
     keys,
@@ -53,6 +54,7 @@ app = typer.Typer(
 serve.register(app)
 generate.register(app)
 chat.register(app)
+embed.register(app)
 batch.register(app)
 health.register(app)
 log.register(app)

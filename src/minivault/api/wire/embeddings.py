@@ -41,6 +41,7 @@ class EmbedRequest(BaseModel):
     model: Name | None = Field(None, description="By default, the server's default model.")
     truncate: bool = Field(False, description="Cut texts that are too long, rather than refuse them.")
     dimensions: Dimensions = None
+    store: bool = Field(True, description="False: the record keeps commitments of the texts alone.")
 
     def to_embedding(self, *, request_id: str, raw_request: bytes) -> EmbeddingRequest:
         """The request of this body."""
@@ -49,6 +50,7 @@ class EmbedRequest(BaseModel):
             model=self.model,
             truncate=self.truncate,
             dimensions=self.dimensions,
+            store=self.store,
             request_id=request_id,
             surface="native",
             raw_request=raw_request,
