@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -104,6 +105,18 @@ def structure_of_calls(tools: Sequence[JsonObject], dialect: Dialect, *, several
     return Structure("lark", f'start: call{more}\ncall: "{OPEN}\\n" object "\\n{CLOSE}"\nobject: %json {inner}')
 
 
+def _either(calls: Structure, form: Structure) -> Structure:
+    """Answers of one form or of the other."""
+    if form.kind == "lark":
+        raise UnsupportedFeature("response_format: a grammar cannot be used beside tools", param="response_format")
+    if form.kind == "regex":
+        words = "form: /" + re.sub(r"(?<!\\)((?:\\\\)*)/", r"\1\/", form.source) + "/"
+    else:
+        words = f"form: %json {form.source}"
+    called = calls.source.removeprefix("start") if calls.kind == "lark" else f": %json {calls.source}"
+    return Structure("lark", f"start: calls | form\ncalls{called}\n{words}")
+
+
 def _calls_schema(tools: Sequence[JsonObject], arguments: str) -> dict[str, Any]:
     definitions: dict[str, Any] = {}
     calls = []
@@ -154,9 +167,18 @@ class Calling:
     """The answer is nothing but calls."""
     several: bool
 
-    def structure(self) -> Structure | None:
-        """The form that the answer is held to; ``None`` where words are allowed too."""
-        return structure_of_calls(self.tools, self.dialect, several=self.several) if self.must else None
+    def structure(self, form: Structure | None = None) -> Structure | None:
+        """The form that the answer is held to; ``None`` where it may be words as they come.
+
+        ``form``: that of an answer in words, which so is calls or has this form.
+
+        Raises:
+            UnsupportedFeature: ``form`` is a grammar.
+        """
+        if form is None and not self.must:
+            return None
+        calls = structure_of_calls(self.tools, self.dialect, several=self.several)
+        return calls if self.must or form is None else _either(calls, form)
 
     def parser(self, answer_id: str) -> ToolCallParser:
         """A parser for the answer. Ids of calls follow from ``answer_id``."""
@@ -173,7 +195,6 @@ def calling_of(request: GenerationRequest, dialect: Dialect | None) -> Calling |
 
     Raises:
         InvalidRequest: the named tool is not among them, or a tool must be called and there is none.
-        UnsupportedFeature: ``response_format`` beside tools: the answer cannot have two forms.
     """
     choice = request.tool_choice
     name = choice.removeprefix("named:") if choice.startswith("named:") else None
@@ -182,8 +203,6 @@ def calling_of(request: GenerationRequest, dialect: Dialect | None) -> Calling |
         raise InvalidRequest("tool_choice: there is no such tool in tools", param="tool_choice")
     if choice == "none" or not allowed:
         return None
-    if is_formed(request):
-        raise UnsupportedFeature("response_format cannot be used beside tools", param="response_format")
     several = request.parallel_tool_calls and name is None
     return Calling(dialect or Dialect.TAGGED, allowed, choice != "auto", several)
 

@@ -408,7 +408,7 @@ class Service:
         structure = structure_of(request.response_format)
         prompt = await read_prompt(request, model.tokenizer, model.chat_template, info.vocab_size)
         if prompt.calling is not None:
-            structure = prompt.calling.structure()
+            structure = prompt.calling.structure(structure)
         sampling = parameters.resolve(
             replace(request.sampling, stop=(*request.sampling.stop, *prompt.stop)),
             model.generation_defaults,
