@@ -48,7 +48,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "cryptography": ("minivault.vault",),
     "fastapi": ("minivault.api",),
     "gguf": ("minivault.models.gguf_tensors",),
-    "httpx": ("minivault.cli.client", "minivault.engine.remote"),
+    "httpx": ("minivault.cli.benchmark_load", "minivault.cli.client", "minivault.engine.remote"),
     "huggingface_hub": ("minivault.models.hub",),
     "jinja2": ("minivault.models.chat_template", "minivault.models.sandbox"),
     "limits": ("minivault.access",),

@@ -14,6 +14,7 @@ import typer
 
 from minivault.cli import (
     batch,
+    benchmark,
     chat,
     console,
     embed,
@@ -56,6 +57,7 @@ generate.register(app)
 chat.register(app)
 embed.register(app)
 batch.register(app)
+benchmark.register(app)
 health.register(app)
 log.register(app)
 version.register(app)
