@@ -12,7 +12,8 @@ from pathlib import Path
 
 from minivault.errors import ConfigError, InvalidRequest, LedgerUnavailable, VaultCorrupt
 from minivault.vault.cipher import VaultKey
-from minivault.vault.database import StorageError, as_error, copy_database, open_reader
+from minivault.vault.copying import copy_database
+from minivault.vault.database import StorageError, as_error, open_reader
 from minivault.vault.findings import Verified, VerifyReport
 from minivault.vault.head import Head, HeadPaths
 from minivault.vault.lock import WriterLock

@@ -26,6 +26,21 @@ class CallStart:
     store: bool
     prompt_tokens: int
 
+    def row(self) -> tuple[int | str | None, ...]:
+        """Its values, in the order of the fields."""
+        return (
+            self.intent_index,
+            self.request_id,
+            self.time_ns,
+            self.model,
+            self.surface,
+            self.source,
+            self.api_key_id,
+            self.mode,
+            int(self.store),
+            self.prompt_tokens,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class CallEnd:
@@ -38,6 +53,17 @@ class CallEnd:
     finish_reason: str
     duration_ns: int | None
     searchable: bool
+
+    def row(self) -> tuple[int | str | None, ...]:
+        """The values that end a call, and the call they end."""
+        return (
+            self.outcome_index,
+            self.prompt_tokens,
+            self.completion_tokens,
+            self.finish_reason,
+            self.duration_ns,
+            self.intent_index,
+        )
 
 
 @dataclass(frozen=True, slots=True)

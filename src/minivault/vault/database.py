@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import apsw
 
 from minivault.errors import ConfigError, LedgerUnavailable, VaultCorrupt
-from minivault.vault.batch import Batch, CallEnd, CallStart, OpenCall
+from minivault.vault.batch import Batch, OpenCall
 from minivault.vault.cipher import CIPHER, VaultKey, is_plain
 from minivault.vault.merkle import Tree
 from minivault.vault.migrations import APPLICATION_ID, MIGRATIONS
@@ -26,7 +26,6 @@ StorageError = apsw.Error
 """Whatever SQLite reports; :func:`describe` puts it into words."""
 
 BUSY_TIMEOUT_MS = 5_000
-COPY_PAGES = 1024
 CACHE_KIB = 16_384
 READER_CACHE_KIB = 65_536
 """The list of some half a million calls: a filter without an index goes through it in memory."""
@@ -62,7 +61,7 @@ class Writer:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         db = Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs or None)
         try:
-            _unlock(db, path, key)
+            unlock(db, path, key)
             _prepare(db)
             migrate(db)
             return cls(db)
@@ -132,8 +131,8 @@ class Writer:
                 for content in record.contents
             ],
         )
-        db.executemany(_INSERT_CALL, [_start_row(start) for start in batch.starts])
-        db.executemany(_FINISH_CALL, [_end_row(end) for end in batch.ends])
+        db.executemany(_INSERT_CALL, [start.row() for start in batch.starts])
+        db.executemany(_FINISH_CALL, [end.row() for end in batch.ends])
         db.executemany(_INDEX_CALL, [(end.intent_index,) for end in batch.ends if end.searchable])
 
         db.executemany(_UNINDEX_CALL, [(intent,) for intent in batch.erased])
@@ -207,7 +206,7 @@ class Writer:
         self._db.close()
 
 
-def _unlock(db: Connection, path: Path, key: VaultKey | None) -> None:
+def unlock(db: Connection, path: Path, key: VaultKey | None) -> None:
     """Give the connection its key, and see that it fits. Comes before anything is read."""
     plain = is_plain(path)
     if key is None:
@@ -242,7 +241,7 @@ def open_reader(path: Path, key: VaultKey | None = None) -> Connection:
     """
     db = Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     try:
-        _unlock(db, path, key)
+        unlock(db, path, key)
         db.set_busy_timeout(BUSY_TIMEOUT_MS)
         db.pragma("trusted_schema", False)
         db.pragma("cache_size", -READER_CACHE_KIB)
@@ -251,6 +250,22 @@ def open_reader(path: Path, key: VaultKey | None = None) -> Connection:
             raise VaultCorrupt(
                 f"the vault has the older schema {version}; start the server once to bring it up to date"
             )
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def open_still(path: Path, key: VaultKey | None) -> Connection:
+    """A read-only connection to a vault that nobody writes; it may name the file that it copies to as a URI.
+
+    Raises:
+        StorageError, OSError, VaultCorrupt, ConfigError: as :func:`open_reader`.
+    """
+    open_reader(path, key).close()
+    db = Connection(path.absolute().as_uri(), flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+    try:
+        unlock(db, path, key)
     except BaseException:
         db.close()
         raise
@@ -273,53 +288,6 @@ def open_foreign(path: Path) -> Connection:
         db.close()
         raise
     return db
-
-
-def copy_database(
-    source: Path, target: Path, key: VaultKey | None = None, progress: Callable[[int, int], None] | None = None
-) -> None:
-    """Copy one state of a vault through SQLite's online backup, while another process may go on writing it.
-
-    ``target`` is made, for its owner alone, and synced; it needs no other file beside it, and is encrypted with the
-    vault's key if that is. ``progress``: pages done, and pages in all.
-
-    Raises:
-        StorageError, OSError: it could not be read or written.
-        VaultCorrupt: the source is no vault, or of another version.
-    """
-    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-    with contextlib.closing(open_reader(source, key)) as old, contextlib.closing(Connection(str(target))) as new:
-        _unlock(new, target, key)
-        new.pragma("synchronous", "FULL")
-        # A read transaction holds the state still: without one the copy would begin anew at every commit.
-        old.execute("BEGIN; SELECT count(*) FROM sqlite_schema").fetchall()
-        with new.backup("main", old, "main") as backup:
-            while not backup.done:
-                backup.step(COPY_PAGES)
-                if progress is not None:
-                    progress(backup.page_count - backup.remaining, backup.page_count)
-        new.pragma("journal_mode", "delete")
-
-
-def recode_database(source: Path, target: Path, old: VaultKey | None, new: VaultKey | None) -> None:
-    """Copy a vault that nobody writes to ``target``, encrypted with the key ``new`` (``None``: plain), and sync it.
-
-    Raises:
-        StorageError, OSError: it could not be read or written.
-        VaultCorrupt, ConfigError: the source is no vault, or ``old`` is not its key.
-    """
-    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-    open_reader(source, old).close()
-    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
-    with contextlib.closing(Connection(source.absolute().as_uri(), flags=flags)) as db:
-        _unlock(db, source, old)
-        ending = "key=" if new is None else f"cipher={CIPHER}&key={new.passphrase}"
-        db.execute("VACUUM INTO ?", (f"{target.absolute().as_uri()}?{ending}",))
-    fd = os.open(target, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def is_empty(db: Connection) -> bool:
@@ -441,29 +409,3 @@ _ERASE_CONTENT = """
 DELETE FROM contents WHERE leaf_index IN (?1, (SELECT outcome_index FROM calls WHERE intent_index = ?1))
 """
 _MARK_ERASED = "UPDATE calls SET erased_index = ? WHERE intent_index = ?"
-
-
-def _start_row(start: CallStart) -> tuple[int | str | None, ...]:
-    return (
-        start.intent_index,
-        start.request_id,
-        start.time_ns,
-        start.model,
-        start.surface,
-        start.source,
-        start.api_key_id,
-        start.mode,
-        int(start.store),
-        start.prompt_tokens,
-    )
-
-
-def _end_row(end: CallEnd) -> tuple[int | str | None, ...]:
-    return (
-        end.outcome_index,
-        end.prompt_tokens,
-        end.completion_tokens,
-        end.finish_reason,
-        end.duration_ns,
-        end.intent_index,
-    )

@@ -17,11 +17,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from minivault.errors import LedgerUnavailable, MiniVaultError, UnknownRecord, VaultCorrupt
+from minivault.errors import LedgerUnavailable, MiniVaultError, UnknownRecord
 from minivault.generation import FinishReason
 from minivault.vault.book import LOST, MAX_GROUP, Book, Draft, FreeSpace, bare_outcome, close_orphans, free_space
 from minivault.vault.cipher import VaultKey
@@ -31,36 +31,14 @@ from minivault.vault.head import HeadKeeper
 from minivault.vault.inbox import HANGS, Entry, Inbox
 from minivault.vault.lock import WriterLock
 from minivault.vault.mirror import Mirror
-from minivault.vault.record import Clock, Entropy, Erasure, Intent, Outcome, Receipt, format_time
+from minivault.vault.record import Clock, Entropy, Erasure, Intent, Outcome, Receipt
+from minivault.vault.signing import RETRY_SECONDS, Signing
+from minivault.vault.status import LedgerStatus
 
 Observer = Callable[[float, int], None]
 """Called on the ledger thread after each commit: seconds it took, records in the group. Must not raise or block."""
 
-RETRY_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerStatus:
-    """A snapshot of the ledger; safe to read from any thread."""
-
-    records: int
-    """Leaves: two a call that has ended."""
-    tree_size: int
-    root: str
-    """64 hex digits."""
-    writable: bool
-    reason: str | None
-    """Why it is not writable."""
-    open_calls: int
-    """Intents that have no outcome yet."""
-    mirror_error: str | None
-    """Why ``log.jsonl`` lags behind; ``None`` when it does not."""
-    head_size: int = 0
-    """Records that the newest signed head covers."""
-    signed_at: str | None = None
-    """When it was signed: UTC, RFC 3339."""
-    head_error: str | None = None
-    """Why no newer head could be signed."""
+__all__ = ["Ledger", "LedgerStatus", "Observer"]
 
 
 class Ledger:
@@ -89,17 +67,12 @@ class Ledger:
         self._book = book
         self._mirror = mirror
         self._mirror_due = mirror is not None
-        self._heads = heads
-        self._head_interval = head_interval
-        self._next_head = 0.0
-        self._head_error: str | None = None
+        self._signing = Signing(book, heads, head_interval)
         self._chores = ErasureChores(book, mirror, retention_days=retention_days, clock=clock)
         self._short_of_space = False
         self._down: str | None = None
         # Filled by anyone, emptied by the ledger thread: outcomes whose callers were told that they failed.
         self._lost: deque[Outcome] = deque()
-        # Filled by anyone, emptied by the ledger thread: who asked for a head at once.
-        self._head_asked: deque[Future[int]] = deque()
         # Shared by all threads; guards itself.
         self._inbox = Inbox(max_waiting)
         # Replaced whole by the ledger thread, read by anyone.
@@ -206,10 +179,9 @@ class Ledger:
 
         Resolves with the number of records that the newest signed head covers; fails with :class:`LedgerUnavailable`.
         """
-        future: Future[int] = Future()
-        self._head_asked.append(future)
+        future = self._signing.ask()
         if not self._inbox.poke():
-            self._answer_head("the vault is closing")
+            self._signing.answer("the vault is closing")
         return future
 
     def status(self) -> LedgerStatus:
@@ -257,10 +229,10 @@ class Ledger:
         """How long chores can wait while no record comes in."""
         if self._down is not None or self._short_of_space:
             return RETRY_SECONDS
-        if self._lost or self._mirror_due or self._head_asked:
+        if self._lost or self._mirror_due or self._signing.asked:
             return 0.0
         behind = RETRY_SECONDS if self._mirror is not None and self._mirror.error is not None else None
-        waits = (self._head_wait(), self._chores.wait(), behind)
+        waits = (self._signing.wait(), self._chores.wait(), behind)
         return min((wait for wait in waits if wait is not None), default=None)
 
     def _turn(self, entries: list[Entry]) -> None:
@@ -276,9 +248,7 @@ class Ledger:
         self._book.fold_wal()
         if not entries:
             self._advance_mirror()
-        if self._head_wait() == 0 or (self._head_asked and self._head_wait() is not None):
-            self._sign_head()
-        self._answer_head(self._head_error)
+        self._signing.step()
         if self._short_of_space:
             self._short_of_space = self._book.short_of_space()
 
@@ -342,42 +312,6 @@ class Ledger:
         if self._mirror is not None and self._book.writer is not None:
             self._mirror_due = self._mirror.advance(self._book.writer.connection)
 
-    def _head_wait(self) -> float | None:
-        """Seconds until the next head is due; ``None`` while there is nothing new to sign."""
-        if self._heads is None or self._book.writer is None:
-            return None
-        if self._heads.newest is not None and self._heads.newest.size == self._book.tree.size:
-            return None
-        return max(0.0, self._next_head - time.monotonic())
-
-    def _sign_head(self) -> None:
-        """A head that cannot be signed harms no record: it is told in the status, and tried again later."""
-        if self._heads is None or self._book.writer is None or not self._book.tree.size:
-            return
-        self._next_head = time.monotonic() + self._head_interval
-        try:
-            self._heads.sign(self._book.tree, self._book.writer.node)
-        except (OSError, VaultCorrupt) as error:
-            self._head_error = error.message if isinstance(error, VaultCorrupt) else describe(error)
-            self._next_head = time.monotonic() + max(RETRY_SECONDS, self._head_interval)
-        else:
-            self._head_error = None
-
-    def _answer_head(self, why_not: str | None) -> None:
-        """Tell those who asked for a head; at most one of them is told by anyone else."""
-        size = 0 if self._heads is None or self._heads.newest is None else self._heads.newest.size
-        if self._heads is None:
-            why_not = "this vault signs no heads"
-        while True:
-            try:
-                asked = self._head_asked.popleft()
-            except IndexError:
-                return
-            if why_not is None:
-                asked.set_result(size)
-            else:
-                asked.set_exception(LedgerUnavailable(f"no head could be signed: {why_not}", retry_after=RETRY_SECONDS))
-
     def _go_down(self, error: Exception) -> None:
         self._book.drop()
         if self._mirror is not None:
@@ -385,7 +319,7 @@ class Ledger:
         self._down = (
             str(error) if isinstance(error, MiniVaultError) else f"the vault cannot be written: {describe(error)}"
         )
-        self._answer_head(self._down)
+        self._signing.answer(self._down)
 
     def _finish(self) -> None:
         """The last turn: lost calls, the mirror, an empty write-ahead log. Whatever fails is left to the next start."""
@@ -396,8 +330,7 @@ class Ledger:
                 while self._mirror_due:
                     self._advance_mirror()
                 self._chores.finish()
-                if self._head_wait() is not None:
-                    self._sign_head()
+                self._signing.finish()
                 self._book.writer.reset_wal()
         except Exception as error:
             self._down = describe(error)
@@ -407,7 +340,7 @@ class Ledger:
             self._book.drop()
             self._lock.release()
             self._status = replace(self._snapshot(), writable=False, reason="the vault is closed")
-            self._answer_head("the vault is closed")
+            self._signing.answer("the vault is closed")
 
     def _snapshot(self) -> LedgerStatus:
         reason = self._down
@@ -421,14 +354,10 @@ class Ledger:
             reason=reason,
             open_calls=len(self._book.open_calls),
             mirror_error=None if self._mirror is None else self._mirror.error,
-            head_size=0 if self._heads is None or self._heads.newest is None else self._heads.newest.size,
-            signed_at=self._signed_at(),
-            head_error=self._head_error,
+            head_size=self._signing.size,
+            signed_at=self._signing.signed_at,
+            head_error=self._signing.error,
         )
-
-    def _signed_at(self) -> str | None:
-        signed_ns = None if self._heads is None else self._heads.signed_ns
-        return None if signed_ns is None else format_time(signed_ns)
 
     # What runs on the watchdog's thread
 

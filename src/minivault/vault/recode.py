@@ -10,7 +10,8 @@ from pathlib import Path
 from minivault.errors import InvalidRequest
 from minivault.vault.backup import put_in_place, verified
 from minivault.vault.cipher import VaultKey
-from minivault.vault.database import StorageError, Writer, as_error, recode_database
+from minivault.vault.copying import recode_database
+from minivault.vault.database import StorageError, Writer, as_error
 from minivault.vault.findings import VerifyReport
 from minivault.vault.head import HeadPaths
 from minivault.vault.lock import WriterLock
