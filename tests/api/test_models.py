@@ -18,6 +18,7 @@ from minivault.access.roles import Role
 from minivault.api.app import create_app
 from minivault.models.catalog import Catalog
 from minivault.models.hub import Hub
+from minivault.service import Service
 from minivault.service.keeping import Keeper
 from minivault.settings import Settings
 from tests.fakes import make_bench
@@ -38,6 +39,10 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
         yield running
 
 
+def keeper_at(hub: FakeHub, settings: Settings, service: Service) -> Keeper:
+    return Keeper(settings, service, open_hub=lambda offline: Hub(offline=offline, endpoint=hub.url))
+
+
 @asynccontextmanager
 async def client_of(
     data_dir: Path, hub: FakeHub | None = None, address: str = "127.0.0.1", **settings: Any
@@ -46,7 +51,9 @@ async def client_of(
     bench = make_bench()
     app = create_app(chosen, service=bench.service)
     if hub is not None:
-        app.state.keeper = Keeper(chosen, bench.service, lambda offline: Hub(offline=offline, endpoint=hub.url))
+        app.state.keeper = Keeper(
+            chosen, bench.service, open_hub=lambda offline: Hub(offline=offline, endpoint=hub.url)
+        )
     transport = httpx.ASGITransport(app, client=(address, 4321))
     async with httpx.AsyncClient(transport=transport, base_url=BASE) as client:
         yield client
@@ -148,7 +155,7 @@ async def test_with_keys_only_an_admins_opens_the_hub_from_anywhere(
 
 async def test_a_client_that_leaves_stops_its_pull_and_what_came_is_kept(hub: FakeHub, tmp_path: Path) -> None:
     chosen = Settings(data_dir=tmp_path, rate_limit="")
-    keeper = Keeper(chosen, make_bench().service, lambda offline: Hub(offline=offline, endpoint=hub.url))
+    keeper = keeper_at(hub, chosen, make_bench().service)
     steps = keeper.pull("org/Tiny", None)
     await anext(steps)
     await steps.aclose()

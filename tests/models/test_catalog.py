@@ -86,6 +86,12 @@ def test_an_unknown_name_is_told_the_closest_and_is_not_repeated(catalog: Catalo
     assert "models import" in unknown.value.message
 
 
+@pytest.mark.parametrize(("name", "command"), [("tinyllama", "pull tinyllama"), ("zzz", "pull ORG/NAME")])
+def test_an_unknown_name_is_told_how_to_get_it(catalog: Catalog, name: str, command: str) -> None:
+    with pytest.raises(UnknownModel, match=f"minivault models {command},"):
+        catalog.get(name)
+
+
 @pytest.mark.parametrize("name", ["../models/guide", "", "GUIDE", "guide/", "/etc", "x" * 500, "."])
 def test_no_name_becomes_a_path(catalog: Catalog, name: str) -> None:
     with pytest.raises(UnknownModel):

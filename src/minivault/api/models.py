@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Annotated, Any
 
@@ -160,10 +161,9 @@ def keeper_of(request: Request) -> Keeper:
             "Without API keys, models are changed from the server's own machine alone. Make an admin's key: "
             "minivault keys create NAME --role admin"
         )
-    keeper: Keeper = getattr(request.app.state, "keeper", None) or Keeper(
-        request.app.state.settings, service_of(request)
-    )
-    return keeper
+    given: Keeper | None = getattr(request.app.state, "keeper", None)
+    keeper = given or Keeper(request.app.state.settings, service_of(request))
+    return replace(keeper, by=caller.api_key_id)
 
 
 def _on_this_machine(address: str) -> bool:

@@ -32,6 +32,7 @@ from minivault.models.folder import (
 from minivault.models.inspection import examine, inspect_folder
 from minivault.models.json_file import read_json_object
 from minivault.models.manifest import MANIFEST, Manifest
+from minivault.models.short_names import closest_short_name
 
 __all__ = ["Catalog", "Fill", "ModelEntry", "check_name", "default_name", "inspect_folder"]
 
@@ -216,7 +217,7 @@ class Catalog:
         closest = difflib.get_close_matches(name.lower()[:MAX_NAME], names, n=_CLOSEST, cutoff=0.3) or names[:_CLOSEST]
         raise UnknownModel(
             f"There is no model of this name here; the closest: {', '.join(closest)}. "
-            "Get one with: minivault models pull ORG/NAME, or minivault models import PATH",
+            f"Get one with: minivault models pull {closest_short_name(name)}, or minivault models import PATH",
             param="model",
         )
 

@@ -68,6 +68,12 @@ def parse_reference(text: str) -> Reference:
     return Reference(matched[1], matched[2], local)
 
 
+def closest_short_name(name: str) -> str:
+    """The short name that ``name`` may mean, or ``ORG/NAME``."""
+    known = name.lower().removesuffix(":latest")[:100]
+    return next(iter(difflib.get_close_matches(known, SHORT_NAMES, n=1, cutoff=0.75)), "ORG/NAME")
+
+
 def _local_name(repository: str) -> str:
     return re.sub(r"[^a-z0-9._-]+", "-", repository.partition("/")[2].lower()).strip("._-")[:100] or "model"
 

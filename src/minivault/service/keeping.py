@@ -23,9 +23,13 @@ from minivault.models.pulling import PullProgress, pull
 from minivault.models.short_names import parse_reference
 from minivault.service.service import Service
 from minivault.settings import Settings
+from minivault.telemetry.logging import get_logger
 
 STEPS = 200
 """Reports of a pull at most, but for one at each file's beginning and end."""
+
+
+logger = get_logger(__name__)
 
 
 class _Stopped(Exception):
@@ -38,6 +42,8 @@ class Keeper:
 
     settings: Settings
     service: Service
+    by: str | None = None
+    """Public id of the API key that asks, for the log."""
     open_hub: Callable[[bool], Hub] = lambda offline: Hub(offline=offline)
 
     @property
@@ -79,9 +85,11 @@ class Keeper:
                 step = await steps.get()
                 if isinstance(step, Exception):
                     raise step
-                yield step
                 if isinstance(step, ModelEntry):
+                    logger.info("model pulled", model=step.name, repository=reference.repository, by=self.by)
+                    yield step
                     return
+                yield step
         finally:
             stop.set()
 
@@ -100,7 +108,9 @@ class Keeper:
             Forbidden: the settings name none, or ``path`` leads out of it.
             MiniVaultError: as :func:`minivault.models.importing.import_path`.
         """
-        return await asyncio.to_thread(lambda: import_path(self.catalog, self._within(path), name))
+        entry = await asyncio.to_thread(lambda: import_path(self.catalog, self._within(path), name))
+        logger.info("model imported", model=entry.name, by=self.by)
+        return entry
 
     def _within(self, path: str) -> Path:
         if self.settings.import_dir is None:
@@ -132,6 +142,7 @@ class Keeper:
         if state is not None:
             await self.service.unload_model(name)
         await asyncio.to_thread(catalog.remove, name)
+        logger.info("model removed", model=name, by=self.by)
 
     async def verify(self, name: str) -> tuple[FileCheck, ...]:
         """
