@@ -302,28 +302,6 @@ def test_beside_tools_a_regular_expression_with_slashes_holds_the_words(client: 
     assert message.tool_calls or re.fullmatch(r"a/b\\/[0-9]{2}\n?", message.content or "")
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_beside_tools_an_answer_in_words_has_its_form_and_a_call_that_of_its_tool(
-    client: openai.OpenAI, seed: int
-) -> None:
-    schema = random_schema(random.Random(seed))  # noqa: S311 - repeatable
-    form: Any = {"type": "json_schema", "json_schema": {"name": "form", "schema": schema}}
-    asked = TOOLED | {"seed": seed, "temperature": 1.5, "messages": RAIN, "response_format": form}
-    message = client.chat.completions.create(**asked).choices[0].message
-    for call in message.tool_calls or []:
-        assert call.type == "function"
-        tool = {"weather": WEATHER, "clock": CLOCK}[call.function.name]
-        jsonschema.validate(json.loads(call.function.arguments), tool["function"].get("parameters", {}))
-    if not message.tool_calls:
-        jsonschema.validate(json.loads(message.content or ""), schema)
-
-
-def test_beside_tools_a_regular_expression_with_slashes_holds_the_words(client: openai.OpenAI) -> None:
-    form = {"type": "regex", "regex": r"a/b\\/[0-9]{2}\n?"}
-    message = client.chat.completions.create(**TOOLED, messages=RAIN, extra_body={"response_format": form}).choices[0].message
-    assert message.tool_calls or re.fullmatch(r"a/b\\/[0-9]{2}\n?", message.content or "")
-
-
 def test_an_answer_held_to_calls_replays_to_a_match(client: openai.OpenAI, server: Server) -> None:
     raw = client.chat.completions.with_raw_response.create(**TOOLED, messages=RAIN, tool_choice="required")
     replayed = httpx.post(f"{server.url}/vault/records/{raw.headers['x-request-id']}/replay", timeout=60).json()
