@@ -75,6 +75,8 @@ def announce(entry: ModelEntry, json: bool) -> None:
         write_json(facts(entry))
         return
     line(f"{entry.name}: {entry.family}, {count(entry.parameters)} parameters, {size(entry.size_bytes)}")
+    if entry.engine == "transformers":
+        note("It runs on the transformers engine, which does not promise the same bytes again (docs/engines.md).")
     note(f"Serve it with: minivault serve --model {entry.name}")
 
 
