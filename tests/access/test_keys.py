@@ -288,3 +288,19 @@ def test_racing_changes_lose_nothing(store: KeyStore) -> None:
     for maker in makers:
         maker.join()
     assert {key.name for key in store.list()} == {f"key {number}" for number in range(16)}
+
+
+def test_an_unknown_id_costs_what_a_wrong_secret_costs(store: KeyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = store.create("team", KeyTerms()).key.id
+    compared: list[int] = []
+
+    def compare(one: str, other: str) -> bool:
+        compared[-1] += 1
+        return one == other
+
+    monkeypatch.setattr("hmac.compare_digest", compare)
+    for shown in (f"mv_{known}_{'0' * 64}", f"mv_{'z' * 12}_{'0' * 64}", "nonsense"):
+        compared.append(0)
+        with pytest.raises(Unauthorized):
+            store.authenticate(shown)
+    assert compared == [2, 2, 2]

@@ -1,9 +1,9 @@
-"""Moving windows in Redis, for several servers that count together. (The ``limits`` library's own keep an entry for
-each unit, which is no way to count tokens.)
+"""Moving windows in Redis, for several servers that count together.
 
-Each take and each settlement is one script, which Redis runs with nothing in between, by Redis' own clock: so it is
-exact however many servers ask. Where Redis does not answer, nothing can be counted, and nobody is let in. Knows nothing
-of who is limited, or of HTTP.
+(The ``limits`` library's own keep an entry for each unit, which is no way to count tokens.) Each take and each
+settlement is one script, which Redis runs with nothing in between, by Redis' own clock: so it is exact however many
+servers ask. Where Redis does not answer, nothing can be counted, and nobody is let in. Knows nothing of who is limited,
+or of HTTP.
 """
 
 from __future__ import annotations
