@@ -33,6 +33,7 @@ class Model:
         self.name = name
         self.memory_bytes = memory_bytes
         self.closed = False
+        self.broken = False
 
     async def close(self) -> None:
         self.closed = True
@@ -252,6 +253,17 @@ async def test_a_load_that_waits_for_room_is_given_up_when_nobody_waits_for_it()
     lease.release()
 
 
+async def test_a_model_that_arrives_after_its_waiter_has_gone_leaves_in_its_time() -> None:
+    bench = Bench(keep_alive=0)
+    bench.loader.held = {"b"}
+    waiting = asyncio.ensure_future(bench.pool.acquire("b"))
+    await until(is_state(bench, "b", "loading"))
+    waiting.cancel()
+    bench.loader.let()
+    await until(is_state(bench, "b", "unloaded"))
+    assert bench.loader.made[0].closed
+
+
 async def test_an_idle_model_leaves_when_its_time_is_over() -> None:
     bench = Bench(keep_alive=60)
     await bench.use("b")
@@ -358,6 +370,30 @@ async def test_an_unload_that_waits_too_long_leaves_the_model_to_leave_later() -
         await bench.pool.unload("b")
     lease.release()
     await until(is_state(bench, "b", "unloaded"))
+
+
+async def test_a_model_that_broke_is_loaded_anew_for_the_next_who_asks() -> None:
+    bench = Bench()
+    leases = [await bench.pool.acquire("b") for _ in range(2)]
+    bench.loader.made[0].broken = True
+    leases[0].release()
+    assert bench.state("b") == "loaded"
+    leases[1].release()
+    await until(is_state(bench, "b", "unloaded"))
+    assert bench.loader.made[0].closed
+    await bench.use("b")
+    assert bench.loader.loads == ["b", "b"]
+
+
+async def test_a_default_model_that_broke_comes_back_by_itself() -> None:
+    bench = Bench()
+    bench.pool.start()
+    lease = await bench.pool.acquire("a")
+    bench.loader.made[0].broken = True
+    lease.release()
+    await until(bench.pool.not_ready_because)
+    await until(lambda: bench.loader.loads == ["a", "a"] and bench.state("a") == "loaded")
+    assert bench.pool.not_ready_because() is None
 
 
 async def test_closing_ends_everything_even_what_waits_or_is_held() -> None:

@@ -73,6 +73,11 @@ class LoadedModel:
         found: Embedder | None = getattr(self.engine, "embedder", None)
         return found
 
+    @property
+    def broken(self) -> bool:
+        """Its engine has stopped for good."""
+        return self.engine.failure is not None
+
     async def close(self) -> None:
         """Close its engine."""
         await self.engine.close()

@@ -186,9 +186,25 @@ class ModelPool:
         if self._closed:
             return
         self._notify()
-        if not slot.in_use:
-            slot.expires_at = slot.used_at + slot.stays
+        slot.expires_at = slot.used_at + slot.stays
+        self._rested(slot)
+
+    def _rested(self, slot: Slot) -> None:
+        """One user or waiter less: if it was the last, its time begins to run."""
+        if self._closed or slot.in_use or slot.state is not ModelState.LOADED:
+            return
+        if getattr(slot.model, "broken", False):
+            self._replace(slot)
+        else:
             self.expire()
+
+    def _replace(self, slot: Slot) -> None:
+        """A model that broke is of no use any more: the next who asks has it loaded anew; at once if it is pinned."""
+        logger.error("model %s broke and is closed", slot.entry.name)
+        self._dismiss(slot)
+        if slot.pinned:
+            self._starting.add(slot.entry.name)
+            self._spawn(self._preloaded(slot.entry.name))
 
     async def _loaded(self, name: str) -> Slot:
         """The slot of ``name``, in the state LOADED at the moment of return."""
@@ -213,6 +229,8 @@ class ModelPool:
             # Order: out of the table first, so that the next who asks does not find what is being given up.
             self._forget(slot)
             slot.load.cancel()
+        # Later, for whoever waited may be granted a lease first.
+        asyncio.get_running_loop().call_soon(self._rested, slot)
 
     # -- loads
 
@@ -228,10 +246,9 @@ class ModelPool:
 
     async def _begun(self, name: str) -> Slot:
         """A slot of its own for ``name``, whose load has begun."""
-        failure = self._failures.get(name)
-        if failure is not None and self._clock() < failure.until:
-            raise failure.error
+        self._refuse_if_it_just_failed(name)
         entry, need = await asyncio.to_thread(self._looked_up, name)
+        self._refuse_if_it_just_failed(name)
         if self._closed:
             raise ModelNotReady("The server is shutting down.", retry_after=RETRY_AFTER)
         if (found := self._slots.get(name)) is not None:  # another request was faster
@@ -242,6 +259,11 @@ class ModelPool:
         self._slots[name] = slot
         slot.load = self._spawn(self._load(slot))
         return slot
+
+    def _refuse_if_it_just_failed(self, name: str) -> None:
+        failure = self._failures.get(name)
+        if failure is not None and self._clock() < failure.until:
+            raise failure.error
 
     def _looked_up(self, name: str) -> tuple[ModelEntry, int]:
         entry = self._catalog.get(name)
@@ -443,7 +465,7 @@ class ModelPool:
         name = self.default_name
         slot = self._slots.get(name)
         if slot is not None:
-            return "The model is still loading." if slot.model is None else None
+            return None if slot.state is ModelState.LOADED else "The model is still loading."
         failure = self._failures.get(name)
         if failure is not None:
             return failure.error.message

@@ -55,7 +55,7 @@ logger = get_logger(__name__)
 
 During = Callable[[Generation | Embedding], AbstractAsyncContextManager[None]]
 
-ENGINE_STOPPED = "The engine has stopped after a fault; the log of the server says which. Restart the server."
+ENGINE_STOPPED = "The engine has stopped after a fault; the log of the server says which. The model is loaded anew."
 ENGINE_RETRY_SECONDS = 30.0
 SEED_BITS = 53
 """Drawn seeds stay whole in every JSON reader."""
