@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -263,6 +264,32 @@ def load_settings(**flags: Any) -> Settings:
 def secret_in(variable: str) -> str | None:
     """What a variable of the environment holds that a model's servers are to be shown; ``None``: there is none."""
     return os.environ.get(variable, "").strip() or None
+
+
+def origins(data_dir: Path) -> dict[str, str]:
+    """Where each setting's value comes from when no flag is given: its variable, ``config.toml`` or ``default``.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    variables = {name.upper() for name in os.environ}
+    try:
+        in_file = tomllib.loads((data_dir / "config.toml").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        in_file = {}
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"Cannot read {data_dir / 'config.toml'}: {error}") from None
+    found = {}
+    for name in Settings.model_fields:
+        variable = f"MINIVAULT_{name}".upper()
+        found[name] = variable if variable in variables else "config.toml" if name in in_file else "default"
+    return found
+
+
+def unknown_variables() -> list[str]:
+    """Variables that look like settings and are none: misspelt, or of another version."""
+    known = {f"MINIVAULT_{name}".upper() for name in Settings.model_fields}
+    return sorted(name for name in os.environ if name.upper().startswith("MINIVAULT_") and name.upper() not in known)
 
 
 def _own_url(settings: Settings) -> str:

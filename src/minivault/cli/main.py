@@ -16,6 +16,7 @@ from minivault.cli import (
     batch,
     benchmark,
     chat,
+    config,
     console,
     embed,
     generate,
@@ -63,6 +64,7 @@ log.register(app)
 version.register(app)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
+app.add_typer(config.app, name="config")
 replay.register(vault_app)
 vault_erase.register(vault_app)
 vault_backup.register(vault_app)

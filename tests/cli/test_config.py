@@ -1,0 +1,63 @@
+"""``minivault config`` says what is set and where, and writes a file that the settings take."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from minivault.cli.config import template
+from minivault.settings import Settings, load_settings
+from tests.cli.process import minivault
+
+
+def shown(*arguments: str, **environment: str) -> dict[str, dict[str, object]]:
+    done = minivault("config", "show", "--json", *arguments, **environment)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, dict[str, object]] = json.loads(done.stdout)
+    return found
+
+
+def test_every_setting_is_shown_with_its_origin(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("max_tokens = 77\n", encoding="utf-8")
+    rows = shown("--data-dir", str(tmp_path), MINIVAULT_PORT="9000")
+    assert list(rows) == list(Settings.model_fields)
+    assert rows["port"] == {"value": 9000, "from": "MINIVAULT_PORT"}
+    assert rows["max_tokens"] == {"value": 77, "from": "config.toml"}
+    assert rows["host"] == {"value": "127.0.0.1", "from": "default"}
+    assert rows["data_dir"] == {"value": str(tmp_path), "from": "--data-dir"}
+
+
+def test_a_key_is_never_shown(tmp_path: Path) -> None:
+    for flags in (["--json"], []):
+        done = minivault("config", "show", "--data-dir", str(tmp_path), *flags, MINIVAULT_API_KEY="mv_abc_secret")
+        assert "secret" not in done.stdout + done.stderr
+    assert shown("--data-dir", str(tmp_path), MINIVAULT_API_KEY="mv_abc_secret")["api_key"]["value"] == "(set)"
+
+
+def test_a_variable_that_is_no_setting_is_told(tmp_path: Path) -> None:
+    done = minivault("config", "show", "--data-dir", str(tmp_path), MINIVAULT_PROT="9000")
+    assert "MINIVAULT_PROT is set" in done.stderr
+
+
+def test_the_path_is_that_of_the_file(tmp_path: Path) -> None:
+    assert minivault("config", "path", "--data-dir", str(tmp_path)).stdout == f"{tmp_path / 'config.toml'}\n"
+
+
+def test_init_writes_a_file_once(tmp_path: Path) -> None:
+    first = minivault("config", "init", "--data-dir", str(tmp_path / "new"))
+    assert (first.returncode, first.stdout) == (0, f"{tmp_path / 'new' / 'config.toml'}\n")
+    again = minivault("config", "init", "--data-dir", str(tmp_path / "new"))
+    assert (again.returncode, "left as it is" in again.stderr) == (1, True)
+
+
+def test_every_line_of_the_file_can_be_put_in_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MINIVAULT_DATA_DIR", raising=False)
+    lines = [line.removeprefix("# ") for line in template().splitlines()]
+    settings = [line for line in lines if line.partition(" = ")[0] in Settings.model_fields and not line.endswith("=")]
+    assert len(settings) > 25
+    (tmp_path / "config.toml").write_text("\n".join(settings), encoding="utf-8")
+    assert tomllib.loads("\n".join(settings))
+    assert load_settings(data_dir=tmp_path).port == 8000
