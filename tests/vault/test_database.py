@@ -12,11 +12,12 @@ import apsw
 import pytest
 
 from minivault.errors import LedgerUnavailable, VaultCorrupt
-from minivault.vault.database import Writer, migrate, open_reader
+from minivault.vault.database import Writer, open_reader
 from minivault.vault.lock import WriterLock
 from minivault.vault.migrations import MIGRATIONS
 from minivault.vault.reader import Reader
 from minivault.vault.record import seal_intent, seal_outcome
+from minivault.vault.schema import migrate
 from tests.vault.samples import counting_entropy, intent, open_ledger, outcome, record_calls
 
 

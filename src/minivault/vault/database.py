@@ -19,7 +19,8 @@ from minivault.errors import ConfigError, LedgerUnavailable, VaultCorrupt
 from minivault.vault.batch import Batch, OpenCall
 from minivault.vault.cipher import CIPHER, VaultKey, is_plain
 from minivault.vault.merkle import Tree
-from minivault.vault.migrations import APPLICATION_ID, MIGRATIONS
+from minivault.vault.migrations import MIGRATIONS
+from minivault.vault.schema import TABLES, migrate, schema_version
 
 Connection = apsw.Connection
 StorageError = apsw.Error
@@ -224,7 +225,7 @@ def unlock(db: Connection, path: Path, key: VaultKey | None) -> None:
     if plain is None:
         return
     try:
-        db.execute(_TABLES).fetchall()
+        db.execute(TABLES).fetchall()
     except (apsw.NotADBError, apsw.CorruptError):
         raise VaultCorrupt(
             "the key in vault_key_file does not open the vault: it is another vault's, or the file is damaged"
@@ -245,7 +246,7 @@ def open_reader(path: Path, key: VaultKey | None = None) -> Connection:
         db.set_busy_timeout(BUSY_TIMEOUT_MS)
         db.pragma("trusted_schema", False)
         db.pragma("cache_size", -READER_CACHE_KIB)
-        version = _version(db, len(MIGRATIONS))
+        version = schema_version(db, len(MIGRATIONS))
         if 0 < version < len(MIGRATIONS):
             raise VaultCorrupt(
                 f"the vault has the older schema {version}; start the server once to bring it up to date"
@@ -288,43 +289,6 @@ def open_foreign(path: Path) -> Connection:
         db.close()
         raise
     return db
-
-
-def is_empty(db: Connection) -> bool:
-    """Whether the file has no schema yet: created, but nothing was ever recorded."""
-    return int(db.pragma("user_version")) == 0
-
-
-def migrate(db: Connection, migrations: tuple[str, ...] = MIGRATIONS) -> int:
-    """Run the migrations that are due, each in one transaction with its version; returns how many ran.
-
-    Raises:
-        VaultCorrupt: the file is something else, or newer than this program.
-    """
-    version = _version(db, len(migrations))
-    for number in range(version + 1, len(migrations) + 1):
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            db.execute(migrations[number - 1])
-            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            db.execute(f"PRAGMA user_version = {number}")
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
-    return len(migrations) - version
-
-
-def _version(db: Connection, known: int) -> int:
-    """The schema version; 0 for a file that nothing was written to."""
-    version = int(db.pragma("user_version"))
-    ours = db.pragma("application_id") == APPLICATION_ID if version else not db.execute(_TABLES).get
-    if not ours:
-        raise VaultCorrupt("the file is a database, but not a vault")
-    if version > known:
-        raise VaultCorrupt(f"the vault has schema {version}, made by a newer MiniVault; this one knows {known}")
-    return version
 
 
 def stored_node(db: Connection, level: int, position: int) -> bytes:
@@ -388,7 +352,6 @@ def _prepare(db: Connection) -> None:
             raise LedgerUnavailable(f"this file system does not give the vault {name}={wanted}; it reports {found}")
 
 
-_TABLES = "SELECT count(*) FROM sqlite_schema"
 _INSERT_CALL = """
 INSERT INTO calls (intent_index, request_id, time_ns, model, surface, source, api_key_id, mode, store, prompt_tokens)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)

@@ -20,11 +20,12 @@ from typing import Any
 from minivault.errors import InvalidRequest, UnknownRecord
 from minivault.vault.calls import Call, CallDetail, CallFilter, Page
 from minivault.vault.cipher import VaultKey
-from minivault.vault.database import Connection, StorageError, as_error, is_empty, open_reader
+from minivault.vault.database import Connection, StorageError, as_error, open_reader
 from minivault.vault.export import ExportForm, Progress, export
 from minivault.vault.head import HeadPaths
 from minivault.vault.queries import COLUMNS, call_of, select, where
 from minivault.vault.record import unpack_token_ids
+from minivault.vault.schema import is_empty
 from minivault.vault.statistics import statistics
 
 __all__ = ["Call", "CallDetail", "CallFilter", "ExportForm", "Page", "Reader"]
