@@ -190,6 +190,15 @@ def test_texts_have_the_ids_of_the_source(catalog: Catalog, tmp_path: Path, case
     assert ours.special_tokens.items() >= theirs.special_tokens.items()
 
 
+def test_a_file_may_have_no_token_to_begin_with(catalog: Catalog, tmp_path: Path) -> None:
+    source = source_of("llama-gqa", tmp_path)
+    (source / "tokenizer_config.json").write_text('{"eos_token": "<|end|>"}')
+    entry = import_gguf(catalog, write_gguf(source, tmp_path / "tiny.gguf"))
+    tokenizer = Tokenizer.load(entry.path)
+    assert tokenizer.encode("Hello", add_special_tokens=True) == Tokenizer.load(source).encode("Hello", False)
+    assert "bos_token" not in tokenizer.special_tokens
+
+
 def test_the_template_comes_from_the_file(catalog: Catalog, tmp_path: Path) -> None:
     source = source_of("llama-gqa", tmp_path)
     (source / "chat_template.jinja").write_text("{{ messages[0].content }}\n")

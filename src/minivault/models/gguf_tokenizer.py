@@ -278,7 +278,7 @@ def _tokenizer(added: list[Json], normalizer: Json | None, splitter: Json | None
 
 
 def _around(vocabulary: _Vocabulary, special: Mapping[str, str], begins: bool, ends: bool) -> Json | None:
-    names = [special["bos_token"]] * begins, [special["eos_token"]] * ends
+    names = [special["bos_token"]] if begins else [], [special["eos_token"]] if ends else []
     if not any(names):
         return None
     ids = vocabulary.ids()
