@@ -349,3 +349,12 @@ COMMANDS = list(typer.main.get_command(vault_app).commands)  # type: ignore[attr
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_has_an_example(vault: Command, name: str) -> None:
     assert f"minivault vault {name}" in vault(name, "--help").out.replace("Usage: minivault vault", "")
+
+
+def test_erase_asks_the_server_that_the_environment_names(
+    vault: Command, own_vault: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINIVAULT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("MINIVAULT_DATA_DIR", str(own_vault))
+    assert "No server answers" in vault("erase", "2", "--yes").err
+    assert vault("erase", "2", "--yes", data_dir=own_vault).code == 0

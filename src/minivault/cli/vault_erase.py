@@ -7,12 +7,13 @@ vault at a time. Parses, asks and prints; what erasing means is the vault's.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from minivault.cli import options
-from minivault.cli.console import CliError, line, note, working, write_json
+from minivault.cli.console import CliError, counting, line, note, working, write_json
 from minivault.cli.own_ledger import own_ledger
 from minivault.cli.vault import After, Before, Key, parse_time_option
 
@@ -59,7 +60,8 @@ def erase(
         raise CliError("Name calls by their ids, or choose them with --key, --after, --before.", exit_code=2)
     chosen = _filter(key, after, before)
     settings = options.settings(data_dir=data_dir, url=url, api_key=api_key)
-    if "url" in settings.model_fields_set:
+    # A folder that is named on the command line is meant, whatever server the environment names.
+    if url is not None or (data_dir is None and "url" in settings.model_fields_set):
         erased = _erase_by_server(settings, ids or [], filters, yes)
     else:
         erased = _erase_here(settings, ids or [], chosen, yes)
@@ -99,8 +101,8 @@ def _erase_here(settings: Settings, ids: list[str], chosen: CallFilter, yes: boo
                 note("No call that fits holds any content.")
                 return []
             _ask_back(yes, _calls(len(intents)))
-            with working("Erasing"):
-                return _erase(ledger, intents)
+            with counting("Erasing", "calls") as progress:
+                return _erase(ledger, intents, progress)
     finally:
         reader.close()
 
@@ -112,13 +114,14 @@ def _named(reader: Reader, ids: list[str]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(held))
 
 
-def _erase(ledger: Ledger, intents: tuple[int, ...]) -> list[int]:
+def _erase(ledger: Ledger, intents: tuple[int, ...], progress: Callable[[int, int], None]) -> list[int]:
     from minivault.vault.book import MAX_ERASED
     from minivault.vault.record import Erasure
 
     for start in range(0, len(intents), MAX_ERASED):
         batch = intents[start : start + MAX_ERASED]
         ledger.append_erasure(Erasure(batch, "request", "cli")).result()
+        progress(start + len(batch), len(intents))
     return list(intents)
 
 

@@ -155,28 +155,23 @@ def prove(
         try:
             text = prove_record(reader, record)
         except Uncovered:
-            if is_written(settings):
-                text = _prove_by_server(settings, record)
-            else:
-                text = _sign_and_prove(settings, reader, record)
+            _have_a_head_signed(settings, record)
+            text = prove_record(reader, record)
     _put(output, to_json({"proof": text}) + "\n" if json else text)
 
 
-def _sign_and_prove(settings: Settings, reader: Reader, record: str) -> str:
-    """With no server running, the vault's ledger signs a head when it is closed."""
-    from minivault.vault.proof import prove as prove_record
+def _have_a_head_signed(settings: Settings, record: str) -> None:
+    """By the server that writes the vault, which signs one when it is asked for the proof; or else by the vault's own
+    ledger, which signs one when it is closed.
+    """
+    if is_written(settings):
+        from minivault.cli.client import Client
 
-    with own_ledger(settings, "Try again in a minute: it signs a head then."):
-        pass
-    return prove_record(reader, record)
-
-
-def _prove_by_server(settings: Settings, record: str) -> str:
-    """The server that writes the vault signs the head."""
-    from minivault.cli.client import Client
-
-    with Client.of(settings) as client:
-        return client.proof(record)
+        with Client.of(settings) as client:
+            client.proof(record)
+    else:
+        with own_ledger(settings, "Try again in a minute: it signs a head then."):
+            pass
 
 
 def check_proof(
