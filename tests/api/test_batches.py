@@ -107,6 +107,16 @@ async def test_other_endpoints_run_too(tmp_path: Path, endpoint: str, body: dict
     assert row["response"]["status_code"] == 200
 
 
+async def test_vectors_are_asked_of_models_that_make_them(tmp_path: Path) -> None:
+    endpoint = "/v1/embeddings"
+    async with server_of(make_bench(), tmp_path) as client:
+        data = lines({"model": "fake", "input": "hi"}, url=endpoint)
+        batch = await ended(client, await started(client, data, endpoint))
+        [row] = await rows_of(client, batch["error_file_id"])
+    assert row["response"]["status_code"] == 422
+    assert row["response"]["body"]["error"]["param"] == "model"
+
+
 async def test_a_file_with_a_wrong_line_runs_nothing(tmp_path: Path) -> None:
     bench = make_bench(says("Yes."), template=True)
     async with server_of(bench, tmp_path) as client:

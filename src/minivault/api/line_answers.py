@@ -13,8 +13,9 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from pydantic import ValidationError
 
-from minivault.api import again, openai, responses
+from minivault.api import again, embeddings, openai, responses
 from minivault.api.problems import problem_of
+from minivault.api.wire.responses import SURFACE
 from minivault.errors import UnknownRecord
 from minivault.service import EarlierCall, Service
 from minivault.telemetry.logging import describe_error, get_logger
@@ -45,7 +46,8 @@ class Endpoint:
 ENDPOINTS: Mapping[str, Endpoint] = {
     "/v1/chat/completions": Endpoint(openai.chat_completions, "openai", again.chat, again.calls_of_chat),
     "/v1/completions": Endpoint(openai.completions, "openai", again.text, again.calls_of_text),
-    "/v1/responses": Endpoint(responses.create, responses.SURFACE, again.response),
+    "/v1/responses": Endpoint(responses.create, SURFACE, again.response),
+    "/v1/embeddings": Endpoint(embeddings.openai_embeddings, "openai", None),
 }
 
 

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Path, Request, Response
 from pydantic import ValidationError
 
 from minivault.api import schema, streaming
+from minivault.api.again import parser_of
 from minivault.api.body import read_json_object
 from minivault.api.health import service_of
 from minivault.api.native import caller_of, json_response, record_header
@@ -21,8 +22,7 @@ from minivault.api.wire.lenient import whole_said
 from minivault.api.wire.responses import ID_PREFIX, SURFACE, ResponsesRequest
 from minivault.errors import InvalidRequest, UnknownRecord
 from minivault.generation import FinishReason, Message
-from minivault.models.reasoning import Reasoning, answer_parser
-from minivault.models.tool_calls import Dialect, ToolCallParser, parser_for
+from minivault.models.tool_calls import ToolCallParser
 from minivault.service import EarlierCall, Generation
 
 MAX_EARLIER = 128
@@ -151,7 +151,4 @@ def _body_of(call: EarlierCall) -> ResponsesRequest:
 
 
 def _parser(call: EarlierCall, body: ResponsesRequest) -> ToolCallParser | None:
-    several = body.parallel_tool_calls is not False
-    dialect = call.tool_dialect
-    calls = None if dialect is None else parser_for(Dialect(dialect), body.offered, call.id, several=several)
-    return answer_parser(None if call.reasoning is None else Reasoning(call.reasoning), calls)
+    return parser_of(call, body.offered, several=body.parallel_tool_calls is not False)

@@ -8,8 +8,6 @@ through a stream and the ledger through a future.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -35,6 +33,7 @@ from minivault.models.prompt import PromptTokenizer
 from minivault.models.reasoning import Reasoning, answer_parser
 from minivault.models.structure import Structure
 from minivault.models.tool_calls import Calling, ToolCallParser
+from minivault.service.earlier import fingerprint_of
 from minivault.service.ports import ModelLease, ServedModel
 from minivault.vault.record import Intent, Outcome, Pin, Receipt
 
@@ -111,8 +110,7 @@ class Generation:
     @property
     def fingerprint(self) -> str:
         """Stays the same as long as weights, tokenizer, template and engine do."""
-        pinned = json.dumps(asdict(pin_of(self._prepared.model)), sort_keys=True).encode()
-        return "fp_" + hashlib.sha256(pinned).hexdigest()[:12]
+        return fingerprint_of(asdict(pin_of(self._prepared.model)))
 
     @property
     def choice(self) -> int:

@@ -15,7 +15,7 @@ from minivault.batches.values import WINDOW_SECONDS, Batch, Status, StoredFile
 MetadataKey = Annotated[str, StringConstraints(max_length=64)]
 MetadataValue = Annotated[str, StringConstraints(max_length=512)]
 _TIMES = ("in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled")
-EndpointName = Literal["/v1/chat/completions", "/v1/completions", "/v1/responses"]
+EndpointName = Literal["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings"]
 
 
 class NewBatchBody(LenientBody):
