@@ -6,7 +6,6 @@ GPT-2's matrices. Pure functions over names and numbers.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -152,7 +151,3 @@ def _by_key_head(rows: int, heads: int, kv_heads: int) -> tuple[int, ...]:
 def target_shape(conversion: Conversion, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape that the tensor has in the checkpoint."""
     return tuple(reversed(shape)) if conversion.transposed else shape
-
-
-def elements(shape: tuple[int, ...]) -> int:
-    return math.prod(shape)

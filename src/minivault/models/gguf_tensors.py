@@ -87,7 +87,7 @@ def write_checkpoint(
 
 def read_floats(source: GgufFile, tensor: GgufTensor) -> list[float]:
     """The values of a small tensor."""
-    return [float(value) for _, piece in _pieces(source, tensor, None) for value in _floats(tensor, piece).ravel()]
+    return [float(value) for piece in _pieces(source, tensor, None) for value in _floats(tensor, piece).ravel()]
 
 
 def _header(written: Sequence[_Written]) -> bytes:
@@ -130,15 +130,15 @@ def _write_tensor(
 def _converted(source: GgufFile, tensor: GgufTensor, step: Conversion, dtype: str) -> Iterator[Array]:
     """The target's values in order, contiguous, in the form that safetensors has for ``dtype``."""
     if step.transposed:
-        whole = [_as_dtype(tensor, piece, step, dtype) for _, piece in _pieces(source, tensor, step.rows)]
+        whole = [_as_dtype(tensor, piece, step, dtype) for piece in _pieces(source, tensor, step.rows)]
         yield np.ascontiguousarray(np.concatenate(whole).T)
         return
-    for _, piece in _pieces(source, tensor, step.rows):
+    for piece in _pieces(source, tensor, step.rows):
         yield np.ascontiguousarray(_as_dtype(tensor, piece, step, dtype))
 
 
-def _pieces(source: GgufFile, tensor: GgufTensor, order: tuple[int, ...] | None) -> Iterator[tuple[int, Array]]:
-    """Rows as they are stored, ``[rows, bytes]``, in the order that is asked for; each with the first row's place."""
+def _pieces(source: GgufFile, tensor: GgufTensor, order: tuple[int, ...] | None) -> Iterator[Array]:
+    """Rows as they are stored, ``[rows, bytes]``, in the order that is asked for."""
     rows = math.prod(tensor.shape[:-1])
     stored = np.frombuffer(source.data(tensor), dtype=np.uint8).reshape(rows, tensor.row_bytes)
     places = None
@@ -150,7 +150,7 @@ def _pieces(source: GgufFile, tensor: GgufTensor, order: tuple[int, ...] | None)
     step = max(1, PIECE_ELEMENTS // (tensor.shape[-1] if places is None or len(tensor.shape) > 1 else 1))
     for first in range(0, rows, step):
         chosen = slice(first, first + step) if places is None else places[first : first + step]
-        yield first, stored[chosen]
+        yield stored[chosen]
 
 
 def _as_dtype(tensor: GgufTensor, piece: Array, step: Conversion, dtype: str) -> Array:

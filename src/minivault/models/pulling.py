@@ -6,6 +6,7 @@ next pull of that name goes on from there. Knows nothing of HTTP.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -78,11 +79,19 @@ def pull(
 
 
 def unfinished(models_dir: Path) -> list[tuple[str, int]]:
-    """Names of pulls that were interrupted, with the bytes they hold."""
+    """Names of pulls that were interrupted or are under way, with the bytes they hold."""
     return [
-        (folder.name.removeprefix(PARTIAL_PREFIX), sum(path.stat().st_size for path in folder.iterdir()))
+        (folder.name.removeprefix(PARTIAL_PREFIX), _bytes_in(folder))
         for folder in sorted(models_dir.glob(f"{PARTIAL_PREFIX}*"))
     ]
+
+
+def _bytes_in(folder: Path) -> int:
+    total = 0
+    with contextlib.suppress(OSError):  # why: a pull that ends meanwhile takes its files away
+        for path in folder.iterdir():
+            total += path.stat().st_size
+    return total
 
 
 def forget_unfinished(models_dir: Path, name: str) -> bool:
@@ -159,8 +168,7 @@ class _Pull:
     def _fetch_weights(self, names: list[str]) -> None:
         files = self._plan(names)
         self._clear()
-        there = sum(path.stat().st_size for path in self._partial.iterdir())
-        check_room(self._partial, sum(file.size for file in self._files) - there)
+        check_room(self._partial, sum(file.size for file in self._files) - _bytes_in(self._partial))
         self.worth_going_on = True
         self._fetch(files)
 
