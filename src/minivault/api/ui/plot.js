@@ -32,7 +32,7 @@ export function plot(name, say, { least = 1, note = "" } = {}) {
 
 function draw(values, least, area, line, peak, say) {
   const known = values.filter((value) => value !== null);
-  const top = Math.max(least, ...known) * 1.08;
+  const top = Math.max(least, ...known) * 1.25;
   const x = (place) => ((place - values.length + POINTS + 1) / POINTS) * WIDTH;
   const y = (value) => HEIGHT - PAD - (value / top) * (HEIGHT - 2 * PAD);
   // Where nothing was measured, the last value goes on.

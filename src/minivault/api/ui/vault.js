@@ -93,7 +93,7 @@ function row(call) {
   const tokens = call.usage?.total_tokens ?? 0;
   return h("li", null, h("a", { class: "call", href: `#/vault/${encodeURIComponent(call.id)}` },
     h("span", { class: "call-head" },
-      h("span", { class: "call-prompt" }, call.prompt?.trim() || (call.erased_index === null ? "(content not stored)" : "(erased)")),
+      h("span", { class: "call-prompt" }, lastTurn(call.prompt) || (call.erased_index === null ? "(content not stored)" : "(erased)")),
       h("time", { datetime: call.timestamp, title: time(call.timestamp) }, when(call.timestamp))),
     h("span", { class: "call-response" }, call.response?.trim().slice(0, 300) ?? ""),
     h("span", { class: "call-facts" },
@@ -102,6 +102,12 @@ function row(call) {
       h("span", null, call.model), h("span", null, call.surface), h("span", null, plural(tokens, "token")),
       call.processing_time_ms === null ? null : h("span", null, ms(call.processing_time_ms)),
       h("span", null, `record ${call.outcome_index ?? call.index}`))));
+}
+
+/** Of a conversation, what was asked last; the record itself shows all of it. */
+function lastTurn(prompt) {
+  const asked = prompt?.lastIndexOf("\nuser: ") ?? -1;
+  return asked < 0 ? prompt?.trim() : `… ${prompt.slice(asked + "\nuser: ".length).trim()}`;
 }
 
 // -- filters ----------------------------------------------------------------------------------------------------------
@@ -133,7 +139,7 @@ function filterForm(search, can) {
   const open = Object.entries(filters).some(([name, value]) => name !== "query" && value);
   return h("form", { class: "stack tight", role: "search", onsubmit: (event) => (event.preventDefault(), search.begin()) },
     h("div", { class: "searching" }, icon("search"), query),
-    h("details", { open }, h("summary", null, "Filters"), h("div", { class: "grid" }, fields)));
+    h("details", { open }, h("summary", null, "Filters"), h("div", { class: "filters" }, fields)));
 }
 
 // -- the head ---------------------------------------------------------------------------------------------------------
