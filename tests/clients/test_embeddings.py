@@ -53,8 +53,8 @@ async def test_openais_async_client_embeds_many_at_once(server: Server) -> None:
 
 
 def test_ollama_embeds_in_both_ways(server: Server) -> None:
-    client = ollama.Client(server.url)
-    new = client.embed("tiny", ["the cat", "a " * 100])
-    old = client.embeddings("tiny", "the cat")
+    with ollama.Client(server.url) as client:
+        new = client.embed("tiny", ["the cat", "a " * 100])
+        old = client.embeddings("tiny", "the cat")
     assert list(old.embedding) == list(new.embeddings[0])
     assert len(new.embeddings[1]) == WIDTH

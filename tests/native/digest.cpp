@@ -7,6 +7,7 @@
 #include <cstring>
 #include <string>
 
+#include "../../native/encoder.hpp"
 #include "../../native/model.hpp"
 
 using namespace minivault;
@@ -169,6 +170,72 @@ ModelSpec capped() {
     return s;
 }
 
+EncoderLinear encoder_linear(Encoder& encoder, Numbers& numbers, int outputs, int inputs) {
+    const auto packed = [&](Lane lane, int columns, bool bias) {
+        const std::vector<float> values = numbers.many(static_cast<std::size_t>(outputs) * columns, 0.6f);
+        const Source source{reinterpret_cast<const std::uint8_t*>(values.data()), DType::f32, false, outputs, 0, outputs,
+                            bias ? numbers.many(outputs, 0.3f) : std::vector<float>{}};
+        return std::make_unique<Matrix>(lane, std::vector<Source>{source}, columns, std::vector<float>{}, encoder.team());
+    };
+    EncoderLinear made{packed(encoder.spec().lane, inputs, true), {}, nullptr};
+    if (encoder.spec().lane == Lane::f32) return made;
+    for (int k = 0; k < 9; ++k) made.outliers.push_back(k * 7 + 2);
+    made.outlier_matrix = packed(Lane::f32, kGroup, false);
+    return made;
+}
+
+// Some texts together, pooled in each way.
+std::uint64_t encoder_digest(EncoderSpec spec, const KernelSet& kernels, int threads) {
+    std::uint64_t h = 14695981039346656037u;
+    for (const Pooling pooling : {Pooling::mean, Pooling::cls, Pooling::last, Pooling::max, Pooling::mean_sqrt_len}) {
+        spec.pooling = pooling;
+        Encoder encoder(spec, kernels, threads);
+        Numbers numbers;
+        const auto table = [&](int rows) {
+            const auto values = numbers.many(static_cast<std::size_t>(rows) * spec.hidden_size, 2.0f);
+            return std::make_unique<Table>(reinterpret_cast<const std::uint8_t*>(values.data()), DType::f32, rows, spec.hidden_size);
+        };
+        const auto encoder_norm = [&] {
+            return EncoderNorm{norm(numbers, spec.hidden_size, true), norm(numbers, spec.hidden_size, true)};
+        };
+        encoder.embedding = table(spec.vocab_size);
+        encoder.positions = table(spec.position_offset + spec.max_tokens);
+        encoder.token_type = numbers.many(spec.hidden_size, 0.5f);
+        encoder.embedding_norm = encoder_norm();
+        for (auto& layer : encoder.layers) {
+            layer.qkv = encoder_linear(encoder, numbers, 3 * spec.hidden_size, spec.hidden_size);
+            layer.output = encoder_linear(encoder, numbers, spec.hidden_size, spec.hidden_size);
+            layer.attention_norm = encoder_norm();
+            layer.mlp_in = encoder_linear(encoder, numbers, spec.intermediate_size, spec.hidden_size);
+            layer.mlp_out = encoder_linear(encoder, numbers, spec.hidden_size, spec.intermediate_size);
+            layer.mlp_norm = encoder_norm();
+        }
+        encoder.finish();
+        std::vector<std::vector<int>> texts(3);
+        for (int i = 0; i < 50; ++i) texts[0].push_back(i * 37 % spec.vocab_size);
+        for (int i = 0; i < 17; ++i) texts[1].push_back(i * 11 % spec.vocab_size);
+        texts[2] = {5};
+        std::vector<float> vectors(texts.size() * spec.hidden_size);
+        encoder.encode(texts, vectors.data());
+        hash(h, vectors.data(), vectors.size() * 4);
+    }
+    return h;
+}
+
+EncoderSpec encoder_spec(bool tanh_gelu) {
+    EncoderSpec s;
+    s.vocab_size = 150;
+    s.hidden_size = 72;
+    s.layers = 2;
+    s.attention_heads = 6;
+    s.intermediate_size = 100;
+    s.max_tokens = 50;
+    s.position_offset = tanh_gelu ? 2 : 0;
+    s.tanh_gelu = tanh_gelu;
+    s.normalized = !tanh_gelu;
+    return s;
+}
+
 const KernelSet* kernels_named(const std::string& name) {
 #if defined(__aarch64__)
     if (name == "neon") return neon_kernels();
@@ -192,6 +259,14 @@ int main(int count, char** words) {
             Model model(spec, *kernels, std::atoi(words[2]));
             fill(model, spec.layer_norm);
             std::printf("%s %s %016llx\n", name, lane_name, static_cast<unsigned long long>(digest(model)));
+        }
+    }
+    for (const bool tanh_gelu : {false, true}) {
+        EncoderSpec spec = encoder_spec(tanh_gelu);
+        for (const auto& [lane_name, lane] : {lanes[0], lanes[2]}) {
+            spec.lane = lane;
+            std::printf("encoder %d %s %016llx\n", tanh_gelu, lane_name,
+                        static_cast<unsigned long long>(encoder_digest(spec, *kernels, std::atoi(words[2]))));
         }
     }
     return 0;

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CORE = [
-    *("matrix", "model", "packed_file", "packed_weights", "rope", "sampler", "threads"),
+    *("encoder", "matrix", "model", "packed_file", "packed_weights", "pooling", "rope", "sampler", "threads"),
     "kernels/scalar",
 ]
 AARCH64 = {
@@ -60,7 +60,7 @@ def test_neon_and_scalar_on_aarch64_give_the_bits_of_this_machine(tmp_path: Path
     native = build(compiler, tmp_path / "native", {})
     foreign = build(CROSS, tmp_path / "foreign", AARCH64)
     expected = run(str(native), "scalar", "1")
-    assert len(expected) == 12
+    assert len(expected) == 16
     assert run(EMULATOR, str(foreign), "scalar", "1") == expected
     for kernels in ("neon", "neondot", "neoni8mm"):
         assert run(EMULATOR, "-cpu", "max", str(foreign), kernels, "2") == expected, kernels
