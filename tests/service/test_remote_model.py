@@ -14,9 +14,11 @@ import httpx
 import pytest
 
 from minivault.access.caller import Caller
+from minivault.access.limits import Limits, Quota
+from minivault.access.windows import MemoryWindows
 from minivault.api.app import create_app
 from minivault.engine.remote.engine import RemoteEngine
-from minivault.errors import EngineFailed, InvalidRequest, Overloaded, UnsupportedFeature
+from minivault.errors import EngineFailed, InvalidRequest, Overloaded, RateLimited, UnsupportedFeature
 from minivault.generation import FinishReason, GenerationRequest, Message, SamplingParams, Usage
 from minivault.models.loaded_remote import RemoteModel
 from minivault.models.remote_config import RemoteConfig
@@ -25,6 +27,7 @@ from minivault.settings import Settings
 from minivault.vault.ledger import Ledger
 from minivault.vault.reader import Reader
 from minivault.vault.verify import verify
+from tests.access.clock import Clock
 from tests.engine.upstream import Reply, ScriptedUpstream, delta, events, refuses, says, serving, waits_for
 from tests.fakes import FakeModels, MemoryLedger, until
 
@@ -174,6 +177,17 @@ async def test_what_cannot_be_passed_on_is_refused(request_of: GenerationRequest
             await bench.service.generate(request_of, CALLER)
     assert caught.value.param == param
     assert (bench.upstream.bodies, bench.ledger.intents) == ([], [])
+
+
+async def test_a_limit_of_tokens_guesses_the_prompt_and_is_settled_with_the_servers_counts() -> None:
+    limits = Limits(MemoryWindows(Clock()))
+    async with far(says("x", usage=(40, 10))) as bench:
+        caller = Caller("10.0.0.1", quota=Quota.of(limits, "10.0.0.1", "", "100/hour"))
+        await bench.service.generate(ask("word " * 16, sampling=SamplingParams(max_tokens=80)), caller)
+        await bench.service.generate(ask(sampling=SamplingParams(max_tokens=50)), caller)
+        with pytest.raises(RateLimited):
+            await bench.service.generate(ask(sampling=SamplingParams(max_tokens=1)), caller)
+    assert [body["max_tokens"] for body in bench.upstream.bodies] == [80, 50]
 
 
 async def test_tokens_are_not_counted_here() -> None:

@@ -57,6 +57,7 @@ During = Callable[[Generation | Embedding], AbstractAsyncContextManager[None]]
 
 ENGINE_STOPPED = "The engine has stopped after a fault; the log of the server says which. The model is loaded anew."
 ENGINE_RETRY_SECONDS = 30.0
+CHARACTERS_A_TOKEN = 4
 SEED_BITS = 53
 """Drawn seeds stay whole in every JSON reader."""
 
@@ -573,6 +574,7 @@ class Service:
         Later calls wait for the first one's end; a caller that is cancelled does not end it.
         """
         self.draining = True
+        self.models.drain()
         if self._drain is None:
             self._drain = asyncio.get_running_loop().create_task(self._drained(patience))
         await asyncio.shield(self._drain)
@@ -656,7 +658,9 @@ def _context_length(request: GenerationRequest, length: int, prompt_tokens: int)
 
 async def _reserved(prepared: Prepared) -> Prepared:
     """With the tokens that it may use at most taken from the caller's windows."""
-    most = len(prepared.prompt_token_ids) + (prepared.sampling.max_tokens or 0)
+    # A model that other servers run counts its prompt there: guessed here, and put right by the outcome.
+    prompt = len(prepared.prompt_token_ids) or len(prepared.prompt_text) // CHARACTERS_A_TOKEN
+    most = prompt + (prepared.sampling.max_tokens or 0)
     return replace(prepared, reservation=await prepared.caller.quota.reserve(most))
 
 
