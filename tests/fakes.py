@@ -243,6 +243,9 @@ class FakeModels:
     unloaded: bool = False
     gate: asyncio.Event | None = None
     """While it is not set, the model loads."""
+    waiting: int = 0
+    """How many have waited for the gate."""
+    drained: bool = False
 
     @property
     def default_name(self) -> str:
@@ -252,6 +255,7 @@ class FakeModels:
         if name not in (None, self.model.name):
             raise UnknownModel("There is no such model; the closest is fake.", param="model")
         if self.gate is not None:
+            self.waiting += 1
             await self.gate.wait()
         if self.error is not None:
             raise self.error
@@ -273,6 +277,9 @@ class FakeModels:
     async def unload(self, name: str) -> bool:
         self.unloaded, was = True, self.unloaded
         return not was
+
+    def drain(self) -> None:
+        self.drained = True
 
     def not_ready_because(self) -> str | None:
         return None if self.error is None else self.error.message

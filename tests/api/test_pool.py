@@ -9,7 +9,7 @@ import pytest
 
 from minivault.errors import ModelNotReady, ModelTooLarge
 from tests.api.client import client_of
-from tests.fakes import make_bench
+from tests.fakes import make_bench, until
 
 HI = {"role": "user", "content": "hi"}
 
@@ -79,7 +79,8 @@ async def test_a_stream_that_waits_for_its_model_is_told_so(path: str, body: Any
     bench.models.gate = asyncio.Event()
     async with client_of(bench, sse_keep_alive=0.01) as client:
         asking = asyncio.ensure_future(client.post(path, json=body))
-        await asyncio.sleep(0.05)  # longer than the interval: the wait itself is what is tested
+        await until(lambda: bench.models.waiting)
+        await asyncio.sleep(0.05)  # a later timer than the interval's, which was set before: it fires after that
         bench.models.gate.set()
         said = (await asking).text
     comment = ": waiting for the model\n\n"
@@ -94,6 +95,7 @@ async def test_a_load_that_fails_under_a_waiting_stream_is_an_event_and_no_end(p
     bench.models.gate = asyncio.Event()
     async with client_of(bench, sse_keep_alive=0.01) as client:
         asking = asyncio.ensure_future(client.post(path, json=body))
+        await until(lambda: bench.models.waiting)
         await asyncio.sleep(0.05)
         bench.models.error = ModelNotReady("The model could not be loaded.")
         bench.models.gate.set()

@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from minivault.errors import CheckpointCorrupt, MiniVaultError, ModelNotReady, ModelTooLarge, Overloaded, UnknownModel
+from minivault.errors import (
+    CheckpointCorrupt,
+    Draining,
+    MiniVaultError,
+    ModelNotReady,
+    ModelTooLarge,
+    Overloaded,
+    UnknownModel,
+)
 from minivault.models.catalog import ModelEntry
 from minivault.models.pool import RETRY_AFTER, ModelPool, PoolLimits
 from minivault.models.pooled import PooledModel, Report
@@ -411,5 +419,18 @@ async def test_closing_ends_everything_even_what_waits_or_is_held() -> None:
     with pytest.raises(MiniVaultError):
         await waiting
     assert bench.loader.made[0].closed
-    with pytest.raises(ModelNotReady):
+    with pytest.raises(Draining):
         await bench.pool.acquire("b")
+
+
+async def test_at_the_end_nobody_waits_for_a_load_and_what_is_loaded_still_serves() -> None:
+    bench = Bench()
+    bench.loader.held = {"b"}
+    await bench.use("a")
+    waiting = asyncio.ensure_future(bench.pool.acquire("b"))
+    await until(is_state(bench, "b", "loading"))
+    bench.pool.drain()
+    with pytest.raises(Draining):
+        await waiting
+    await bench.use("a")
+    bench.loader.let()

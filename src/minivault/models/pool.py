@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minivault.errors import CheckpointCorrupt, MiniVaultError, ModelNotReady, ModelTooLarge, Overloaded
+from minivault.errors import CheckpointCorrupt, Draining, MiniVaultError, ModelNotReady, ModelTooLarge, Overloaded
 from minivault.models import memory
 from minivault.models.catalog import Catalog, ModelEntry
 from minivault.models.folder import hold_folder
@@ -114,6 +114,7 @@ class ModelPool:
         self._changed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._draining = False
         self._closed = False
 
     @property
@@ -212,7 +213,9 @@ class ModelPool:
             slot = self._slots.get(name) or await self._begun(name)
             slot.waiting += 1
             try:
-                await self._settled(slot)
+                await self._until(lambda slot=slot: not slot.on_its_way or self._draining)  # type: ignore[misc]
+                if slot.on_its_way:
+                    raise _going()
             finally:
                 slot.waiting -= 1
                 self._left_waiting(slot)
@@ -237,6 +240,8 @@ class ModelPool:
     async def _preloaded(self, name: str) -> None:
         try:
             await self._loaded(name)
+        except Draining:
+            pass
         except MiniVaultError as error:
             # One that was refused before its load began is in no log yet.
             if self._failures.get(name) is None:
@@ -249,8 +254,8 @@ class ModelPool:
         self._refuse_if_it_just_failed(name)
         entry, need = await asyncio.to_thread(self._looked_up, name)
         self._refuse_if_it_just_failed(name)
-        if self._closed:
-            raise ModelNotReady("The server is shutting down.", retry_after=RETRY_AFTER)
+        if self._draining:
+            raise _going()
         if (found := self._slots.get(name)) is not None:  # another request was faster
             return found
         pinned = name in self._at_start
@@ -284,7 +289,7 @@ class ModelPool:
                 slot.state = ModelState.LOADING
             model, slot.hold = await in_daemon_thread(lambda: self._held_and_loaded(slot))
         except asyncio.CancelledError:
-            self._failed(slot, ModelNotReady("The server is shutting down.", retry_after=RETRY_AFTER))
+            self._failed(slot, _going())
             raise
         except MiniVaultError as error:
             self._remember(name, error)
@@ -513,10 +518,16 @@ class ModelPool:
 
     # -- the end
 
+    def drain(self) -> None:
+        """Begin no load any more, and let nobody wait for one. What is loaded still serves."""
+        self._draining = True
+        self._notify()
+
     async def close(self) -> None:
         """Close every model. One that still loads is not waited for, and let go: a load takes minutes, and no thread
         can be stopped."""
         self._closed = True
+        self.drain()
         if self._timer is not None:
             self._timer.cancel()
         for slot in list(self._slots.values()):
@@ -544,3 +555,7 @@ class ModelPool:
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
             await self._changed.wait()
+
+
+def _going() -> Draining:
+    return Draining("The server is shutting down.", retry_after=RETRY_AFTER)

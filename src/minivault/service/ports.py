@@ -92,6 +92,9 @@ class ModelSource(Protocol):
             ModelNotReady: it is in use for too long.
         """
 
+    def drain(self) -> None:
+        """Begin no load any more, and let nobody wait for one."""
+
     def not_ready_because(self) -> str | None:
         """Why a request for the default model would fail or wait now."""
 
