@@ -245,6 +245,8 @@ class FakeModels:
     """While it is not set, the model loads."""
     waiting: int = 0
     """How many have waited for the gate."""
+    gave_up: int = 0
+    """How many of them were cancelled."""
     drained: bool = False
 
     @property
@@ -256,7 +258,11 @@ class FakeModels:
             raise UnknownModel("There is no such model; the closest is fake.", param="model")
         if self.gate is not None:
             self.waiting += 1
-            await self.gate.wait()
+            try:
+                await self.gate.wait()
+            except asyncio.CancelledError:
+                self.gave_up += 1
+                raise
         if self.error is not None:
             raise self.error
         self.keep_alives.append(keep_alive)

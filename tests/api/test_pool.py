@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from minivault.api.app import create_app
 from minivault.errors import ModelNotReady, ModelTooLarge
+from minivault.settings import Settings
 from tests.api.client import client_of
 from tests.fakes import make_bench, until
 
@@ -102,3 +104,33 @@ async def test_a_load_that_fails_under_a_waiting_stream_is_an_event_and_no_end(p
         said = (await asking).text
     assert "could not be loaded" in said
     assert end not in said
+
+
+async def test_a_client_that_hangs_up_waits_no_longer_for_its_model() -> None:
+    bench = make_bench()
+    bench.models.gate = asyncio.Event()
+    app = create_app(Settings(rate_limit=""), service=bench.service)
+    gone = asyncio.Event()
+    body = [{"type": "http.request", "body": b'{"prompt": "hi"}', "more_body": False}]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        if body:
+            return body.pop()
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"localhost:8000"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/generate", "raw_path": b"/generate", "query_string": b"",
+             "headers": headers, "client": ("127.0.0.1", 1), "server": ("localhost", 8000), "scheme": "http",
+             "http_version": "1.1"}  # fmt: skip
+    serving = asyncio.ensure_future(app(scope, receive, send))
+    await until(lambda: bench.models.waiting)
+    gone.set()
+    await serving
+    await until(lambda: bench.models.gave_up)
+    assert bench.ledger.intents == []
+    await bench.service.drain(5)
