@@ -18,6 +18,7 @@ from minivault.cli import (
     chat,
     config,
     console,
+    doctor,
     embed,
     generate,
     health,
@@ -60,6 +61,7 @@ embed.register(app)
 batch.register(app)
 benchmark.register(app)
 health.register(app)
+doctor.register(app)
 log.register(app)
 version.register(app)
 app.add_typer(models.app, name="models")

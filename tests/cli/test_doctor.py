@@ -1,0 +1,104 @@
+"""``minivault doctor`` finds what is wrong, says what to do about it, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from minivault.cli import examine
+from minivault.cli.examine import Finding
+from minivault.settings import load_settings
+from tests.cli.process import RunningServer, minivault
+
+
+@pytest.fixture(autouse=True)
+def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examine, "COPY_BYTES", 1 << 20)
+
+
+def findings(data_dir: Path, **flags: object) -> dict[str, Finding]:
+    return {finding.what: finding for finding in examine.examine(load_settings(data_dir=data_dir, **flags))}
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+def test_a_new_machine_has_nothing_to_mend(tmp_path: Path) -> None:
+    done = minivault("doctor", "--data-dir", str(tmp_path / "new"), "--json")
+    found = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert {"machine", "disk", "config", "vault", "models"} == {finding["area"] for finding in found}
+    assert [finding for finding in found if finding["verdict"] == "fail"] == []
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_vault_in_use_can_be_looked_at(server: RunningServer) -> None:
+    minivault("generate", "hello", "--url", server.url)
+    found = findings(server.data_dir)
+    assert (found["records"].verdict, "whole and in order" in found["records"].found) == ("ok", True)
+
+
+def test_a_file_that_is_no_vault_is_found(data_dir: Path) -> None:
+    (data_dir / "vault.db").write_bytes(b"nothing of the kind" * 100)
+    found = findings(data_dir)
+    assert "fail" in {found[what].verdict for what in ("file", "records") if what in found}
+
+
+def test_a_model_whose_list_of_files_is_broken_is_found(data_dir: Path) -> None:
+    folder = data_dir / "models" / "gone"
+    shutil.copytree(Path(examine.__file__).parents[1] / "guide", folder)
+    (folder / "minivault.json").write_text('{"format": 1}', encoding="utf-8")
+    assert findings(data_dir)["gone"].verdict == "fail"
+
+
+def test_a_default_model_that_is_not_there_is_found(data_dir: Path) -> None:
+    assert findings(data_dir, model="nobody")["default"].verdict == "fail"
+
+
+def test_a_secret_that_others_can_read_is_found(data_dir: Path) -> None:
+    (data_dir / "vault.key").write_text("secret", encoding="ascii")
+    (data_dir / "vault.key").chmod(0o644)
+    found = findings(data_dir)
+    assert (found["vault.key"].verdict, "chmod 600" in found["vault.key"].advice) == ("warn", True)
+
+
+def test_an_address_beyond_this_machine_without_keys_is_found(data_dir: Path) -> None:
+    assert findings(data_dir, host="0.0.0.0")["API keys"].verdict == "warn"  # noqa: S104 - looked at, not bound
+    assert findings(data_dir)["API keys"].verdict == "ok"
+
+
+def test_a_variable_that_is_no_setting_is_found(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINIVAULT_PROT", "9000")
+    assert findings(data_dir)["MINIVAULT_PROT"].verdict == "warn"
+
+
+@pytest.mark.parametrize(("seconds", "verdict"), [(1e-6, "warn"), (1e-3, "ok"), (0.3, "warn")])
+def test_a_disk_is_judged_by_its_syncs(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, verdict: str
+) -> None:
+    monkeypatch.setattr(examine, "_sync_times", lambda folder: [seconds] * 3)
+    assert findings(data_dir)["sync"].verdict == verdict
+
+
+@pytest.mark.parametrize(("kind", "verdict"), [("ext4", "ok"), ("tmpfs", "warn"), ("nfs4", "fail")])
+def test_a_file_system_is_judged_by_its_kind(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, kind: str, verdict: str
+) -> None:
+    monkeypatch.setattr(examine, "_kind_of_file_system", lambda folder: kind)
+    assert findings(data_dir)["file system"].verdict == verdict
+
+
+def test_more_threads_than_cores_are_found(data_dir: Path) -> None:
+    assert findings(data_dir, threads=1000)["cores"].verdict == "warn"
+
+
+def test_the_exit_code_says_whether_something_must_be_mended(data_dir: Path) -> None:
+    done = minivault("doctor", "--data-dir", str(data_dir), MINIVAULT_MODEL="nobody")
+    assert (done.returncode, "MEND: default" in done.stdout) == (1, True)
