@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from minivault.errors import CheckpointError
-from minivault.models.architecture import read_architecture
 from minivault.models.catalog import Catalog, ModelEntry
 from minivault.models.chat_template import ChatTemplate
 from minivault.models.folder import LICENCE_NAMES
+from minivault.models.inspection import sizes_from
 from minivault.models.json_file import read_json_object
 from minivault.models.tokenizer import Tokenizer
 
@@ -57,7 +57,7 @@ def details(catalog: Catalog, name: str) -> dict[str, Any]:
 
 def _sizes(entry: ModelEntry) -> dict[str, int | None]:
     try:
-        arch = read_architecture(read_json_object(entry.path / "config.json"))
+        arch = sizes_from(read_json_object(entry.path / "config.json"))
     except CheckpointError:  # another engine's model says what it is in other words
         return dict.fromkeys(SIZES)
     return {size: getattr(arch, size) for size in SIZES}

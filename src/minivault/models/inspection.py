@@ -113,3 +113,12 @@ def inspect_encoder(folder: Path) -> EncoderArchitecture:
     Tokenizer.load(folder)
     read_pooling(folder)
     return arch
+
+
+def sizes_from(config: Mapping[str, Any]) -> Architecture | EncoderArchitecture:
+    """The description that a ``config.json`` gives, of a model that answers or of one that embeds.
+
+    Raises:
+        CheckpointError: it is not sound, or not for the native engine.
+    """
+    return read_encoder(config) if is_encoder(config) else read_architecture(config)

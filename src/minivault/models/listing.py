@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from minivault.errors import MiniVaultError
-from minivault.models.architecture import read_architecture
 from minivault.models.catalog import ModelEntry
+from minivault.models.inspection import sizes_from
 from minivault.models.json_file import read_optional_json_object
 
 _SIZES = ("context_length", "hidden_size", "layers", "attention_heads", "kv_heads", "vocab_size")
@@ -33,7 +33,7 @@ def described(entry: ModelEntry) -> dict[str, Any]:
     """Its sizes, 0 where its configuration does not say; and since when it is as it is."""
     config = entry.path / "config.json"
     try:
-        arch = read_architecture(read_optional_json_object(config))
+        arch = sizes_from(read_optional_json_object(config))
         sizes = {name: getattr(arch, name) for name in _SIZES}
     except MiniVaultError:  # not for the native engine
         sizes = dict.fromkeys(_SIZES, 0)

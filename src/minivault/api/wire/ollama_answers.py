@@ -311,9 +311,15 @@ def shown(entry: Mapping[str, Any], precision: str) -> dict[str, Any]:
             f"{family}.attention.head_count_kv": entry["kv_heads"],
             f"{family}.vocab_size": entry["vocab_size"],
         },
-        "capabilities": ["completion", "tools", *(["thinking"] if reasons(entry["template"]) else [])],
+        "capabilities": _capabilities(entry),
         "modified_at": entry["modified_at"],
     }
+
+
+def _capabilities(entry: Mapping[str, Any]) -> list[str]:
+    if entry.get("kind") == "embedding":
+        return ["embedding"]
+    return ["completion", "tools", *(["thinking"] if reasons(entry["template"]) else [])]
 
 
 def details(entry: Mapping[str, Any], precision: str) -> dict[str, Any]:
