@@ -82,6 +82,12 @@ def test_a_key_for_a_plain_vault_is_refused(tmp_path: Path) -> None:
         Reader.open(vault, KEY).list()
 
 
+def test_a_sqlite_without_ciphers_writes_nothing_in_plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("apsw.mc_version")
+    with pytest.raises(ConfigError, match="cannot encrypt"):
+        open_ledger(tmp_path, key=KEY)
+
+
 def test_a_changed_page_does_not_read(tmp_path: Path) -> None:
     vault = made(tmp_path, KEY)
     data = bytearray(vault.read_bytes())

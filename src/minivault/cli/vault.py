@@ -283,8 +283,12 @@ def _row(call: Call) -> list[str]:
         call.finish_reason or "running",
         f"{call.prompt_tokens}+{call.completion_tokens or 0}",
         _absent(call) if call.prompt is None else one_line(call.prompt_snippet or call.prompt, 40),
-        "" if call.response is None else one_line(call.response_snippet or call.response, 60),
+        _no_answer(call) if call.response is None else one_line(call.response_snippet or call.response, 60),
     ]
+
+
+def _no_answer(call: Call) -> str:
+    return "" if call.outcome_index is None else _absent(call)
 
 
 def _absent(call: Call) -> str:

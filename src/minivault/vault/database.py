@@ -220,6 +220,9 @@ def unlock(db: Connection, path: Path, key: VaultKey | None) -> None:
         raise ConfigError(
             "vault_key_file names a key, but the vault is not encrypted: run minivault vault encrypt, or leave it out"
         )
+    if not hasattr(apsw, "mc_version"):
+        # A SQLite without ciphers takes the key without a word, and writes in plain.
+        raise ConfigError("vault_key_file names a key, but this SQLite cannot encrypt: install apsw-sqlite3mc alone")
     db.pragma("cipher", CIPHER)
     db.pragma("key", key.passphrase)
     if plain is None:
