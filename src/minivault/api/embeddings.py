@@ -5,6 +5,7 @@ Parses once, asks the service, writes the answer. Knows nothing of engines or of
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -109,4 +110,6 @@ async def _run(request: Request, asked: EmbeddingRequest, body_of: Callable[[Emb
         opened.close()
     if embedded is None:
         return Response(status_code=499)  # nobody is there to read it
-    return json_response(body_of(embedded), headers=record_header(embedded.record))
+    headers = record_header(embedded.record)
+    # Off the event loop: a full request has millions of digits to write.
+    return await asyncio.to_thread(lambda: json_response(body_of(embedded), headers=headers))

@@ -133,10 +133,12 @@ class Embedding:
         said = json.dumps({"vectors": len(vectors), "width": width, "digest": digest})
         receipt = await asyncio.shield(self._record(FinishReason.STOP, said, None))
         kept = prepared.request.dimensions
+        if kept is not None and kept != width:
+            vectors = await asyncio.to_thread(lambda: tuple(shortened(one, kept) for one in vectors))
         return Embedded(
             id=self.id,
             model=prepared.model.name,
-            vectors=vectors if kept is None or kept == width else tuple(shortened(one, kept) for one in vectors),
+            vectors=vectors,
             width=kept or width,
             prompt_tokens=prepared.prompt_tokens,
             record=RecordRef(receipt.index, receipt.leaf),
