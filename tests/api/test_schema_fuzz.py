@@ -86,6 +86,9 @@ def operations_of(url: str) -> list[Any]:
         {
             "checks": {
                 # A body can be well-formed and still ask for what cannot be: two fields that exclude each other, say.
+                "negative_data_rejection": {
+                    "expected-statuses": [400, 401, 403, 404, 405, 409, 413, 415, 422, 429, 503]
+                },
                 "positive_data_acceptance": {"expected-statuses": ["2xx", 401, 403, 404, 409, 413, 422, 429, 503]},
             }
         }

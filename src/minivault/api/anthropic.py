@@ -24,7 +24,7 @@ _ERRORS = schema.error_responses(400, 403, 404, 413, 415, 422, 429, 500, 503, bo
 
 def _answer() -> dict[int | str, dict[str, Any]]:
     ok = schema.json_answer(MessageBody, 'The message, or with `"stream": true` its events.')
-    ok["content"][streaming.SSE] = {"schema": {"type": "string"}}
+    ok["content"][streaming.SSE] = schema.EVENTS
     return {200: ok, **_ERRORS}
 
 

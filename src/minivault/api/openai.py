@@ -29,7 +29,7 @@ router = APIRouter(prefix="/v1", tags=["openai"])
 
 def _answered(model: type[answers.AnswerBody]) -> dict[int | str, dict[str, Any]]:
     ok = schema.json_answer(model, "The answer. A stream that fails says so in an event, and ends without `[DONE]`.")
-    ok["content"][streaming.SSE] = {"schema": {"type": "string"}}
+    ok["content"][streaming.SSE] = schema.EVENTS
     return {200: ok, **schema.error_responses(*_ANSWERED)}
 
 

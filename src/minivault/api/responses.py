@@ -29,6 +29,8 @@ MAX_EARLIER = 128
 """Responses that one may go back over."""
 
 router = APIRouter(prefix="/v1/responses", tags=["openai"])
+_created = schema.json_answer(answers.ResponseBody, "The response. A stream that fails has an event `error`.")
+_created["content"][streaming.SSE] = schema.EVENTS
 ResponseId = Annotated[str, Path(max_length=200, description="`resp_` and the id of the call.")]
 
 
@@ -36,7 +38,7 @@ ResponseId = Annotated[str, Path(max_length=200, description="`resp_` and the id
     "",
     summary="Answer, and go on from earlier answers",
     responses={
-        200: schema.json_answer(answers.ResponseBody, "The response. A stream that fails has an event `error`."),
+        200: _created,
         **schema.error_responses(400, 403, 404, 413, 415, 422, 429, 500, 503),
     },
     openapi_extra=schema.json_body(ResponsesRequest),

@@ -16,6 +16,9 @@ from pydantic.json_schema import models_json_schema
 from minivault.api.permissions import is_open
 from minivault.api.wire import native
 
+EVENTS: Mapping[str, Any] = {"schema": {"description": "Server-Sent Events."}}
+"""Of no type: to some readers it is that of the whole body, to others that of an event."""
+
 OPENAPI_VERSION = "3.0.3"
 _REF = "#/components/schemas/"
 
@@ -74,7 +77,7 @@ def generate_responses(*, whole: bool) -> dict[int | str, dict[str, Any]]:
     """What the three generate routes answer; ``whole``: also as one JSON object."""
     text = {"schema": {"type": "string"}}
     content: dict[str, Any] = {"application/json": {"schema": ref(native.GenerateResponse)}} if whole else {}
-    content |= {"text/event-stream": text, "application/x-ndjson": text, "text/plain": text}
+    content |= {"text/event-stream": EVENTS, "application/x-ndjson": text, "text/plain": text}
     record = {
         "description": "The record of the call, as INDEX:LEAF; of a stream, the record of its beginning.",
         "schema": {"type": "string"},
