@@ -30,16 +30,8 @@ METHODS = ("get", "post", "put", "patch", "delete")
 def reference() -> str:
     """The whole page."""
     parts = ["# Reference\n\nWritten by `python docs/reference.py` from the code; not to be edited."]
-    parts += [
-        "## Settings",
-        settings(),
-        "## Commands",
-        *command_sections(),
-        "## Routes",
-        routes(),
-        "## Metrics",
-        metrics(),
-    ]
+    parts += ["## Settings", settings(), "## Commands", *command_sections()]
+    parts += ["## Routes", routes(), "## Metrics", metrics()]
     return "\n\n".join(parts) + "\n"
 
 
@@ -108,18 +100,14 @@ def metrics() -> str:
     upstream = UpstreamStats("127.0.0.1:8080", healthy=True, in_flight=0)
     found.watch_engine(lambda: [("guide", "native", EngineStats(0, 0, 0.0, upstreams=(upstream,)))])
     # A metric without a sample does not say its labels; its collector knows them.
-    label_names = {
-        collector._name: collector._labelnames
-        for collector in vars(found).values()
-        if hasattr(collector, "_labelnames")
-    }
+    own = [one for one in vars(found).values() if hasattr(one, "_labelnames")]
+    known: dict[str, Sequence[str]] = {one._name: one._labelnames for one in own}
     rows = []
     for family in text_string_to_metric_families(found.render().decode()):
-        labels = sorted(
-            label_names.get(family.name, {label for sample in family.samples for label in sample.labels} - {"le"})
-        )
+        sampled = {label for sample in family.samples for label in sample.labels} - {"le"}
+        labels = ", ".join(sorted(known.get(family.name, sampled)))
         name = f"{family.name}_total" if family.type == "counter" else family.name
-        rows.append([f"`{name}`", family.type, family.documentation, ", ".join(labels)])
+        rows.append([f"`{name}`", family.type, family.documentation, labels])
     return table(["metric", "kind", "what it counts", "labels"], sorted(rows))
 
 
