@@ -151,7 +151,7 @@ async def test_the_parameters_reach_the_engine_and_the_rest_is_listed() -> None:
         ({"tools": [{"name": "web_search", "type": "web_search_20250305"}]}, "no tools of its own"),
         ({"tool_choice": {"type": "any"}}, "no such tool"),
         ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "s3cr3t"}}, "no such tool"),
-        ({"tools": [TOOL], "output_format": {"type": "json_schema", "schema": {}}}, "beside tools"),
+        ({"tools": [TOOL], "output_format": {"type": "json_schema", "schema": {}}}, "cannot hold"),
         ({"mcp_servers": [{"url": "s3cr3t"}]}, "calls no other"),
         ({"thinking": {"type": "s3cr3t"}}, "thinking.type"),
         ({"output_config": {"format": {"type": "s3cr3t"}}}, "output_config.format.type"),
