@@ -78,6 +78,8 @@ class Server(uvicorn.Server):
         try:
             await self._state.service.models.ready()
         except Exception as fault:
+            if self.should_exit:
+                return  # told to stop before it was there
             self._faults.append(fault)
             self.should_exit = True
 
