@@ -24,15 +24,16 @@ WIDTH, HEIGHT = 1280, 800
 PATIENCE_MS = 20_000
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One for all tests, whose heads are signed soon after a record."""
     with serving(tmp_path_factory.mktemp("ui") / "data", "--head-interval", "1") as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
+    """One for these tests alone: while it is open, its event loop is this thread's, and no other could run."""
     found = next(
         (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
     )

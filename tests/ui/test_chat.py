@@ -19,14 +19,17 @@ def test_an_answer_streams_and_tells_its_figures_and_its_record(page: Page) -> N
     expect(page.get_by_label("What was said")).to_contain_text("What model are you?")
 
 
+def endless(route: Route) -> None:
+    """Have the model go on after its end, so that there is time to stop it."""
+    body = json.loads(route.request.post_data or "") | {"ignore_eos": True}
+    route.continue_(post_data=json.dumps(body))
+
+
 def test_a_stopped_answer_is_kept_and_recorded_as_cancelled(page: Page) -> None:
-    page.evaluate(
-        "localStorage.setItem('minivault.preferences', JSON.stringify({settings: {temperature: 9, seed: 3}}))"
-    )
-    page.reload()
+    page.route("**/v1/chat/completions", endless)
     page.fill("#prompt", "Tell me a short story.")
     page.keyboard.press("Enter")
-    page.locator(".running .md p").wait_for()
+    page.locator(".running .md p").first.wait_for()
     page.keyboard.press("Escape")
     answer = ended(page)
     expect(answer.locator(".figures")).to_contain_text("stopped")
