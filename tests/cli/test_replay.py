@@ -50,6 +50,9 @@ class ScriptedBackend:
     def generate(self, body: Mapping[str, Any]) -> dict[str, Any]:
         raise NotImplementedError
 
+    def embed(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        raise NotImplementedError
+
     def stream(self, body: Mapping[str, Any]) -> Generator[dict[str, Any]]:
         raise NotImplementedError
 

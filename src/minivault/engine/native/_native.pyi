@@ -1,5 +1,6 @@
 """Types of the C++ core; see ``native/bindings.cpp``."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -64,12 +65,12 @@ class Core:
         self,
         layer: int,
         name: str,
-        sources: list[_Source],
+        sources: Sequence[_Source],
         inputs: int,
         outputs: int,
         input_scales: NDArray[np.float32] | None,
     ) -> None: ...
-    def column_maxima(self, sources: list[_Source], inputs: int) -> NDArray[np.float32]: ...
+    def column_maxima(self, sources: Sequence[_Source], inputs: int) -> NDArray[np.float32]: ...
     def save_packed(self, path: str, key: bytes) -> bool: ...
     def load_packed(self, path: str, key: bytes) -> bool: ...
     def finish(self, blocks: int, max_rows: int) -> None: ...
@@ -105,14 +106,14 @@ class EncoderCore:
         self,
         layer: int,
         name: str,
-        sources: list[_Source],
+        sources: Sequence[_Source],
         inputs: int,
         outputs: int,
         input_scales: NDArray[np.float32] | None,
         outliers: list[int],
         outlier_weights: NDArray[np.float32] | None,
     ) -> None: ...
-    def column_maxima(self, sources: list[_Source], inputs: int) -> NDArray[np.float32]: ...
+    def column_maxima(self, sources: Sequence[_Source], inputs: int) -> NDArray[np.float32]: ...
     def finish(self) -> None: ...
     def encode(self, texts: list[list[int]]) -> NDArray[np.float32]: ...
     @property
