@@ -75,7 +75,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "torch": ("minivault.engine.transformers",),
     "transformers": ("minivault.engine.transformers",),
     "typer": ("minivault.cli",),
-    "uvicorn": ("minivault.cli.server",),
+    "uvicorn": ("minivault.cli.server", "minivault.cli.connection"),
 }
 
 STDLIB_ONLY = ("minivault.embedding", "minivault.generation", "minivault.errors")

@@ -36,6 +36,8 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 lets the system choose.")
     unsafe_bind: bool = Field(default=False, description="Allow listening beyond this machine without any API key.")
+    tls_cert: Path | None = Field(default=None, description="PEM file of the server's certificate; none: plain HTTP.")
+    tls_key: Path | None = Field(default=None, description="PEM file of that certificate's private key.")
     allowed_hosts: Annotated[list[str], NoDecode] = Field(
         default_factory=list, description="More Host names to answer to (DNS rebinding)."
     )
@@ -48,6 +50,9 @@ class Settings(BaseSettings):
         description="Server that client commands talk to; else that at host and port.",
     )
     api_key: SecretStr | None = Field(default=None, description="The key that client commands show.")
+    ca_file: Path | None = Field(
+        default=None, description="PEM file of the authorities that client commands trust; none: the machine's own."
+    )
 
     model: str = Field(default="guide", min_length=1, max_length=200, description="The default model.")
     preload: Annotated[list[str], NoDecode] = Field(
@@ -94,12 +99,29 @@ class Settings(BaseSettings):
     max_batch_tokens: int = Field(default=512, ge=16, le=65536, description="Token budget of one engine step.")
     max_running: int = Field(default=64, ge=1, le=4096, description="Sequences that run together.")
     max_waiting: int = Field(default=256, ge=0, le=100_000, description="Sequences that may queue; then 503.")
+    max_waiting_tokens: int = Field(
+        default=500_000, ge=1, le=1_000_000_000, description="Prompt tokens that may queue; then 503."
+    )
+    request_timeout: float = Field(
+        default=0.0, ge=0, le=86_400, description="Most seconds that a request may take, waiting included; 0: no end."
+    )
     speculation: bool = Field(
         default=True, description="Guess ahead where a text repeats itself; never changes a byte."
     )
 
     max_tokens: int = Field(default=256, ge=1, le=1_000_000, description="Default of max_tokens.")
     max_body_bytes: int = Field(default=1 << 20, ge=1024, le=1 << 30, description="Largest request body.")
+    max_head_bytes: int = Field(
+        default=32 << 10, ge=1024, le=1 << 20, description="Largest head of a request, all headers together."
+    )
+    head_timeout: float = Field(default=10.0, gt=0, le=3600, description="Seconds for the head of a request to come.")
+    body_timeout: float = Field(
+        default=30.0, gt=0, le=3600, description="Seconds for the body to come, and one more for each MiB."
+    )
+    write_timeout: float = Field(
+        default=30.0, gt=0, le=3600, description="Seconds that a client may leave its answer unread."
+    )
+    max_connections: int = Field(default=1000, ge=1, le=100_000, description="Connections at a time; then 503.")
     batch_concurrency: int = Field(default=8, ge=1, le=1024, description="Lines of batches that run together.")
     max_file_bytes: int = Field(default=100 << 20, ge=1024, le=1 << 40, description="Largest file of /v1/files.")
     max_stored_bytes: int = Field(
@@ -152,12 +174,16 @@ class Settings(BaseSettings):
     def _split_proxies(cls, value: Any) -> Any:
         return cls._split(value)
 
-    @field_validator("head_export", "vault_key_file", "import_dir", "api_key", mode="before")
+    @field_validator(
+        "head_export", "vault_key_file", "import_dir", "api_key", "tls_cert", "tls_key", "ca_file", mode="before"
+    )
     @classmethod
     def _none_if_empty(cls, value: Any) -> Any:
         return None if value == "" else value
 
-    @field_validator("data_dir", "head_export", "vault_key_file", "import_dir", mode="after")
+    @field_validator(
+        "data_dir", "head_export", "vault_key_file", "import_dir", "tls_cert", "tls_key", "ca_file", mode="after"
+    )
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser()
@@ -255,6 +281,8 @@ def load_settings(**flags: Any) -> Settings:
         raise ConfigError(
             "mirror and vault_key_file exclude each other: logs/log.jsonl would hold in plain what the key hides."
         )
+    if (loaded.tls_cert is None) != (loaded.tls_key is None):
+        raise ConfigError("tls_cert and tls_key belong together: give both, or neither.")
     values = {name: getattr(loaded, name) for name in Settings.model_fields}
     if "url" not in loaded.model_fields_set:
         values["url"] = _own_url(loaded)
@@ -297,4 +325,6 @@ def _own_url(settings: Settings) -> str:
     if settings.port == 0:
         return settings.url
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
-    return f"http://[{host}]:{settings.port}" if ":" in host and "[" not in host else f"http://{host}:{settings.port}"
+    scheme = "http" if settings.tls_cert is None else "https"
+    host = f"[{host}]" if ":" in host and "[" not in host else host
+    return f"{scheme}://{host}:{settings.port}"

@@ -23,7 +23,7 @@ from tests.cli.process import RunningServer, environment, minivault, serving
 
 
 def test_every_setting_of_the_server_is_a_flag() -> None:
-    assert set(inspect.signature(serve).parameters) - {"ctx"} == set(Settings.model_fields) - {"url", "api_key"}
+    assert set(inspect.signature(serve).parameters) - {"ctx"} == set(Settings.model_fields) - {"url", "api_key", "ca_file"}
 
 
 def test_the_defaults_that_help_names_are_true() -> None:
@@ -33,6 +33,12 @@ def test_the_defaults_that_help_names_are_true() -> None:
         "require_keys": "no",
         "trusted_proxies": None,
         "share_prefix_cache": "no",
+        "tls_cert": "none; plain HTTP",
+        "tls_key": "none",
+        "head_timeout": "10",
+        "body_timeout": "30",
+        "write_timeout": "30",
+        "request_timeout": "0",
         "preload": "none",
         "keep_alive": "1800",
         "load_timeout": "300",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import ssl
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,20 +31,32 @@ _TIMEOUT = httpx.Timeout(connect=5.0, read=None, write=30.0, pool=5.0)
 class Client:
     """One connection to a server. Every failure is a :class:`CliError` that says what to do about it."""
 
-    def __init__(self, url: str, *, api_key: str | None = None, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        ca_file: Path | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
         self._url = _base_url(url)
         # A proxy from the environment has no business between this process and its own machine.
         trust_env = not _is_this_machine(self._url.host)
         headers = {} if api_key is None else {"Authorization": f"Bearer {_sendable(api_key)}"}
         self._http = httpx.Client(
-            base_url=self._url, headers=headers, timeout=_TIMEOUT, trust_env=trust_env, transport=transport
+            base_url=self._url,
+            headers=headers,
+            timeout=_TIMEOUT,
+            trust_env=trust_env,
+            transport=transport,
+            verify=_trusted(ca_file),
         )
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """A client as the settings have it: of their server, showing their key."""
         key = settings.api_key
-        return cls(settings.url, api_key=None if key is None else key.get_secret_value())
+        return cls(settings.url, api_key=None if key is None else key.get_secret_value(), ca_file=settings.ca_file)
 
     def __enter__(self) -> Self:
         return self
@@ -193,13 +206,28 @@ class Client:
     def _failures(self) -> Iterator[None]:
         try:
             yield
-        except (httpx.ConnectError, httpx.ConnectTimeout):
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise CliError(
+                    f"The certificate of the server at {self._url} is not one that this machine trusts. "
+                    "If it is your own, name the file of its authority: MINIVAULT_CA_FILE."
+                ) from None
             raise CliError(
                 f"No server answers at {self._url}. Start one with: minivault serve\n"
                 "Or add --local to run without a server, or name another with --url."
             ) from None
         except httpx.HTTPError as error:
             raise CliError(f"The connection to {self._url} broke ({type(error).__name__}).") from None
+
+
+def _trusted(ca_file: Path | None) -> ssl.SSLContext | bool:
+    """The authorities that may vouch for the server."""
+    if ca_file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ValueError):
+        raise CliError("ca_file must be a PEM file of certificates that can be read.", exit_code=2) from None
 
 
 def _sendable(api_key: str) -> str:

@@ -57,6 +57,12 @@ def serve(
         bool | None,
         _flag("Allow listening beyond this machine without any API key. (default: no)", WHERE),
     ] = None,
+    tls_cert: Annotated[
+        Path | None, _flag("PEM file of the server's certificate. (default: none; plain HTTP)", WHERE, metavar="FILE")
+    ] = None,
+    tls_key: Annotated[
+        Path | None, _flag("PEM file of that certificate's private key. (default: none)", WHERE, metavar="FILE")
+    ] = None,
     allowed_hosts: Annotated[
         list[str] | None,
         _flag("One more Host name to answer to (DNS rebinding); may be given again.", WHERE, "--allowed-host"),
@@ -131,11 +137,30 @@ def serve(
     max_batch_tokens: Annotated[int | None, _flag("Token budget of one engine step. (default: 512)", LIMITS)] = None,
     max_running: Annotated[int | None, _flag("Sequences that run together. (default: 64)", LIMITS)] = None,
     max_waiting: Annotated[int | None, _flag("Sequences that may queue; then 503. (default: 256)", LIMITS)] = None,
+    max_waiting_tokens: Annotated[
+        int | None, _flag("Prompt tokens that may queue; then 503. (default: 500000)", LIMITS)
+    ] = None,
+    request_timeout: Annotated[
+        float | None, _flag("Most seconds that a request may take, waiting included; 0: no end. (default: 0)", LIMITS)
+    ] = None,
     speculation: Annotated[
         bool | None, _flag("Guess ahead where a text repeats itself; never changes a byte. (default: yes)", MODEL)
     ] = None,
     max_tokens: Annotated[int | None, _flag("Default of max_tokens. (default: 256)", LIMITS)] = None,
     max_body_bytes: Annotated[int | None, _flag("Largest request body. (default: 1048576)", LIMITS)] = None,
+    max_head_bytes: Annotated[
+        int | None, _flag("Largest head of a request, all headers together. (default: 32768)", LIMITS)
+    ] = None,
+    head_timeout: Annotated[
+        float | None, _flag("Seconds for the head of a request to come. (default: 10)", LIMITS)
+    ] = None,
+    body_timeout: Annotated[
+        float | None, _flag("Seconds for the body to come, and one more for each MiB. (default: 30)", LIMITS)
+    ] = None,
+    write_timeout: Annotated[
+        float | None, _flag("Seconds that a client may leave its answer unread. (default: 30)", LIMITS)
+    ] = None,
+    max_connections: Annotated[int | None, _flag("Connections at a time; then 503. (default: 1000)", LIMITS)] = None,
     batch_concurrency: Annotated[int | None, _flag("Lines of batches that run together. (default: 8)", LIMITS)] = None,
     max_file_bytes: Annotated[int | None, _flag("Largest file of /v1/files. (default: 104857600)", LIMITS)] = None,
     max_stored_bytes: Annotated[
@@ -197,7 +222,9 @@ def run(settings: Settings) -> None:
     prepare_data_dir(settings.data_dir)
     # Bound before anything is loaded: a port that is taken is known at once.
     with listen(settings.host, settings.port) as listener:
-        from minivault.cli.server import serve_on
+        from minivault.cli.server import serve_on, tls_of
+
+        tls_of(settings)  # files that are wrong are known at once too
 
         serve_on(listener, settings, lambda: announce(settings, listener))
 
@@ -274,7 +301,7 @@ def _addresses(host: str) -> list[str]:
 
 def announce(settings: Settings, listener: socket.socket) -> None:
     """Say where the server listens, what it runs, where it keeps things, and how to ask."""
-    url = url_of(listener)
+    url = url_of(listener, "http" if settings.tls_cert is None else "https")
     ask = f"curl -X POST {url}/generate -H 'Content-Type: application/json'"
     chat = "minivault chat" if url == "http://127.0.0.1:8000" else f"minivault chat --url {url}"
     note(f"MiniVault listens on {url}    (Ctrl-C stops it)")
@@ -289,7 +316,7 @@ def announce(settings: Settings, listener: socket.socket) -> None:
         note("  OPEN   whoever reaches this machine can ask, and needs no key (--unsafe-bind)")
 
 
-def url_of(listener: socket.socket) -> str:
+def url_of(listener: socket.socket, scheme: str = "http") -> str:
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  named to be replaced, not bound to
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from types import FrameType
@@ -18,6 +20,8 @@ from typing import Any
 import uvicorn
 
 from minivault.api.app import create_app
+from minivault.cli.connection import ConnectionLimits, bounded
+from minivault.errors import ConfigError
 from minivault.settings import Settings
 from minivault.telemetry.logging import configure_logging
 
@@ -28,6 +32,8 @@ _App = Callable[[_Message, _Receive, _Send], Awaitable[None]]
 
 _LAST_BYTES_SECONDS = 5
 """For connections to end, once all work is drained and recorded."""
+_OTHER_DESCRIPTORS = 512
+"""Files of the vault and of models, and what libraries hold."""
 
 
 def serve_on(listener: socket.socket, settings: Settings, on_start: Callable[[], None]) -> None:
@@ -39,7 +45,8 @@ def serve_on(listener: socket.socket, settings: Settings, on_start: Callable[[],
     configure_logging(settings.log_level, settings.log_format)
     app = create_app(settings)
     faults: list[Exception] = []
-    server = Server(_config(_keep_startup_faults(app, faults)), app.state, faults, on_start)
+    _allow_descriptors(settings.max_connections)
+    server = Server(_config(_keep_startup_faults(app, faults), settings), app.state, faults, on_start)
     _stop_on_signals(server)
     try:
         server.run(sockets=[listener])
@@ -112,11 +119,45 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _config(app: _App) -> uvicorn.Config:
+def tls_of(settings: Settings) -> ssl.SSLContext | None:
+    """What the server speaks TLS with; ``None``: it speaks plain HTTP.
+
+    Raises:
+        ConfigError: the files cannot be read, are no certificate and key, or do not belong together.
+    """
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    for name, path in (("tls_cert", settings.tls_cert), ("tls_key", settings.tls_key)):
+        if not os.access(path, os.R_OK) or not path.is_file():
+            raise ConfigError(f"{name}: there is no file {path} that can be read.")
+    try:
+        # Without a password of ours, OpenSSL would ask for one on the terminal.
+        context.load_cert_chain(settings.tls_cert, settings.tls_key, password="")
+    except (OSError, ValueError):
+        raise ConfigError(
+            "tls_cert and tls_key must be PEM files, a certificate and its own private key without a password."
+        ) from None
+    return context
+
+
+def _allow_descriptors(connections: int) -> None:
+    """Each connection is a descriptor; the usual soft limit of 1024 leaves no room for files beside them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _OTHER_DESCRIPTORS
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def _config(app: _App, settings: Settings) -> uvicorn.Config:
+    tls = tls_of(settings)
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=bounded(ConnectionLimits.of(settings)),
+        ssl_context_factory=None if tls is None else lambda _config, _default: tls,
         ws="none",
         lifespan="on",
         log_config=None,
