@@ -23,7 +23,11 @@ from tests.cli.process import RunningServer, environment, minivault, serving
 
 
 def test_every_setting_of_the_server_is_a_flag() -> None:
-    assert set(inspect.signature(serve).parameters) - {"ctx"} == set(Settings.model_fields) - {"url", "api_key", "ca_file"}
+    assert set(inspect.signature(serve).parameters) - {"ctx"} == set(Settings.model_fields) - {
+        "url",
+        "api_key",
+        "ca_file",
+    }
 
 
 def test_the_defaults_that_help_names_are_true() -> None:
