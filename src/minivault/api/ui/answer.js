@@ -88,7 +88,7 @@ function versions(turn, choose) {
 const ENDS = { length: "cut at the most tokens", content_filter: "filtered" };
 
 /** Figures of an answer and the link to its record. */
-export function figuresOf(result) {
+function figuresOf(result) {
   const parts = [];
   const add = (text, title) => parts.push(h("span", title ? { title } : null, text));
   if (result.status === "stopped") add("stopped");

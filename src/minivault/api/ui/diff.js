@@ -5,7 +5,7 @@ import { h } from "./dom.js";
 const MOST = 1500;
 
 /** Runs `{kind: "same" | "gone" | "added", items}` that lead from `before` to `after`. */
-export function difference(before, after) {
+function difference(before, after) {
   let head = 0;
   while (head < before.length && head < after.length && before[head] === after[head]) head += 1;
   let tail = 0;

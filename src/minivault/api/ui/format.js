@@ -49,12 +49,6 @@ export function when(text) {
   return date.toDateString() === new Date().toDateString() ? SHORT_TIME.format(date) : SHORT_DAY.format(date);
 }
 
-export function ago(text) {
-  const seconds = Math.max(0, (Date.now() - new Date(text)) / 1000);
-  if (seconds < 90) return `${Math.round(seconds)} s ago`;
-  return seconds < 5400 ? `${Math.round(seconds / 60)} min ago` : time(text);
-}
-
 export function short(hash, length = 12) {
   const bare = hash.replace(/^sha256:/, "");
   return bare.length > length ? `${bare.slice(0, length)}…` : bare;

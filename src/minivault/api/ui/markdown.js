@@ -131,7 +131,7 @@ function nested(lines, depth) {
 }
 
 /** Code with its language and a button that copies it. */
-export function codeBlock(text, language) {
+function codeBlock(text, language) {
   const bar = h("div", { class: "code-bar" }, h("span", null, language || "code"), copyButton(() => text, "Copy code"));
   return h("div", { class: "code" }, bar, h("pre", { tabIndex: 0 }, h("code", null, ...highlighted(text, language))));
 }

@@ -63,7 +63,7 @@ export function readNote(note) {
 }
 
 /** `name+id+key`, as the server and `vault.pub` give it. */
-export async function readKey(text) {
+async function readKey(text) {
   const [, name, id, encoded] = /^(\S+?)\+([0-9a-f]{8})\+(\S+)$/.exec(text.trim()) ?? [];
   const data = encoded ? decode(encoded) : new Uint8Array();
   if (data.length !== HASH + 1 || data[0] !== ED25519) throw new BadProof("The key is no Ed25519 verifier key.");
@@ -142,7 +142,7 @@ async function sha256(prefix, ...parts) {
   return new Uint8Array(await crypto.subtle.digest("SHA-256", concat(Uint8Array.of(prefix), ...parts)));
 }
 
-export function concat(...parts) {
+function concat(...parts) {
   const whole = new Uint8Array(parts.reduce((total, part) => total + part.length, 0));
   let at = 0;
   for (const part of parts) {
@@ -152,7 +152,7 @@ export function concat(...parts) {
   return whole;
 }
 
-export const utf8 = (text) => new TextEncoder().encode(text);
+const utf8 = (text) => new TextEncoder().encode(text);
 export const hex = (data) => Array.from(data, (byte) => byte.toString(16).padStart(2, "0")).join("");
 const unhex = (text) => Uint8Array.from(text.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
 const equal = (one, other) => one.length === other.length && one.every((byte, at) => byte === other[at]);

@@ -1,6 +1,6 @@
 // The vault: search, filters and pages of calls, or one of them in full. Knows nothing of how records are kept.
 
-import { abilities, ask, getJson, getText } from "./api.js";
+import { abilities, ask, getJson } from "./api.js";
 import { badge, failure, field, h, icon, modal, options, put, save, toast } from "./dom.js";
 import { count, ms, plural, short, time, when } from "./format.js";
 import { hex, readNote } from "./proof.js";
@@ -27,7 +27,7 @@ export async function show(main, [id], signal) {
   put(main,
     h("div", { class: "row apart" },
       h("div", null, h("h1", null, "Vault"), h("p", { class: "lead" }, "Every prompt and every answer, in an append-only tree whose head is signed.")),
-      h("button", { type: "button", onclick: () => exportDialog(search, can) }, icon("download"), "Export")),
+      can?.can("GET /vault/export") ? h("button", { type: "button", onclick: () => exportDialog(search) }, icon("download"), "Export") : null),
     await headCard(signal), filterForm(search, can), note, list, h("div", { class: "row center" }, more));
   await search.begin();
   return null;
@@ -184,44 +184,21 @@ function headDialog(text, key, seen) {
 
 // -- export -----------------------------------------------------------------------------------------------------------
 
-function exportDialog(search, can) {
+function exportDialog(search) {
   return modal("Export", (close) => {
     const progress = h("p", { class: "faint", role: "status" });
-    const begin = (form) => exported(form, search, can, progress).then(() => close(), (error) => toast(error.message, "bad"));
+    const begin = (form) => exported(form, search, progress).then(() => close(), (error) => toast(error.message, "bad"));
     return h("div", { class: "stack" },
-      h("p", null, "All calls that fit the search and the filters, newest first."), progress,
+      h("p", null, "All calls that fit the search and the filters."), progress,
       h("div", { class: "row end" },
         h("button", { type: "button", onclick: () => begin("csv") }, "CSV"),
         h("button", { type: "button", class: "primary", onclick: () => begin("jsonl") }, "JSON Lines")));
   });
 }
 
-/** By the server's own export where it has one, else page by page from here. */
-async function exported(form, search, can, progress) {
+async function exported(form, search, progress) {
   const asked = search.parameters();
-  const route = "GET /vault/export";
-  const name = `vault-${new Date().toISOString().slice(0, 10)}.${form}`;
-  const server = can?.can(route) && [...asked.keys()].every((parameter) => can.takes(route, parameter));
-  if (server) {
-    asked.set("format", form);
-    progress.textContent = "Exporting…";
-    save(name, await (await ask(`/vault/export?${asked}`)).blob());
-    return;
-  }
-  const parts = form === "csv" ? [csvLine(COLUMNS)] : [];
-  let total = 0;
-  asked.set("limit", "500");
-  for (let cursor = ""; cursor !== null; ) {
-    if (cursor) asked.set("cursor", cursor);
-    const page = JSON.parse(await getText(`/vault/records?${asked}`));
-    parts.push(...page.records.map((call) => (form === "csv" ? csvLine(COLUMNS.map((column) => valueOf(call, column))) : `${JSON.stringify(call)}\n`)));
-    total += page.records.length;
-    progress.textContent = plural(total, "call");
-    cursor = page.next_cursor;
-  }
-  save(name, new Blob(parts));
+  asked.set("format", form);
+  progress.textContent = "Exporting…";
+  save(`vault-${new Date().toISOString().slice(0, 10)}.${form}`, await (await ask(`/vault/export?${asked}`)).blob());
 }
-
-const COLUMNS = ["index", "id", "timestamp", "model", "surface", "finish_reason", "prompt_tokens", "completion_tokens", "processing_time_ms", "prompt", "response"];
-const valueOf = (call, column) => call[column] ?? call.usage?.[column] ?? "";
-const csvLine = (values) => `${values.map((value) => `"${String(value).replaceAll('"', '""')}"`).join(",")}\r\n`;
