@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -238,8 +239,9 @@ def document(
     tasks: Sequence[str],
     machine: Machine,
     facts: Mapping[str, str],
+    kept: Sequence[str] = (),
 ) -> str:
-    """``docs/benchmarks.md``. ``facts``: lines that only the run knows, by their names."""
+    """``docs/benchmarks.md``. ``facts``: lines that only the run knows, by their names. ``kept``: others' sections."""
     decode = [task for task in tasks if task.startswith("decode")]
     parts = [
         _INTRODUCTION,
@@ -259,12 +261,30 @@ def document(
         parts.append("Overall: generated tokens over the time from start to end, the prompts' prefill included.\n\n")
         parts[-1] += speed_table(results, contenders, shape, decode, "overall")
         parts.append(start_table(results, contenders, shape))
+    parts.extend(kept)
     parts.append("## How each was run\n\n" + "\n".join(f"- {one.title}: {one.note}" for one in contenders))
     failures = results.failures()
     if failures:
         rows = [[who, what, error.replace("|", "/").replace("\n", " ")] for (who, what), error in failures.items()]
         parts.append("## Left out\n\n" + markdown_table(["who", "what", "error"], rows))
     return "\n\n".join(parts) + "\n"
+
+
+def sections_of_others(former: str) -> list[str]:
+    """The sections of a document that other programs measured (``bench/http_path.py``, say), as they stand."""
+    ours = {*_OWN_SECTIONS, *SHAPES}
+    found = re.findall(r"^## .+?(?=^## |\Z)", former, re.MULTILINE | re.DOTALL)
+    return [section.rstrip() for section in found if section.partition("\n")[0].removeprefix("## ") not in ours]
+
+
+_OWN_SECTIONS = (
+    "Machine and run",
+    "Ratios and their bars",
+    "Share of the memory's bandwidth",
+    "A prompt of 513 tokens whose first 512 are cached",
+    "How each was run",
+    "Left out",
+)
 
 
 def _facts(machine: Machine, results: Results, facts: Mapping[str, str]) -> str:
@@ -288,8 +308,8 @@ def _facts(machine: Machine, results: Results, facts: Mapping[str, str]) -> str:
 _INTRODUCTION = """\
 # Benchmarks
 
-Written by `make bench`; not to be edited. All contenders took turns in each round, each measurement in a process of
-its own. Absolute figures move with the machine; the ratios are what counts.
+Written by `make bench`; not to be edited, but for sections that other programs measured. All contenders took turns in
+each round, each measurement in a process of its own. Absolute figures move with the machine; the ratios are what counts.
 
 ![Tokens per second](benchmarks.svg)"""
 

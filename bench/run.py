@@ -26,7 +26,7 @@ from bench.contenders import BUILD, CONTENDERS  # noqa: E402
 from bench.machine import Machine, read_bandwidth, read_machine, wait_for_quiet  # noqa: E402
 from bench.measuring import Plan, measure_all  # noqa: E402
 from bench.plot import Panel, bar_chart  # noqa: E402
-from bench.report import CACHED, QUIET, Results, Run, document, figure_of, number, ratio_table  # noqa: E402
+from bench.report import CACHED, QUIET, Results, Run, document, figure_of, number, ratio_table, sections_of_others  # noqa: E402
 from bench.shapes import SHAPES  # noqa: E402
 
 
@@ -83,9 +83,9 @@ def _write_documents(output: Path, machine: Machine, runs: Sequence[Run], facts:
     tasks = sorted({run.task for run in runs if run.result}, key=_task_order)
     seen = {run.contender for run in runs}
     contenders = [contender for contender in CONTENDERS if contender.key in seen]
-    (output / "benchmarks.md").write_text(
-        document(results, contenders, shapes, tasks, machine, facts), encoding="utf-8"
-    )
+    page = output / "benchmarks.md"
+    kept = sections_of_others(page.read_text(encoding="utf-8")) if page.exists() else []
+    page.write_text(document(results, contenders, shapes, tasks, machine, facts, kept), encoding="utf-8")
     panels = []
     for shape in shapes:
         decode = [task for task in tasks if task.startswith("decode")]

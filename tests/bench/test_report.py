@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -11,7 +12,18 @@ from bench.contenders import CONTENDERS, Contender
 from bench.machine import Machine, Others
 from bench.measuring import Plan, takes
 from bench.plot import Panel, bar_chart
-from bench.report import BARS, Bar, Results, Run, all_ratios, document, number, ratio_table, speed_table
+from bench.report import (
+    BARS,
+    Bar,
+    Results,
+    Run,
+    all_ratios,
+    document,
+    number,
+    ratio_table,
+    sections_of_others,
+    speed_table,
+)
 
 OURS, PEER = CONTENDERS[0], next(one for one in CONTENDERS if not one.ours)
 MACHINE = Machine("A processor", 2, 16 << 30, ("avx2",), "Linux", 50e9)
@@ -71,6 +83,21 @@ def test_a_peer_that_failed_is_in_the_document_with_its_error() -> None:
     assert f"| {PEER.key} | TinyLlama-1.1B, decode 1 | no wheel / for this machine |" in text
     assert "A processor; 2 cores; avx2" in text
     assert "| MiniVault int8, TinyLlama-1.1B | 1.034 | 41.4 | 83% |" in text
+
+
+def test_what_other_programs_measured_stays_when_the_document_is_written_anew() -> None:
+    def written(kept: list[str]) -> str:
+        measured = Results([*runs(OURS, "decode 1", 40), Run("TinyLlama-1.1B", PEER.key, "decode 1", 0, None, "no")])
+        shapes, tasks = ["TinyLlama-1.1B"], ["decode 1"]
+        return document(measured, [OURS, PEER], shapes, tasks, MACHINE, {"When": "now"}, kept)
+
+    other = "## The HTTP path\n\nCPU time per token.\n\n| surface | us |\n| --- | ---: |\n| native | 22.8 |"
+    former = written([other])
+    assert other in former
+    assert sections_of_others(former) == [other]
+    assert written(sections_of_others(former)) == former
+    committed = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert "## The HTTP path" in [one.partition("\n")[0] for one in sections_of_others(committed)]
 
 
 def test_a_figure_that_others_disturbed_has_a_star() -> None:
