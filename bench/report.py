@@ -309,7 +309,8 @@ _INTRODUCTION = """\
 # Benchmarks
 
 Written by `make bench`; not to be edited, but for sections that other programs measured. All contenders took turns in
-each round, each measurement in a process of its own. Absolute figures move with the machine; the ratios are what counts.
+each round, each measurement in a process of its own. Absolute figures move with the machine; the ratios are what
+counts.
 
 ![Tokens per second](benchmarks.svg)"""
 
