@@ -21,6 +21,7 @@ from minivault.api.app import create_app
 from minivault.cli.main import app as commands
 from minivault.engine.engine import EngineStats, UpstreamStats
 from minivault.settings import Settings
+from minivault.telemetry.gauges import VaultFigures
 from minivault.telemetry.metrics import Metrics
 
 TARGET = Path(__file__).with_name("reference.md")
@@ -98,6 +99,9 @@ def routes() -> str:
 def metrics() -> str:
     found = Metrics()
     upstream = UpstreamStats("127.0.0.1:8080", healthy=True, in_flight=0)
+    found.memory_budget = 0
+    found.watch_vault(lambda: VaultFigures(0, True, head_age_seconds=0))
+    found.watch_models(lambda: {"guide": {"state": "loaded", "memory_bytes": 0, "in_use": 0}})
     found.watch_engine(lambda: [("guide", "native", EngineStats(0, 0, 0.0, upstreams=(upstream,)))])
     # A metric without a sample does not say its labels; its collector knows them.
     own = [one for one in vars(found).values() if hasattr(one, "_labelnames")]

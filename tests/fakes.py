@@ -330,6 +330,10 @@ class _State:
     writable: bool
     reason: str | None
     signed_at: str | None = None
+    open_calls: int = 0
+    head_size: int = 0
+    head_error: str | None = None
+    mirror_error: str | None = None
 
 
 class MemoryLedger:

@@ -96,6 +96,13 @@ class Forbidden(CallerError):
 
 class RateLimited(CallerError):
     code = "rate_limit_exceeded"
+    limit: str = "requests"
+    """Which it was: requests, tokens or concurrent."""
+
+
+def limit_of(error: BaseException) -> str | None:
+    """Which limit of the client's own refused it; ``None`` where none did."""
+    return error.limit if isinstance(error, RateLimited) else None
 
 
 class ServerError(MiniVaultError):

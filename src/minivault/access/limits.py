@@ -152,11 +152,13 @@ class Quota:
         verdict, name = await self.limits.take(self.tokens, amount)
         self.verdicts["tokens"] = verdict
         if not verdict.allowed:
-            raise RateLimited(
+            error = RateLimited(
                 f"Too many tokens: {verdict.limit} in {verdict.window} seconds are allowed, {verdict.remaining} are "
                 f"left, and this request may take {amount}.",
                 retry_after=verdict.reset,
             )
+            error.limit = "tokens"
+            raise error
         return Reservation(self.limits, self.tokens, amount, name)
 
     def enter(self) -> None:
@@ -169,7 +171,7 @@ class Quota:
             error = RateLimited(
                 f"Too many requests at one time: {self.concurrent} may run.", retry_after=BUSY_RETRY_SECONDS
             )
-            error.code = "concurrency_limit_exceeded"
+            error.code, error.limit = "concurrency_limit_exceeded", "concurrent"
             raise error
 
     def leave(self) -> None:

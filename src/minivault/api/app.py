@@ -87,7 +87,7 @@ def create_app(
     )
     app.state.settings = settings
     app.state.access = gate
-    batching = app.state.batching = _batching_of(app, settings)
+    batching = app.state.batching = _batching_of(app, settings, metrics)
     app.state.service = service
     parts = (
         native,
@@ -128,11 +128,11 @@ def _gate_of(settings: Settings, clock: Callable[[], float]) -> Gate:
     )
 
 
-def _batching_of(app: FastAPI, settings: Settings) -> Batching:
+def _batching_of(app: FastAPI, settings: Settings, metrics: Metrics) -> Batching:
     bounds = Bounds(
         settings.batch_concurrency, settings.max_file_bytes, settings.max_stored_bytes, settings.max_body_bytes
     )
-    return Batching(app, lambda: BatchStore.open(settings.batches_path, settings.vault_key_file), bounds)
+    return Batching(app, lambda: BatchStore.open(settings.batches_path, settings.vault_key_file), bounds, metrics)
 
 
 async def _drain(batching: Batching, service: Service, patience: float) -> None:

@@ -26,6 +26,7 @@ from minivault.batches.store import BatchStore
 from minivault.batches.values import Batch, Line, Result, Status
 from minivault.errors import InvalidRequest, MiniVaultError, UnknownRecord
 from minivault.telemetry.logging import describe_error, get_logger
+from minivault.telemetry.metrics import Metrics
 
 TRANSIENT = (429, 499, 503)
 """Statuses that say nothing of a line: it is tried again."""
@@ -51,7 +52,15 @@ class Bounds:
 class Batching:
     """Files and batches of one server. The file that keeps them is opened when it is first needed."""
 
-    def __init__(self, app: FastAPI, open_store: Open, bounds: Bounds, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        open_store: Open,
+        bounds: Bounds,
+        metrics: Metrics,
+        *,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._app = app
         self._open_store = open_store
         self._store: BatchStore | None = None
@@ -59,6 +68,7 @@ class Batching:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._places = asyncio.Semaphore(bounds.concurrency)
         self._closing = asyncio.Event()
+        self._metrics = metrics
         self._now = now
         self.bounds = bounds
 
@@ -151,6 +161,7 @@ class Batching:
         if reader.faults:
             failed = replace(current.become(Status.FAILED, self.now()), faults=tuple(reader.faults))
             store.save(failed)
+            self._metrics.batch_ended(failed.status)
             return failed
         begun = current.become(Status.IN_PROGRESS, self.now())
         store.begin(begun, lines)
@@ -175,6 +186,7 @@ class Batching:
                 if result is None:
                     return
                 await asyncio.to_thread(store.finish_line, batch.id, number, result)
+                self._metrics.batch_line(failed=result.failed)
 
     async def _goes_on(self, store: BatchStore, batch: Batch) -> bool:
         if self._closing.is_set() or self.now() >= batch.expires_at:
@@ -250,15 +262,20 @@ class Batching:
                 return
             for number in store.pending(batch_id):
                 store.finish_line(batch_id, number, _expired(store.line(batch_id, number)))
-            store.end(batch.become(Status.EXPIRED, now), now)
+                self._metrics.batch_line(failed=True)
+            self._end(store, batch, Status.EXPIRED, now)
             return
         if batch.status is Status.IN_PROGRESS:
             batch = batch.become(Status.FINALIZING, now)
             store.save(batch)
         if batch.status is Status.FINALIZING:
-            store.end(batch.become(Status.COMPLETED, now), now)
+            self._end(store, batch, Status.COMPLETED, now)
         elif batch.status is Status.CANCELLING:
-            store.end(batch.become(Status.CANCELLED, now), now)
+            self._end(store, batch, Status.CANCELLED, now)
+
+    def _end(self, store: BatchStore, batch: Batch, status: Status, now: int) -> None:
+        store.end(batch.become(status, now), now)
+        self._metrics.batch_ended(status)
 
 
 def endpoints() -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from minivault.access.limits import Kind, Quota, Verdict
 from minivault.access.roles import Permission, Role
 from minivault.api.permissions import is_open, permission_of
 from minivault.api.problems import Problem, problem_of
-from minivault.errors import MiniVaultError, Unauthorized
+from minivault.errors import MiniVaultError, Unauthorized, limit_of
 from minivault.telemetry.metrics import Metrics
 
 UNCOUNTED_PATHS = frozenset({"/health", "/metrics"})
@@ -50,7 +50,7 @@ class Entrance:
                 quota.enter()
         except (MiniVaultError, Problem) as error:
             problem = problem_of(error)
-            self._metrics.rejected(problem.code)
+            self._metrics.rejected(problem.code, limit_of(error))
             await problem.response(path)(scope, receive, _with_limits(send, quota))
             return
         scope.setdefault("state", {})["caller"] = caller

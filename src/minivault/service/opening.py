@@ -37,6 +37,7 @@ async def open_service(
     """
     metrics = metrics or Metrics()
     models = await asyncio.to_thread(open_pool, settings, loader)
+    metrics.memory_budget = models.limits.budget
     ledger = await asyncio.to_thread(_open_ledger, settings, metrics)
     reader = Reader.open(settings.vault_path, VaultKey.of(settings.vault_key_file))
     limits = ServiceLimits(settings.max_tokens, settings.max_running, settings.max_waiting)

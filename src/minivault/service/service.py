@@ -21,7 +21,15 @@ from typing import Any
 from minivault.access.caller import Caller
 from minivault.embedding import Embedded, EmbeddingRequest
 from minivault.engine.engine import Constraint, EngineStats
-from minivault.errors import ContextTooLong, Draining, MiniVaultError, ModelNotReady, Overloaded, UnsupportedFeature
+from minivault.errors import (
+    ContextTooLong,
+    Draining,
+    MiniVaultError,
+    ModelNotReady,
+    Overloaded,
+    UnsupportedFeature,
+    limit_of,
+)
 from minivault.generation import Chunk, Completion, FinishReason, GenerationRequest
 from minivault.models import parameters
 from minivault.models.loaded_remote import RemoteModel
@@ -42,6 +50,7 @@ from minivault.service.embedding import (
     recorded_request,
     why_vectors_not_comparable,
 )
+from minivault.service.figures import figures_of
 from minivault.service.ports import Book, ModelLease, ModelSource, RecordReader, ServedModel, generating
 from minivault.service.records import Records
 from minivault.service.replay import ReplayResult, ReplayVerdict, compare, why_never_comparable, why_not_comparable
@@ -127,7 +136,8 @@ class Service:
         self.draining = False
         self._drain: asyncio.Task[None] | None = None
         self.metrics.watch_engine(self._engine_stats)
-        self.metrics.watch_vault(lambda: self._ledger.status().records, lambda: self._ledger.status().writable)
+        self.metrics.watch_models(self.models.states)
+        self.metrics.watch_vault(lambda: figures_of(self._ledger.status(), self.utc_now()))
 
     async def generate(self, request: GenerationRequest, caller: Caller) -> Completion:
         """Run a request to its end. Raises what :meth:`open` and :meth:`Generation.result` raise."""
@@ -201,7 +211,7 @@ class Service:
                 one.reservation.settle(0)
             self._leave(len(requests))
             if isinstance(error, MiniVaultError):
-                self.metrics.rejected(error.code)
+                self.metrics.rejected(error.code, limit_of(error))
             raise
         return prepared
 
@@ -492,7 +502,7 @@ class Service:
         except BaseException as error:
             self._leave()
             if isinstance(error, MiniVaultError):
-                self.metrics.rejected(error.code)
+                self.metrics.rejected(error.code, limit_of(error))
             raise
         future = _on_this_loop(lambda: self._ledger.append_intent(embedding_intent(prepared)))
         try:
@@ -560,6 +570,7 @@ class Service:
                 queue_seconds=outcome.timings["queue_ns"] / 1e9,
                 first_token_seconds=None if first is None else first / 1e9,
                 total_seconds=outcome.timings["total_ns"] / 1e9,
+                embedded_texts=_embedded_texts(prepared, outcome),
             )
         )
 
@@ -640,6 +651,12 @@ class Service:
 
     def _generating(self) -> list[ServedModel]:
         return [generating(model) for model in self.models.loaded() if model.kind == "generation"]
+
+
+def _embedded_texts(prepared: Prepared | PreparedTexts, outcome: Outcome) -> int:
+    if not isinstance(prepared, PreparedTexts) or outcome.finish_reason != FinishReason.STOP:
+        return 0
+    return len(prepared.texts)
 
 
 def _context_length(request: GenerationRequest, length: int, prompt_tokens: int) -> int:

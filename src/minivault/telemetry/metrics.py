@@ -1,21 +1,25 @@
 """The numbers for Prometheus: our own ``minivault_*`` and vLLM's ``vllm:*`` names, so that existing dashboards fit.
 
-No prompt, no key and no address is ever a label. Token counters grow only with an outcome that is durable, by that
-record's own numbers, so they reconcile with the vault. Knows nothing of HTTP; :meth:`Metrics.render` gives text.
+No prompt, no key and no client's address is ever a label. Token counters grow only with an outcome that is durable, by
+that record's own numbers, so they reconcile with the vault. Knows nothing of HTTP; :meth:`Metrics.render` gives text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from minivault.engine.engine import EngineStats, UpstreamStats
+from minivault.generation import FinishReason
+from minivault.telemetry.gauges import ModelCollector, VaultCollector, VaultFigures
 
+disable_created_metrics()  # a series of times beside each counter, which nobody asks for
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 _STEP_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -23,6 +27,10 @@ _COMMIT_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.
 _TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000)
 _GROUP = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _LABELS = ("model_name", "engine")
+_REASONS = (
+    *("overloaded", "draining", "model_not_ready", "rate_limit_exceeded", "concurrency_limit_exceeded"),
+    *("invalid_api_key", "forbidden", "host_not_allowed", "origin_not_allowed"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +47,8 @@ class FinishedRequest:
     first_token_seconds: float | None
     """From admission to the first token; ``None`` when none came."""
     total_seconds: float
+    embedded_texts: int = 0
+    """Texts that came back as vectors."""
 
 
 class Metrics:
@@ -47,11 +57,17 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.memory_budget: int | None = None
+        """Bytes that loaded models may take; ``None`` where nobody said."""
         self._http = self._counter("minivault_http_requests", "HTTP requests answered", ("route", "method", "status"))
         self._rejected = self._counter("minivault_rejected_requests", "Requests refused before any work", ("reason",))
-        self._records = self._counter("minivault_replays", "Replays by verdict", ("verdict",))
-        self._records_total = Gauge("minivault_records", "Records in the vault", registry=self.registry)
-        self._writable = Gauge("minivault_vault_writable", "1 while records can be written", registry=self.registry)
+        self._limited = self._counter(
+            "minivault_limit_refusals", "Requests refused by a client's own limit", ("limit",)
+        )
+        self._replays = self._counter("minivault_replays", "Replays by verdict", ("verdict",))
+        self._texts = self._counter("minivault_embedded_texts", "Texts that came back as vectors")
+        self._batches = self._counter("minivault_batches", "Batches by how they ended", ("status",))
+        self._batch_lines = self._counter("minivault_batch_lines", "Lines of batches by result", ("result",))
         self._commit = self._histogram("minivault_ledger_commit_seconds", "Ledger commits", _COMMIT_SECONDS, ())
         self._group = self._histogram("minivault_ledger_group_records", "Leaves in one commit", _GROUP, ())
         self._prompt = self._counter("vllm:prompt_tokens", "Prompt tokens of recorded requests")
@@ -73,6 +89,20 @@ class Metrics:
         self._limit_size = self._histogram(
             "vllm:request_max_num_generation_tokens", "Tokens a request allowed itself", _TOKENS
         )
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """An alert sees the first increase of what was 0 before; a series that begins at 1 never increased."""
+        for reason in _REASONS:
+            self._rejected.labels(reason)
+        for limit in ("requests", "tokens", "concurrent"):
+            self._limited.labels(limit)
+        for verdict in ("MATCH", "MISMATCH", "NOT COMPARABLE"):
+            self._replays.labels(verdict)
+        for status in ("completed", "failed", "expired", "cancelled"):
+            self._batches.labels(status)
+        for result in ("completed", "failed"):
+            self._batch_lines.labels(result)
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...] = _LABELS) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
@@ -84,11 +114,20 @@ class Metrics:
 
     def watch_engine(self, source: Callable[[], Iterable[tuple[str, str, EngineStats]]]) -> None:
         """Read (model name, engine name, stats) of the loaded models at each scrape."""
-        self.registry.register(_EngineCollector(source))
+        self.registry.register(_EngineCollector(source, self._loaded))
 
-    def watch_vault(self, records: Callable[[], float], writable: Callable[[], bool]) -> None:
-        self._records_total.set_function(records)
-        self._writable.set_function(lambda: float(writable()))
+    def _loaded(self, model: str, engine: str) -> None:
+        self._prompt.labels(model, engine)
+        self._generation.labels(model, engine)
+        for reason in FinishReason:
+            self._success.labels(model, engine, reason.value)
+
+    def watch_vault(self, source: Callable[[], VaultFigures]) -> None:
+        self.registry.register(VaultCollector(source))
+
+    def watch_models(self, states: Callable[[], Mapping[str, Mapping[str, Any]]]) -> None:
+        """Read the pool's states at each scrape."""
+        self.registry.register(ModelCollector(states, lambda: self.memory_budget))
 
     def step_observer(self, model: str, engine: str) -> Callable[[float], None]:
         """A function to call with the seconds since the previous step; labels are resolved once."""
@@ -97,11 +136,21 @@ class Metrics:
     def answered(self, route: str, method: str, status: int) -> None:
         self._http.labels(route, method, str(status)).inc()
 
-    def rejected(self, reason: str) -> None:
+    def rejected(self, reason: str, limit: str | None = None) -> None:
+        """``limit``: which of the client's own it was, if it was one: requests, tokens or concurrent."""
         self._rejected.labels(reason).inc()
+        if limit is not None:
+            self._limited.labels(limit).inc()
 
     def replayed(self, verdict: str) -> None:
-        self._records.labels(verdict).inc()
+        self._replays.labels(verdict).inc()
+
+    def batch_ended(self, status: str) -> None:
+        self._batches.labels(status).inc()
+
+    def batch_line(self, *, failed: bool) -> None:
+        """A line of a batch has its result."""
+        self._batch_lines.labels("failed" if failed else "completed").inc()
 
     def commit_observed(self, seconds: float, leaves: int) -> None:
         self._commit.observe(seconds)
@@ -118,6 +167,8 @@ class Metrics:
         self._prompt_size.labels(*labels).observe(request.prompt_tokens)
         self._answer_size.labels(*labels).observe(request.completion_tokens)
         self._limit_size.labels(*labels).observe(request.max_tokens)
+        if request.embedded_texts:
+            self._texts.labels(*labels).inc(request.embedded_texts)
         if request.first_token_seconds is None:
             return
         decode = max(0.0, request.total_seconds - request.first_token_seconds)
@@ -135,8 +186,11 @@ class Metrics:
 class _EngineCollector(Collector):
     """Turns engine statistics into metrics when they are asked for, so that the engine pays nothing."""
 
-    def __init__(self, source: Callable[[], Iterable[tuple[str, str, EngineStats]]]) -> None:
+    def __init__(
+        self, source: Callable[[], Iterable[tuple[str, str, EngineStats]]], seen: Callable[[str, str], None]
+    ) -> None:
         self._source = source
+        self._seen = seen
 
     def describe(self) -> Iterable[Metric]:
         return ()
@@ -155,6 +209,7 @@ class _EngineCollector(Collector):
         upstreams = _Upstreams()
         for model, engine, stats in self._source():
             name = [model, engine]
+            self._seen(model, engine)
             running.add_metric(name, stats.running)
             waiting.add_metric(name, stats.waiting)
             usage.add_metric(name, stats.kv_cache_usage)
