@@ -16,6 +16,7 @@ MiniVaultError
 |   `-- RateLimited             too much in this window: ``retry_after`` in seconds
 |-- ServerError                 this side must change something
 |   |-- Overloaded              the queue is full: ``retry_after`` in seconds
+|   |-- DeadlineExceeded        the request took longer than it may
 |   |-- Draining                the server is shutting down
 |   |-- ModelNotReady           the model is still loading: ``retry_after`` in seconds
 |   |-- LedgerUnavailable       a record could not be made durable; nothing was answered
@@ -111,6 +112,10 @@ class ServerError(MiniVaultError):
 
 class Overloaded(ServerError):
     code = "overloaded"
+
+
+class DeadlineExceeded(ServerError):
+    code = "deadline_exceeded"
 
 
 class Draining(ServerError):

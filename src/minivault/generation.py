@@ -126,6 +126,8 @@ class GenerationRequest:
     stream: bool = False
     response_format: JsonObject | None = None
     """``type`` is text, json_object, json_schema, regex or grammar; see ``models/structure.py``."""
+    timeout: float | None = None
+    """Most seconds that it may take, waiting included; then it ends as failed."""
     choice: int = 0
     """Which of several answers to one request this is, from 0. Each is a call of its own in the vault."""
     store: bool = True

@@ -25,6 +25,8 @@ class Caller:
     """False: the vault keeps commitments of what is said, and drops the content."""
     cache_salt: bytes = b""
     """Callers share computed prefixes only with those of an equal salt."""
+    timeout: float | None = None
+    """Most seconds that each of the caller's requests may take, as they said themselves."""
     quota: Quota = field(default_factory=Quota, compare=False)
     """What may still be used of the windows of this caller."""
 

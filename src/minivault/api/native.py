@@ -6,7 +6,9 @@ Parses once, asks the service, writes the answer. Knows nothing of engines or of
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
@@ -15,11 +17,16 @@ from pydantic import BaseModel
 from minivault.access.caller import Caller
 from minivault.api import negotiation, schema, streaming
 from minivault.api.body import read_json_object
+from minivault.api.problems import Problem
 from minivault.api.wire.native import GenerateRequest, answer_of
 from minivault.generation import Completion, FinishReason, RecordRef
 from minivault.service import Generation, Service
 
 RECORD_HEADER = "minivault-record"
+TIMEOUT_HEADER = "minivault-timeout"
+"""On every surface, for clients whose bodies cannot say it."""
+MOST_SECONDS = 86_400
+_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -118,9 +125,24 @@ async def whole_answer(
 
 
 def caller_of(request: Request) -> Caller:
-    """Who was let in at the entrance. What is open to everybody has no caller, and asks for none."""
+    """Who was let in at the entrance, and how long they will wait. What is open to everybody has no caller, and asks
+    for none.
+
+    Raises:
+        Problem: they say how long in a way that cannot be read.
+    """
     caller: Caller = request.state.caller
-    return caller
+    given = request.headers.get(TIMEOUT_HEADER)
+    if given is None:
+        return caller
+    if not _SECONDS.fullmatch(given) or not 0 < float(given) <= MOST_SECONDS:
+        raise Problem(
+            422,
+            f"{TIMEOUT_HEADER} must be a number of seconds above 0 and up to {MOST_SECONDS}.",
+            code="invalid_value",
+            param=TIMEOUT_HEADER,
+        )
+    return replace(caller, timeout=float(given))
 
 
 def record_header(record: RecordRef) -> dict[str, str]:

@@ -29,6 +29,7 @@ _STATUS: Mapping[type[errors.MiniVaultError], int] = {
     errors.RateLimited: 429,
     errors.CallerError: 400,
     errors.Overloaded: 503,
+    errors.DeadlineExceeded: 504,
     errors.Draining: 503,
     errors.ModelNotReady: 503,
     errors.LedgerUnavailable: 503,
@@ -46,6 +47,7 @@ _TYPES: Mapping[int, str] = {
     404: "not_found_error",
     429: "rate_limit_error",
     503: "unavailable_error",
+    504: "timeout_error",
 }
 
 OLLAMA_PREFIX = "/api/"
@@ -58,6 +60,7 @@ _ANTHROPIC_TYPES: Mapping[int, str] = {
     413: "request_too_large",
     429: "rate_limit_error",
     503: "overloaded_error",
+    504: "timeout_error",
 }
 
 _DEFAULT_RETRY = 5.0

@@ -34,6 +34,7 @@ _ERRORS: Mapping[int, str] = {
     429: "Too many requests or tokens of this key or address; see `Retry-After`.",
     500: "Something broke on this side. If it broke after work had begun, the call is recorded as failed.",
     503: "The server cannot take this now: loading, full, shutting down, or the vault cannot be written.",
+    504: "It took longer than `timeout`, `MiniVault-Timeout` or the server's `request_timeout` allow.",
 }
 
 _HEADERS: Mapping[int, Mapping[str, Any]] = {
@@ -133,7 +134,8 @@ def _ask_for_keys(document: dict[str, Any]) -> None:
             operation["security"] = [{name: []} for name in _SCHEMES] + [{}]
             answers = operation["responses"]
             shape = next((answers[code]["content"] for code in ("403", "429", "422") if code in answers), None)
-            for status in (401, 429, 503):
+            late = (504,) if "429" in answers and "500" in answers else ()
+            for status in (401, 429, 503, *late):
                 known = answers.setdefault(str(status), _error(status, native.ErrorBody))
                 if shape is not None:
                     known["content"] = shape

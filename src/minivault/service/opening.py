@@ -40,7 +40,13 @@ async def open_service(
     metrics.memory_budget = models.limits.budget
     ledger = await asyncio.to_thread(_open_ledger, settings, metrics)
     reader = Reader.open(settings.vault_path, VaultKey.of(settings.vault_key_file))
-    limits = ServiceLimits(settings.max_tokens, settings.max_running, settings.max_waiting)
+    limits = ServiceLimits(
+        settings.max_tokens,
+        settings.max_running,
+        settings.max_waiting,
+        settings.max_waiting_tokens,
+        settings.request_timeout or None,
+    )
     service = Service(models, ledger, reader, limits=limits, metrics=metrics)
     models.start()
     try:

@@ -37,7 +37,9 @@ from minivault.models.pooled import unloaded
 from minivault.models.prompt import read_prompt
 from minivault.models.structure import Structure, compiled, structure_of
 from minivault.models.words import limited, read_words
+from minivault.service.admission import Line, Pace
 from minivault.service.choices import Choices
+from minivault.service.deadline import least, within
 from minivault.service.embedding import (
     Embedding,
     PreparedTexts,
@@ -78,6 +80,9 @@ class ServiceLimits:
     default_max_tokens: int = 256
     max_running: int = 64
     max_waiting: int = 256
+    max_waiting_tokens: int = 500_000
+    request_timeout: float | None = None
+    """Most seconds that any request may take; ``None``: no end."""
     abort_grace: float = 5.0
     """Seconds that aborted generations have to tell their readers and be recorded, at the end of a drain."""
 
@@ -127,6 +132,8 @@ class Service:
         self._new_id = new_id
         self._started_ns = now_ns()
         self._admitted = 0
+        self._pace = Pace(now_ns)
+        self._line = Line(self._limits.max_waiting_tokens, self._pace)
         self._open: set[Generation | Embedding] = set()
         self._orphans: set[asyncio.Task[None]] = set()
         self._all_settled = asyncio.Event()
@@ -198,15 +205,19 @@ class Service:
         try:
             begun_ns = self.now_ns()
             caller.require_model(requests[0].model or self.models.default_name)
-            lease = await self.models.acquire(requests[0].model, requests[0].keep_alive)
+            limit = least(requests[0].timeout, caller.timeout, self._limits.request_timeout)
+            async with within(limit):
+                lease = await self.models.acquire(requests[0].model, requests[0].keep_alive)
             try:
                 for request in requests:
                     prepared.append(await self._prepare(request, caller, lease, begun_ns))
                     prepared[-1] = await _reserved(prepared[-1])
+                    prepared[-1] = self._placed(prepared[-1], limit)
             finally:
                 lease.release()
         except BaseException as error:
             for one in prepared:
+                one.place.release()
                 one.lease.release()
                 one.reservation.settle(0)
             self._leave(len(requests))
@@ -214,6 +225,14 @@ class Service:
                 self.metrics.rejected(error.code, limit_of(error))
             raise
         return prepared
+
+    def _placed(self, prepared: Prepared, limit: float | None) -> Prepared:
+        """With a place among the prompts that wait.
+
+        Raises:
+            Overloaded: they are too many tokens already.
+        """
+        return replace(prepared, place=self._line.enter(len(prepared.prompt_token_ids)), limit=limit)
 
     async def begin(self, prepared: Prepared) -> Generation:
         """Record the intent of an admitted request and submit it."""
@@ -241,6 +260,8 @@ class Service:
     def _give_up(self, prepared: Prepared | PreparedTexts) -> None:
         """An admitted request is over."""
         prepared.reservation.settle(0)
+        if isinstance(prepared, Prepared):
+            prepared.place.release()
         prepared.lease.release()
         self._leave()
 
@@ -395,7 +416,7 @@ class Service:
             raise Draining("The server is shutting down.", retry_after=5)
         if self._admitted + count > self._limits.max_running + self._limits.max_waiting:
             self.metrics.rejected(Overloaded.code)
-            raise Overloaded("The queue is full.", retry_after=self._expected_wait())
+            raise Overloaded("The queue is full.", retry_after=self._pace.refused())
         self._admitted += count
         self._all_settled.clear()
 
@@ -403,11 +424,6 @@ class Service:
         self._admitted -= count
         if self._admitted == 0:
             self._all_settled.set()
-
-    def _expected_wait(self) -> float:
-        """Seconds until a place is likely to be free, from the mean time of finished requests."""
-        mean = self._total_ns / self._finished / 1e9 if self._finished else 1.0
-        return min(60.0, max(1.0, mean * self._limits.max_waiting / self._limits.max_running))
 
     async def _prepare(self, request: GenerationRequest, caller: Caller, lease: ModelLease, begun_ns: int) -> Prepared:
         model = generating(lease.model)
@@ -550,6 +566,7 @@ class Service:
     ) -> None:
         """An outcome is durable, or never will be. Only durable ones are counted."""
         self._open.discard(generation)
+        self._pace.ended()
         prepared.reservation.settle(outcome.prompt_tokens + outcome.completion_tokens)
         self._give_up(prepared)
         failure = done.exception() if not done.cancelled() else None

@@ -33,6 +33,8 @@ from minivault.models.prompt import PromptTokenizer
 from minivault.models.reasoning import Reasoning, answer_parser
 from minivault.models.structure import Structure
 from minivault.models.tool_calls import Calling, ToolCallParser
+from minivault.service.admission import Place
+from minivault.service.deadline import abort_after, remaining
 from minivault.service.earlier import fingerprint_of
 from minivault.service.ports import ModelLease, ServedModel
 from minivault.vault.record import Intent, Outcome, Pin, Receipt
@@ -62,6 +64,10 @@ class Prepared:
     extra_parameters: Mapping[str, Any] = field(default_factory=dict)
     reservation: Reservation = field(default_factory=Reservation)
     """Tokens of the caller's that it may use; settled when the call is over."""
+    place: Place = field(default_factory=Place)
+    """Among the prompts that wait; given up when the answer begins."""
+    limit: float | None = None
+    """Seconds that it may take from ``begun_ns`` on."""
 
 
 class Generation:
@@ -86,6 +92,7 @@ class Generation:
         self._reason: FinishReason | None = None
         self._engine_error: str | None = None
         self._outcome: asyncio.Future[Receipt] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
         self._queue_ns = 0
         self._first_token_ns: int | None = None
         self._step_ns = 0
@@ -181,6 +188,9 @@ class Generation:
                 words=words if isinstance(words, Lexicon) else None,
             )
         )
+        left = remaining(prepared.limit, prepared.begun_ns, self._service.now_ns())
+        if prepared.limit is not None and left is not None:
+            self._deadline = abort_after(self, prepared.limit, left)
 
     async def accepted(self) -> None:
         """Wait for an engine that may refuse a sequence after it was submitted; others have taken it already.
@@ -297,6 +307,7 @@ class Generation:
         now = self._service.now_ns()
         if self._first_token_ns is None:
             self._first_token_ns = now - self._prepared.begun_ns
+            self._prepared.place.release()
         else:
             self._observe_step((now - self._step_ns) / 1e9 / len(step.token_ids))
         self._step_ns = now
@@ -324,6 +335,8 @@ class Generation:
         """Append the outcome, once. A whole answer that was not delivered was not sent, so none of it is recorded."""
         if self._outcome is not None:
             return self._outcome
+        if self._deadline is not None:
+            self._deadline.cancel()
         undelivered = not self._prepared.request.stream and reason in (FinishReason.CANCELLED, FinishReason.FAILED)
         if undelivered:
             self._texts.clear()

@@ -138,6 +138,9 @@ class GenerateRequest(BaseModel):
         description="The form of the answer: `json_object`; `json_schema` with `schema`; `regex` with `regex`; "
         "`grammar` with `grammar`, in Lark's syntax. Sampling is held to it.",
     )
+    timeout: float | None = Field(
+        None, gt=0, le=86_400, description="Most seconds that the answer may take, waiting included; then an error."
+    )
     logprobs: int | None = Field(
         None, ge=0, le=20, description="Log-probabilities of the tokens, with so many alternatives each."
     )
@@ -163,6 +166,7 @@ class GenerateRequest(BaseModel):
             request_id=request_id,
             surface="native",
             store=self.store is not False,
+            timeout=self.timeout,
             raw_request=raw_request,
         )
 

@@ -1,0 +1,84 @@
+"""How much work may wait, and when to come back if it is too much: counts, and the pace at which calls end.
+
+Knows nothing of models, of the vault or of HTTP. Owned by the event loop; the clock is passed in.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from minivault.errors import Overloaded
+
+REMEMBERED_ENDS = 64
+RECENT_NS = 30 * 10**9
+LEAST_SECONDS, MOST_SECONDS = 1.0, 300.0
+FIRST_GUESS_SECONDS = 5.0
+"""While no call has ended that could be measured."""
+
+
+class Pace:
+    """How fast calls end, and so how long the next free place is away."""
+
+    def __init__(self, now_ns: Callable[[], int]) -> None:
+        self._now_ns = now_ns
+        self._ends: deque[int] = deque(maxlen=REMEMBERED_ENDS)
+        self._refused: deque[int] = deque(maxlen=10_000)
+
+    def ended(self) -> None:
+        self._ends.append(self._now_ns())
+
+    def refused(self) -> float:
+        """Count a call that found no place. Seconds until one is likely to be free for it.
+
+        Those refused lately will come back too: each gets a place of its own in the line.
+        """
+        now = self._now_ns()
+        wait = self._seconds_for_a_place(now)
+        horizon = now - int(min(MOST_SECONDS, max(LEAST_SECONDS, wait * REMEMBERED_ENDS)) * 1e9)
+        while self._refused and self._refused[0] < horizon:
+            self._refused.popleft()
+        self._refused.append(now)
+        return min(MOST_SECONDS, max(LEAST_SECONDS, wait * len(self._refused)))
+
+    def _seconds_for_a_place(self, now: int) -> float:
+        while len(self._ends) > 1 and self._ends[0] < now - RECENT_NS:
+            self._ends.popleft()
+        if not self._ends:
+            return FIRST_GUESS_SECONDS
+        # The time since the last end counts too: a server that has come to a halt promises nothing.
+        return max(1, now - self._ends[0]) / 1e9 / len(self._ends)
+
+
+@dataclass(eq=False, slots=True)
+class Place:
+    """Tokens of a prompt that waits for the model. Released once; by default it stands for none."""
+
+    line: Line | None = None
+    tokens: int = 0
+
+    def release(self) -> None:
+        if self.line is not None:
+            self.line.tokens -= self.tokens
+            self.line = None
+
+
+class Line:
+    """Prompts that wait, in tokens."""
+
+    def __init__(self, most: int, pace: Pace) -> None:
+        self.tokens = 0
+        self._most = most
+        self._pace = pace
+
+    def enter(self, tokens: int) -> Place:
+        """A place for a prompt of so many tokens. One that finds nobody waiting always gets it.
+
+        Raises:
+            Overloaded: too many tokens wait already.
+        """
+        if self.tokens and self.tokens + tokens > self._most:
+            raise Overloaded("Too many tokens of prompts are waiting.", retry_after=self._pace.refused())
+        self.tokens += tokens
+        return Place(self, tokens)
