@@ -349,6 +349,7 @@ class MemoryLedger:
         self.writable = True
         self._size = 0
         self._indexes: dict[int, Intent] = {}
+        self._ended: dict[int, int] = {}
         self._held: list[tuple[Future[Receipt], Receipt]] = []
 
     def append_intent(self, intent: Intent, /) -> Future[Receipt]:
@@ -364,6 +365,7 @@ class MemoryLedger:
         if self._fails("outcome"):
             return _failed()
         self.outcomes.append(outcome)
+        self._ended[outcome.intent_index] = self._size
         return self._receipt()
 
     def append_erasure(self, erasure: Erasure, /) -> Future[Receipt]:
@@ -417,6 +419,13 @@ class MemoryLedger:
         erased = any(index in erasure.intents for erasure in self.erasures)
         return intent.raw_request if intent.store and not erased else None
 
+    def repeats(self, repeat_key: int, /, *, owner: str | None = None) -> tuple[CallDetail, ...]:
+        return tuple(
+            self._detail(index, intent)
+            for index, intent in self._indexes.items()
+            if intent.repeat_key == repeat_key and index in self._ended and owner in (None, intent.api_key_id)
+        )
+
     def stats(self, filters: CallFilter | None = None) -> dict[str, Any]:
         return {
             "calls": len(self.intents),
@@ -446,7 +455,7 @@ class MemoryLedger:
         outcome = next((other for other in self.outcomes if other.intent_index == index), None)
         call = Call(
             index=index,
-            outcome_index=None,
+            outcome_index=self._ended.get(index),
             id=intent.request_id,
             time_ns=0,
             model=intent.pin.model,

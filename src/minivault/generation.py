@@ -169,6 +169,8 @@ class RecordRef:
 
     index: int
     leaf: str
+    from_index: int | None = None
+    """The record that the answer was taken from; ``None``: it was generated."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,6 +151,15 @@ class Settings(BaseSettings):
     retention: float = Field(
         default=0.0, ge=0, le=36_500, description="Days after which content is erased; 0 keeps it for ever."
     )
+    answer_from_record: bool = Field(
+        default=False, description="Give a request that repeats a recorded one the recorded answer."
+    )
+    otel_endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s/]+",
+        description="OTLP/HTTP collector for traces, such as http://localhost:4318; none: no traces.",
+    )
+    otel_content: bool = Field(default=False, description="Put prompts and answers into traces too.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Diagnostic log level.")
     log_format: Literal["auto", "console", "json"] = Field(default="auto", description="Diagnostic log format.")
 

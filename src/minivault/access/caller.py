@@ -27,6 +27,8 @@ class Caller:
     """Callers share computed prefixes only with those of an equal salt."""
     timeout: float | None = None
     """Most seconds that each of the caller's requests may take, as they said themselves."""
+    answer_from_record: bool | None = None
+    """Whether this request may be answered as an equal one was before; ``None``: as the server is set."""
     quota: Quota = field(default_factory=Quota, compare=False)
     """What may still be used of the windows of this caller."""
 

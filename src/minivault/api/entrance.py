@@ -7,6 +7,7 @@ of bodies.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,11 +18,12 @@ from minivault.access.limits import Kind, Quota, Verdict
 from minivault.access.roles import Permission, Role
 from minivault.api.permissions import is_open, permission_of
 from minivault.api.problems import Problem, problem_of
-from minivault.errors import MiniVaultError, Unauthorized, limit_of
+from minivault.errors import InvalidRequest, MiniVaultError, Unauthorized, limit_of
 from minivault.telemetry.metrics import Metrics
 
 UNCOUNTED_PATHS = frozenset({"/health", "/metrics"})
 """Probes: not limited, though they need a key where keys are asked for."""
+WISH_HEADER = "MiniVault-Answer-From-Record"
 KEYS_ARE_MADE = "The first API key is made on the server's machine: minivault keys create NAME --role admin"
 
 
@@ -46,6 +48,7 @@ class Entrance:
                 await quota.admit()
             needed = permission_of(scope["method"], path)
             _authorise(caller, needed)
+            wish = wish_of(Headers(scope=scope)) if needed is Permission.GENERATE else None
             if needed is Permission.GENERATE:
                 quota.enter()
         except (MiniVaultError, Problem) as error:
@@ -53,7 +56,7 @@ class Entrance:
             self._metrics.rejected(problem.code, limit_of(error))
             await problem.response(path)(scope, receive, _with_limits(send, quota))
             return
-        scope.setdefault("state", {})["caller"] = caller
+        scope.setdefault("state", {})["caller"] = caller if wish is None else replace(caller, answer_from_record=wish)
         try:
             await self._app(scope, receive, _with_limits(send, quota))
         finally:
@@ -105,6 +108,20 @@ def shown_key(headers: Headers) -> str | None:
     if len(ours) > 1:
         raise Unauthorized("More than one API key was sent: send one.")
     return next(iter(ours), None)
+
+
+def wish_of(headers: Headers) -> bool | None:
+    """Whether the request may be answered from the record; ``None`` where it does not say.
+
+    Raises:
+        InvalidRequest: it says neither true nor false.
+    """
+    said = headers.get(WISH_HEADER)
+    if said is None:
+        return None
+    if said.lower() not in ("true", "false"):
+        raise InvalidRequest(f"the header {WISH_HEADER} must be true or false", param=WISH_HEADER)
+    return said.lower() == "true"
 
 
 def limit_headers(verdicts: Mapping[Kind, Verdict]) -> dict[str, str]:

@@ -23,6 +23,7 @@ from minivault.generation import Completion, FinishReason, RecordRef
 from minivault.service import Generation, Service
 
 RECORD_HEADER = "minivault-record"
+FROM_HEADER = "minivault-from-record"
 TIMEOUT_HEADER = "minivault-timeout"
 """On every surface, for clients whose bodies cannot say it."""
 MOST_SECONDS = 86_400
@@ -146,8 +147,9 @@ def caller_of(request: Request) -> Caller:
 
 
 def record_header(record: RecordRef) -> dict[str, str]:
-    """``INDEX:LEAF``; of a whole answer its outcome, of a stream its intent."""
-    return {RECORD_HEADER: f"{record.index}:{record.leaf}"}
+    """``INDEX:LEAF``; of a whole answer its outcome, of a stream its intent. And where the answer was taken from."""
+    named = {RECORD_HEADER: f"{record.index}:{record.leaf}"}
+    return named if record.from_index is None else named | {FROM_HEADER: str(record.from_index)}
 
 
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

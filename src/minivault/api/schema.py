@@ -46,6 +46,30 @@ _SCHEMES: Mapping[str, Any] = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, as `Authorization: Bearer`."},
     "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "The same, as Anthropic's."},
 }
+GENERATING = (
+    "/generate",
+    "/generate/stream",
+    "/generate-stream",
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/responses",
+    "/v1/messages",
+    "/api/generate",
+    "/api/chat",
+)
+_FROM_RECORD_ASKED = {
+    "name": "MiniVault-Answer-From-Record",
+    "in": "header",
+    "required": False,
+    "description": "Whether a request that repeats a recorded one, with equal weights, prompt, parameters and (where "
+    "tokens are drawn) seed, may get the recorded answer. Default: the setting answer_from_record.",
+    "schema": {"type": "string", "enum": ["true", "false"]},
+}
+_FROM_RECORD = {
+    "description": "The record that the answer was taken from; of several answers, the first. Absent where it was "
+    "generated.",
+    "schema": {"type": "string", "pattern": "^[0-9]+$"},
+}
 _METHODS = ("get", "put", "post", "delete", "patch")
 
 _models: set[type[BaseModel]] = {native.ErrorBody}
@@ -119,6 +143,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
     for unused in ("HTTPValidationError", "ValidationError"):
         components.pop(unused, None)
     _ask_for_keys(document)
+    _offer_records(document)
     converted: dict[str, Any] = _to_3_0(document)
     return converted
 
@@ -139,6 +164,14 @@ def _ask_for_keys(document: dict[str, Any]) -> None:
                 known = answers.setdefault(str(status), _error(status, native.ErrorBody))
                 if shape is not None:
                     known["content"] = shape
+
+
+def _offer_records(document: dict[str, Any]) -> None:
+    """What generates may be answered from the record, and then says so."""
+    for path in GENERATING:
+        operation = document["paths"][path]["post"]
+        operation.setdefault("parameters", []).append(dict(_FROM_RECORD_ASKED))
+        operation["responses"]["200"].setdefault("headers", {})["MiniVault-From-Record"] = dict(_FROM_RECORD)
 
 
 def _ordered() -> Iterable[type[BaseModel]]:

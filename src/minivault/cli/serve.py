@@ -201,6 +201,17 @@ def serve(
     retention: Annotated[
         float | None, _flag("Days after which content is erased; 0 keeps it for ever. (default: 0)", RECORDS)
     ] = None,
+    answer_from_record: Annotated[
+        bool | None,
+        _flag("Give a request that repeats a recorded one the recorded answer. (default: false)", RECORDS),
+    ] = None,
+    otel_endpoint: Annotated[
+        str | None,
+        _flag("OTLP/HTTP collector for traces, such as http://localhost:4318. (default: none)", RECORDS, metavar="URL"),
+    ] = None,
+    otel_content: Annotated[
+        bool | None, _flag("Put prompts and answers into traces too. (default: no)", RECORDS)
+    ] = None,
     log_level: Annotated[
         str | None, _flag("debug, info, warning or error. (default: info)", RECORDS, metavar="LEVEL")
     ] = None,

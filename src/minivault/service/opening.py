@@ -47,7 +47,9 @@ async def open_service(
         settings.max_waiting_tokens,
         settings.request_timeout or None,
     )
-    service = Service(models, ledger, reader, limits=limits, metrics=metrics)
+    service = Service(
+        models, ledger, reader, limits=limits, metrics=metrics, answer_from_record=settings.answer_from_record
+    )
     models.start()
     try:
         if wait:

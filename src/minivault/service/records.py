@@ -55,6 +55,10 @@ class Records:
         """As :meth:`get`, as the vault has it."""
         return await asyncio.to_thread(lambda: self._reader.get(record_id, owner=owner))
 
+    async def repeats(self, repeat_key: int, *, owner: str | None = None) -> tuple[CallDetail, ...]:
+        """Whole and sound calls of this key, oldest first."""
+        return await asyncio.to_thread(lambda: self._reader.repeats(repeat_key, owner=owner))
+
     async def head(self) -> tuple[str, str]:
         """The newest signed head, and the public key that signs.
 

@@ -55,8 +55,9 @@ from minivault.service.embedding import (
 from minivault.service.figures import figures_of
 from minivault.service.ports import Book, ModelLease, ModelSource, RecordReader, ServedModel, generating
 from minivault.service.records import Records
+from minivault.service.repeat import recorded_answer
 from minivault.service.replay import ReplayResult, ReplayVerdict, compare, why_never_comparable, why_not_comparable
-from minivault.service.walk import Generation, Prepared, intent_of, pin_of
+from minivault.service.walk import Generation, Prepared, effective_of, intent_of, key_of, pin_of
 from minivault.telemetry.logging import get_logger
 from minivault.telemetry.metrics import FinishedRequest, Metrics
 from minivault.vault.reader import CallDetail
@@ -114,6 +115,7 @@ class Service:
         records: RecordReader,
         *,
         limits: ServiceLimits | None = None,
+        answer_from_record: bool = False,
         metrics: Metrics | None = None,
         now_ns: Callable[[], int] = time.monotonic_ns,
         utc_now: Callable[[], str] | None = None,
@@ -128,6 +130,7 @@ class Service:
         self._ledger = ledger
         self.records = Records(records, ledger)
         self._limits = limits or ServiceLimits()
+        self._answer_from_record = answer_from_record
         self._draw_seed = draw_seed
         self._new_id = new_id
         self._started_ns = now_ns()
@@ -211,7 +214,7 @@ class Service:
             try:
                 for request in requests:
                     prepared.append(await self._prepare(request, caller, lease, begun_ns))
-                    prepared[-1] = await _reserved(prepared[-1])
+                    prepared[-1] = await _reserved(await self._with_record(prepared[-1]))
                     prepared[-1] = self._placed(prepared[-1], limit)
             finally:
                 lease.release()
@@ -233,6 +236,21 @@ class Service:
             Overloaded: they are too many tokens already.
         """
         return replace(prepared, place=self._line.enter(len(prepared.prompt_token_ids)), limit=limit)
+
+    async def _with_record(self, prepared: Prepared) -> Prepared:
+        """With the answer that an earlier call got, where that is wanted and there is one that the caller may read."""
+        asked = prepared.caller.answer_from_record
+        wanted = self._answer_from_record if asked is None else asked
+        key = key_of(prepared) if wanted and prepared.sampling.logprobs is None else None
+        if key is None:
+            return prepared
+        try:
+            calls = await self.records.repeats(key, owner=prepared.caller.owner)
+        except MiniVaultError as error:
+            logger.warning("no answer from the record", error=error.code)  # the engine can answer all the same
+            return prepared
+        pin, effective = pin_of(prepared.model), effective_of(prepared)
+        return replace(prepared, recorded=recorded_answer(calls, pin, prepared.prompt_token_ids, effective))
 
     async def begin(self, prepared: Prepared) -> Generation:
         """Record the intent of an admitted request and submit it."""

@@ -37,6 +37,7 @@ from minivault.service.admission import Place
 from minivault.service.deadline import abort_after, remaining
 from minivault.service.earlier import fingerprint_of
 from minivault.service.ports import ModelLease, ServedModel
+from minivault.service.repeat import RecordedAnswer, RecordedTokens, repeat_key
 from minivault.vault.record import Intent, Outcome, Pin, Receipt
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class Prepared:
     extra_parameters: Mapping[str, Any] = field(default_factory=dict)
     reservation: Reservation = field(default_factory=Reservation)
     """Tokens of the caller's that it may use; settled when the call is over."""
+    recorded: RecordedAnswer | None = None
+    """Given again instead of asking the engine."""
     place: Place = field(default_factory=Place)
     """Among the prompts that wait; given up when the answer begins."""
     limit: float | None = None
@@ -98,7 +101,8 @@ class Generation:
         self._step_ns = 0
         self._timings: dict[str, int] = {}
         self._observe_step = service.metrics.step_observer(self.model, prepared.model.engine.info.name)
-        self.intent = RecordRef(intent.index, intent.leaf)
+        self._from_index = None if prepared.recorded is None else prepared.recorded.index
+        self.intent = RecordRef(intent.index, intent.leaf, self._from_index)
         self.id = intent.call_id or prepared.request.request_id
         """Under which the call is on record: the request's own, unless another call had that already."""
 
@@ -171,9 +175,12 @@ class Generation:
         return self.tokenizer.token_bytes(token_id)
 
     def submit(self) -> None:
-        """Hand the sequence to the engine."""
+        """Hand the sequence to the engine, or take the answer that is on record."""
         prepared = self._prepared
         self._queue_ns = self._service.now_ns() - prepared.begun_ns
+        if prepared.recorded is not None:
+            self._tokens = RecordedTokens(prepared.recorded)
+            return
         words = self.tokenizer
         self._tokens = prepared.model.engine.submit(
             EngineRequest(
@@ -308,7 +315,7 @@ class Generation:
         if self._first_token_ns is None:
             self._first_token_ns = now - self._prepared.begun_ns
             self._prepared.place.release()
-        else:
+        elif self._from_index is None:  # else no engine has made a step
             self._observe_step((now - self._step_ns) / 1e9 / len(step.token_ids))
         self._step_ns = now
 
@@ -324,7 +331,7 @@ class Generation:
             usage=self.usage,
             seed=self.seed,
             generated_at=self._service.utc_now(),
-            record=RecordRef(receipt.index, receipt.leaf),
+            record=RecordRef(receipt.index, receipt.leaf, self._from_index),
             logprobs=tuple(self._logprobs),
             token_ids=self.token_ids,
             choice=self.choice,
@@ -382,21 +389,36 @@ def pin_of(model: ServedModel) -> Pin:
     )
 
 
-def intent_of(prepared: Prepared) -> Intent:
-    request = prepared.request
+def effective_of(prepared: Prepared) -> dict[str, Any]:
+    """The parameters that decide what is answered, as they are recorded."""
     effective = parameters.to_record(prepared.sampling)
-    effective |= {"raw": request.raw, "echo": request.echo}
     if prepared.structure is not None:
         compiler = prepared.model.grammars
         version = {} if compiler is None else {"compiler": compiler.version}
         effective["response_format"] = prepared.structure.to_record() | version
+    return effective
+
+
+def key_of(prepared: Prepared) -> int | None:
+    """The key under which calls are found that must be answered as this one."""
+    model = prepared.model
+    return repeat_key(pin_of(model), prepared.prompt_token_ids, effective_of(prepared), model.eos_token_ids)
+
+
+def intent_of(prepared: Prepared) -> Intent:
+    request = prepared.request
+    effective = effective_of(prepared) | {"raw": request.raw, "echo": request.echo}
     if request.choice:
         effective["choice"] = request.choice
     if prepared.calling is not None:
         effective["tool_dialect"] = prepared.calling.dialect.value
     if prepared.reasoning is not None:
         effective["reasoning"] = prepared.reasoning.value
+    if prepared.recorded is not None:
+        effective["from_record"] = prepared.recorded.index
     effective |= prepared.extra_parameters
+    # Only answers of the engine's are given again, so that each names where it was first given.
+    original = prepared.recorded is None and not prepared.extra_parameters
     return Intent(
         request_id=request.request_id,
         surface=request.surface,
@@ -410,4 +432,5 @@ def intent_of(prepared: Prepared) -> Intent:
         prompt_text=prepared.prompt_text,
         prompt_token_ids=prepared.prompt_token_ids,
         raw_request=request.raw_request,
+        repeat_key=key_of(prepared) if original else None,
     )

@@ -25,6 +25,7 @@ class CallStart:
     mode: str
     store: bool
     prompt_tokens: int
+    repeat_key: int | None = None
 
     def row(self) -> tuple[int | str | None, ...]:
         """Its values, in the order of the fields."""
@@ -39,6 +40,7 @@ class CallStart:
             self.mode,
             int(self.store),
             self.prompt_tokens,
+            self.repeat_key,
         )
 
 

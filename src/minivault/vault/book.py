@@ -261,6 +261,7 @@ def _call_start(intent: Intent, index: int, time_ns: int) -> CallStart:
         mode=intent.mode,
         store=intent.store,
         prompt_tokens=len(intent.prompt_token_ids),
+        repeat_key=intent.repeat_key if intent.store else None,
     )
 
 

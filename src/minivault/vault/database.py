@@ -356,8 +356,9 @@ def _prepare(db: Connection) -> None:
 
 
 _INSERT_CALL = """
-INSERT INTO calls (intent_index, request_id, time_ns, model, surface, source, api_key_id, mode, store, prompt_tokens)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO calls (
+    intent_index, request_id, time_ns, model, surface, source, api_key_id, mode, store, prompt_tokens, repeat_key
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _FINISH_CALL = """
 UPDATE calls SET outcome_index = ?, prompt_tokens = ?, completion_tokens = ?, finish_reason = ?, duration_ns = ?
@@ -374,4 +375,4 @@ _UNINDEX_CALL = "DELETE FROM search WHERE rowid = ?"
 _ERASE_CONTENT = """
 DELETE FROM contents WHERE leaf_index IN (?1, (SELECT outcome_index FROM calls WHERE intent_index = ?1))
 """
-_MARK_ERASED = "UPDATE calls SET erased_index = ? WHERE intent_index = ?"
+_MARK_ERASED = "UPDATE calls SET erased_index = ?, repeat_key = NULL WHERE intent_index = ?"

@@ -107,5 +107,11 @@ WHERE store = 1 AND outcome_index IS NOT NULL AND erased_index IS NULL;
 INSERT INTO counters (name, value) VALUES ('mirror_scrubbed', -1);
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (_RECORDS, _READING, _ERASURE)
+_REPEATS: Final = """
+ALTER TABLE calls ADD COLUMN repeat_key INTEGER;
+CREATE INDEX calls_repeat ON calls (repeat_key, api_key_id)
+WHERE repeat_key IS NOT NULL AND finish_reason IN ('stop', 'length');
+"""
+
+MIGRATIONS: Final[tuple[str, ...]] = (_RECORDS, _READING, _ERASURE, _REPEATS)
 """Migration ``n`` (from 1) leads from schema version ``n - 1`` to ``n``; ``PRAGMA user_version`` holds the version."""

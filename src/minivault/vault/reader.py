@@ -25,6 +25,7 @@ from minivault.vault.export import ExportForm, Progress, export
 from minivault.vault.head import HeadPaths
 from minivault.vault.queries import COLUMNS, call_of, select, where
 from minivault.vault.record import unpack_token_ids
+from minivault.vault.repeats import repeats
 from minivault.vault.schema import is_empty
 from minivault.vault.statistics import statistics
 
@@ -142,6 +143,13 @@ class Reader:
             if db is None or index is None:
                 raise UnknownRecord("no such record in the vault")
             return _detail(db, index)
+
+    def repeats(self, repeat_key: int, /, *, owner: str | None = None) -> tuple[CallDetail, ...]:
+        """The oldest calls with this key that were answered whole, whose content is there and is what their records
+        commit to; ``owner``: the only API key whose calls count.
+        """
+        with self.connection() as db:
+            return () if db is None else repeats(db, repeat_key, owner, _detail)
 
     def erasable(self, filters: CallFilter | None = None, *, after: int = -1, limit: int = 64) -> tuple[int, ...]:
         """Indexes of the intents of calls behind ``after`` that have ended and whose content is there, oldest first."""

@@ -88,6 +88,9 @@ class Intent:
     prompt_text: str
     prompt_token_ids: Sequence[int]
     raw_request: bytes
+    repeat_key: int | None = None
+    """63 bits that calls have in common which must be answered alike, to find them by; ``None``: no such promise. It
+    is no part of the leaf, and goes with the content."""
 
 
 @dataclass(frozen=True, slots=True)

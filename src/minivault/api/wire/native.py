@@ -217,6 +217,17 @@ class RecordBody(BaseModel):
     leaf: str = Field(pattern="^[0-9a-f]{64}$", description="RFC 9162 leaf hash.")
 
 
+class AnswerRecordBody(RecordBody):
+    """Where the vault holds the call, and where its answer was taken from."""
+
+    taken_from: int | None = Field(
+        None,
+        ge=0,
+        alias="from",
+        description="The record that the answer was taken from; absent where it was generated.",
+    )
+
+
 class AlternativeBody(BaseModel):
     token: str
     bytes: list[int]
@@ -239,7 +250,7 @@ class GenerateResponse(BaseModel):
     usage: UsageBody
     generated_at: str = Field(description="UTC, RFC 3339, Z.")
     seed: int
-    record: RecordBody
+    record: AnswerRecordBody
     logprobs: list[LogprobBody] | None = Field(None, description="Only when asked for.")
 
 
@@ -269,7 +280,9 @@ def usage_of(completion: Completion) -> dict[str, int]:
 
 
 def record_of(completion: Completion) -> dict[str, Any]:
-    return {"index": completion.record.index, "leaf": completion.record.leaf}
+    record = completion.record
+    named: dict[str, Any] = {"index": record.index, "leaf": record.leaf}
+    return named if record.from_index is None else named | {"from": record.from_index}
 
 
 def logprobs_of(logprobs: tuple[TokenLogprob, ...], token_bytes: TokenBytes) -> list[dict[str, Any]]:
