@@ -195,7 +195,6 @@ async def test_what_is_refused_is_named_in_ollamas_shape(change: dict[str, Any],
     [
         ({"tools": [{"type": "function"}]}, "tools.0.function"),
         ({"tools": [{"type": "function", "function": {"name": "s3cr3t name"}}]}, "tools.0.function.name"),
-        ({"tools": [TOOL], "format": "json"}, "beside tools"),
         ({"messages": [{"role": "user", "content": "a", "images": ["s3cr3t"]}]}, "text only"),
         ({"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]}, "tool_calls"),
         ({"messages": [{"role": "s3cr3t", "content": "a"}]}, "messages.0.role"),
