@@ -62,6 +62,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
         "minivault.engine.native.sampling",
     ),
     "numpy": ("minivault.engine.native", "minivault.models.gguf_tensors"),
+    "opentelemetry": ("minivault.telemetry.otel",),
     "prometheus_client": ("minivault.telemetry",),
     "pyarrow": ("minivault.vault.parquet",),
     "pydantic": ("minivault.api", "minivault.settings"),

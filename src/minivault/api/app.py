@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
@@ -41,6 +42,7 @@ from minivault.service import Service
 from minivault.service.opening import open_service
 from minivault.settings import Settings
 from minivault.telemetry.metrics import Metrics
+from minivault.telemetry.tracing import open_tracing
 
 __all__ = ["create_app", "open_service"]
 
@@ -59,12 +61,14 @@ def create_app(
         ConfigError: a setting is out of bounds.
     """
     metrics = service.metrics if service is not None else Metrics()
+    tracing = open_tracing(settings.otel_endpoint, content=settings.otel_content)
     gate = _gate_of(settings, clock)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with _service_of(settings, service, metrics) as running:
             app.state.service = running
+            running.tracing = tracing
             app.state.drain = lambda: _drain(batching, running, settings.shutdown_timeout)
             if settings.batches_path.exists():
                 await batching.resume()
@@ -72,6 +76,7 @@ def create_app(
             await app.state.drain()
             await batching.close()
             await gate.limits.close()
+            await asyncio.to_thread(tracing.close)
 
     app = FastAPI(
         title="MiniVault",
@@ -112,7 +117,7 @@ def create_app(
     app.add_middleware(HeadAsGet)
     app.add_middleware(Entrance, gate=gate, metrics=metrics)
     app.add_middleware(Door, guard=HostGuard(settings.host, settings.allowed_hosts), metrics=metrics)
-    app.add_middleware(RequestContext, metrics=metrics)
+    app.add_middleware(RequestContext, metrics=metrics, tracing=tracing)
     app.add_middleware(ClientAddress, proxies=TrustedProxies(settings.trusted_proxies))
     return app
 

@@ -19,6 +19,7 @@ from minivault.access.proxies import TrustedProxies
 from minivault.api.problems import Problem, problem_of
 from minivault.telemetry.logging import bound_request, describe_error, get_logger
 from minivault.telemetry.metrics import Metrics
+from minivault.telemetry.tracing import NO_TRACING, Tracing
 
 QUIET_PATHS = frozenset({"/livez", "/readyz", "/health", "/metrics"})
 
@@ -51,15 +52,17 @@ class ClientAddress:
 class RequestContext:
     """Gives the request its id, counts and logs its end, and turns what nobody caught into a plain 500."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, tracing: Tracing = NO_TRACING) -> None:
         self._app = app
         self._metrics = metrics
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         request_id = request_id_of(Headers(scope=scope))
+        tracing = NO_TRACING if scope["path"] in QUIET_PATHS else self._tracing
         scope.setdefault("state", {})["request_id"] = request_id
         begun = time.perf_counter()
         status = 0
@@ -74,7 +77,7 @@ class RequestContext:
                     headers.setdefault(name, value)
             await send(message)
 
-        with bound_request(request_id):
+        with bound_request(request_id), tracing.request(_known_method(scope["method"]), Headers(scope=scope)) as span:
             try:
                 await self._app(scope, receive, send_with_id)
             except ClientDisconnect:
@@ -85,6 +88,7 @@ class RequestContext:
                     raise _cut() from None
                 await problem_of(error).response(scope["path"])(scope, receive, send_with_id)
             finally:
+                span.route, span.status = getattr(scope.get("route"), "path", None), status
                 self._note(scope, status, time.perf_counter() - begun)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:

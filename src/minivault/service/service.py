@@ -57,9 +57,11 @@ from minivault.service.ports import Book, ModelLease, ModelSource, RecordReader,
 from minivault.service.records import Records
 from minivault.service.repeat import recorded_answer
 from minivault.service.replay import ReplayResult, ReplayVerdict, compare, why_never_comparable, why_not_comparable
+from minivault.service.traced import traced
 from minivault.service.walk import Generation, Prepared, effective_of, intent_of, key_of, pin_of
 from minivault.telemetry.logging import get_logger
 from minivault.telemetry.metrics import FinishedRequest, Metrics
+from minivault.telemetry.tracing import NO_TRACING, Tracing
 from minivault.vault.reader import CallDetail
 from minivault.vault.record import Outcome, Receipt
 
@@ -124,6 +126,8 @@ class Service:
     ) -> None:
         self.models = models
         self.metrics = metrics or Metrics()
+        self.tracing: Tracing = NO_TRACING
+        """Where spans go; whoever opened the service may set it before the first request."""
         self.now_ns = now_ns
         self.utc_now = utc_now or utc_in
         self.utc_in = utc_in
@@ -593,6 +597,7 @@ class Service:
             return
         self._finished += 1
         self._total_ns += outcome.timings["total_ns"]
+        self.tracing.call(traced(prepared, generation.id, outcome, done.result()))
         first = outcome.timings.get("first_token_ns")
         self.metrics.finished(
             FinishedRequest(
