@@ -77,6 +77,18 @@ def why_not_comparable(recorded: CallDetail, now: Pin) -> str | None:
     return None
 
 
+def why_form_not_comparable(recorded: CallDetail, compiler: str | None) -> str | None:
+    """As :func:`why_not_comparable`, of an answer that was held to a form; ``compiler`` compiles grammars here."""
+    asked = recorded.intent.get("parameters", {}).get("response_format")
+    if not asked:
+        return None
+    if compiler is None:
+        return "this engine cannot hold answers to a form"
+    if asked.get("compiler") != compiler:
+        return "its form was held by another grammar compiler"
+    return None
+
+
 def compare(recorded: Sequence[int], finish_reason: str, again: Sequence[int]) -> ReplayResult:
     """Compare token by token. Of a call that was cut short, what there is must begin ``again``."""
     for position, (expected, actual) in enumerate(zip(recorded, again, strict=False)):

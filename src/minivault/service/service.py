@@ -56,7 +56,14 @@ from minivault.service.figures import figures_of
 from minivault.service.ports import Book, ModelLease, ModelSource, RecordReader, ServedModel, generating
 from minivault.service.records import Records
 from minivault.service.repeat import recorded_answer
-from minivault.service.replay import ReplayResult, ReplayVerdict, compare, why_never_comparable, why_not_comparable
+from minivault.service.replay import (
+    ReplayResult,
+    ReplayVerdict,
+    compare,
+    why_form_not_comparable,
+    why_never_comparable,
+    why_not_comparable,
+)
 from minivault.service.traced import traced
 from minivault.service.walk import Generation, Prepared, effective_of, intent_of, key_of, pin_of
 from minivault.telemetry.logging import get_logger
@@ -233,14 +240,6 @@ class Service:
             raise
         return prepared
 
-    def _placed(self, prepared: Prepared, limit: float | None) -> Prepared:
-        """With a place among the prompts that wait.
-
-        Raises:
-            Overloaded: they are too many tokens already.
-        """
-        return replace(prepared, place=self._line.enter(len(prepared.prompt_token_ids)), limit=limit)
-
     async def _with_record(self, prepared: Prepared) -> Prepared:
         """With the answer that an earlier call got, where that is wanted and there is one that the caller may read."""
         asked = prepared.caller.answer_from_record
@@ -255,6 +254,14 @@ class Service:
             return prepared
         pin, effective = pin_of(prepared.model), effective_of(prepared)
         return replace(prepared, recorded=recorded_answer(calls, pin, prepared.prompt_token_ids, effective))
+
+    def _placed(self, prepared: Prepared, limit: float | None) -> Prepared:
+        """With a place among the prompts that wait.
+
+        Raises:
+            Overloaded: they are too many tokens already.
+        """
+        return replace(prepared, place=self._line.enter(len(prepared.prompt_token_ids)), limit=limit)
 
     async def begin(self, prepared: Prepared) -> Generation:
         """Record the intent of an admitted request and submit it."""
@@ -326,7 +333,10 @@ class Service:
             return self._replayed(await self._replay_embedding(recorded, caller, request_id, during))
         lease = await self.models.acquire(recorded.call.model)
         try:
-            reason = why_not_comparable(recorded, pin_of(generating(lease.model)))
+            model = generating(lease.model)
+            reason = why_not_comparable(recorded, pin_of(model))
+            if reason is None and recorded.intent.get("parameters", {}).get("response_format"):
+                reason = why_form_not_comparable(recorded, await asyncio.to_thread(_compiler_of, model))
             if reason is not None:
                 return self._replayed(ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason=reason))
             self._admit()
@@ -719,6 +729,11 @@ async def _reserved(prepared: Prepared) -> Prepared:
     prompt = len(prepared.prompt_token_ids) or len(prepared.prompt_text) // CHARACTERS_A_TOKEN
     most = prompt + (prepared.sampling.max_tokens or 0)
     return replace(prepared, reservation=await prepared.caller.quota.reserve(most))
+
+
+def _compiler_of(model: ServedModel) -> str | None:
+    """What compiles its grammars. Blocking: may make the compiler."""
+    return None if model.grammars is None else model.grammars.version
 
 
 async def _constraint(model: ServedModel, structure: Structure | None) -> Constraint | None:

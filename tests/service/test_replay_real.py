@@ -1,0 +1,159 @@
+"""Replay by the real engine: 200 sampled answers, forms and tools, other weights, another compiler, a forged answer."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+import minivault
+from minivault.access.caller import Caller
+from minivault.generation import GenerationRequest, Message, SamplingParams
+from minivault.models.catalog import Catalog
+from minivault.service import ReplayVerdict, Service
+from minivault.service.opening import open_service
+from minivault.settings import Settings
+from minivault.vault.ledger import Ledger
+from minivault.vault.reader import Reader
+from minivault.vault.record import Intent, Outcome, Pin
+from minivault.vault.verify import verify
+
+CALLER = Caller("10.0.0.1")
+GUIDE = Path(minivault.__file__).parent / "guide"
+CALLS = 200
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "look_up",
+        "parameters": {
+            "type": "object",
+            "properties": {"place": {"enum": ["here", "there"]}},
+            "required": ["place"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+def settings(folder: Path, **more: Any) -> Settings:
+    return Settings(data_dir=folder, threads=1, kv_cache_memory=64 << 20, **more)
+
+
+def drawn_request(number: int) -> GenerationRequest:
+    """A short sampled answer; which parameters it has is drawn, with a seed of its own."""
+    draw = random.Random(number)  # noqa: S311 - test data
+    sampling = SamplingParams(
+        max_tokens=draw.randint(4, 12),
+        temperature=draw.choice((0.4, 0.8, 1.0, 1.5)),
+        top_k=draw.choice((0, 20)),
+        top_p=draw.choice((0.8, 1.0)),
+        min_p=draw.choice((0.0, 0.05)),
+        repetition_penalty=draw.choice((1.0, 1.2)),
+        frequency_penalty=draw.choice((0.0, 0.5)),
+        stop=draw.choice(((), (" the",))),
+    )
+    return GenerationRequest(prompt=f"Question {number}?", sampling=sampling, request_id=f"q{number}")
+
+
+async def verdict(service: Service, record_id: str) -> tuple[ReplayVerdict, str | None]:
+    result = await service.replay(record_id, CALLER)
+    return result.verdict, result.reason
+
+
+async def test_two_hundred_sampled_answers_match_after_a_restart(tmp_path: Path) -> None:
+    async with open_service(settings(tmp_path)) as service:
+        asked = [service.generate(drawn_request(number), CALLER) for number in range(CALLS)]
+        answers = await asyncio.gather(*asked)
+    assert len({answer.seed for answer in answers}) == CALLS, "the seeds were drawn"
+    async with open_service(settings(tmp_path)) as service:
+        found = await asyncio.gather(*(verdict(service, f"q{number}") for number in range(CALLS)))
+    assert Counter(found) == {(ReplayVerdict.MATCH, None): CALLS}
+
+
+async def test_a_tool_call_replays_and_not_by_another_compiler(tmp_path: Path) -> None:
+    request = GenerationRequest(
+        messages=(Message("user", "Where is it?"),),
+        tools=(TOOL,),
+        tool_choice="required",
+        sampling=SamplingParams(max_tokens=60, temperature=1.0),
+        request_id="tool",
+    )
+    async with open_service(settings(tmp_path)) as service:
+        await service.generate(request, CALLER)
+        recorded = (await service.records.get("tool"))["parameters"]["response_format"]
+        assert recorded["compiler"].startswith("llguidance")
+        assert await verdict(service, "tool") == (ReplayVerdict.MATCH, None)
+        async with service.models.lease(None) as model:
+            model.grammars._made().version = "llguidance 0.0.0"  # type: ignore[attr-defined]
+        assert await verdict(service, "tool") == (
+            ReplayVerdict.NOT_COMPARABLE,
+            "its form was held by another grammar compiler",
+        )
+
+
+async def test_one_byte_of_the_weights_makes_it_not_comparable(tmp_path: Path) -> None:
+    folder, chosen = tmp_path / "mine", settings(tmp_path / "data", model="mine")
+    shutil.copytree(GUIDE, folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    catalog = Catalog(chosen.models_dir)
+    catalog.import_folder(folder, "mine")
+    async with open_service(chosen) as service:
+        await service.generate(GenerationRequest(prompt="hi", request_id="r"), CALLER)
+        assert await verdict(service, "r") == (ReplayVerdict.MATCH, None)
+    catalog.remove("mine")
+    [weights] = folder.glob("*.safetensors")
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    catalog.import_folder(folder, "mine")
+    async with open_service(chosen) as service:
+        assert await verdict(service, "r") == (ReplayVerdict.NOT_COMPARABLE, "it was answered by other weights")
+
+
+async def test_a_forged_answer_is_found_by_verify_and_is_a_mismatch(tmp_path: Path) -> None:
+    async with open_service(settings(tmp_path)) as service:
+        answer = await service.generate(drawn_request(1), CALLER)
+        db = apsw.Connection(str(tmp_path / "vault.db"))
+        db.execute(
+            "UPDATE contents SET data = zeroblob(length(data)) WHERE leaf_index = ? AND kind = 'response_token_ids'",
+            (answer.record.index,),
+        )
+        db.close()
+        result = await service.replay("q1", CALLER)
+        assert (result.verdict, result.position, result.actual_token_id) == (
+            ReplayVerdict.MISMATCH, 0, answer.token_ids[0],
+        )  # fmt: skip
+    reader = Reader.open(tmp_path / "vault.db")
+    assert [finding.index for finding in verify(reader).findings] == [answer.record.index]
+    reader.close()
+
+
+async def test_an_answer_forged_by_who_may_sign_verifies_and_is_a_mismatch(tmp_path: Path) -> None:
+    async with open_service(settings(tmp_path)) as service:
+        answer = await service.generate(drawn_request(1), CALLER)
+        detail = await service.records.detail("q1")
+    forge(tmp_path / "vault.db", detail.intent, detail.prompt_token_ids or (), (*answer.token_ids[:-1], 3))
+    async with open_service(settings(tmp_path)) as service:
+        result = await service.replay("forged", CALLER)
+        assert (result.verdict, result.position) == (ReplayVerdict.MISMATCH, len(answer.token_ids) - 1)
+    reader = Reader.open(tmp_path / "vault.db")
+    assert verify(reader).ok
+    reader.close()
+
+
+def forge(vault: Path, leaf: dict[str, Any], prompt: tuple[int, ...], answer: tuple[int, ...]) -> None:
+    """Record, with the vault's own means, an answer that the model never gave."""
+    ledger = Ledger.open(vault, mirror_dir=None)
+    intent = Intent(
+        request_id="forged", surface="native", source="http", api_key_id=None, mode="full", pin=Pin(**leaf["pin"]),
+        parameters=leaf["parameters"], ignored=(), store=True, prompt_text="Question 1?", prompt_token_ids=prompt,
+        raw_request=b"",
+    )  # fmt: skip
+    index = ledger.append_intent(intent).result(30).index
+    timings = {"queue_ns": 1, "total_ns": 2}
+    ledger.append_outcome(Outcome(index, "length", "made up", answer, len(prompt), len(answer), timings)).result(30)
+    ledger.close()
