@@ -27,7 +27,7 @@ DECLARED = frozenset({200, 400, 404, 409, 413, 415, 422})
 
 TURNS = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}, {"role": "user", "content": "so?"}]
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {"a": {}}}}}
-NATIVE = {"prompt": "hi", "stop": ["x"], "temperature": 0.5, "seed": 7, "logprobs": 2, "max_tokens": 5, "timeout": 9}
+NATIVE = {"prompt": "hi", "stop": ["x"], "temperature": 0.5, "seed": 7, "logprobs": 2, "max_tokens": 5}
 CHAT = {"model": "fake", "messages": TURNS, "tools": [TOOL], "stop": ["x"], "n": 2, "logit_bias": {"5": 1}, "seed": 1}
 PARTS = [{"type": "text", "text": "hi"}]
 SEEDS: list[tuple[str, dict[str, Any]]] = [

@@ -15,6 +15,7 @@ from minivault.generation import GenerationRequest, JsonObject, Message
 from minivault.models.answer_text import Decoder
 from minivault.models.chat_template import DEFAULT_STOPS, default_template
 from minivault.models.reasoning import Reasoning, reasoning_of
+from minivault.models.spelled import KnowsSpecials, Marking
 from minivault.models.tool_calls import Calling, Dialect, calling_of, is_formed, told_in_words
 
 LONG_TEXT = 4096
@@ -107,10 +108,15 @@ def _of_text(request: GenerationRequest, tokenizer: PromptTokenizer, template: P
     else:
         # A model's own template writes the special tokens itself.
         held = is_formed(request) or (calling is not None and calling.must)
-        text = _rendered(request, messages, used, calling, held=held)
+        tools: Sequence[JsonObject] = () if calling is None else calling.tools
+        marking = Marking.of(tokenizer, messages, tools)
+        text = _rendered(request, messages, tools, used, marking, held=held)
         if used.reasons and not held:
-            reasoning = reasoning_of(text, messages)
-        ids = tokenizer.encode(text, add_special_tokens=template is None)
+            reasoning = reasoning_of(text if marking is None else marking.unmarked(text), messages)
+        if marking is None or not isinstance(tokenizer, KnowsSpecials):
+            ids = tokenizer.encode(text, add_special_tokens=template is None)
+        else:
+            ids = tokenizer.encode_parts(marking.parts(text), add_special_tokens=template is None)
         stop = DEFAULT_STOPS if template is None else ()
     if not ids:
         raise InvalidRequest("prompt must give at least 1 token", param="prompt")
@@ -129,13 +135,15 @@ def words_of(request: GenerationRequest) -> str:
 def _rendered(
     request: GenerationRequest,
     messages: Sequence[Message],
+    tools: Sequence[JsonObject],
     template: PromptTemplate,
-    calling: Calling | None,
+    marking: Marking | None,
     *,
     held: bool,
 ) -> str:
     """``held``: the answer has a form from its first token on, so it cannot reason."""
-    tools: Sequence[JsonObject] = () if calling is None else calling.tools
+    if marking is not None:
+        messages, tools = [marking.message(turn) for turn in messages], marking.value(list(tools))
     if template.dialect is None:
         messages, tools = told_in_words(messages, tools), ()
     think = False if held else request.think

@@ -5,7 +5,8 @@ Knows nothing of weights, engines, chat templates or requests. Safe to share bet
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -30,6 +31,7 @@ TOKENIZER_FILES = (
 )  # fmt: skip
 """What can decide how text becomes tokens and where an answer ends; the digest covers those that exist."""
 
+_NOTHING = "(?!)"
 SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
@@ -51,6 +53,9 @@ class Tokenizer:
     _bos_to_add: int | None
     _embedding_rows: int | None
     _bytes: dict[int, bytes] = field(default_factory=dict)
+    _specials: re.Pattern[str] | None = None
+    _plain: tokenizers.Tokenizer | None = None
+    """To it special tokens are words. Made when it is first needed: most prompts spell none out."""
 
     @classmethod
     def load(cls, folder: Path, embedding_rows: int | None = None) -> Self:
@@ -81,7 +86,7 @@ class Tokenizer:
         )
 
     def encode(self, text: str, add_special_tokens: bool) -> list[int]:
-        """The tokens of ``text``. Special tokens that the text spells out are taken as such.
+        """The tokens of ``text``. Special tokens that it spells out are taken as such; see ``encode_parts``.
 
         ``add_special_tokens``: also those that the checkpoint puts around a bare prompt, such as its beginning of text.
 
@@ -96,6 +101,48 @@ class Tokenizer:
             ids.insert(0, self._bos_to_add)
         if self._embedding_rows is not None and ids and max(ids) >= self._embedding_rows:
             raise InvalidRequest("text has a token that this model was not made for", param="prompt")
+        return ids
+
+    @property
+    def specials(self) -> re.Pattern[str] | None:
+        """What every special token looks like, the longest first; ``None``: there are none."""
+        if self._specials is None:
+            texts = [token.content for token in self._library.get_added_tokens_decoder().values() if token.special]
+            ordered = sorted(filter(None, texts), key=len, reverse=True)
+            self._specials = re.compile("|".join(map(re.escape, ordered)) or _NOTHING)
+        return None if self._specials.pattern == _NOTHING else self._specials
+
+    def encode_parts(self, parts: Sequence[tuple[str, bool]], add_special_tokens: bool) -> list[int]:
+        """The tokens of texts in a row; of each, whether it is a special token or words that are never one.
+
+        Raises:
+            InvalidRequest: as :meth:`encode`.
+        """
+        if self._plain is None:
+            self._plain = tokenizers.Tokenizer.from_str(self._library.to_str())
+            self._plain.encode_special_tokens = True
+        added = {token.content: (key, token) for key, token in self._library.get_added_tokens_decoder().items()}
+        ids = self.encode("", add_special_tokens)
+        before: AddedToken | None = None
+        for place, (text, special) in enumerate(parts):
+            if special:
+                token_id, before = added[text]
+                ids.append(token_id)
+                continue
+            after = added[parts[place + 1][0]][1] if place + 1 < len(parts) else None
+            ids += self._encode_words(text, before, after)
+            before = None
+        return ids
+
+    def _encode_words(self, text: str, before: AddedToken | None, after: AddedToken | None) -> list[int]:
+        """Between two special tokens, which may take the spaces beside them for themselves."""
+        text = text.lstrip() if before is not None and before.rstrip else text
+        text = text.rstrip() if after is not None and after.lstrip else text
+        assert self._plain is not None  # noqa: S101 - made by the only caller
+        try:
+            ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
+        except (UnicodeEncodeError, TypeError):
+            raise InvalidRequest("text must be valid Unicode, without lone surrogates", param="prompt") from None
         return ids
 
     def decoder(self) -> IncrementalDecoder:
