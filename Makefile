@@ -6,6 +6,7 @@
 #   make bench    benchmarks against peers, in one run; `make bench-vault` times a vault of a million records
 #   make clients  add the clients that tests/clients drives beside the tests' own (LangChain, LiteLLM, llm, OpenAI's for npm)
 #   make fuzz     20,000 drawn requests to every route        CASES=1000 draws fewer
+#   make soak     a server under mixed load for MINUTES=5, and what it must not leave behind
 #   make oracle   add PyTorch and Transformers, so that tests marked `torch` run too
 #   make lock     write requirements/*.txt anew from pyproject.toml and requirements/*.in
 #   make clean    remove what was built
@@ -18,17 +19,18 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 ARGS ?=
 CASES ?= 20000
+MINUTES ?= 5
 TORCH := torch==2.13.0
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 NATIVE := $(wildcard CMakeLists.txt) pyproject.toml src/minivault/__init__.py $(shell find native -type f 2>/dev/null)
 
-.PHONY: help run test check bench bench-vault clients fuzz oracle lock clean
+.PHONY: help run test check bench bench-vault clients fuzz soak oracle lock clean
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n '3,11s/^#  //p' Makefile
+	@sed -n '3,12s/^#  //p' Makefile
 
 run: $(VENV)/.built
 	@$(BIN)/minivault serve $(ARGS)
@@ -50,6 +52,9 @@ bench-vault: $(VENV)/.built
 
 fuzz: $(VENV)/.built $(VENV)/.test
 	MINIVAULT_FUZZ_CASES=$(CASES) $(BIN)/python -m pytest --timeout 0 tests/api/test_schema_fuzz.py $(ARGS)
+
+soak: $(VENV)/.built $(VENV)/.test
+	MINUTES=$(MINUTES) $(BIN)/python -m tests.soak
 
 clients: $(VENV)/.clients
 
