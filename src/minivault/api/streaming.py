@@ -50,15 +50,16 @@ class Running(Protocol):
 
 
 class Framing(Protocol):
-    """How one stream is written. Made for one stream; may count. Each event is one write; an empty one is none."""
+    """How one stream is written. Made for one stream; may count. Each item is one event and one write; an empty one
+    is none."""
 
     media_type: str
 
     def first(self) -> list[bytes]:
         """Events that open the stream, sent once the intent is durable."""
 
-    def piece(self, chunk: Chunk) -> bytes:
-        """The event of a chunk that has text."""
+    def pieces(self, chunk: Chunk) -> list[bytes]:
+        """The events of a chunk that has text."""
 
     def last(self, completion: Completion) -> list[bytes]:
         """The closing events of an answer; of several, that of each, and the last call ends the stream."""
@@ -79,11 +80,11 @@ class SseFraming:
     def first(self) -> list[bytes]:
         return []
 
-    def piece(self, chunk: Chunk) -> bytes:
+    def pieces(self, chunk: Chunk) -> list[bytes]:
         extra = _logprobs_member(chunk, self._token_bytes)
         event = f'data: {{"token": {_quoted(chunk.text)}, "index": {self._index}{extra}}}\n\n'
         self._index += 1
-        return event.encode()
+        return [event.encode()]
 
     def last(self, completion: Completion) -> list[bytes]:
         event = {"token": "", "index": self._index} | _closing(completion)
@@ -104,9 +105,9 @@ class NdjsonFraming:
     def first(self) -> list[bytes]:
         return []
 
-    def piece(self, chunk: Chunk) -> bytes:
+    def pieces(self, chunk: Chunk) -> list[bytes]:
         extra = _logprobs_member(chunk, self._token_bytes)
-        return f'{{"response": {_quoted(chunk.text)}{extra}}}\n'.encode()
+        return [f'{{"response": {_quoted(chunk.text)}{extra}}}\n'.encode()]
 
     def last(self, completion: Completion) -> list[bytes]:
         return [_json({"response": "", "done": True} | _closing(completion)) + b"\n"]
@@ -123,8 +124,8 @@ class PlainFraming:
     def first(self) -> list[bytes]:
         return []
 
-    def piece(self, chunk: Chunk) -> bytes:
-        return chunk.text.encode()
+    def pieces(self, chunk: Chunk) -> list[bytes]:
+        return [chunk.text.encode()]
 
     def last(self, completion: Completion) -> list[bytes]:
         return []
@@ -179,7 +180,7 @@ class GenerationStream(Response):
             async with aclosing(self._generation.chunks()) as chunks:
                 async for chunk in chunks:
                     completion = chunk.completion
-                    frames = [self._framing.piece(chunk)] if completion is None else self._framing.last(completion)
+                    frames = self._framing.pieces(chunk) if completion is None else self._framing.last(completion)
                     await _send(send, frames)
         except OSError:
             raise

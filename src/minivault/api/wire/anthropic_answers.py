@@ -102,10 +102,10 @@ class Events:
         begun = _event("message_start", {"message": self._message([], None, None, 0)})
         return [begun, *([] if self._parser else self._begin("text")), _event("ping", {})]
 
-    def piece(self, chunk: Chunk) -> bytes:
+    def pieces(self, chunk: Chunk) -> list[bytes]:
         if self._parser is not None:
-            return b"".join(self._said(self._parser.push(chunk.text)))
-        return self._delta(chunk.text)
+            return self._said(self._parser.push(chunk.text))
+        return [self._delta(chunk.text)]
 
     def last(self, completion: Completion) -> list[bytes]:
         rest = [] if self._parser is None else self._said(self._parser.finish())

@@ -189,10 +189,10 @@ class Lines:
         """Nothing comes before the first piece."""
         return []
 
-    def piece(self, chunk: Chunk) -> bytes:
+    def pieces(self, chunk: Chunk) -> list[bytes]:
         if self._parser is not None:
-            return self._said(self._parser.push(chunk.text), chunk)
-        return self._line(chunk.text, chunk)
+            return [self._said(self._parser.push(chunk.text), chunk)]
+        return [self._line(chunk.text, chunk)]
 
     def _said(self, said: Said, chunk: Chunk) -> bytes:
         """One line of reasoning, words and calls; none where the parser holds everything back."""

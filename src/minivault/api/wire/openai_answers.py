@@ -331,13 +331,13 @@ class ChatFraming:
         role = '"delta": {"role": "assistant", "content": ""}'
         return [self._chunks.chunk(choice, role, None, None) for choice in range(self._head.choices)]
 
-    def piece(self, chunk: Chunk) -> bytes:
+    def pieces(self, chunk: Chunk) -> list[bytes]:
         parser = self._parsers[chunk.choice]
         if parser is not None:
             self._untold[chunk.choice].extend(chunk.logprobs)
-            return self._said(chunk.choice, parser.push(chunk.text))
+            return [self._said(chunk.choice, parser.push(chunk.text))]
         logprobs = None if self._words is None else chat_logprobs(chunk.logprobs, self._words)
-        return self._chunks.chunk(chunk.choice, f'"delta": {{"content": {_quoted(chunk.text)}}}', logprobs, None)
+        return [self._chunks.chunk(chunk.choice, f'"delta": {{"content": {_quoted(chunk.text)}}}', logprobs, None)]
 
     def last(self, completion: Completion) -> list[bytes]:
         choice = completion.choice
@@ -378,9 +378,9 @@ class TextFraming:
     def first(self) -> list[bytes]:
         return []
 
-    def piece(self, chunk: Chunk) -> bytes:
+    def pieces(self, chunk: Chunk) -> list[bytes]:
         logprobs = None if self._logprobs is None else self._logprobs[chunk.choice].of(chunk.logprobs)
-        return self._chunks.chunk(chunk.choice, f'"text": {_quoted(chunk.text)}', logprobs, None)
+        return [self._chunks.chunk(chunk.choice, f'"text": {_quoted(chunk.text)}', logprobs, None)]
 
     def last(self, completion: Completion) -> list[bytes]:
         reason = completion.finish_reason.value

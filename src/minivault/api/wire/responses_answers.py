@@ -249,9 +249,9 @@ class ResponseFraming:
         begun = self._head.begun()
         return [self._event({"type": f"response.{step}", "response": begun}) for step in ("created", "in_progress")]
 
-    def piece(self, chunk: Chunk) -> bytes:
+    def pieces(self, chunk: Chunk) -> list[bytes]:
         said = Said(chunk.text) if self._parser is None else self._parser.push(chunk.text)
-        return b"".join(map(self._event, self._output.add(said)))
+        return [self._event(event) for event in self._output.add(said)]
 
     def last(self, completion: Completion) -> list[bytes]:
         complete = completion.finish_reason == "stop"
