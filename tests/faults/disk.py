@@ -7,6 +7,8 @@ trace, as Linux does: the pages read as written, but they will never reach the d
 
 from __future__ import annotations
 
+import os
+import signal
 from itertools import count
 from pathlib import Path
 
@@ -42,9 +44,19 @@ class Image:
 
 
 class Disk(apsw.VFS):
-    """``fail_at``: the number of the write or sync (counted together, from 0) that fails, ``None`` for none."""
+    """``fail_at``: the number of the write or sync (counted together, from 0) that fails, ``None`` for none.
+    ``kill_at``: the one at which this process dies; with ``torn``, after half of a write.
+    """
 
-    def __init__(self, *, fail_at: int | None = None, full: bool = False, sticky: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        fail_at: int | None = None,
+        full: bool = False,
+        sticky: bool = False,
+        kill_at: int | None = None,
+        torn: bool = False,
+    ) -> None:
         self.name = f"disk-{next(_names)}"
         self.images: dict[str, Image] = {}
         self.operations = 0
@@ -52,6 +64,8 @@ class Disk(apsw.VFS):
         self._fail_at = fail_at
         self._full = full
         self._sticky = sticky
+        self._kill_at = kill_at
+        self.torn = torn
         super().__init__(self.name, "")
 
     def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:  # noqa: N802 - SQLite's
@@ -75,6 +89,10 @@ class Disk(apsw.VFS):
         self.failures += fails
         return fails
 
+    @property
+    def dies_now(self) -> bool:
+        return self.operations == self._kill_at
+
     def error(self) -> apsw.Error:
         return apsw.FullError("no room, by plan") if self._full else apsw.IOError("I/O error, by plan")
 
@@ -94,6 +112,10 @@ class File(apsw.VFSFile):
         self._image = image
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802 - SQLite's
+        if self._disk.dies_now:
+            if self._disk.torn:
+                super().xWrite(data[: len(data) // 2], offset)
+            os.kill(os.getpid(), signal.SIGKILL)
         if self._disk.due_to_fail():
             raise self._disk.error()
         super().xWrite(data, offset)
@@ -104,6 +126,8 @@ class File(apsw.VFSFile):
         self._image.truncate(newsize)
 
     def xSync(self, flags: int) -> None:  # noqa: N802 - SQLite's
+        if self._disk.dies_now:
+            os.kill(os.getpid(), signal.SIGKILL)
         if self._disk.due_to_fail():
             self._image.forget()
             raise self._disk.error()
