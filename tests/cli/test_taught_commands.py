@@ -12,8 +12,6 @@ import typer
 from minivault.cli.main import app
 
 ROOT = Path(__file__).parent.parent.parent
-TAUGHT_LATER = ("minivault keys",)
-"""What the corpus names as coming with a later version, and says so."""
 
 
 def in_documents() -> set[str]:
@@ -31,7 +29,7 @@ def in_corpus() -> set[str]:
     for source in sorted((ROOT / "training" / "guide").glob("facts_*.py")):
         text = source.read_text(encoding="utf-8").replace('\\"', '"')
         found |= set(re.findall(r"`(minivault [^`<|]+)`", text))
-    return {re.sub(r"%\w+%|\bN\b", "1", command) for command in found if not command.startswith(TAUGHT_LATER)}
+    return {re.sub(r"%\w+%|\bN\b", "1", command) for command in found}
 
 
 def refusal(command: str) -> str | None:

@@ -66,9 +66,9 @@ def to_batch(rows: list[list[Encoded]], width: int) -> Batch:
     return Batch(ids, sample, learnt)
 
 
-def short_batches(tokenizer: Tokenizer, seed: int, rows: int, share_of_sums: float = 0.0) -> Iterator[Batch]:
-    """Batches of `rows` rows of SHORT_WIDTH tokens from the corpus of a seed."""
-    stream, rng = samples(seed, share_of_sums), Random(seed)
+def short_batches(tokenizer: Tokenizer, seed: int, rows: int, sums: float = 0.0, fresh: float = 0.0) -> Iterator[Batch]:
+    """Batches of `rows` rows of SHORT_WIDTH tokens from the corpus of a seed; so much is sums, or is new."""
+    stream, rng = samples(seed, sums, fresh), Random(seed)
     waiting: list[list[Encoded]] = []
     while True:
         packed = pack(

@@ -6,6 +6,7 @@ models or of training.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
@@ -13,12 +14,15 @@ from random import Random
 import arithmetic
 import stories
 from documents import PARAGRAPHS
+from facts_access import ACCESS_INTENTS
+from facts_catalog import CATALOG_INTENTS
+from facts_keeping import KEEPING_INTENTS
 from facts_models import MODEL_INTENTS
 from facts_server import SERVER_INTENTS
 from facts_use import USE_INTENTS
 from facts_vault import VAULT_INTENTS
 from grammar import Intent, expand, humanise, normal_form, question
-from heldout import HELD_OUT
+from heldout import HELD_OUT, SINCE_0_2
 from talk import (
     CITIES,
     COUNTRIES,
@@ -34,9 +38,14 @@ from talk import (
     WORKS,
 )
 
-FACT_INTENTS: tuple[Intent, ...] = SERVER_INTENTS + USE_INTENTS + VAULT_INTENTS + MODEL_INTENTS
+NEW_INTENTS: tuple[Intent, ...] = ACCESS_INTENTS + CATALOG_INTENTS + KEEPING_INTENTS
+FACT_INTENTS: tuple[Intent, ...] = SERVER_INTENTS + USE_INTENTS + VAULT_INTENTS + MODEL_INTENTS + NEW_INTENTS
 INTENTS: tuple[Intent, ...] = FACT_INTENTS + TALK_INTENTS + REFUSAL_INTENTS
 BY_KEY: dict[str, Intent] = {intent.key: intent for intent in INTENTS}
+# What an older guide does not know, or knows otherwise: see `fresh`.
+_CHANGED = ("import", "host", "cli", "cli_version", "vault_what", "folders", "settings", "env", "kernels", "offline",
+            "privacy", "model", "version", "old", "can", "speed")  # fmt: skip
+FRESH_INTENTS: tuple[Intent, ...] = NEW_INTENTS + tuple(BY_KEY[key] for key in _CHANGED)
 
 SYSTEM_PROMPTS = (
     "You are a helpful assistant.", "Answer briefly.", "You are MiniVault's guide.",
@@ -86,6 +95,16 @@ _FOLDERS = (
     "/mnt/usb",
     "~/office/vault",
 )
+_SHORT_NAMES = (
+    "smollm2-135m-instruct", "smollm2-360m-instruct", "smollm2-1.7b-instruct", "tinyllama", "distilgpt2", "gpt2",
+    "qwen2.5-0.5b-instruct", "qwen2.5-1.5b-instruct", "qwen3-0.6b", "qwen3-1.7b", "qwen3-4b", "gemma-3-1b-it",
+    "llama-3.2-1b-instruct", "mistral-7b-instruct", "falcon-7b-instruct", "gpt-neo-1.3b", "all-minilm-l6-v2",
+    "bge-small-en-v1.5", "e5-small-v2",
+)  # fmt: skip
+_GGUF_FILES = (
+    "./model.gguf", "~/qwen.gguf", "./llama.gguf", "~/Downloads/model.gguf", "/models/tiny.gguf", "./chat.gguf",
+    "./smollm.gguf", "model.gguf", "./mistral-q4.gguf",
+)  # fmt: skip
 _PATHS = (
     "./tinyllama",
     "~/models/smollm",
@@ -131,7 +150,8 @@ _PEOPLE_NAMES = (
     "Leo",
 )
 
-_HELD_OUT_FORMS = frozenset(normal_form(item.question) for item in HELD_OUT)
+_LETTERS = re.compile(r"[A-Za-z]+")
+_HELD_OUT_FORMS = frozenset(normal_form(item.question) for item in HELD_OUT + SINCE_0_2)
 
 
 @dataclass(frozen=True)
@@ -180,10 +200,11 @@ def _slots(rng: Random) -> dict[str, str]:
         "city": one_of(CITIES), "country": one_of(COUNTRIES), "person": one_of(PEOPLE), "thing": one_of(THINGS),
         "event": one_of(EVENTS),
         "verb": one_of(VERBS), "noun": one_of(NOUNS), "work": one_of(WORKS),
+        "hub": rng.choice(_SHORT_NAMES), "gguf": rng.choice(_GGUF_FILES),
     }  # fmt: skip
 
 
-_ECHOED = ("port", "n", "r", "num", "dir", "q", "w", "m", "file", "path")
+_ECHOED = ("port", "n", "r", "num", "dir", "q", "w", "m", "file", "path", "hub", "gguf")
 
 
 def is_held_out(asked: str) -> bool:
@@ -201,6 +222,7 @@ def intent_turn(intent: Intent, rng: Random) -> Turn:
             word for name in _ECHOED if slots[name] in asked and slots[name] in answer for word in slots[name].split()
         }
         keep |= {word.lower().strip("?.") for word in keep} | {word.strip("?.") for word in keep}
+        keep |= {part.lower() for word in keep for part in _LETTERS.findall(word)}
         asked = humanise(asked, frozenset(keep), rng, closing=not keep and len(asked) < 70 and intent in FACT_INTENTS)
         if not is_held_out(asked):
             return Turn(intent.key, asked, answer)
@@ -306,11 +328,22 @@ def sums(rng: Random) -> Sample:
     return Conversation(tuple(Turn("arithmetic", *arithmetic.sample(rng)) for _ in range(rng.randint(1, 5))))
 
 
-def samples(seed: int, share_of_sums: float = 0.0) -> Iterator[Sample]:
-    """The endless corpus for a seed; `share_of_sums` of the samples are sums and nothing else."""
+def fresh(rng: Random) -> Conversation:
+    """One or two turns about what is new or has changed, for a guide that knows the rest already."""
+    turns = [_pick(FRESH_INTENTS, rng)]
+    if rng.random() < 0.2:
+        turns.append((_follow_turn(turns[0], rng) if rng.random() < 0.6 else None) or _pick(FRESH_INTENTS, rng))
+    kept = tuple(turn for turn in turns if not is_held_out(turn.question))
+    return Conversation(kept, rng.choice(SYSTEM_PROMPTS) if rng.random() < 0.05 else None) if kept else fresh(rng)
+
+
+def samples(seed: int, share_of_sums: float = 0.0, share_of_fresh: float = 0.0) -> Iterator[Sample]:
+    """The endless corpus for a seed; so large a share of the samples is sums, or what is new, and nothing else."""
     rng = Random(seed)
     while True:
         if share_of_sums and rng.random() < share_of_sums:
             yield sums(rng)
+        elif share_of_fresh and rng.random() < share_of_fresh:
+            yield fresh(rng)
         else:
             yield text(rng) if rng.random() < 0.05 else conversation(rng)

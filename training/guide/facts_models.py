@@ -1,7 +1,7 @@
 # ruff: noqa: E501  (a pattern stays on one line, however long: it is read and searched as one sentence)
 """What the guide knows about models, GPUs, MiniVault as a whole, and itself.
 
-Data only: questions as patterns and the answers that are true of MiniVault 0.1. Knows nothing of how they are used.
+Data only: questions as patterns and the answers that are true of MiniVault 0.2. Knows nothing of how they are used.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ MODEL_INTENTS = (
             "<I want|I need|Give me> a <bigger|better|smarter> model.",
         ),
         answers=(
-            "Import a local Hugging Face folder with safetensors, then serve it:\n```\nminivault models import PATH --name NAME\nminivault serve --model NAME\n```",
-            "Run `minivault models import PATH --name NAME` with a local Hugging Face folder (safetensors), then `minivault serve --model NAME`.",
+            "Pull one from the Hugging Face hub with `minivault models pull NAME`, or import a folder or GGUF file with `minivault models import PATH --name NAME`. Then run `minivault serve --model NAME`.",
+            "Run `minivault models import PATH --name NAME` with a folder or GGUF file (or `minivault models pull NAME` to download one), then `minivault serve --model NAME`.",
         ),
         follows={
             "<Which models|Which families|And which models does it run|Which ones work>?": "families",
@@ -120,61 +120,6 @@ MODEL_INTENTS = (
         answers=("Imported models lie in `~/.minivault/models/`.",),
     ),
     Intent(
-        "families",
-        "choosing and adding a model",
-        asks=(
-            "<Which|What> <models|model families|families|architectures|kinds of models|LLMs> <does it support|are supported|work|can it run|can I use|does MiniVault run|can MiniVault load>?",
-            "<Does it|Can it|Does MiniVault|Will it> <support|run|load> <Llama|GPT-2|Mistral|Qwen|Gemma|TinyLlama|SmolLM|distilgpt2|Phi|Falcon|Llama 3|gpt2|other architectures>?",
-            "<Supported models|Model families|Architectures>?",
-            "<Which|What> model <formats|format|files> <does it|can it|does MiniVault> <read|load|support>?",
-            "<Does it|Can it> <read|load|support|run> <GGUF|gguf files|safetensors|PyTorch files|a GGUF model>?",
-        ),
-        answers=(
-            "Version 0.1 runs the Llama family (TinyLlama, SmolLM and others) and GPT-2 (gpt2, distilgpt2), from Hugging Face folders with safetensors.",
-            "In version 0.1: Llama (such as TinyLlama and SmolLM) and GPT-2 (gpt2, distilgpt2), as Hugging Face folders with safetensors.",
-        ),
-        follows={"<And how do I add one|How do I import one>?": "import"},
-        weight=1.3,
-    ),
-    Intent(
-        "download",
-        "choosing and adding a model",
-        acts=(
-            "<download|pull|fetch> <a model|models|TinyLlama|a model from Hugging Face|a model from the internet|a model from the hub>",
-        ),
-        asks=(
-            "Does it download models<| by itself| for me>?",
-            "Where do I get models<| from>?",
-            "<Download a model|Pull a model>?",
-        ),
-        answers=(
-            "Version 0.1 does not download models. Fetch a Hugging Face folder with safetensors yourself, then run `minivault models import PATH --name NAME`.",
-        ),
-    ),
-    Intent(
-        "gpu",
-        "GPUs",
-        acts=(
-            "<use|run on|enable|turn on|run it on|use it with> <a GPU|the GPU|my GPU|CUDA|my graphics card|an NVIDIA card|GPUs|a graphics card|an AMD GPU|Metal>",
-        ),
-        asks=(
-            "I have <a GPU|an NVIDIA card|a strong graphics card>. <Is it used|Does it help|Can you use it>?",
-            "Does a <GPU|graphics card> <help|make it faster|speed it up>?",
-            "<Do I|Does it|Does MiniVault> need a <GPU|graphics card|video card|CUDA card>?",
-            "<Does it|Can it|Does MiniVault|Will it> <use|run on|support|work with> <a GPU|my GPU|GPUs|CUDA|my graphics card|NVIDIA|graphics cards|ROCm>?",
-            "<GPU|GPU support|CUDA|Graphics card|GPUs>?",
-            "<What|Which> hardware <do I need|does it need|is needed|is required>?",
-            "Does it run <without a GPU|on the CPU|on a CPU only|on a laptop without a GPU>?",
-            "Why is my GPU <not used|idle>?",
-            "Is a <GPU|graphics card> <needed|required|used|necessary>?",
-        ),
-        answers=(
-            "No GPU is needed: the native engine runs on the CPU, in exact int8. Version 0.1 does not use a GPU; a PyTorch engine for GPUs comes in a later version.",
-            "MiniVault runs on the CPU and needs no GPU. Version 0.1 does not use one; a PyTorch engine for GPUs comes in a later version.",
-        ),
-        weight=1.6,
-    ),
-    Intent(
         "speed",
         "GPUs",
         acts=(
@@ -183,7 +128,7 @@ MODEL_INTENTS = (
         ),
         asks=("<How fast is it|Is it fast|Why is it slow|It is slow>?", "<Speed|Performance|Tokens per second>?"),
         answers=(
-            "Use `int8` precision (the default), let it have your CPU cores with `--threads N`, or serve a smaller model. The answer does not change with the threads.",
+            "Use `int8` precision (the default), let it have your CPU cores with `--threads N`, or serve a smaller model (`minivault benchmark` measures it). The answer does not change with the threads.",
         ),
     ),
     Intent(
@@ -272,8 +217,8 @@ MODEL_INTENTS = (
             "<Who|What> is <this|there|answering|speaking>?",
         ),
         answers=(
-            "I am MiniVault's own guide, version 0.1: a small Llama-architecture model with about 5.8 million parameters. I answer questions about MiniVault.",
-            "I am the guide, MiniVault's own small language model (version 0.1, Llama architecture, about 5.8 million parameters).",
+            "I am MiniVault's own guide, version 0.2: a small Llama-architecture model with about 5.8 million parameters. I answer questions about MiniVault.",
+            "I am the guide, MiniVault's own small language model (version 0.2, Llama architecture, about 5.8 million parameters).",
         ),
         follows={
             "<How big are you|And how big are you|How many parameters>?": "size",
@@ -350,7 +295,7 @@ MODEL_INTENTS = (
             "What is your version<| number>?",
             "Your version?",
         ),
-        answers=("I am the guide of MiniVault version 0.1. `minivault version` shows the version of the server.",),
+        answers=("I am the guide of MiniVault version 0.2. `minivault version` shows the version of the server.",),
     ),
     Intent(
         "architecture",
@@ -393,7 +338,7 @@ MODEL_INTENTS = (
             "What are your <abilities|skills|capabilities>?",
         ),
         answers=(
-            "Ask me about MiniVault: starting the server, asking with curl or Python, streaming, models, the vault, settings. I can also add, subtract and multiply small numbers and tell a short story.",
+            "Ask me about MiniVault: starting the server, asking with curl or Python, streaming, models, API keys, the vault, settings. I can also add, subtract and multiply small numbers and tell a short story.",
         ),
         weight=1.4,
     ),

@@ -1,7 +1,7 @@
 # ruff: noqa: E501  (a pattern stays on one line, however long: it is read and searched as one sentence)
 """What the guide knows about running the server: starting, port, stopping, Docker, settings, limits, health.
 
-Data only: questions as patterns and the answers that are true of MiniVault 0.1. Knows nothing of how they are used.
+Data only: questions as patterns and the answers that are true of MiniVault 0.2. Knows nothing of how they are used.
 """
 
 from __future__ import annotations
@@ -184,8 +184,8 @@ SERVER_INTENTS = (
             "<Which interfaces|Which address> does <it|the server> bind<| to>?",
         ),
         answers=(
-            "By default it binds 127.0.0.1, so only this machine can reach it. To open it to your network, run `minivault serve --host 0.0.0.0`; version 0.1 has no API keys, so do that only in a network you trust.",
-            "Run `minivault serve --host 0.0.0.0`. The default is 127.0.0.1 only, which is the safe choice, because version 0.1 has no API keys.",
+            "By default it binds 127.0.0.1, so only this machine can reach it. To open it to your network, make a key with `minivault keys create NAME --role admin`, then run `minivault serve --host 0.0.0.0`.",
+            "Make a key with `minivault keys create NAME --role admin`, then run `minivault serve --host 0.0.0.0`. Without a key it listens on 127.0.0.1 only.",
         ),
         follows={
             "<And API keys|Can I use API keys|And with a key>?": "keys",
@@ -301,7 +301,7 @@ SERVER_INTENTS = (
             "How <is|does> <MiniVault|it|the server> <configured|get its settings>?",
         ),
         answers=(
-            "Use flags of `minivault serve` (`--host`, `--port`, `--model`, `--precision`, `--threads`, `--data-dir`, `--rate-limit`), environment variables such as `MINIVAULT_PORT`, or `~/.minivault/config.toml`. Flags win over the environment, the environment over the file.",
+            "Use flags of `minivault serve` (`--host`, `--port`, `--model`, `--precision`, `--threads`, `--data-dir`, `--rate-limit`), environment variables such as `MINIVAULT_PORT`, or `~/.minivault/config.toml`. Flags win over the environment, the environment over the file. `minivault config show` lists all.",
             "There are three ways: flags such as `minivault serve --port 9000`, environment variables such as `MINIVAULT_PORT=9000`, and lines such as `port = 9000` in `~/.minivault/config.toml`.",
         ),
         follows={
@@ -323,7 +323,7 @@ SERVER_INTENTS = (
             "<Environment variables|Env vars|MINIVAULT_ variables>?",
         ),
         answers=(
-            "`MINIVAULT_PORT`, `MINIVAULT_MODEL`, `MINIVAULT_PRECISION`, `MINIVAULT_THREADS`, `MINIVAULT_DATA_DIR`, `MINIVAULT_RATE_LIMIT` and `MINIVAULT_KERNELS`; for the client commands also `MINIVAULT_URL`.",
+            "`MINIVAULT_PORT`, `MINIVAULT_MODEL`, `MINIVAULT_PRECISION`, `MINIVAULT_THREADS`, `MINIVAULT_DATA_DIR`, `MINIVAULT_RATE_LIMIT` and `MINIVAULT_KERNELS`; for the client commands also `MINIVAULT_URL` and `MINIVAULT_API_KEY`. `minivault config show` lists all.",
         ),
         follows={"<And flags|Do flags win|Which one wins>?": "precedence"},
     ),
@@ -435,27 +435,7 @@ SERVER_INTENTS = (
             "Which CPU <features|instructions> does it use?",
         ),
         answers=(
-            "Set `MINIVAULT_KERNELS` to `auto`, `scalar`, `avx2`, `avx512` or `neon`. The default, `auto`, picks the best for your CPU; the answers are the same bytes with all of them.",
-        ),
-    ),
-    Intent(
-        "precision",
-        "precision",
-        acts=(
-            "<change|set|choose|switch> the <precision|quantisation|quantization|number format|weights precision|lane>",
-            "<use|run with|run in|switch to|serve in> <int8|f32|full precision|8-bit weights|float32|8 bit|32 bit floats|unquantised weights|quantized weights>",
-        ),
-        asks=(
-            "What does `--precision` do?",
-            "<Which|What> <precision|precisions|quantisation|quantization|number format> <does it use|are there|is used|is the default|can I choose>?",
-            "<Is the model|Are the weights|Is it> quanti<s|z>ed?",
-            "What is the <difference between|difference of> int8 and f32?",
-            "What <is|does> <int8|f32> <mean|precision>?",
-            "<Precision|Quantization|int8 or f32>?",
-        ),
-        answers=(
-            "Use `minivault serve --precision int8` (the default, fast) or `--precision f32` (unquantised, the reference). `MINIVAULT_PRECISION` sets it too.",
-            "There are two: `int8`, the default, and `f32`, the unquantised reference. Choose with `--precision int8|f32` or `MINIVAULT_PRECISION`.",
+            "Set `MINIVAULT_KERNELS` to `auto`, `scalar`, `avx2`, `avxvnni`, `avx512` or `neon`. The default, `auto`, picks the best for your CPU; the answers are the same bytes with all of them.",
         ),
     ),
     Intent(
@@ -505,32 +485,6 @@ SERVER_INTENTS = (
         answers=(
             "429 means that you sent more requests than the rate limit allows (600/minute by default). Wait as long as the `Retry-After` header says, or raise the limit with `minivault serve --rate-limit 2000/minute`.",
         ),
-    ),
-    Intent(
-        "keys",
-        "API keys",
-        acts=(
-            "<create|make|add|get|generate|set|use|issue|set up|configure|rotate|hand out> <an API key|API keys|api keys|a key|keys|an access key|an api key|a token for the API|access tokens>",
-            "<protect|secure|lock> <the server|it|the API|MiniVault> <with a key|with a password|with API keys|with authentication|with a token|>",
-            "<turn on|enable|add|use> <authentication|auth|a password|login|logins>",
-        ),
-        asks=(
-            "How are API keys <created|made|used>?",
-            "<Is it|Is the server> <protected|password protected|secured by a key>?",
-            "Is <a password|a login|authentication> <needed|required|possible>?",
-            "<Who|Which user> is allowed to use the server?",
-            "<Do I need|Is there|Does it need|Does it have|Must I have> <an API key|API keys|a key|authentication|a password|a login|an api key>?",
-            "<What is|Where is|Where do I find|Which is> <my|the> <API key|api key|key>?",
-            "<API key|API keys|Authentication|Auth|Keys|Login>?",
-            "Which key do I <use|send|need>?",
-            "<Does MiniVault|Does the server> <support|have|know> <API keys|keys|authentication>?",
-        ),
-        answers=(
-            "Version 0.1 has no API keys and needs none: it listens on 127.0.0.1 only. From version 0.2 on: `minivault keys create NAME`.",
-            "You need no API key: version 0.1 has none and listens on 127.0.0.1 only. From version 0.2 on, `minivault keys create NAME` makes one.",
-        ),
-        follows={"<So who can use it|Is that safe|Can others reach it>?": "host"},
-        weight=1.4,
     ),
     Intent(
         "health",

@@ -1,7 +1,7 @@
 # ruff: noqa: E501  (a pattern stays on one line, however long: it is read and searched as one sentence)
 """What the guide knows about asking: curl, Python, streaming, options, the CLI, other clients, seeds.
 
-Data only: questions as patterns and the answers that are true of MiniVault 0.1. Knows nothing of how they are used.
+Data only: questions as patterns and the answers that are true of MiniVault 0.2. Knows nothing of how they are used.
 """
 
 from __future__ import annotations
@@ -388,7 +388,7 @@ USE_INTENTS = (
             "<List|Show|Name> <all|the> commands.",
         ),
         answers=(
-            "`minivault serve`, `generate`, `stream`, `chat`, `health`, `log`, `version`, `models list`, `models import`, and `vault list`, `show`, `search`, `export`, `verify`, `replay`.",
+            "`minivault serve`, `generate`, `stream`, `chat`, `embed`, `batch`, `health`, `doctor`, `benchmark`, `log`, `version`, and the groups `models`, `keys`, `config` and `vault`. Each has `--help`.",
         ),
         follows={
             "<How do I ask something|And how do I ask a question|And to ask>?": "cli_generate",
@@ -508,52 +508,6 @@ USE_INTENTS = (
             "What <version of MiniVault|MiniVault version> <is this|do I have|is running|is installed>?",
             "<Version|minivault version|MiniVault version>?",
         ),
-        answers=("Run `minivault version`. I know MiniVault 0.1.0.",),
-    ),
-    Intent(
-        "openai",
-        "the OpenAI SDK",
-        acts=(
-            "<use|connect|work with|plug in|use it with|call it with|use it from> <the OpenAI SDK|the OpenAI client|OpenAI's Python library|openai|the openai package|the OpenAI API|LangChain|an OpenAI client|OpenAI tools|the OpenAI library|chat completions|LlamaIndex>",
-            "<replace|swap|substitute> OpenAI <with|by> <MiniVault|it|this server>",
-        ),
-        asks=(
-            "I <have|use|wrote> <a program for OpenAI|code for the OpenAI API|the OpenAI SDK>. <Can I use it|Will it work|How do I connect it>?",
-            "Can <OpenAI clients|OpenAI programs|the OpenAI SDK> <use|talk to|reach> <it|MiniVault|the server>?",
-            "<Is it|Is MiniVault|Is the server|Is the API> <OpenAI compatible|OpenAI-compatible|compatible with OpenAI|compatible with the OpenAI SDK>?",
-            "<Does it|Can it|Does MiniVault> <speak|support|offer|have|work with> <the OpenAI API|OpenAI|the OpenAI SDK|/v1/chat/completions|chat completions|LangChain|the OpenAI client>?",
-            "<OpenAI|OpenAI SDK|OpenAI API|/v1/chat/completions|LangChain|base_url>?",
-            "<What|Which> <base_url|base URL> <do I use|do I set|for the OpenAI SDK|is it>?",
-        ),
-        answers=(
-            'From version 0.2 on: use `base_url="http://127.0.0.1:8000/v1"` with any `api_key`. Version 0.1 has `POST /generate` instead.',
-            'The OpenAI SDK works from version 0.2 on, with `base_url="http://127.0.0.1:8000/v1"` and any `api_key`. In version 0.1 use `POST /generate`.',
-        ),
-        follows={
-            "<And until then|And in 0.1|And now>?": "curl",
-            "<And Ollama clients|And Ollama|and ollama>?": "ollama",
-        },
-        weight=1.4,
-    ),
-    Intent(
-        "ollama",
-        "Ollama clients",
-        acts=(
-            "<use|connect|work with|plug in|use it with|call it with|use it from> <an Ollama client|Ollama clients|Ollama|ollama|the Ollama CLI|Open WebUI|tools made for Ollama|the ollama command|my Ollama tools>",
-            "<replace|swap|substitute> Ollama <with|by> <MiniVault|it|this server>",
-        ),
-        asks=(
-            "I <have|use> <an Ollama client|programs for Ollama|Ollama>. <Can I use it|Will it work|How do I connect it>?",
-            "Can <Ollama clients|Ollama programs> <use|talk to|reach> <it|MiniVault|the server>?",
-            "<Is it|Is MiniVault|Is the server> <Ollama compatible|Ollama-compatible|compatible with Ollama>?",
-            "<Does it|Can it|Does MiniVault|Do> <speak the Ollama API|support Ollama clients|work with Ollama|support Ollama|work with ollama clients>?",
-            "<Ollama|Ollama clients|Ollama API|OLLAMA_HOST|Open WebUI>?",
-            "Do Ollama <clients|tools> work<| with it>?",
-        ),
-        answers=(
-            "From version 0.2 on: set `OLLAMA_HOST=http://127.0.0.1:8000`. Version 0.1 has `POST /generate` instead.",
-            "Ollama clients work from version 0.2 on, with `OLLAMA_HOST=http://127.0.0.1:8000`. In version 0.1 use `POST /generate`.",
-        ),
-        weight=1.4,
+        answers=("Run `minivault version`. I know MiniVault 0.2.0.",),
     ),
 )

@@ -1,7 +1,7 @@
 # ruff: noqa: E501  (a pattern stays on one line, however long: it is read and searched as one sentence)
 """What the guide knows about the vault: where records lie, searching, exporting, verifying, replaying, privacy.
 
-Data only: questions as patterns and the answers that are true of MiniVault 0.1. Knows nothing of how they are used.
+Data only: questions as patterns and the answers that are true of MiniVault 0.2. Knows nothing of how they are used.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ VAULT_INTENTS = (
             "How is the data folder laid out?",
         ),
         answers=(
-            "`~/.minivault` holds `vault.db` (the vault), `logs/log.jsonl` (its mirror), `models/` (imported models) and `config.toml` (settings).",
+            "`~/.minivault` holds `vault.db` (the vault), `logs/log.jsonl` (its mirror), `models/` (your models), `keys.json` (API keys, hashed), `cache/` and `config.toml` (settings).",
         ),
     ),
     Intent(
@@ -100,8 +100,8 @@ VAULT_INTENTS = (
             "When <is|are> <a prompt|an answer|prompts|answers> recorded?",
         ),
         answers=(
-            "The vault records every prompt and answer durably before it is shown. Its commands are `minivault vault list`, `show`, `search`, `export`, `verify` and `replay`.",
-            "It is the append-only book of all prompts and answers, kept in `~/.minivault/vault.db`. Use `minivault vault list`, `show`, `search`, `export`, `verify` and `replay`.",
+            "The vault records every prompt and answer durably before it is shown. Its commands are `minivault vault list`, `show`, `search`, `export`, `verify`, `replay`, `prove`, `erase`, `backup` and `encrypt`.",
+            "It is the append-only book of all prompts and answers, kept in `~/.minivault/vault.db`. Use `minivault vault list`, `show`, `search`, `export`, `verify`, `replay`, `prove`, `erase`, `backup` and `encrypt`.",
         ),
         follows={
             "<And how do I search it|How do I search>?": "search",
@@ -192,31 +192,6 @@ VAULT_INTENTS = (
         weight=1.0,
     ),
     Intent(
-        "export",
-        "exporting the vault",
-        acts=(
-            f"<export|dump|save to a file|extract|download|write out> {_RECORDS}",
-            "<export|dump|extract|copy out|write out> <the vault|the vault to a file|the database|all records|my vault|the records to a file>",
-            "<get|take> <my data|the data|the records|everything> <out|out of the vault|as a file|as JSON lines|as JSON>",
-            "<make|create> <an export|a dump|a JSON export>",
-        ),
-        asks=(
-            "Can <my data|the records|prompts> be <exported|saved to a file|downloaded>?",
-            "I want <a file|a dump|an export> of <all records|my prompts|everything>.",
-            "How is <the vault|my data> exported?",
-            "<Export|Vault export|Export the vault|Data export|Dump>?",
-            "<Can I|Is it possible to> export <the vault|my prompts|the records>?",
-            "What does `minivault vault export` do?",
-            "<Which|What> export formats <are there|exist>?",
-        ),
-        answers=(
-            "Run `minivault vault export --format jsonl -o FILE`.",
-            "Use `minivault vault export --format jsonl -o FILE`: it writes the records as JSON lines.",
-        ),
-        follows={"<And how do I verify it|And how do I verify the vault|And verify>?": "verify"},
-        weight=1.4,
-    ),
-    Intent(
         "export_file",
         "exporting the vault",
         acts=(
@@ -225,17 +200,6 @@ VAULT_INTENTS = (
         ),
         answers=("Run `minivault vault export --format jsonl -o %file%`.",),
         weight=0.7,
-    ),
-    Intent(
-        "backup",
-        "exporting the vault",
-        acts=(
-            "<back up|backup|make a backup of|save a copy of> <the vault|my data|MiniVault|my records|everything|the database>",
-        ),
-        asks=("<Backup|Backups>?", "How do backups work?"),
-        answers=(
-            "Stop the server and copy the folder `~/.minivault`, or write the records to a file with `minivault vault export --format jsonl -o FILE`.",
-        ),
     ),
     Intent(
         "verify",
@@ -297,21 +261,6 @@ VAULT_INTENTS = (
         weight=0.7,
     ),
     Intent(
-        "delete",
-        "the vault",
-        acts=(
-            "<delete|erase|remove|clear|forget|wipe> <a record|my history|the vault|a prompt|an answer|my prompts|all records|my data|everything>",
-            "<turn off|disable|stop|avoid|switch off> <recording|the vault|logging|the recording of prompts|the history>",
-        ),
-        asks=(
-            "Can I <switch recording off|delete a record|turn recording off>?",
-            "<Delete|Erase data|Turn off recording>?",
-        ),
-        answers=(
-            "Recording cannot be turned off: nothing is answered unrecorded, and the vault is append-only. To start afresh, stop the server and use another folder with `minivault serve --data-dir DIR`.",
-        ),
-    ),
-    Intent(
         "offline",
         "offline use",
         acts=(
@@ -329,7 +278,7 @@ VAULT_INTENTS = (
         ),
         answers=(
             "Yes, MiniVault works offline: it needs no network and no account, and nothing leaves the machine.",
-            "MiniVault works fully offline. It needs no network and no account; nothing leaves your machine.",
+            "MiniVault works fully offline. It needs no network and no account; only `minivault models pull` downloads anything.",
         ),
         follows={"<And is my data private|And my prompts>?": "privacy"},
         weight=1.5,
@@ -350,7 +299,7 @@ VAULT_INTENTS = (
             "Can I trust <you|it> with <secrets|private data|confidential text>?",
         ),
         answers=(
-            "Nothing leaves your machine: no cloud, no account, no telemetry. Prompts and answers stay in `~/.minivault`, and the server listens on 127.0.0.1 only.",
+            "Nothing leaves your machine: no cloud, no account, no telemetry. Prompts and answers stay in `~/.minivault`; only a remote model that you add yourself gets prompts elsewhere.",
             "Yes, it is private. Nothing leaves the machine, prompts and answers stay in `~/.minivault`, and the server listens on 127.0.0.1 only.",
         ),
         follows={"<And where exactly|Where is it kept>?": "storage"},

@@ -58,10 +58,12 @@ HOW = (
     ("Am I able to", 1),
     ("What do I enter to", 1), ("What can I do to", 1), ("Let me", 1), ("I'd love to", 1), ("Where can I", 1),
     ("Where do I", 1),
+    ("Would it be possible to", 1), ("Does it let me", 1), ("What do I need to", 1), ("Is there some way to", 1),
+    ("I should", 1), ("It would be good to", 1), ("How would one", 1),
 )  # fmt: skip
 _HOW_WORDS = [words for words, _ in HOW]
 _HOW_WEIGHTS = [weight for _, weight in HOW]
-_STATEMENTS = ("Let", "We ", "Tell", "Show", "Explain", "I ", "I'", "Please", "Help", "Give")
+_STATEMENTS = ("Let", "It ", "We ", "Tell", "Show", "Explain", "I ", "I'", "Please", "Help", "Give")
 
 OPENINGS = (
     "Hi, ", "Hello, ", "Hey, ", "Hi! ", "Hello! ", "Please, ", "Quick question: ", "One question: ", "So, ", "Ok, ",

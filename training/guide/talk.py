@@ -178,7 +178,7 @@ TALK_INTENTS = (
             "How old are you?",
             "<When is your birthday|When were you born|What is your age|Your age|Where do you live|Where are you|Where were you born>?",
         ),
-        answers=("I have no age: I am the guide of MiniVault version 0.1, and I live on your machine.",),
+        answers=("I have no age: I am the guide of MiniVault version 0.2, and I live on your machine.",),
     ),
     Intent(
         "remember",

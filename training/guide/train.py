@@ -18,7 +18,6 @@ from pathlib import Path
 
 import torch
 import torch.distributed
-from batches import Batch, long_batches, short_batches
 from export import export_tokenizer, export_weights, load_weights
 from model import Guide, GuideShape
 from tokenizers import Tokenizer
@@ -26,11 +25,13 @@ from tokens import train_tokenizer
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from batches import Batch, long_batches, short_batches
+
 LONG_EVERY = 12
 MATRIX_RATE, OTHER_RATE = 3e-3, 3e-3
 DECAY_FROM = 0.35
 # Sums need more practice than sentences: from here on, so large a share of the samples is nothing else.
-SUMS_FROM, SHARE_OF_SUMS = 0.75, 0.4
+SUMS_FROM = 0.75
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Plan:
     resume: Path | None
     resume_at: float
     warm_up: int
+    sums: float
+    fresh: float
 
 
 def learning_rate(step: int, progress: float, warm_up: int) -> float:
@@ -95,8 +98,8 @@ def work(rank: int, plan: Plan, guide: Guide, tokenizer_json: str, port: int) ->
     torch.distributed.init_process_group("gloo", rank=rank, world_size=plan.processes)
     tokenizer = Tokenizer.from_str(tokenizer_json)
     seed = plan.seed * 1000 + rank
-    short = short_batches(tokenizer, seed, plan.rows)
-    practice = short_batches(tokenizer, seed + 500, plan.rows, SHARE_OF_SUMS)
+    short = short_batches(tokenizer, seed, plan.rows, fresh=plan.fresh)
+    practice = short_batches(tokenizer, seed + 500, plan.rows, plan.sums, plan.fresh)
     long = long_batches(tokenizer, seed, max(1, plan.rows // 4))
     optimiser = SharedOptimiser(guide, rank, plan.processes)
     forward = torch.compile(guide, dynamic=False)
@@ -175,16 +178,23 @@ def arguments() -> Plan:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("build/guide"))
     parser.add_argument("--checkpoint-minutes", type=float, default=5.0)
-    parser.add_argument("--resume", type=Path, help="go on from an exported folder instead of random weights")
+    parser.add_argument("--resume", type=Path, help="go on from the weights and the tokenizer of an exported folder")
     parser.add_argument("--resume-at", type=float, default=0.0, help="share of the training that lies behind it")
     parser.add_argument("--warm-up", type=int, default=60, help="steps until the full rate")
+    parser.add_argument("--sums", type=float, default=0.4, help="share of samples that are sums, in the last quarter")
+    parser.add_argument("--fresh", type=float, default=0.0, help="share of samples about what is new: corpus.fresh")
     return Plan(**vars(parser.parse_args()))
+
+
+def tokenizer_of(folder: Path) -> Tokenizer:
+    """The tokenizer that the folder's weights were trained with: another corpus gives another one."""
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
 def main() -> None:
     plan = arguments()
     shape = GuideShape()
-    tokenizer = train_tokenizer(shape.vocab_size)
+    tokenizer = tokenizer_of(plan.resume) if plan.resume else train_tokenizer(shape.vocab_size)
     if tokenizer.get_vocab_size() != shape.vocab_size:
         raise SystemExit(f"the corpus gives {tokenizer.get_vocab_size()} tokens, not {shape.vocab_size}")
     torch.manual_seed(plan.seed)
