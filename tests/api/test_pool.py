@@ -91,6 +91,17 @@ async def test_a_stream_that_waits_for_its_model_is_told_so(path: str, body: Any
     assert bench.models.leases == 0
 
 
+async def test_a_stream_is_silent_while_it_waits_where_comments_are_turned_off() -> None:
+    bench = make_bench()
+    bench.models.gate = asyncio.Event()
+    async with client_of(bench, sse_keep_alive=0) as client:
+        asking = asyncio.ensure_future(client.post("/generate", json={"prompt": "hi", "stream": True}))
+        await until(lambda: bench.models.waiting)
+        bench.models.gate.set()
+        said = (await asking).text
+    assert said.startswith("data: ")
+
+
 @pytest.mark.parametrize(("path", "body", "end"), SSE)
 async def test_a_load_that_fails_under_a_waiting_stream_is_an_event_and_no_end(path: str, body: Any, end: str) -> None:
     bench = make_bench()

@@ -163,6 +163,12 @@ def test_a_function_can_be_offered_and_its_result_is_answered(client: ollama.Cli
     assert (answer.prompt_eval_count or 0) > (plain.prompt_eval_count or 0)
 
 
+def test_a_form_beside_tools_holds_the_words(client: ollama.Client) -> None:
+    form: dict[str, Any] = {"enum": ["yes", "no"]}
+    message = client.chat("guide", TURNS, tools=[weather], format=form, options={"seed": 7}).message
+    assert message.tool_calls or json.loads(message.content or "") in ("yes", "no")
+
+
 def test_what_a_client_got_can_be_computed_again(server: Server, client: ollama.Client) -> None:
     first = client.generate("guide", ASK, options={"num_predict": 8})
     client.generate("guide", "Replay me.", context=first.context, format="json", options={"num_predict": 20})
