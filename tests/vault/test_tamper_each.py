@@ -103,6 +103,21 @@ def test_each_record_of_a_tail_that_was_cut_off_is_named(original: Path, tmp_pat
         assert message.startswith(f"record {index} is missing")
 
 
+@pytest.mark.parametrize(("column", "fault"), [("data", Fault.ALTERED), ("hash", Fault.ALTERED)], ids=["bytes", "hash"])
+@pytest.mark.parametrize("value", ["NULL", "7", "'text'"])
+def test_a_value_of_another_type_is_named(
+    original: Path, tmp_path: Path, column: str, fault: Fault, value: str
+) -> None:
+    loose = "CREATE TABLE loose (leaf_index INTEGER PRIMARY KEY, hash, data)"
+    report = changed(
+        original,
+        tmp_path,
+        f"{loose}; INSERT INTO loose SELECT * FROM leaves; UPDATE loose SET {column} = {value} WHERE leaf_index = 5;"  # noqa: S608 - constants
+        "PRAGMA legacy_alter_table = ON; DROP TABLE leaves; ALTER TABLE loose RENAME TO leaves",
+    )
+    assert named(report, fault, 5)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_each_flipped_byte_is_found_or_harmless(tmp_path: Path) -> None:

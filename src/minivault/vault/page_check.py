@@ -51,6 +51,9 @@ def check_page(walk: Walk, db: Connection, first: int, end: int) -> None:
 def _leaves(walk: Walk, db: Connection, first: int, end: int) -> Iterator[tuple[int, dict[str, Any] | None]]:
     """Each record that is there, in order, with its leaf: ``None`` where that is not sound."""
     rows: list[tuple[Any, ...]] = db.execute(_LEAVES, (first, end - 1)).fetchall()
+    if any(type(digest) is not bytes or type(data) is not bytes for _, digest, data in rows):
+        # Damage to the file can turn a value into one of another type.
+        rows = [(index, _as_bytes(digest), _as_bytes(data)) for index, digest, data in rows]
     if _is_whole(walk, db, rows, first, end):
         for index, _, data in rows:
             yield index, _read(walk, index, data)
@@ -66,6 +69,10 @@ def _leaves(walk: Walk, db: Connection, first: int, end: int) -> Iterator[tuple[
         yield index, leaf if sound else None
     for missing in range(expected, end):
         walk.missing(missing)
+
+
+def _as_bytes(value: object) -> bytes:
+    return value if isinstance(value, bytes) else b""
 
 
 def _is_whole(walk: Walk, db: Connection, rows: list[tuple[Any, ...]], first: int, end: int) -> bool:

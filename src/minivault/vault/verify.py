@@ -60,6 +60,9 @@ def verify(
             pass
         except StorageError as error:
             walk.findings.append(Finding(Fault.FILE, walk.tree.size, f"reading stopped: {describe(error)}"))
+        except (TypeError, ValueError, OverflowError):
+            message = "reading stopped: the file holds a value of another type than it must have"
+            walk.findings.append(Finding(Fault.FILE, walk.tree.size, message))
     return VerifyReport(
         records=walk.size,
         calls=walk.calls,
