@@ -12,7 +12,8 @@ from minivault.settings import DEFAULT_DATA_DIR, Settings
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
-DOCUMENTS = (README, ROOT / "docs" / "api.md", ROOT / "docs" / "vault.md")
+RUN = ("api", "vault", "prove-a-record", "migrate", "first-five-minutes")
+DOCUMENTS = (README, *(ROOT / "docs" / f"{name}.md" for name in RUN))
 """Those whose ``sh`` and ``python`` blocks are run by a test."""
 BEGIN, END = "<!-- settings: begin -->\n", "<!-- settings: end -->"
 
