@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 from bench.vault import make_vault
 
+from minivault.access.caller import Caller
+from minivault.generation import GenerationRequest
+from minivault.service.opening import open_service
+from minivault.settings import Settings
 from minivault.vault.ledger import Ledger
 from minivault.vault.reader import CallFilter, Reader
 
@@ -46,6 +50,18 @@ def test_it_opens_without_a_scan(large: Path) -> None:
     started = time.process_time()
     Ledger.open(large, mirror_dir=None).close()
     assert time.process_time() - started < 2
+
+
+async def test_a_server_is_ready_on_it_without_a_scan(large: Path) -> None:
+    started = time.process_time()
+    async with open_service(
+        Settings(data_dir=large.parent, mirror=False, threads=1, kv_cache_memory=64 << 20)
+    ) as service:
+        ready = time.process_time() - started
+        assert service.not_ready_because() is None
+        answer = await service.generate(GenerationRequest(prompt="hi"), Caller("local"))
+    assert ready < 2
+    assert answer.record.index == RECORDS + 1
 
 
 @pytest.mark.parametrize(
