@@ -65,6 +65,14 @@ _FROM_RECORD_ASKED = {
     "tokens are drawn) seed, may get the recorded answer. Default: the setting answer_from_record.",
     "schema": {"type": "string", "enum": ["true", "false"]},
 }
+_TIMEOUT_ASKED = {
+    "name": "MiniVault-Timeout",
+    "in": "header",
+    "required": False,
+    "description": "Most seconds that the request may take, waiting included; the tightest of this, `timeout` and the "
+    "setting request_timeout counts.",
+    "schema": {"type": "string", "pattern": "^[1-9][0-9]{0,3}$"},
+}
 _FROM_RECORD = {
     "description": "The record that the answer was taken from; of several answers, the first. Absent where it was "
     "generated.",
@@ -170,7 +178,7 @@ def _offer_records(document: dict[str, Any]) -> None:
     """What generates may be answered from the record, and then says so."""
     for path in GENERATING:
         operation = document["paths"][path]["post"]
-        operation.setdefault("parameters", []).append(dict(_FROM_RECORD_ASKED))
+        operation.setdefault("parameters", []).extend([dict(_FROM_RECORD_ASKED), dict(_TIMEOUT_ASKED)])
         operation["responses"]["200"].setdefault("headers", {})["MiniVault-From-Record"] = dict(_FROM_RECORD)
 
 
