@@ -76,13 +76,11 @@ def copy(stage: Stage, arguments: str, stages: dict[str, Stage]) -> None:
     if origin is not None:
         subprocess.run(["cp", "-a", str(origin.root / source.lstrip("/")), str(to)], check=True)
         return
-    # What git tracks is what a clean checkout holds; .dockerignore leaves less of it, never more.
-    listed = subprocess.run(["git", "ls-files", "-z", "--", source], cwd=SOURCE, check=True, capture_output=True).stdout
-    for name in listed.decode().split("\0"):
-        if name and (SOURCE / name).is_file():
-            place = to / (name if source == "." else os.path.relpath(name, source))
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(SOURCE / name, place)
+    # The last commit, as a clean checkout has it. Nothing that .dockerignore names is tracked.
+    to.mkdir(parents=True, exist_ok=True)
+    archive = ["git", "archive", "HEAD" if source == "." else f"HEAD:{source}"]
+    packed = subprocess.run(archive, cwd=SOURCE, check=True, capture_output=True).stdout
+    subprocess.run(["tar", "-x", "-C", str(to)], input=packed, check=True)
 
 
 def replay(folder: Path, suite: str) -> Stage:
