@@ -2,7 +2,8 @@
 
     python training/guide/evaluate.py src/minivault/guide
 
-Loads the folder with `transformers`, as a stranger would. Knows nothing of how the guide was trained.
+Loads the folder with `transformers`, as a stranger would; with `--server URL --model NAME` it asks a running MiniVault
+instead, which is much faster. Knows nothing of how the guide was trained.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import urllib.request
 from collections import defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 import arithmetic
 import torch
-from heldout import HELD_OUT
+from heldout import HELD_OUT, SINCE_0_2, HeldOut
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 SAMPLING_SEEDS = (1, 2, 3)
@@ -59,6 +62,31 @@ def round_to_int8(model: torch.nn.Module) -> None:
             module.register_forward_pre_hook(_round_input)
 
 
+class Asks(Protocol):
+    def answers(self, questions: Sequence[str], sample_seed: int | None = None) -> list[str]: ...
+
+
+class ServerAsker:
+    """Answers lists of questions through a running MiniVault."""
+
+    def __init__(self, url: str, model: str) -> None:
+        self.url, self.model = url, model
+
+    def answers(self, questions: Sequence[str], sample_seed: int | None = None) -> list[str]:
+        """As `Asker.answers`; the sampling settings are the model's own."""
+        how = {"temperature": 0} if sample_seed is None else {"seed": sample_seed}
+
+        def one(question: str) -> str:
+            body = json.dumps({"model": self.model, "prompt": question, "max_tokens": 220, **how}).encode()
+            head = {"Content-Type": "application/json"}
+            request = urllib.request.Request(f"{self.url}/generate", body, head)  # noqa: S310  (the URL that was given)
+            with urllib.request.urlopen(request) as reply:  # noqa: S310
+                return str(json.load(reply)["response"])
+
+        with ThreadPoolExecutor(32) as threads:
+            return list(threads.map(one, questions))
+
+
 class Asker:
     """Answers lists of questions with a checkpoint folder."""
 
@@ -95,57 +123,63 @@ def sum_is_right(answer: str, expected: str) -> bool:
     return bool(numbers) and numbers[-1] == expected
 
 
-def evaluate_folder(folder: Path, int8: bool = False, show_wrong: bool = True) -> dict[str, Any]:
-    """Right answers by topic, greedy and sampled; prints the wrong greedy ones."""
-    asker = Asker(folder, int8)
-    right: dict[str, int] = defaultdict(int)
-    asked: dict[str, int] = defaultdict(int)
-    sampled: dict[str, int] = defaultdict(int)
-    greedy_answers = asker.answers([item.question for item in HELD_OUT])
-    for item, answer in zip(HELD_OUT, greedy_answers, strict=True):
-        good = is_right(answer, item.must)
-        asked[item.topic] += 1
-        right[item.topic] += good
-        if show_wrong and not good:
-            print(f"WRONG [{item.topic}] {item.question!r} -> {answer!r}")
-    for seed in SAMPLING_SEEDS:
-        for item, answer in zip(HELD_OUT, asker.answers([item.question for item in HELD_OUT], seed), strict=True):
-            sampled[item.topic] += is_right(answer, item.must)
-    topics = list(dict.fromkeys(item.topic for item in HELD_OUT))
-    held_out_right, held_out_sampled = sum(right[topic] for topic in topics), sum(sampled[topic] for topic in topics)
+def evaluate_folder(folder: Path, int8: bool = False) -> dict[str, Any]:
+    """Right answers of a checkpoint folder; prints the wrong greedy ones."""
+    return evaluate(Asker(folder, int8))
+
+
+def evaluate(asker: Asks) -> dict[str, Any]:
+    """Right answers in all and by topic, greedy and sampled, to old questions and new ones, and to sums."""
+    result: dict[str, Any] = {"held_out": _questions(asker, HELD_OUT), "since_0.2": _questions(asker, SINCE_0_2)}
     sums = held_out_sums()
-    for (topic, question, expected), answer in zip(
-        sums, asker.answers([question for _, question, _ in sums]), strict=True
-    ):
-        asked[topic] += 1
+    right: dict[str, int] = defaultdict(int)
+    for (topic, question, expected), answer in zip(sums, asker.answers([sum_[1] for sum_ in sums]), strict=True):
         good = sum_is_right(answer, expected)
         right[topic] += good
-        if show_wrong and not good:
+        if not good:
             print(f"WRONG [{topic}] {question!r} -> {answer!r}")
-    result = {
-        "held_out_questions": len(HELD_OUT),
-        "greedy_percent": round(100 * held_out_right / len(HELD_OUT), 1),
-        "sampled_percent": round(100 * held_out_sampled / (len(HELD_OUT) * len(SAMPLING_SEEDS)), 1),
-        "topics": {
-            topic: {"asked": asked[topic], "right": right[topic]}
-            | (
-                {"sampled_percent": round(100 * sampled[topic] / (asked[topic] * len(SAMPLING_SEEDS)), 1)}
-                if topic in topics
-                else {}
-            )
-            for topic in asked
-        },
-    }
+    result["sums"] = dict(right)
     print(json.dumps(result, indent=1))
     return result
 
 
+def _questions(asker: Asks, held_out: Sequence[HeldOut]) -> dict[str, Any]:
+    questions = [item.question for item in held_out]
+    greedy, sampled, asked = (dict.fromkeys((item.topic for item in held_out), 0) for _ in range(3))
+    for item, answer in zip(held_out, asker.answers(questions), strict=True):
+        good = is_right(answer, item.must)
+        asked[item.topic] += 1
+        greedy[item.topic] += good
+        if not good:
+            print(f"WRONG [{item.topic}] {item.question!r} -> {answer!r}")
+    for seed in SAMPLING_SEEDS:
+        for item, answer in zip(held_out, asker.answers(questions, seed), strict=True):
+            sampled[item.topic] += is_right(answer, item.must)
+    share = 100 / len(SAMPLING_SEEDS)
+    return {
+        "asked": len(questions),
+        "right": sum(greedy.values()),
+        "greedy_percent": round(100 * sum(greedy.values()) / len(questions), 1),
+        "sampled_percent": round(share * sum(sampled.values()) / len(questions), 1),
+        "topics": {
+            topic: {"asked": asked[topic], "right": greedy[topic],
+                    "sampled_percent": round(share * sampled[topic] / asked[topic], 1)}
+            for topic in asked
+        },
+    }  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("src/minivault/guide"))
     parser.add_argument("--int8", action="store_true", help="imitate int8 arithmetic")
+    parser.add_argument("--server", metavar="URL", help="ask a running MiniVault instead")
+    parser.add_argument("--model", default="guide", help="the model to ask there")
     options = parser.parse_args()
-    evaluate_folder(options.folder, options.int8)
+    if options.server:
+        evaluate(ServerAsker(options.server, options.model))
+    else:
+        evaluate_folder(options.folder, options.int8)
 
 
 if __name__ == "__main__":
