@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -241,3 +242,13 @@ async def test_brackets_within_strings_are_no_depth() -> None:
     async with client_of(make_bench()) as client:
         body = json.dumps({"prompt": '[{"' * 100}).encode()
         assert (await client.post("/generate", content=body, headers=JSON)).status_code == 200
+
+
+@pytest.mark.parametrize(("path", "field"), [("/v1/embeddings", "input"), ("/v1/completions", "prompt")])
+async def test_a_long_list_of_wrong_items_is_refused_as_fast_as_a_short_one(path: str, field: str) -> None:
+    async with client_of(make_bench()) as client:
+        for items in (["a", 5] * 100_000, [None] * 200_000, [[0, "a"]] * 80_000):
+            began = time.process_time()
+            response = await client.post(path, json={"model": "fake", field: items})
+            assert time.process_time() - began < 5  # it took minutes, and nobody else was answered meanwhile
+            assert (response.status_code, response.json()["error"]["param"].split(".")[0]) == (422, field)

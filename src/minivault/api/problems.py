@@ -124,7 +124,8 @@ def problem_of(error: Exception) -> Problem:
 
 def validation_problem(error: ValidationError | RequestValidationError) -> Problem:
     """422 for the first field that is wrong: its name and the bound, without what was sent."""
-    faults = [fault for fault in error.errors() if fault["loc"][:1] == error.errors()[0]["loc"][:1]]
+    everything = error.errors()  # made anew by each call: a long list has a fault an item
+    faults = [fault for fault in everything if fault["loc"][:1] == everything[0]["loc"][:1]]
     # Of a choice between types, the branch whose type was right knows what is wrong.
     fault = next((fault for fault in faults if not fault["type"].endswith("_type")), faults[0])
     location = [str(part) for part in fault["loc"]]

@@ -23,9 +23,9 @@ MAX_DIMENSIONS = 1 << 16
 MAX_TEXT_TOKENS = 1 << 20
 
 Text = Annotated[str, StringConstraints(min_length=1)]
-Texts = Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS)]
-TokenIds = Annotated[list[TokenId], Field(min_length=1, max_length=MAX_TEXT_TOKENS)]
-TokenTexts = Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_TEXTS)]
+Texts = Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS, fail_fast=True)]
+TokenIds = Annotated[list[TokenId], Field(min_length=1, max_length=MAX_TEXT_TOKENS, fail_fast=True)]
+TokenTexts = Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_TEXTS, fail_fast=True)]
 Dimensions = Annotated[
     int | None,
     Field(ge=1, le=MAX_DIMENSIONS, description="So many numbers of each vector, scaled to length 1; by default all."),

@@ -35,7 +35,7 @@ Bias = Annotated[float, Field(ge=-100, le=100)]
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
 BiasKey = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,10}$")]
 PromptText = str
-PromptTokens = Annotated[list[TokenId], Field(min_length=1, max_length=MAX_TOKENS)]
+PromptTokens = Annotated[list[TokenId], Field(min_length=1, max_length=MAX_TOKENS, fail_fast=True)]
 
 
 class StreamOptions(LenientBody):
