@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -20,65 +20,43 @@ from typing import Any
 
 from minivault.access.caller import Caller
 from minivault.embedding import Embedded, EmbeddingRequest
-from minivault.engine.engine import Constraint, EngineStats
+from minivault.engine.engine import EngineStats
 from minivault.errors import (
-    ContextTooLong,
     Draining,
     MiniVaultError,
-    ModelNotReady,
     Overloaded,
-    UnsupportedFeature,
     limit_of,
 )
 from minivault.generation import Chunk, Completion, FinishReason, GenerationRequest
-from minivault.models import parameters
-from minivault.models.loaded_remote import RemoteModel
 from minivault.models.pooled import unloaded
 from minivault.models.prompt import read_prompt
-from minivault.models.structure import Structure, compiled, structure_of
-from minivault.models.words import limited, read_words
 from minivault.service.admission import Line, Pace
 from minivault.service.choices import Choices
 from minivault.service.deadline import least, within
 from minivault.service.embedding import (
     Embedding,
     PreparedTexts,
-    compare_vectors,
-    embedding,
     embedding_intent,
-    embedding_pin,
-    is_embedding,
     prepared_texts,
-    recorded_request,
-    why_vectors_not_comparable,
 )
 from minivault.service.figures import figures_of
-from minivault.service.ports import Book, ModelLease, ModelSource, RecordReader, ServedModel, generating
+from minivault.service.ports import Book, ModelSource, RecordReader, ServedModel, generating
+from minivault.service.preparing import ENGINE_STOPPED, Preparer, reserved
 from minivault.service.records import Records
 from minivault.service.repeat import recorded_answer
 from minivault.service.replay import (
     ReplayResult,
-    ReplayVerdict,
-    compare,
-    why_form_not_comparable,
-    why_never_comparable,
-    why_not_comparable,
 )
+from minivault.service.replaying import During, Replayer
 from minivault.service.traced import traced
 from minivault.service.walk import Generation, Prepared, effective_of, intent_of, key_of, pin_of
 from minivault.telemetry.logging import get_logger
 from minivault.telemetry.metrics import FinishedRequest, Metrics
 from minivault.telemetry.tracing import NO_TRACING, Tracing
-from minivault.vault.reader import CallDetail
 from minivault.vault.record import Outcome, Receipt
 
 logger = get_logger(__name__)
 
-During = Callable[[Generation | Embedding], AbstractAsyncContextManager[None]]
-
-ENGINE_STOPPED = "The engine has stopped after a fault; the log of the server says which. The model is loaded anew."
-ENGINE_RETRY_SECONDS = 30.0
-CHARACTERS_A_TOKEN = 4
 SEED_BITS = 53
 """Drawn seeds stay whole in every JSON reader."""
 
@@ -142,8 +120,9 @@ class Service:
         self.records = Records(records, ledger)
         self._limits = limits or ServiceLimits()
         self._answer_from_record = answer_from_record
-        self._draw_seed = draw_seed
         self._new_id = new_id
+        self._preparer = Preparer(self._limits.default_max_tokens, draw_seed, new_id)
+        self._replayer = Replayer(self)
         self._started_ns = now_ns()
         self._admitted = 0
         self._pace = Pace(now_ns)
@@ -214,7 +193,7 @@ class Service:
 
     async def _admitted_all(self, requests: Sequence[GenerationRequest], caller: Caller) -> list[Prepared]:
         """The choices of one request, which share a model."""
-        self._admit(len(requests))
+        self.admit(len(requests))
         prepared: list[Prepared] = []
         try:
             begun_ns = self.now_ns()
@@ -224,8 +203,8 @@ class Service:
                 lease = await self.models.acquire(requests[0].model, requests[0].keep_alive)
             try:
                 for request in requests:
-                    prepared.append(await self._prepare(request, caller, lease, begun_ns))
-                    prepared[-1] = await _reserved(await self._with_record(prepared[-1]))
+                    prepared.append(await self._preparer.prepare(request, caller, lease, begun_ns))
+                    prepared[-1] = await reserved(await self._with_record(prepared[-1]))
                     prepared[-1] = self._placed(prepared[-1], limit)
             finally:
                 lease.release()
@@ -234,7 +213,7 @@ class Service:
                 one.place.release()
                 one.lease.release()
                 one.reservation.settle(0)
-            self._leave(len(requests))
+            self.leave(len(requests))
             if isinstance(error, MiniVaultError):
                 self.metrics.rejected(error.code, limit_of(error))
             raise
@@ -292,7 +271,7 @@ class Service:
         if isinstance(prepared, Prepared):
             prepared.place.release()
         prepared.lease.release()
-        self._leave()
+        self.leave()
 
     def _opened(self, prepared: Prepared, intent: Receipt) -> Generation:
         generation = Generation(self, prepared, intent)
@@ -324,70 +303,9 @@ class Service:
             UnknownRecord: there is no such record.
             UnknownModel, ModelNotReady, Overloaded, Draining, LedgerUnavailable, EngineFailed: as :meth:`open`.
         """
-        recorded = await self.records.detail(record_id, owner=caller.owner)
-        caller.require_model(recorded.call.model)
-        reason = why_never_comparable(recorded)
-        if reason is not None:
-            return self._replayed(ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason=reason))
-        if is_embedding(recorded):
-            return self._replayed(await self._replay_embedding(recorded, caller, request_id, during))
-        lease = await self.models.acquire(recorded.call.model)
-        try:
-            model = generating(lease.model)
-            reason = why_not_comparable(recorded, pin_of(model))
-            if reason is None and recorded.intent.get("parameters", {}).get("response_format"):
-                reason = why_form_not_comparable(recorded, await asyncio.to_thread(_compiler_of, model))
-            if reason is not None:
-                return self._replayed(ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason=reason))
-            self._admit()
-            try:
-                prepared = await self._replay_of(recorded, caller, lease, request_id or self._new_id())
-                try:
-                    prepared = await _reserved(prepared)
-                except BaseException:
-                    prepared.lease.release()
-                    raise
-            except BaseException:
-                self._leave()
-                raise
-        finally:
-            lease.release()
-        generation = await self.begin(prepared)
-        try:
-            async with during(generation):
-                completion = await generation.result()
-        finally:
-            generation.close()
-        if completion.finish_reason is FinishReason.CANCELLED:
-            return self._replayed(ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason="the replay was cancelled"))
-        result = compare(recorded.response_token_ids or (), recorded.call.finish_reason or "", generation.token_ids)
-        return self._replayed(replace(result, record=completion.record))
-
-    def _replayed(self, result: ReplayResult) -> ReplayResult:
+        result = await self._replayer.replay(record_id, caller, request_id or self._new_id(), during)
         self.metrics.replayed(result.verdict)
         return result
-
-    async def _replay_of(self, recorded: CallDetail, caller: Caller, lease: ModelLease, request_id: str) -> Prepared:
-        text = recorded.call.prompt or ""
-        asked = recorded.intent["parameters"]
-        model = generating(lease.model)
-        structure = Structure.from_record(asked.get("response_format"))
-        constraint = await _constraint(model, structure)
-        return Prepared(
-            request=GenerationRequest(
-                prompt=text, request_id=request_id, surface="replay", store=recorded.call.store, raw=True
-            ),
-            caller=caller,
-            model=model,
-            lease=lease.again(),
-            prompt_text=text,
-            prompt_token_ids=recorded.prompt_token_ids or (),
-            sampling=replace(parameters.from_record(asked), logprobs=None),
-            begun_ns=self.now_ns(),
-            structure=structure,
-            constraint=constraint,
-            extra_parameters={"replay_of": recorded.call.index},
-        )
 
     async def count_tokens(self, request: GenerationRequest) -> int:
         """How many tokens the model would be given. Nothing runs, so nothing is recorded.
@@ -442,7 +360,12 @@ class Service:
     def _with_state(self, entry: dict[str, Any]) -> dict[str, Any]:
         return entry | self.models.states().get(entry["name"], unloaded())
 
-    def _admit(self, count: int = 1) -> None:
+    def admit(self, count: int = 1) -> None:
+        """Take places among the requests that run and wait.
+
+        Raises:
+            Draining, Overloaded: there are none.
+        """
         if self.draining:
             self.metrics.rejected(Draining.code)
             raise Draining("The server is shutting down.", retry_after=5)
@@ -452,72 +375,11 @@ class Service:
         self._admitted += count
         self._all_settled.clear()
 
-    def _leave(self, count: int = 1) -> None:
+    def leave(self, count: int = 1) -> None:
+        """Give places back that :meth:`admit` took."""
         self._admitted -= count
         if self._admitted == 0:
             self._all_settled.set()
-
-    async def _prepare(self, request: GenerationRequest, caller: Caller, lease: ModelLease, begun_ns: int) -> Prepared:
-        model = generating(lease.model)
-        if model.engine.failure is not None:
-            raise ModelNotReady(ENGINE_STOPPED, retry_after=ENGINE_RETRY_SECONDS)
-        info = model.engine.info
-        if info.speaks_text:
-            return self._prepared_in_words(request, caller, lease, begun_ns)
-        structure = structure_of(request.response_format)
-        prompt = await read_prompt(request, model.tokenizer, model.chat_template, info.vocab_size)
-        if prompt.calling is not None:
-            structure = prompt.calling.structure(structure)
-        sampling = parameters.resolve(
-            replace(request.sampling, stop=(*request.sampling.stop, *prompt.stop)),
-            model.generation_defaults,
-            prompt_tokens=len(prompt.token_ids),
-            context_length=_context_length(request, info.context_length, len(prompt.token_ids)),
-            vocab_size=info.vocab_size,
-            default_max_tokens=self._limits.default_max_tokens,
-            seed=self._draw_seed(),
-            fit=request.fit,
-        )
-        constraint = await _constraint(model, structure)
-        named = request if request.request_id else replace(request, request_id=self._new_id())
-        return Prepared(
-            named,
-            caller,
-            model,
-            lease.again(),
-            prompt.text,
-            prompt.token_ids,
-            sampling,
-            begun_ns,
-            structure,
-            constraint,
-            prompt.calling,
-            prompt.reasoning,
-        )
-
-    def _prepared_in_words(
-        self, request: GenerationRequest, caller: Caller, lease: ModelLease, begun_ns: int
-    ) -> Prepared:
-        """For a model that other servers run: there are no tokens, and the servers hold answers to a form."""
-        model = generating(lease.model)
-        prompt = read_words(request)
-        default, seed = self._limits.default_max_tokens, self._draw_seed()
-        sampling = limited(request.sampling, default_max_tokens=default, seed=seed)
-        # A limit that cannot be passed on is at least on record as such.
-        ignored = request.ignored if request.context_limit is None else (*request.ignored, "context_limit")
-        return Prepared(
-            replace(request, request_id=request.request_id or self._new_id(), ignored=ignored),
-            caller,
-            model.for_one_answer() if isinstance(model, RemoteModel) else model,
-            lease.again(),
-            prompt.text,
-            (),
-            sampling,
-            begun_ns,
-            structure_of(request.response_format),
-            calling=prompt.calling,
-            reasoning=prompt.reasoning,
-        )
 
     async def embed(self, request: EmbeddingRequest, caller: Caller) -> Embedded | None:
         """Vectors for texts. Raises what :meth:`open_embedding` and :meth:`Embedding.result` raise."""
@@ -539,7 +401,7 @@ class Service:
             LedgerUnavailable: the intent could not be made durable. Nothing ran.
         """
         named = request if request.request_id else replace(request, request_id=self._new_id())
-        self._admit()
+        self.admit()
         try:
             caller.require_model(request.model or self.models.default_name)
             lease = await self.models.acquire(request.model, request.keep_alive)
@@ -548,7 +410,7 @@ class Service:
             finally:
                 lease.release()
         except BaseException as error:
-            self._leave()
+            self.leave()
             if isinstance(error, MiniVaultError):
                 self.metrics.rejected(error.code, limit_of(error))
             raise
@@ -567,24 +429,6 @@ class Service:
         opened = Embedding(self, prepared, intent)
         self._open.add(opened)
         return opened
-
-    async def _replay_embedding(
-        self, recorded: CallDetail, caller: Caller, request_id: str, during: During
-    ) -> ReplayResult:
-        async with self.models.lease(recorded.call.model) as model:
-            pin = embedding_pin(embedding(model))
-        reason = why_not_comparable(recorded, pin) or why_vectors_not_comparable(recorded, pin)
-        if reason is not None:
-            return ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason=reason)
-        opened = await self.open_embedding(recorded_request(recorded, request_id), caller, recorded.call.index)
-        try:
-            async with during(opened):
-                again = await opened.result()
-        finally:
-            opened.close()
-        if again is None:
-            return ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason="the replay was cancelled")
-        return compare_vectors(recorded, again)
 
     def append_outcome(self, outcome: Outcome) -> asyncio.Future[Receipt]:
         return _on_this_loop(lambda: self._ledger.append_outcome(outcome))
@@ -707,41 +551,6 @@ def _embedded_texts(prepared: Prepared | PreparedTexts, outcome: Outcome) -> int
     if not isinstance(prepared, PreparedTexts) or outcome.finish_reason != FinishReason.STOP:
         return 0
     return len(prepared.texts)
-
-
-def _context_length(request: GenerationRequest, length: int, prompt_tokens: int) -> int:
-    """The model's, or less where the request says so."""
-    limit = request.context_limit
-    if limit is None or limit >= length:
-        return length
-    if prompt_tokens >= limit:
-        raise ContextTooLong(
-            f"the prompt has {prompt_tokens} tokens and the request limits the context to {limit}: "
-            "there is no room for an answer",
-            param="prompt",
-        )
-    return limit
-
-
-async def _reserved(prepared: Prepared) -> Prepared:
-    """With the tokens that it may use at most taken from the caller's windows."""
-    # A model that other servers run counts its prompt there: guessed here, and put right by the outcome.
-    prompt = len(prepared.prompt_token_ids) or len(prepared.prompt_text) // CHARACTERS_A_TOKEN
-    most = prompt + (prepared.sampling.max_tokens or 0)
-    return replace(prepared, reservation=await prepared.caller.quota.reserve(most))
-
-
-def _compiler_of(model: ServedModel) -> str | None:
-    """What compiles its grammars. Blocking: may make the compiler."""
-    return None if model.grammars is None else model.grammars.version
-
-
-async def _constraint(model: ServedModel, structure: Structure | None) -> Constraint | None:
-    if structure is None:
-        return None
-    if model.grammars is None:
-        raise UnsupportedFeature("this model's engine cannot hold answers to a form", param="response_format")
-    return await compiled(structure, model.grammars)
 
 
 def _close_if_begun(task: asyncio.Future[Generation]) -> None:

@@ -1,0 +1,136 @@
+"""From a request and a model to what is recorded and run: prompt tokens, resolved parameters, the form of the answer.
+
+Knows nothing of the ledger, of queues or of HTTP. Owned by the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from minivault.access.caller import Caller
+from minivault.engine.engine import Constraint
+from minivault.errors import ContextTooLong, ModelNotReady, UnsupportedFeature
+from minivault.generation import GenerationRequest
+from minivault.models import parameters
+from minivault.models.loaded_remote import RemoteModel
+from minivault.models.prompt import read_prompt
+from minivault.models.structure import Structure, compiled, structure_of
+from minivault.models.words import limited, read_words
+from minivault.service.ports import ModelLease, ServedModel, generating
+from minivault.service.walk import Prepared
+
+ENGINE_STOPPED = "The engine has stopped after a fault; the log of the server says which. The model is loaded anew."
+ENGINE_RETRY_SECONDS = 30.0
+CHARACTERS_A_TOKEN = 4
+
+
+class Preparer:
+    """Fills in what requests leave open."""
+
+    def __init__(self, default_max_tokens: int, draw_seed: Callable[[], int], new_id: Callable[[], str]) -> None:
+        self._default_max_tokens = default_max_tokens
+        self._draw_seed = draw_seed
+        self._new_id = new_id
+
+    async def prepare(self, request: GenerationRequest, caller: Caller, lease: ModelLease, begun_ns: int) -> Prepared:
+        """Everything that the request needs of its model, checked. It holds the model from here on.
+
+        Raises:
+            InvalidRequest, UnsupportedFeature, ContextTooLong: a field is wrong for this model.
+            ModelNotReady: its engine has stopped.
+        """
+        model = generating(lease.model)
+        if model.engine.failure is not None:
+            raise ModelNotReady(ENGINE_STOPPED, retry_after=ENGINE_RETRY_SECONDS)
+        info = model.engine.info
+        if info.speaks_text:
+            return self._in_words(request, caller, lease, begun_ns)
+        structure = structure_of(request.response_format)
+        prompt = await read_prompt(request, model.tokenizer, model.chat_template, info.vocab_size)
+        if prompt.calling is not None:
+            structure = prompt.calling.structure(structure)
+        sampling = parameters.resolve(
+            replace(request.sampling, stop=(*request.sampling.stop, *prompt.stop)),
+            model.generation_defaults,
+            prompt_tokens=len(prompt.token_ids),
+            context_length=context_length(request, info.context_length, len(prompt.token_ids)),
+            vocab_size=info.vocab_size,
+            default_max_tokens=self._default_max_tokens,
+            seed=self._draw_seed(),
+            fit=request.fit,
+        )
+        constraint = await constraint_of(model, structure)
+        named = request if request.request_id else replace(request, request_id=self._new_id())
+        return Prepared(
+            named,
+            caller,
+            model,
+            lease.again(),
+            prompt.text,
+            prompt.token_ids,
+            sampling,
+            begun_ns,
+            structure,
+            constraint,
+            prompt.calling,
+            prompt.reasoning,
+        )
+
+    def _in_words(self, request: GenerationRequest, caller: Caller, lease: ModelLease, begun_ns: int) -> Prepared:
+        """For a model that other servers run: there are no tokens, and the servers hold answers to a form."""
+        model = generating(lease.model)
+        prompt = read_words(request)
+        default, seed = self._default_max_tokens, self._draw_seed()
+        sampling = limited(request.sampling, default_max_tokens=default, seed=seed)
+        # A limit that cannot be passed on is at least on record as such.
+        ignored = request.ignored if request.context_limit is None else (*request.ignored, "context_limit")
+        return Prepared(
+            replace(request, request_id=request.request_id or self._new_id(), ignored=ignored),
+            caller,
+            model.for_one_answer() if isinstance(model, RemoteModel) else model,
+            lease.again(),
+            prompt.text,
+            (),
+            sampling,
+            begun_ns,
+            structure_of(request.response_format),
+            calling=prompt.calling,
+            reasoning=prompt.reasoning,
+        )
+
+
+def context_length(request: GenerationRequest, length: int, prompt_tokens: int) -> int:
+    """The model's, or less where the request says so."""
+    limit = request.context_limit
+    if limit is None or limit >= length:
+        return length
+    if prompt_tokens >= limit:
+        raise ContextTooLong(
+            f"the prompt has {prompt_tokens} tokens and the request limits the context to {limit}: "
+            "there is no room for an answer",
+            param="prompt",
+        )
+    return limit
+
+
+async def reserved(prepared: Prepared) -> Prepared:
+    """With the tokens that it may use at most taken from the caller's windows."""
+    # A model that other servers run counts its prompt there: guessed here, and put right by the outcome.
+    prompt = len(prepared.prompt_token_ids) or len(prepared.prompt_text) // CHARACTERS_A_TOKEN
+    most = prompt + (prepared.sampling.max_tokens or 0)
+    return replace(prepared, reservation=await prepared.caller.quota.reserve(most))
+
+
+async def constraint_of(model: ServedModel, structure: Structure | None) -> Constraint | None:
+    """What holds an answer to its form.
+
+    Raises:
+        UnsupportedFeature: the model's engine cannot.
+        InvalidRequest: it does not compile.
+    """
+    if structure is None:
+        return None
+    if model.grammars is None:
+        raise UnsupportedFeature("this model's engine cannot hold answers to a form", param="response_format")
+    return await compiled(structure, model.grammars)

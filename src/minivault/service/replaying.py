@@ -1,0 +1,136 @@
+"""Runs a recorded call again, through the same walk as any other, and compares what comes.
+
+Whether it can be compared at all is decided in :mod:`minivault.service.replay`. Owned by the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from minivault.access.caller import Caller
+from minivault.generation import FinishReason, GenerationRequest
+from minivault.models import parameters
+from minivault.models.structure import Structure
+from minivault.service.embedding import (
+    Embedding,
+    compare_vectors,
+    embedding,
+    embedding_pin,
+    is_embedding,
+    recorded_request,
+    why_vectors_not_comparable,
+)
+from minivault.service.ports import ModelLease, ServedModel, generating
+from minivault.service.preparing import constraint_of, reserved
+from minivault.service.replay import (
+    ReplayResult,
+    ReplayVerdict,
+    compare,
+    why_form_not_comparable,
+    why_never_comparable,
+    why_not_comparable,
+)
+from minivault.service.walk import Generation, Prepared, pin_of
+from minivault.vault.reader import CallDetail
+
+if TYPE_CHECKING:
+    from minivault.service.service import Service
+
+During = Callable[[Generation | Embedding], AbstractAsyncContextManager[None]]
+
+
+class Replayer:
+    """Replays through a service, which admits, records and answers."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def replay(self, record_id: str, caller: Caller, request_id: str, during: During) -> ReplayResult:
+        """See :meth:`minivault.service.service.Service.replay`."""
+        recorded = await self._service.records.detail(record_id, owner=caller.owner)
+        caller.require_model(recorded.call.model)
+        reason = why_never_comparable(recorded)
+        if reason is not None:
+            return ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason=reason)
+        if is_embedding(recorded):
+            return await self._replay_embedding(recorded, caller, request_id, during)
+        lease = await self._service.models.acquire(recorded.call.model)
+        try:
+            model = generating(lease.model)
+            reason = why_not_comparable(recorded, pin_of(model))
+            if reason is None and recorded.intent.get("parameters", {}).get("response_format"):
+                reason = why_form_not_comparable(recorded, await asyncio.to_thread(_compiler_of, model))
+            if reason is not None:
+                return ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason=reason)
+            self._service.admit()
+            try:
+                prepared = await self._replay_of(recorded, caller, lease, request_id)
+                try:
+                    prepared = await reserved(prepared)
+                except BaseException:
+                    prepared.lease.release()
+                    raise
+            except BaseException:
+                self._service.leave()
+                raise
+        finally:
+            lease.release()
+        generation = await self._service.begin(prepared)
+        try:
+            async with during(generation):
+                completion = await generation.result()
+        finally:
+            generation.close()
+        if completion.finish_reason is FinishReason.CANCELLED:
+            return ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason="the replay was cancelled")
+        result = compare(recorded.response_token_ids or (), recorded.call.finish_reason or "", generation.token_ids)
+        return replace(result, record=completion.record)
+
+    async def _replay_of(self, recorded: CallDetail, caller: Caller, lease: ModelLease, request_id: str) -> Prepared:
+        text = recorded.call.prompt or ""
+        asked = recorded.intent["parameters"]
+        model = generating(lease.model)
+        structure = Structure.from_record(asked.get("response_format"))
+        constraint = await constraint_of(model, structure)
+        return Prepared(
+            request=GenerationRequest(
+                prompt=text, request_id=request_id, surface="replay", store=recorded.call.store, raw=True
+            ),
+            caller=caller,
+            model=model,
+            lease=lease.again(),
+            prompt_text=text,
+            prompt_token_ids=recorded.prompt_token_ids or (),
+            sampling=replace(parameters.from_record(asked), logprobs=None),
+            begun_ns=self._service.now_ns(),
+            structure=structure,
+            constraint=constraint,
+            extra_parameters={"replay_of": recorded.call.index},
+        )
+
+    async def _replay_embedding(
+        self, recorded: CallDetail, caller: Caller, request_id: str, during: During
+    ) -> ReplayResult:
+        async with self._service.models.lease(recorded.call.model) as model:
+            pin = embedding_pin(embedding(model))
+        reason = why_not_comparable(recorded, pin) or why_vectors_not_comparable(recorded, pin)
+        if reason is not None:
+            return ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason=reason)
+        opened = await self._service.open_embedding(recorded_request(recorded, request_id), caller, recorded.call.index)
+        try:
+            async with during(opened):
+                again = await opened.result()
+        finally:
+            opened.close()
+        if again is None:
+            return ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason="the replay was cancelled")
+        return compare_vectors(recorded, again)
+
+
+def _compiler_of(model: ServedModel) -> str | None:
+    """What compiles its grammars. Blocking: may make the compiler."""
+    return None if model.grammars is None else model.grammars.version
