@@ -4,6 +4,9 @@
 #include <cstring>
 #include <stdexcept>
 
+#include <nanobind/stl/shared_ptr.h>
+
+#include "adapters.hpp"
 #include "binding_values.hpp"
 #include "model.hpp"
 #include "packed_weights.hpp"
@@ -88,12 +91,17 @@ ModelSpec parse_spec(const nb::dict& d) {
     return s;
 }
 
+using FloatTable = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+constexpr int kMaxRank = 1 << 14;  // of all parts of a fused matrix together
+
 // What the core keeps of one sequence: where its keys and values lie, and how its tokens are chosen.
 struct SequenceState {
     Sampler sampler;
     std::vector<std::int32_t> blocks;
     std::optional<Pool> pool;  // of a text that is embedded: takes its rows as they come
     bool normalized = false;
+    std::shared_ptr<const Adapter> adapter;  // null: the weights as they are
 };
 
 class Core {
@@ -140,6 +148,36 @@ class Core {
         const Lane lane = name == "lm_head" && model_->spec().lane == Lane::int4 ? Lane::int8 : model_->spec().lane;
         nb::gil_scoped_release release;
         slot = std::make_unique<Matrix>(lane, list, inputs, scales, model_->team());
+        if (name == "qkv") model_->layers[layer].attention_norm.balance = scales;
+        if (name == "mlp_in" && !model_->spec().shared_norm) model_->layers[layer].mlp_norm.balance = scales;
+    }
+
+    // An adapter of (layer, matrix, A [rank, inputs], B [outputs, rank]), B with the scaling in it. May be called while
+    // a step runs.
+    std::shared_ptr<Adapter> make_adapter(const std::vector<std::tuple<int, std::string, FloatTable, FloatTable>>& parts) const {
+        require(ready_, "the model is not finished");
+        auto adapter = std::make_shared<Adapter>(model_->spec().layers);
+        nb::gil_scoped_release release;
+        for (const auto& [layer, name, a, b] : parts) {
+            require(layer >= 0 && layer < model_->spec().layers, "a layer is out of range");
+            const Slot slot = parse_word<Slot>(name, {{"qkv", Slot::qkv},
+                                                      {"output", Slot::output},
+                                                      {"mlp_in", Slot::mlp_in},
+                                                      {"mlp_out", Slot::mlp_out}});
+            const auto [inputs, outputs] = shape_of(slot);
+            const int rank = static_cast<int>(a.shape(0));
+            require(rank > 0 && rank <= kMaxRank && static_cast<int>(a.shape(1)) == inputs &&
+                    static_cast<int>(b.shape(0)) == outputs && static_cast<int>(b.shape(1)) == rank &&
+                    adapter->at(layer, slot) == nullptr, "a part of an adapter does not have the model's shape");
+            const Layer& l = model_->layers[layer];
+            const bool shared = slot == Slot::qkv || model_->spec().shared_norm;
+            const bool balanced = slot == Slot::qkv || slot == Slot::mlp_in;
+            const std::vector<float> none;
+            adapter->set(layer, slot, std::make_unique<LowRank>(
+                a.data(), b.data(), rank, inputs, outputs,
+                !balanced ? none : shared ? l.attention_norm.balance : l.mlp_norm.balance));
+        }
+        return adapter;
     }
 
     nb::ndarray<nb::numpy, float> maxima(const std::vector<PySource>& sources, int inputs) {
@@ -233,6 +271,17 @@ class Core {
                                          {"k_norm", &l.key_norm}});
     }
 
+    std::pair<int, int> shape_of(Slot slot) const {
+        const ModelSpec& s = model_->spec();
+        const int queries = s.attention_heads * s.head_dim;
+        switch (slot) {
+            case Slot::qkv: return {s.hidden_size, queries + 2 * s.kv_heads * s.head_dim};
+            case Slot::output: return {queries, s.hidden_size};
+            case Slot::mlp_in: return {s.hidden_size, s.intermediate_size * (s.gated() ? 2 : 1)};
+            default: return {s.intermediate_size, s.hidden_size};
+        }
+    }
+
     std::unique_ptr<Matrix>& matrix_slot(int layer, const std::string& name, int inputs, int outputs) {
         const ModelSpec& s = model_->spec();
         const int queries = s.attention_heads * s.head_dim;
@@ -272,7 +321,7 @@ class Core {
         for (std::size_t i = 0; i < states.size(); ++i) {
             Sampler* sampler = sample != nullptr && (*sample)[i] ? &states[i]->sampler : nullptr;
             items.push_back({&tokens[i], starts[i], &states[i]->blocks, drafted != nullptr ? (*drafted)[i] : 0, sampler,
-                             sample == nullptr, states[i]->pool.has_value()});
+                             sample == nullptr, states[i]->pool.has_value(), states[i]->adapter.get()});
         }
         std::vector<std::vector<Sampled>> sampled;
         nb::gil_scoped_release release;
@@ -296,7 +345,7 @@ SequenceState* make_state(const std::vector<int>& prompt, float temperature, int
                           std::uint64_t seed, int min_tokens, int logprobs,
                           const std::vector<std::pair<int, float>>& logit_bias, const std::vector<int>& end_ids) {
     return new SequenceState{Sampler({temperature, top_k, top_p, min_p, typical_p, repetition_penalty, presence_penalty,
-                                      frequency_penalty, seed, min_tokens, logprobs, logit_bias, end_ids}, prompt), {}, {}, false};
+                                      frequency_penalty, seed, min_tokens, logprobs, logit_bias, end_ids}, prompt), {}, {}, false, nullptr};
 }
 
 
@@ -325,6 +374,9 @@ NB_MODULE(_native, m) {
         .def_ro("logprob", &Sampled::logprob)
         .def_ro("top", &Sampled::top);
 
+    nb::class_<Adapter>(m, "Adapter")
+        .def_prop_ro("bytes", &Adapter::bytes, "Memory that it takes.");
+
     nb::class_<SequenceState>(m, "SequenceState")
         .def_static("make", &make_state, nb::rv_policy::take_ownership, nb::kw_only(), nb::arg("prompt"),
                     nb::arg("temperature") = 1.0f, nb::arg("top_k") = 0, nb::arg("top_p") = 1.0f, nb::arg("min_p") = 0.0f,
@@ -343,6 +395,8 @@ NB_MODULE(_native, m) {
             s.pool.emplace(parse_pooling(kind));
             s.normalized = normalized;
         }, nb::arg("kind"), nb::arg("normalized"))
+        .def("adapt", [](SequenceState& s, std::shared_ptr<Adapter> adapter) { s.adapter = std::move(adapter); },
+             nb::arg("adapter"))
         .def("sync_blocks", [](SequenceState& s, const nb::list& table) {
             // Every step, for every sequence: straight from the list's own integers.
             const std::size_t count = nb::len(table);
@@ -364,6 +418,7 @@ NB_MODULE(_native, m) {
         .def("set_norm", &Core::set_norm, nb::arg("layer"), nb::arg("name"), nb::arg("weight"), nb::arg("bias").none())
         .def("set_linear", &Core::set_linear, nb::arg("layer"), nb::arg("name"), nb::arg("sources"), nb::arg("inputs"),
              nb::arg("outputs"), nb::arg("input_scales").none())
+        .def("make_adapter", &Core::make_adapter, nb::arg("parts"))
         .def("column_maxima", &Core::maxima, nb::arg("sources"), nb::arg("inputs"))
         .def("save_packed", &Core::save_packed, nb::arg("path"), nb::arg("key"))
         .def("load_packed", &Core::load_packed, nb::arg("path"), nb::arg("key"))

@@ -63,7 +63,7 @@ class EncoderCore {
         const std::size_t size = spec().hidden_size;
         require(weight.size() == size && bias.size() == size, "a norm does not have the model's size");
         EncoderNorm& norm = norm_slot(layer, name);
-        (rounded ? norm.rounded : norm.exact) = Norm{to_vector(weight), to_vector(bias)};
+        (rounded ? norm.rounded : norm.exact) = Norm{to_vector(weight), to_vector(bias), {}};
     }
 
     // Column k counts input_scales[k] times; those of `outliers` come once more in floats, [outputs][kGroup], zero

@@ -8,7 +8,7 @@
 namespace minivault {
 namespace {
 
-constexpr int kPhasesPerLayer = 13;
+constexpr int kPhasesPerLayer = 13 + 2 * kSlots;  // two for each matrix that an adapter changes
 constexpr int kOtherPhases = 6;
 constexpr int kTileQueries = 8;
 constexpr int kMaxHeadDim = 1024;
@@ -100,6 +100,8 @@ void Model::reserve(int rows, int logit_rows, int length) {
 void Model::plan(const std::vector<StepItem>& items) {
     rows_.clear();
     tiles_.clear();
+    runs_.clear();
+    inner_ranks_stride_ = 0;
     kept_source_.clear();
     logit_source_.clear();
     sample_source_.assign(items.size(), -1);
@@ -121,6 +123,14 @@ void Model::plan(const std::vector<StepItem>& items) {
             sample_source_[i] = static_cast<int>(logit_source_.size()) - 1 - items[i].drafted;
         }
         for (int r = 0; r < count; r += tile_rows) tiles_.push_back({first + r, std::min(tile_rows, count - r)});
+        const Adapter* adapter = items[i].adapter;
+        if (adapter == nullptr) continue;
+        if (!runs_.empty() && runs_.back().adapter == adapter && runs_.back().first_row + runs_.back().rows == first) {
+            runs_.back().rows += count;
+        } else {
+            runs_.push_back({first, count, adapter});
+            inner_ranks_stride_ = std::max(inner_ranks_stride_, adapter->inner_width());
+        }
     }
     // The longest tiles first, so that no member is left with one at the end.
     std::stable_sort(tiles_.begin(), tiles_.end(), [&](const Tile& a, const Tile& b) {
@@ -131,6 +141,11 @@ void Model::plan(const std::vector<StepItem>& items) {
     if (kept > kept_capacity_) {
         kept_ = Buffer(static_cast<std::size_t>(kept) * hidden_stride_ * 4);
         kept_capacity_ = kept;
+    }
+    const std::size_t ranks = runs_.empty() ? 0 : rows_.size() * inner_ranks_stride_;
+    if (ranks > inner_ranks_capacity_) {
+        inner_ranks_ = Buffer(ranks * 4);
+        inner_ranks_capacity_ = ranks;
     }
     for (auto& queue : queues_) queue.reset();
 }
@@ -151,6 +166,9 @@ void Model::step(const std::vector<StepItem>& items, std::vector<std::vector<Sam
         }
         for (const int token : *item.tokens) {
             if (token < 0 || token >= embedding->rows()) throw std::invalid_argument("a token is out of range");
+        }
+        if (item.adapter != nullptr && item.adapter->layers() != spec_.layers) {
+            throw std::invalid_argument("an adapter is of another model");
         }
         if (item.keeps_hidden && hidden_norm.weight.empty()) throw std::invalid_argument("there is no norm for kept rows");
         if (positions && last > positions->rows()) throw std::invalid_argument("a position is out of range");
@@ -179,16 +197,24 @@ void Model::walk(int member, const std::vector<StepItem>& items, std::vector<std
     });
     for (int l = 0; l < spec_.layers; ++l) {
         const Layer& layer = layers[l];
+        // What adapters add to the outputs of a matrix that has just been multiplied, from the same input in floats.
+        const auto adapt = [&](Slot slot, const float* x, std::ptrdiff_t x_stride, float* out, std::ptrdiff_t stride) {
+            if (!has_adapter(l, slot)) return;
+            phase([&](WorkQueue& q) { shrink(l, slot, x, x_stride, q); });
+            phase([&](WorkQueue& q) { expand(l, slot, out, stride, q); });
+        };
         const auto mlp_in = [&] {
             if (!spec_.shared_norm) phase([&](WorkQueue& q) { normalize_rows(hidden, rows, layer.mlp_norm, q); });
             phase([&](WorkQueue& q) {
                 multiply(*layer.mlp_in, normed, hidden_stride_, rows, mlp_.as<float>(), mlp_stride_, false, q);
             });
+            adapt(Slot::mlp_in, normed, hidden_stride_, mlp_.as<float>(), mlp_stride_);
         };
         phase([&](WorkQueue& q) { normalize_rows(hidden, rows, layer.attention_norm, q); });
         phase([&](WorkQueue& q) {
             multiply(*layer.qkv, normed, hidden_stride_, rows, qkv_.as<float>(), qkv_stride_, false, q);
         });
+        adapt(Slot::qkv, normed, hidden_stride_, qkv_.as<float>(), qkv_stride_);
         if (spec_.parallel) mlp_in();
         phase([&](WorkQueue& q) { rotate_and_store(l, items, q); });
         phase([&](WorkQueue& q) { attend(member, l, items, q); });
@@ -198,12 +224,14 @@ void Model::walk(int member, const std::vector<StepItem>& items, std::vector<std
         phase([&](WorkQueue& q) {
             multiply(*layer.output, attention_.as<float>(), attention_stride_, rows, branch, hidden_stride_, add, q);
         });
+        adapt(Slot::output, attention_.as<float>(), attention_stride_, branch, hidden_stride_);
         if (spec_.post_norms) phase([&](WorkQueue& q) { add_normalized(layer.post_attention_norm, q); });
         if (!spec_.parallel) mlp_in();
         phase([&](WorkQueue& q) { activate(q); });
         phase([&](WorkQueue& q) {
             multiply(*layer.mlp_out, inner_.as<float>(), inner_stride_, rows, branch, hidden_stride_, add, q);
         });
+        adapt(Slot::mlp_out, inner_.as<float>(), inner_stride_, branch, hidden_stride_);
         if (spec_.post_norms) phase([&](WorkQueue& q) { add_normalized(layer.post_mlp_norm, q); });
     }
     const int kept = static_cast<int>(kept_source_.size());
@@ -339,6 +367,43 @@ void Model::multiply(const Matrix& matrix, const float* a, std::ptrdiff_t a_stri
     for (int begin = queue.take(piece); begin < panels; begin = queue.take(piece)) {
         for (int panel = begin; panel < std::min(begin + piece, panels); ++panel) {
             matrix.multiply(kernels_, panel, a, a_stride, q, rows, out, stride, accumulate);
+        }
+    }
+}
+
+// Whether any row of the step has something added there: all members find the same.
+bool Model::has_adapter(int layer, Slot slot) const {
+    return std::any_of(runs_.begin(), runs_.end(),
+                       [&](const Run& run) { return run.adapter->at(layer, slot) != nullptr; });
+}
+
+// Task: a run, and 32 columns of A x.
+void Model::shrink(int layer, Slot slot, const float* x, std::ptrdiff_t x_stride, WorkQueue& queue) {
+    const int parts = inner_ranks_stride_ / kColumns;
+    const int tasks = static_cast<int>(runs_.size()) * parts;
+    for (int task = queue.take(1); task < tasks; task = queue.take(1)) {
+        const Run& run = runs_[task / parts];
+        const LowRank* matrix = run.adapter->at(layer, slot);
+        if (matrix == nullptr || task % parts >= matrix->inner_panels()) continue;
+        matrix->shrink(kernels_, task % parts, x + run.first_row * x_stride, x_stride, run.rows,
+                       inner_ranks_.as<float>() + static_cast<std::size_t>(run.first_row) * inner_ranks_stride_,
+                       inner_ranks_stride_);
+    }
+}
+
+// Task: a run, and some panels of outputs.
+void Model::expand(int layer, Slot slot, float* out, std::ptrdiff_t stride, WorkQueue& queue) {
+    const int panels = static_cast<int>(stride / kColumns);
+    const int tasks = static_cast<int>(runs_.size()) * panels;
+    const int piece = std::max(1, panels / (team_.size() * 4));
+    for (int begin = queue.take(piece); begin < tasks; begin = queue.take(piece)) {
+        for (int task = begin; task < std::min(begin + piece, tasks); ++task) {
+            const Run& run = runs_[task / panels];
+            const LowRank* matrix = run.adapter->at(layer, slot);
+            if (matrix == nullptr || task % panels >= matrix->panels()) continue;
+            matrix->expand(kernels_, task % panels,
+                           inner_ranks_.as<float>() + static_cast<std::size_t>(run.first_row) * inner_ranks_stride_,
+                           inner_ranks_stride_, run.rows, out + run.first_row * stride, stride);
         }
     }
 }

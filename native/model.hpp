@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "adapters.hpp"
 #include "kernels/kernels.hpp"
 #include "matrix.hpp"
 #include "rope.hpp"
@@ -50,6 +51,8 @@ struct ModelSpec {
 struct Norm {
     std::vector<float> weight;
     std::vector<float> bias;  // empty for RMS
+    // What the columns of the matrices that read it were multiplied by, and it divided: powers of two. Empty: by 1.
+    std::vector<float> balance;
 };
 
 struct Layer {
@@ -74,6 +77,7 @@ struct StepItem {
     Sampler* sampler;  // null: no token is due
     bool all_logits;   // keep the logits of every row, not only of those that are sampled
     bool keeps_hidden; // keep every row as the final norm gives it; only with `hidden_norm`
+    const Adapter* adapter;  // null: the weights as they are
 };
 
 class Model {
@@ -112,6 +116,11 @@ class Model {
         int item;
         int position;
     };
+    struct Run {  // rows next to each other that have the same adapter
+        int first_row;
+        int rows;
+        const Adapter* adapter;
+    };
     struct Tile {  // rows of one item that attend together
         int first_row;
         int rows;
@@ -128,6 +137,9 @@ class Model {
     void quantize_rows(const float* in, std::ptrdiff_t stride, int width, int rows, WorkQueue& queue);
     void multiply(const Matrix& matrix, const float* a, std::ptrdiff_t a_stride, int rows, float* out,
                   std::ptrdiff_t stride, bool accumulate, WorkQueue& queue);
+    bool has_adapter(int layer, Slot slot) const;
+    void shrink(int layer, Slot slot, const float* x, std::ptrdiff_t x_stride, WorkQueue& queue);
+    void expand(int layer, Slot slot, float* out, std::ptrdiff_t stride, WorkQueue& queue);
     void rotate_and_store(int layer, const std::vector<StepItem>& items, WorkQueue& queue);
     void rotate(int layer, int row, float* attention_head) const;
     void store_kv(int layer, const Row& row, int block, int kv, const float* key, const float* value);
@@ -156,10 +168,14 @@ class Model {
     // Scratch of one step; the walking team owns it, split as the phases say.
     Buffer hidden_, normed_, branch_, qkv_, attention_, mlp_, inner_, rope_, quantized_, scales_, offsets_, logits_, scores_;
     Buffer kept_;
+    Buffer inner_ranks_;  // of rows with an adapter, what its A gives
+    std::size_t inner_ranks_capacity_ = 0;
+    int inner_ranks_stride_ = 0;
     int rows_capacity_ = 0, logits_capacity_ = 0, kept_capacity_ = 0, length_capacity_ = 0;
     std::ptrdiff_t score_stride_ = 0;
     std::vector<Row> rows_;
     std::vector<Tile> tiles_;
+    std::vector<Run> runs_;
     std::vector<int> kept_source_;    // row of each row that is kept
     std::vector<int> logit_source_;   // row of each row of logits
     std::vector<int> sample_source_;  // first row of logits that is sampled of each item, or -1

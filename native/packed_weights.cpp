@@ -50,6 +50,7 @@ bool save_weights(Model& model, const std::string& path, const PackedKey& key) {
     for (const Norm* norm : norms_of(model.final_norm, model.layers)) {
         sections.push_back(section_of(norm->weight.data(), norm->weight.size() * 4));
         sections.push_back(section_of(norm->bias.data(), norm->bias.size() * 4));
+        sections.push_back(section_of(norm->balance.data(), norm->balance.size() * 4));
     }
     model.embedding->add_sections(sections);
     if (model.positions) model.positions->add_sections(sections);
@@ -79,7 +80,8 @@ bool load_weights(Model& model, const std::string& path, const PackedKey& key) {
         for (Norm* norm : norms_of(final_norm, layers)) {
             norm->weight = reader.floats();
             norm->bias = reader.floats();
-            for (const auto* values : {&norm->weight, &norm->bias}) {
+            norm->balance = reader.floats();
+            for (const auto* values : {&norm->weight, &norm->bias, &norm->balance}) {
                 const int size = static_cast<int>(values->size());
                 if (size != 0 && size != s.hidden_size && size != s.head_dim) return false;
             }

@@ -55,6 +55,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "redis": ("minivault.access.redis_windows",),
     "llguidance": ("minivault.engine.native.grammar",),
     "minivault.engine.native._native": (
+        "minivault.engine.native.adapter",
         "minivault.engine.native.encoder_packing",
         "minivault.engine.native.encoder_runner",
         "minivault.engine.native.packing",

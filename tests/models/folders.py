@@ -38,9 +38,9 @@ def copy_of(case: str, folder: Path, config: Mapping[str, Any] | None = None) ->
     return folder
 
 
-def edit_tensors(folder: Path, change: Any) -> None:
-    """Rewrite model.safetensors after ``change(tensors)``, where tensors maps names to (dtype, shape, bytes)."""
-    path = folder / "model.safetensors"
+def edit_tensors(folder: Path, change: Any, file: str = "model.safetensors") -> None:
+    """Rewrite ``file`` after ``change(tensors)``, where tensors maps names to (dtype, shape, bytes)."""
+    path = folder / file
     stored = path.read_bytes()
     length = int.from_bytes(stored[:8], "little")
     header, data = json.loads(stored[8 : 8 + length]), stored[8 + length :]

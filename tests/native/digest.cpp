@@ -40,7 +40,7 @@ std::unique_ptr<Matrix> matrix(Model& model, Numbers& numbers, int outputs, int 
 }
 
 Norm norm(Numbers& numbers, int size, bool bias) {
-    return {numbers.many(size, 0.5f, 1.0f), bias ? numbers.many(size, 0.2f) : std::vector<float>{}};
+    return {numbers.many(size, 0.5f, 1.0f), bias ? numbers.many(size, 0.2f) : std::vector<float>{}, {}};
 }
 
 void fill(Model& model, bool bias) {
@@ -72,7 +72,25 @@ void hash(std::uint64_t& h, const void* data, std::size_t bytes) {
     for (std::size_t i = 0; i < bytes; ++i) h = (h ^ p[i]) * 1099511628211u;
 }
 
-// A prompt in two pieces beside another sequence, then some sampled tokens.
+// Something for two of each layer's matrices.
+std::unique_ptr<Adapter> random_adapter(const ModelSpec& s) {
+    auto adapter = std::make_unique<Adapter>(s.layers);
+    Numbers numbers;
+    const int rank = 5;
+    for (int layer = 0; layer < s.layers; ++layer) {
+        for (const Slot slot : {Slot::qkv, Slot::mlp_out}) {
+            const int inputs = slot == Slot::qkv ? s.hidden_size : s.intermediate_size;
+            const int outputs = slot == Slot::qkv ? (s.attention_heads + 2 * s.kv_heads) * s.head_dim : s.hidden_size;
+            const auto a = numbers.many(static_cast<std::size_t>(rank) * inputs, 0.5f);
+            const auto b = numbers.many(static_cast<std::size_t>(outputs) * rank, 0.5f);
+            adapter->set(layer, slot,
+                         std::make_unique<LowRank>(a.data(), b.data(), rank, inputs, outputs, std::vector<float>{}));
+        }
+    }
+    return adapter;
+}
+
+// A prompt in two pieces beside another sequence, alone and with an adapter on that, then some sampled tokens.
 std::uint64_t digest(Model& model) {
     std::uint64_t h = 14695981039346656037u;
     std::vector<int> prompt, other;
@@ -95,6 +113,10 @@ std::uint64_t digest(Model& model) {
     };
     run({item(first, 0, blocks)});
     run({item(tail, 33, blocks), item(other, 0, other_blocks)});
+    const auto adapter = random_adapter(model.spec());
+    auto adapted = item(other, 0, other_blocks);
+    adapted.adapter = adapter.get();
+    run({item(tail, 33, blocks), adapted});
     Numbers numbers;
     SamplingParameters parameters;
     parameters.temperature = 0.8f;

@@ -11,7 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CORE = [
-    *("encoder", "matrix", "model", "packed_file", "packed_weights", "pooling", "rope", "sampler", "threads"),
+    *("adapters", "encoder", "matrix"),
+    *("model", "packed_file", "packed_weights", "pooling", "rope", "sampler", "threads"),
     "kernels/scalar",
 ]
 AARCH64 = {

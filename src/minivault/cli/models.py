@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from minivault.cli import models_memory, models_pull, models_remote, options
+from minivault.cli import models_adapter, models_memory, models_pull, models_remote, options
 from minivault.cli.console import CliError, line, note, progress, table, write_json
 from minivault.cli.units import count, size
 
@@ -62,6 +62,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="As minivault models l
 app = typer.Typer(help="The models on this machine: get them, look at them, check them, remove them.")
 models_pull.register(app)
 models_remote.register(app)
+models_adapter.register(app)
 models_memory.register(app)
 
 
@@ -209,6 +210,8 @@ def _described(found: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _source(source: Mapping[str, Any]) -> str | None:
     if source.get("kind") == "hub":
         return f"{source.get('repository')} at {source.get('revision')}"
+    if source.get("kind") == "adapter":
+        return f"adapter of {source.get('base')}"
     if source.get("kind") == "gguf":
         return f"{source.get('file')} ({source.get('quantisation')})"
     return source.get("kind")

@@ -81,6 +81,8 @@ class EngineRequest:
     """The pooled vector is scaled to length 1."""
     asked: GenerationRequest | None = None
     """For an engine that speaks text, which gets no prompt tokens: the request itself."""
+    adapter: object | None = None
+    """Set by an engine that runs a model's sequences with an adapter; its own. Native engine only."""
     words: TokenWords | None = None
     """With ``asked``: what the numbers of the answer's tokens are drawn from."""
 

@@ -31,15 +31,13 @@ from minivault.models.folder import (
 )
 from minivault.models.inspection import examine, inspect_folder
 from minivault.models.json_file import read_json_object
-from minivault.models.manifest import MANIFEST, Manifest
+from minivault.models.manifest import MANIFEST, Manifest, combined_digest
+from minivault.models.naming import MAX_NAME, NAME, adapter_of, base_of, is_name
 from minivault.models.short_names import closest_short_name
 
 __all__ = ["Catalog", "Fill", "ModelEntry", "check_name", "default_name", "inspect_folder"]
 
 EMBEDDED_NAME = "guide"
-MAX_NAME = 100
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _CLOSEST = 3
 
 Fill = Callable[[Path], tuple[Mapping[str, StoredFile], Mapping[str, Any]]]
@@ -66,6 +64,13 @@ class ModelEntry:
     """What runs it: one of :data:`minivault.models.inspection.ENGINES`."""
     kind: str = "generation"
     """What it is asked for: one of :data:`minivault.models.inspection.KINDS`."""
+    base: ModelEntry | None = None
+    """Of an adapter: the model that it is added to. ``digest`` covers both."""
+
+    @property
+    def whole(self) -> ModelEntry:
+        """The model whose configuration, tokenizer and template it has: its base, or itself."""
+        return self.base or self
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +176,9 @@ class Catalog:
         """
         if self._known(name) == EMBEDDED_NAME:
             raise InvalidRequest("the embedded model cannot be removed", param="model")
+        adapters = self.adapters(name)
+        if adapters:
+            raise ModelInUse(f"This model has adapters; remove them first: {', '.join(adapters)}", param="model")
         try:
             removed = remove_folder(self.models_dir, name)
         except OSError as error:
@@ -208,12 +216,23 @@ class Catalog:
     def names(self) -> tuple[str, ...]:
         """Every name, those of broken models too: the embedded one, then in order."""
         found = sorted(path.parent.name for path in self.models_dir.glob(f"*/{MANIFEST}"))
-        return (EMBEDDED_NAME, *(name for name in found if _NAME.fullmatch(name) and name != EMBEDDED_NAME))
+        return (EMBEDDED_NAME, *(name for name in found if is_name(name) and name != EMBEDDED_NAME))
+
+    def adapters(self, base: str) -> tuple[str, ...]:
+        """The full names of the adapters of ``base``, in order."""
+        return tuple(name for name in self.names() if adapter_of(name) is not None and base_of(name) == base)
 
     def _known(self, name: str) -> str:
         names = self.names()
         if name in names:
             return name
+        if adapter_of(name) is not None and base_of(name) in names:
+            known = ", ".join(self.adapters(base_of(name)))
+            raise UnknownModel(
+                f"The model {base_of(name)} has no adapter of this name; "
+                + (f"it has: {known}" if known else "it has none. Add one with: minivault models add-adapter"),
+                param="model",
+            )
         closest = difflib.get_close_matches(name.lower()[:MAX_NAME], names, n=_CLOSEST, cutoff=0.3) or names[:_CLOSEST]
         raise UnknownModel(
             f"There is no model of this name here; the closest: {', '.join(closest)}. "
@@ -233,6 +252,8 @@ class Catalog:
     def _imported(self, name: str) -> ModelEntry:
         path = self.models_dir / name
         manifest = Manifest.read(path)
+        if adapter_of(name) is not None:
+            return self._adapter(name, manifest)
         if manifest.examined.engine == "remote":
             return ModelEntry(name, path, manifest.examined.family, 0, 0, "", False, manifest.imported_at, "remote")
         weights = weight_files(path)
@@ -243,6 +264,19 @@ class Catalog:
         return ModelEntry(
             name, path, found.family, found.parameters, size, digest, False, manifest.imported_at, found.engine,
             found.kind,
+        )  # fmt: skip
+
+    def _adapter(self, name: str, manifest: Manifest) -> ModelEntry:
+        """One that was added with ``add-adapter``; its digest changes with its base's."""
+        base = self.get(base_of(name))
+        path = self.models_dir / name
+        own = manifest.adapter_digest()
+        manifest.checked(path)
+        size = sum(facts.size for file, facts in manifest.files.items() if file.endswith(".safetensors"))
+        found = manifest.examined
+        return ModelEntry(
+            name, path, base.family, found.parameters, size, combined_digest(base.digest, own), False,
+            manifest.imported_at, found.engine, found.kind, base,
         )  # fmt: skip
 
     def _verify_embedded(self) -> tuple[FileCheck, ...]:
@@ -274,7 +308,7 @@ def check_name(name: str) -> str:
     Raises:
         InvalidRequest: it cannot.
     """
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise InvalidRequest(
             f"name must be 1 to {MAX_NAME} of a-z, 0-9, '.', '_' and '-', starting with a letter or digit", param="name"
         )

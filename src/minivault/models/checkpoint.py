@@ -89,6 +89,16 @@ class Checkpoint:
         opened.tensors = tensors
         return opened
 
+    @classmethod
+    def open_file(cls, folder: Path, name: str) -> Self:
+        """Map the one safetensors file ``name``.
+
+        Raises:
+            CheckpointCorrupt: it is missing, truncated, or lies about itself.
+        """
+        mapped, views = _open_file(folder / name)
+        return cls(folder, views, (name,), [mapped])
+
     def digest(self) -> str:
         """``sha256:`` and 64 hex digits of what ``sha256sum`` prints for :attr:`files` in this order.
 

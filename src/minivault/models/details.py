@@ -57,7 +57,7 @@ def details(catalog: Catalog, name: str) -> dict[str, Any]:
 
 def _sizes(entry: ModelEntry) -> dict[str, int | None]:
     try:
-        arch = sizes_from(read_json_object(entry.path / "config.json"))
+        arch = sizes_from(read_json_object(entry.whole.path / "config.json"))
     except CheckpointError:  # another engine's model says what it is in other words
         return dict.fromkeys(SIZES)
     return {size: getattr(arch, size) for size in SIZES}
@@ -65,7 +65,7 @@ def _sizes(entry: ModelEntry) -> dict[str, int | None]:
 
 def _template(entry: ModelEntry) -> str | None:
     try:
-        template = ChatTemplate.load(entry.path, Tokenizer.load(entry.path).special_tokens)
+        template = ChatTemplate.load(entry.whole.path, Tokenizer.load(entry.whole.path).special_tokens)
     except CheckpointError:
         return None
     return None if template is None else template.source

@@ -31,7 +31,7 @@ def listed(entry: ModelEntry, *, default: bool) -> dict[str, Any]:
 
 def described(entry: ModelEntry) -> dict[str, Any]:
     """Its sizes, 0 where its configuration does not say; and since when it is as it is."""
-    config = entry.path / "config.json"
+    config = entry.whole.path / "config.json"
     try:
         arch = sizes_from(read_optional_json_object(config))
         sizes = {name: getattr(arch, name) for name in _SIZES}

@@ -6,6 +6,7 @@ Knows nothing of catalogs, engines or networks.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from minivault.models.inspection import ENGINES, KINDS, Examined
 from minivault.models.json_file import read_json_object
 
 MANIFEST = "minivault.json"
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,16 @@ class Manifest:
             raise _not_sound()
         return digest_of({name: self.files[name] for name in covered})
 
+    def adapter_digest(self) -> str:
+        """Of an adapter's own files, from the hashes that are written here.
+
+        Raises:
+            CheckpointCorrupt: one of them is not listed.
+        """
+        if not self.files.keys() >= set(ADAPTER_FILES):
+            raise _not_sound()
+        return digest_of({name: self.files[name] for name in ADAPTER_FILES})
+
     def checked(self, folder: Path) -> Self:
         """This manifest as the files are now; they are hashed only where they look touched, and that is remembered.
 
@@ -98,6 +110,11 @@ class Manifest:
         with contextlib.suppress(OSError):  # why: a data directory that cannot be written can still be served from
             renewed.write(folder)
         return renewed
+
+
+def combined_digest(base: str, adapter: str) -> str:
+    """``sha256:`` of a base's digest and an adapter's, a line each: what the two compute together."""
+    return "sha256:" + hashlib.sha256(f"{base}\n{adapter}\n".encode()).hexdigest()
 
 
 def _not_sound() -> CheckpointCorrupt:

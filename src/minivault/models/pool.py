@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from minivault.errors import CheckpointCorrupt, Draining, MiniVaultError, ModelNotReady, ModelTooLarge, Overloaded
 from minivault.models import memory
@@ -22,6 +22,7 @@ from minivault.models.catalog import Catalog, ModelEntry
 from minivault.models.folder import hold_folder
 from minivault.models.listing import described, listed
 from minivault.models.loading_thread import in_daemon_thread
+from minivault.models.naming import adapter_of, base_of
 from minivault.models.pooled import (
     FOR_EVER,
     Closeable,
@@ -34,7 +35,9 @@ from minivault.models.pooled import (
     for_ever_if_negative,
     state_of,
 )
+from minivault.models.shelf import Shelf, Shelved
 
+T = TypeVar("T")
 RETRY_AFTER = 5.0
 """Seconds for which a failed load is not tried again."""
 
@@ -57,22 +60,25 @@ class PoolLimits:
 class Lease:
     """A model that stays loaded until :meth:`release`. Idempotent; owned by the event loop."""
 
-    def __init__(self, pool: ModelPool, slot: Slot, model: PooledModel) -> None:
+    def __init__(self, pool: ModelPool, slot: Slot, model: PooledModel, adapter: Shelved | None = None) -> None:
         self._pool = pool
         self._slot: Slot | None = slot
+        self._adapter = adapter
         self.model = model
         slot.leases += 1
+        if adapter is not None:
+            adapter.leases += 1
 
     def again(self) -> Lease:
         """One more lease of the same model, granted whatever waits: it is held already."""
         if self._slot is None:
             raise RuntimeError("the lease has been released")
-        return Lease(self._pool, self._slot, self.model)
+        return Lease(self._pool, self._slot, self.model, self._adapter)
 
     def release(self) -> None:
         slot, self._slot = self._slot, None
         if slot is not None:
-            self._pool.released(slot)
+            self._pool.released(slot, self._adapter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +113,14 @@ class ModelPool:
         self._hold = hold
         self._at_start = tuple(dict.fromkeys(catalog.get(name).name for name in (default, *preload)))
         self._starting = set(self._at_start)
+        self._shelf = Shelf(loader, catalog.get, self._room_for_adapter, hold, self._spawn)
         self._slots: dict[str, Slot] = {}
         self._failures: dict[str, _Failure] = {}
         self._waiting = 0
         self._making_room = asyncio.Lock()  # first come, first served
         self._changed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._draining = False
         self._closed = False
 
@@ -132,7 +139,7 @@ class ModelPool:
         Raises:
             MiniVaultError: it could not be loaded.
         """
-        await self._loaded(self.default_name)
+        (await self._ready(self.default_name, None)).release()
 
     # -- leases
 
@@ -158,32 +165,78 @@ class ModelPool:
             CheckpointError, ServerError: it could not be loaded.
         """
         name = name or self.default_name
-        slot = self._slots.get(name)
-        if slot is None or slot.state is not ModelState.LOADED:
+        slot = self._slots.get(base_of(name))
+        if not self._is_there(name):
             if self._waiting >= self.limits.max_waiting:
                 raise Overloaded("Too many requests wait for models to load.", retry_after=RETRY_AFTER)
             self._waiting += 1
             try:
                 async with asyncio.timeout(self.limits.patience):
-                    slot = await self._loaded(name)
+                    return await self._ready(name, keep_alive)
             except TimeoutError:
                 raise ModelNotReady(
                     "The model was not loaded in time; it is still being loaded.", retry_after=RETRY_AFTER
                 ) from None
             finally:
                 self._waiting -= 1
-        return self._granted(slot, keep_alive)
+        assert slot is not None  # noqa: S101 - it is there
+        return self._granted(slot, keep_alive, self._shelf.peek(name))
 
-    def _granted(self, slot: Slot, keep_alive: float | None) -> Lease:
+    def _is_there(self, name: str) -> bool:
+        slot = self._slots.get(base_of(name))
+        loaded = slot is not None and slot.state is ModelState.LOADED
+        return loaded and (adapter_of(name) is None or self._shelf.peek(name) is not None)
+
+    async def _ready(self, name: str, keep_alive: float | None) -> Lease:
+        """A lease of a model, and of its adapter if ``name`` asks for one, once they are loaded."""
+        if adapter_of(name) is None:
+            return self._granted(await self._loaded(name), keep_alive)
+        await asyncio.to_thread(self._catalog.get, name)  # an adapter that is not there loads no base
+        slot = await self._loaded(base_of(name))
+        base = self._granted(slot, keep_alive)
+        try:
+            item = await self._shelf.get(name, slot, base.again())
+            return self._granted(slot, keep_alive, item)
+        finally:
+            base.release()
+
+    async def _room_for_adapter(self, slot: Slot, need: int) -> None:
+        """Have what is idle leave until ``need`` more bytes fit beside the base in ``slot``.
+
+        Waits for nobody who is in use: those may wait for this one.
+
+        Raises:
+            ModelTooLarge: it does not fit beside its base.
+            ModelNotReady: all that could leave is in use.
+        """
+        if slot.need - self._shelf.bytes_beside(slot) + need > self.limits.budget:
+            raise ModelTooLarge("The adapter does not fit beside its base within memory_budget", param="model")
+        while sum(each.takes for each in self._slots.values()) + need > self.limits.budget:
+            idle = self._shelf.idle()
+            if idle is not None:
+                self._shelf.drop(idle)
+                continue
+            victim = self._victim()
+            if victim is None or victim.in_use:
+                raise ModelNotReady("There is no room for the adapter now; try again.", retry_after=RETRY_AFTER)
+            self._dismiss(victim)
+            await self._gone(victim)
+
+    def _granted(self, slot: Slot, keep_alive: float | None, adapter: Shelved | None = None) -> Lease:
         assert slot.model is not None  # noqa: S101 - a slot that is LOADED has its model
         slot.stays = slot.keep_alive if keep_alive is None else for_ever_if_negative(keep_alive)
         slot.used_at = self._clock()
-        return Lease(self, slot, slot.model)
+        if adapter is not None:
+            adapter.used_at = slot.used_at
+        return Lease(self, slot, slot.model if adapter is None else adapter.model, adapter)
 
-    def released(self, slot: Slot) -> None:
+    def released(self, slot: Slot, adapter: Shelved | None) -> None:
         """For :class:`Lease` alone."""
         slot.leases -= 1
         slot.used_at = self._clock()
+        if adapter is not None:
+            adapter.leases -= 1
+            adapter.used_at = slot.used_at
         if self._closed:
             return
         self._notify()
@@ -239,7 +292,7 @@ class ModelPool:
 
     async def _preloaded(self, name: str) -> None:
         try:
-            await self._loaded(name)
+            (await self._ready(name, None)).release()
         except Draining:
             pass
         except MiniVaultError as error:
@@ -258,7 +311,7 @@ class ModelPool:
             raise _going()
         if (found := self._slots.get(name)) is not None:  # another request was faster
             return found
-        pinned = name in self._at_start
+        pinned = name in map(base_of, self._at_start)
         slot = Slot(entry, need, pinned, FOR_EVER if pinned else for_ever_if_negative(self.limits.keep_alive))
         slot.stays = slot.keep_alive
         self._slots[name] = slot
@@ -404,6 +457,9 @@ class ModelPool:
         try:
             await slot.model.close()
         finally:
+            for item in self._shelf.items():
+                if item.slot is slot:
+                    self._shelf.drop(item)
             slot.model = None
             if slot.hold is not None:
                 slot.hold.close()
@@ -417,7 +473,7 @@ class ModelPool:
         """Have a model loaded, and wait for it. ``keep_alive`` becomes the model's own. Raises as :meth:`acquire`."""
         lease = await self.acquire(name, keep_alive)
         if keep_alive is not None:
-            self._slots[name or self.default_name].keep_alive = for_ever_if_negative(keep_alive)
+            self._slots[base_of(name or self.default_name)].keep_alive = for_ever_if_negative(keep_alive)
         lease.release()
 
     async def unload(self, name: str) -> bool:
@@ -426,6 +482,8 @@ class ModelPool:
         Raises:
             ModelNotReady: it is still being loaded or used when the pool's patience ends; it leaves when it can.
         """
+        if adapter_of(name) is not None:
+            return await self._drop_adapter(name)
         slot = self._slots.get(name)
         if slot is None:
             return False
@@ -438,6 +496,13 @@ class ModelPool:
         except TimeoutError:
             raise ModelNotReady("The model is still in use; it leaves when it is not.", retry_after=1) from None
         return slot.error is None
+
+    async def _drop_adapter(self, name: str) -> bool:
+        await self._shelf.settled(name)
+        item = self._shelf.peek(name)
+        if item is not None:
+            self._shelf.drop(item)
+        return item is not None
 
     def expire(self) -> None:
         """Have the idle models whose time is over leave, and come back when the next one's is."""
@@ -459,8 +524,9 @@ class ModelPool:
 
     def peek(self, name: str) -> PooledModel | None:
         """A model if it is loaded, without holding it."""
-        slot = self._slots.get(name)
-        return slot.model if slot is not None else None
+        item = self._shelf.peek(name)
+        slot = self._slots.get(base_of(name))
+        return item.model if item is not None else slot.model if slot is not None else None
 
     def loaded(self) -> list[PooledModel]:
         return [slot.model for slot in self._slots.values() if slot.model is not None]
@@ -468,9 +534,11 @@ class ModelPool:
     def not_ready_because(self) -> str | None:
         """Why a request for the default model would fail or wait now; ``None`` when it is loaded, or rests unloaded."""
         name = self.default_name
-        slot = self._slots.get(name)
+        slot = self._slots.get(base_of(name))
         if slot is not None:
-            return None if slot.state is ModelState.LOADED else "The model is still loading."
+            loaded = slot.state is ModelState.LOADED
+            begun = self._is_there(name) or (loaded and name not in self._starting)
+            return None if begun else "The model is still loading."
         failure = self._failures.get(name)
         if failure is not None:
             return failure.error.message
@@ -496,7 +564,12 @@ class ModelPool:
         failed = {
             name: state_of(ModelState.FAILED, error=failure.error.message) for name, failure in self._failures.items()
         }
-        return failed | {name: self._state_of(slot) for name, slot in self._slots.items()}
+        adapters = {
+            item.entry.name: self._state_of(item.slot)
+            | {"memory_bytes": item.memory_bytes, "in_use": item.leases, "progress": None}
+            for item in self._shelf.items()
+        }
+        return failed | adapters | {name: self._state_of(slot) for name, slot in self._slots.items()}
 
     def _state_of(self, slot: Slot) -> dict[str, Any]:
         now = self._clock()
@@ -504,7 +577,7 @@ class ModelPool:
         progress = slot.progress
         return state_of(
             slot.state,
-            memory_bytes=slot.takes,
+            memory_bytes=slot.takes - self._shelf.bytes_beside(slot),
             in_use=slot.leases,
             expires_in=None if expires == FOR_EVER else max(0.0, expires - now),
             progress=None
@@ -541,7 +614,7 @@ class ModelPool:
         while running := [task for task in self._tasks if not task.done()]:
             await asyncio.wait(running)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -10,12 +10,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from minivault.errors import UnsupportedCheckpoint, UnsupportedFeature
+from minivault.models.adapter import opened_adapter
 from minivault.models.architecture import Architecture, read_architecture
 from minivault.models.catalog import ModelEntry
 from minivault.models.json_file import read_json_object
 from minivault.models.loaded import LoadedModel, load_model
 from minivault.models.pooled import ModelLoader, PooledModel, Report
 from minivault.models.pooling import pooling_of
+from minivault.models.shelf import AdapterLoader
 from minivault.models.weights import WeightSet
 from minivault.settings import Settings
 
@@ -64,6 +66,20 @@ class NativeLoader:
         model = load_model(entry, engine, GrammarCompiler)
         arch = model.architecture
         return replace(model, memory_bytes=self._fixed_bytes(entry, arch) + self._cache_bytes(entry, arch))
+
+    def adapter_need(self, entry: ModelEntry) -> int:
+        with opened_adapter(entry.path, entry.whole.path) as adapter:
+            return adapter.memory_bytes
+
+    def adapt(self, entry: ModelEntry, base: PooledModel) -> LoadedModel:
+        from minivault.engine.native.adapter import adapted
+        from minivault.engine.native.engine import NativeEngine
+
+        if not isinstance(base, LoadedModel) or not isinstance(base.engine, NativeEngine):
+            raise UnsupportedFeature("adapters are for models on the native engine", param="model")
+        with opened_adapter(entry.path, entry.whole.path) as adapter:
+            engine, memory_bytes = adapted(base.engine, adapter, entry.digest)
+        return replace(base, name=entry.name, weights_digest=entry.digest, engine=engine, memory_bytes=memory_bytes)
 
     def _options(self, cache_bytes: int) -> RunnerOptions:
         from minivault.engine.native.runner import RunnerOptions
@@ -161,6 +177,18 @@ class Loaders:
 
     def load(self, entry: ModelEntry, report: Report) -> PooledModel:
         return self._of(entry).load(entry, report)
+
+    def adapter_need(self, entry: ModelEntry) -> int:
+        return self._adapting(entry).adapter_need(entry)
+
+    def adapt(self, entry: ModelEntry, base: PooledModel) -> PooledModel:
+        return self._adapting(entry).adapt(entry, base)
+
+    def _adapting(self, entry: ModelEntry) -> AdapterLoader:
+        loader = self._of(entry.whole)
+        if not isinstance(loader, AdapterLoader):
+            raise UnsupportedFeature("adapters are for models on the native engine", param="model")
+        return loader
 
     def _of(self, entry: ModelEntry) -> ModelLoader:
         engine = engine_of(entry, self._settings.engine)

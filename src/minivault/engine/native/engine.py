@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from functools import partial
 from itertools import count
-from typing import Protocol
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from minivault.engine.embedding import Embedder
 from minivault.engine.engine import EngineInfo, EngineRequest, EngineStats, TokenStep
@@ -28,9 +28,24 @@ from minivault.generation import FinishReason, TokenLogprob
 
 logger = logging.getLogger("minivault.engine")
 
+T = TypeVar("T")
+
 BROKEN = "The engine broke while it computed; the log of the server says how."
 CLOSED = "The engine was closed."
 _LAST_STEP_SECONDS = 10.0
+
+
+@runtime_checkable
+class Adaptation(Protocol):
+    """What a sequence is run with beside the weights."""
+
+    @property
+    def handle(self) -> object:
+        """The runner's own."""
+
+    @property
+    def digest(self) -> bytes:
+        """At most 64 bytes; equal ones, and no others, share prefixes."""
 
 
 class Runner(Protocol):
@@ -184,9 +199,22 @@ class NativeEngine:
             pooling=request.pooling,
             normalized=request.normalized,
         )
+        if isinstance(request.adapter, Adaptation):
+            sequence.adapter, sequence.adapter_digest = request.adapter.handle, request.adapter.digest
         stream = self._streams[sequence.id] = Stream(sequence, self._cancel)
         self._inbox.put(partial(self._scheduler.add, sequence))
         return stream
+
+    def adapt(self, pack: Callable[[Any], T]) -> T:
+        """What ``pack`` makes of the core, on any thread, while steps go on.
+
+        Raises:
+            EngineFailed: the engine has stopped, or its runner takes no adapters.
+        """
+        core = getattr(getattr(self, "_runner", None), "core", None)
+        if core is None or self._refusal is not None:
+            raise EngineFailed(self._refusal or CLOSED)
+        return pack(core)
 
     def stats(self) -> EngineStats:
         stats = self._stats

@@ -204,7 +204,9 @@ class KVCache:
         if len(digests) >= count:
             return
         # The salt is the root of the chain, so sequences of different salts have no digest in common.
-        parent = digests[-1] if digests else blake2b(sequence.cache_salt, digest_size=DIGEST_SIZE).digest()
+        # Nor have those of different adapters, whose digest is the key of that first hash.
+        root = blake2b(sequence.cache_salt, digest_size=DIGEST_SIZE, key=sequence.adapter_digest)
+        parent = digests[-1] if digests else root.digest()
         size = self.block_size
         for start in range(len(digests) * size, count * size, size):
             tokens = self._pack(*sequence.token_ids[start : start + size])

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["int8", "int4", "f32"]
 
-PACKING_VERSION = 1
+PACKING_VERSION = 2
 """Of the layout of packed weights. A change that an old file would not fit must raise it."""
 
 _OTHER_NORMS = ("post_attn_norm", "post_mlp_norm", "q_norm", "k_norm")

@@ -66,6 +66,11 @@ class NativeRunner:
     def block_size(self) -> int:
         return _native.BLOCK_SIZE
 
+    @property
+    def core(self) -> _native.Core | None:
+        """For whoever packs an adapter into it; ``None`` once the runner is closed."""
+        return self._core
+
     @classmethod
     def load(
         cls,
@@ -104,6 +109,19 @@ class NativeRunner:
         """Run a batch; one entry for each item, empty where no sample was due. The GIL is free meanwhile."""
         if self._core is None:
             raise RuntimeError("The runner is closed.")
+        if any(item.sequence.adapter is not None for item in batch):
+            return self._step_in_groups(batch)
+        return self._run(batch)
+
+    def _step_in_groups(self, batch: Batch) -> SampledTokens:
+        """Sequences of one adapter next to each other, so that they share the reading of it. No order changes a bit."""
+        order = sorted(range(len(batch)), key=lambda index: id(batch[index].sequence.adapter))
+        found = dict(zip(order, self._run([batch[index] for index in order]), strict=True))
+        return [found[index] for index in range(len(batch))]
+
+    def _run(self, batch: Batch) -> SampledTokens:
+        if self._core is None:
+            raise RuntimeError("The runner is closed.")
         states, tokens, starts = [], [], []
         for item in batch:
             sequence = item.sequence
@@ -112,6 +130,8 @@ class NativeRunner:
                 state = sequence.sampler_state = sampler_state(sequence)
                 if sequence.pooling:
                     state.keep_pooled(sequence.pooling, sequence.normalized)
+                if isinstance(sequence.adapter, _native.Adapter):
+                    state.adapt(sequence.adapter)
             state.sync_blocks(sequence.block_table)
             if sequence.constraint is not None and item.sample:
                 state.allow(sequence.constraint.mask())
@@ -127,7 +147,12 @@ class NativeRunner:
         return [[sampled_token(item.sequence, one) for one in row] for item, row in zip(batch, sampled, strict=True)]
 
     def logits(
-        self, token_ids: Row[int], *, chunks: Row[int] | None = None, blocks: Row[int] | None = None
+        self,
+        token_ids: Row[int],
+        *,
+        chunks: Row[int] | None = None,
+        blocks: Row[int] | None = None,
+        adapter: _native.Adapter | None = None,
     ) -> NDArray[np.float32]:
         """Logits ``[len(token_ids), vocab_size]`` of one sequence run alone, in ``chunks`` of so many tokens each.
 
@@ -138,6 +163,8 @@ class NativeRunner:
         needed = -(-len(token_ids) // self.block_size)
         state = _native.SequenceState.make(prompt=[])
         state.blocks = list(blocks or range(needed))
+        if adapter is not None:
+            state.adapt(adapter)
         rows, start = [], 0
         for count in chunks or [len(token_ids)]:
             rows.append(self._core.forward([state], [list(token_ids[start : start + count])], [start]))

@@ -115,6 +115,10 @@ class Sequence:
     pooling: str = ""
     """Not empty: the prompt's vectors are pooled so; the sequence then shares no prefix, for all rows must be run."""
     normalized: bool = True
+    adapter: object | None = None
+    """The runner's: what it runs the sequence with; ``None``: the weights as they are."""
+    adapter_digest: bytes = b""
+    """Tells its keys and values from those of other adapters; empty without one."""
     vector: bytes | None = None
     """The pooled vector, little-endian 32-bit floats; set by the runner with the first sample, unless not finite."""
 

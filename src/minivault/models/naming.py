@@ -1,0 +1,28 @@
+"""The names of models and of their adapters, ``BASE:NAME``. Pure."""
+
+from __future__ import annotations
+
+import re
+
+MAX_NAME = 100
+ADAPTER_MARK = ":"
+RESERVED = ("latest",)
+"""No adapter is called so: clients of Ollama's API mean the base by ``BASE:latest``."""
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+
+
+def adapter_of(name: str) -> str | None:
+    """The adapter that a model's name asks for; ``None``: the model as it is."""
+    return name.partition(ADAPTER_MARK)[2] if ADAPTER_MARK in name else None
+
+
+def base_of(name: str) -> str:
+    """The model that a name asks for, without its adapter."""
+    return name.partition(ADAPTER_MARK)[0]
+
+
+def is_name(name: str) -> bool:
+    """Whether a model, or an adapter of one, can be called so."""
+    adapter = adapter_of(name)
+    return bool(NAME.fullmatch(base_of(name))) and (adapter is None or bool(NAME.fullmatch(adapter)))

@@ -1,0 +1,157 @@
+"""The adapters in memory, each beside its base: loaded when first asked for, dropped with the base or for room.
+
+Owned by the event loop; loading runs in threads. Knows nothing of engines, nor of what a budget is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from minivault.errors import CheckpointCorrupt, UnsupportedFeature
+from minivault.models.catalog import ModelEntry
+from minivault.models.loading_thread import in_daemon_thread
+from minivault.models.pooled import Closeable, ModelLoader, PooledModel, Slot
+
+logger = logging.getLogger("minivault.models")
+
+
+@runtime_checkable
+class AdapterLoader(Protocol):
+    """A loader that can put an adapter beside a base that it loaded. Both methods block."""
+
+    def adapter_need(self, entry: ModelEntry) -> int:
+        """Bytes of memory that the adapter will take."""
+
+    def adapt(self, entry: ModelEntry, base: PooledModel) -> PooledModel:
+        """The base with the adapter. It owns nothing of the base's; ``memory_bytes`` is the adapter's."""
+
+
+@dataclass(eq=False, slots=True)
+class Shelved:
+    """An adapter in memory."""
+
+    entry: ModelEntry
+    slot: Slot
+    """The base's; its ``need`` counts the adapter's bytes."""
+    model: PooledModel
+    hold: Closeable
+    memory_bytes: int
+    leases: int = 0
+    used_at: float = 0.0
+
+
+class Shelf:
+    """The adapters of one pool, by their full names."""
+
+    def __init__(
+        self,
+        loader: ModelLoader,
+        look_up: Callable[[str], ModelEntry],
+        make_room: Callable[[Slot, int], Awaitable[None]],
+        hold: Callable[[Path], Closeable],
+        spawn: Callable[[Coroutine[Any, Any, Shelved]], asyncio.Task[Shelved]],
+    ) -> None:
+        """``make_room`` returns once so many more bytes fit beside a base, or raises."""
+        self._loader = loader
+        self._look_up = look_up
+        self._make_room = make_room
+        self._hold = hold
+        self._spawn = spawn
+        self._items: dict[str, Shelved] = {}
+        self._loading: dict[str, asyncio.Task[Shelved]] = {}
+
+    def peek(self, name: str) -> Shelved | None:
+        return self._items.get(name)
+
+    def items(self) -> list[Shelved]:
+        return list(self._items.values())
+
+    def bytes_beside(self, slot: Slot) -> int:
+        """What the adapters of the base in ``slot`` take."""
+        return sum(item.memory_bytes for item in self._items.values() if item.slot is slot)
+
+    async def get(self, name: str, slot: Slot, base: Closing) -> Shelved:
+        """The adapter ``name`` of the model in ``slot``; whoever calls holds that, ``base`` is one more lease of it.
+
+        Raises:
+            MiniVaultError: it could not be loaded, or there is no room for it.
+        """
+        item = self._items.get(name)
+        if item is not None:
+            base.release()
+            return item
+        task = self._loading.get(name)
+        if task is None:
+            task = self._loading[name] = self._spawn(self._loaded(name, slot, base))
+            task.add_done_callback(lambda done: self._settled(name, done))
+        else:
+            base.release()
+        return await asyncio.shield(task)
+
+    def drop(self, item: Shelved) -> None:
+        """Forget an adapter. Sequences that run with it end with it."""
+        if self._items.pop(item.entry.name, None) is item:
+            item.slot.need -= item.memory_bytes
+            item.hold.close()
+            logger.info("adapter %s dropped", item.entry.name)
+
+    async def settled(self, name: str) -> None:
+        """Wait until ``name`` is not being loaded any more."""
+        if name in self._loading:
+            await asyncio.wait([self._loading[name]])
+
+    def idle(self) -> Shelved | None:
+        """The one that nobody has used for longest; ``None`` if all are used."""
+        unused = [item for item in self._items.values() if not item.leases]
+        return min(unused, key=lambda item: item.used_at, default=None)
+
+    async def _loaded(self, name: str, slot: Slot, base: Closing) -> Shelved:
+        loader, model = self._loader, slot.model
+        assert model is not None  # noqa: S101 - ``base`` holds it
+        reserved = 0
+        try:
+            if not isinstance(loader, AdapterLoader):
+                raise UnsupportedFeature("adapters are not for this engine", param="model")
+            entry = await asyncio.to_thread(self._look_up, name)
+            need = await asyncio.to_thread(loader.adapter_need, entry)
+            await self._make_room(slot, need)
+            slot.need += need
+            reserved = need
+            hold = self._held(entry)
+            try:
+                adapted = await in_daemon_thread(lambda: loader.adapt(entry, model))
+            except BaseException:
+                hold.close()
+                raise
+            slot.need += adapted.memory_bytes - need
+            item = self._items[name] = Shelved(entry, slot, adapted, hold, adapted.memory_bytes)
+            logger.info("adapter %s loaded", name)
+        except BaseException:
+            slot.need -= reserved
+            raise
+        else:
+            return item
+        finally:
+            base.release()
+
+    def _held(self, entry: ModelEntry) -> Closeable:
+        try:
+            return self._hold(entry.path)
+        except OSError:
+            raise CheckpointCorrupt("The files of the adapter are gone, or are being changed") from None
+
+    def _settled(self, name: str, task: asyncio.Task[Shelved]) -> None:
+        del self._loading[name]
+        if not task.cancelled():
+            task.exception()  # whoever still waits gets it; if nobody does, it is no news
+
+
+class Closing(Protocol):
+    """A lease."""
+
+    def release(self) -> None: ...
