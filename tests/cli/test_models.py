@@ -14,6 +14,7 @@ from tests.cli.process import MINIVAULT, environment, minivault
 from tests.models.fake_hub import FakeHub, FakeRepository, fake_hub
 from tests.models.folders import copy_of
 from tests.models.gguf_writer import Kind, write_gguf
+from tests.oracle.adapters import ADAPTER_DATA
 from tests.oracle.golden import DATA
 
 
@@ -101,3 +102,16 @@ def test_removing_asks_first(tmp_path: Path) -> None:
     refused = minivault("models", "rm", "mine", "--data-dir", str(tmp_path), stdin="n\n")
     assert refused.returncode == 1
     assert "mine" in models(None, tmp_path, "list").stdout
+
+
+def test_an_adapter_is_added_asked_for_and_removed_before_its_base(tmp_path: Path) -> None:
+    models(None, tmp_path, "import", str(DATA / "llama-gqa"), "--name", "tiny")
+    added = models(None, tmp_path, "add-adapter", "tiny", str(ADAPTER_DATA / "llama-all"), "--name", "one", "--json")
+    assert json.loads(added.stdout)["name"] == "tiny:one"
+    assert "adapter of tiny" in models(None, tmp_path, "show", "tiny:one").stdout
+    asked = ("generate", "The", "--local", "--model", "tiny:one", "--max-tokens", "2", "--data-dir", str(tmp_path))
+    assert minivault(*asked).returncode == 0
+    refused = models(None, tmp_path, "rm", "tiny", "--yes")
+    assert (refused.returncode, "tiny:one" in refused.stderr) == (1, True)
+    assert models(None, tmp_path, "rm", "tiny:one", "--yes").returncode == 0
+    assert models(None, tmp_path, "rm", "tiny", "--yes").returncode == 0
