@@ -22,7 +22,8 @@ CASES = adapter_cases()
 @pytest.mark.filterwarnings("ignore")  # why: theirs to fix, and they differ by version
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_golden_logits_and_greedy_tokens_are_pefts(case: AdapterCase) -> None:
-    from tests.oracle.make_adapters import adapted_oracle, greedy, logits_of  # why here: it imports torch
+    from tests.oracle.make_adapters import adapted_oracle, greedy  # why here: these import torch
+    from tests.oracle.make_checkpoints import logits_of
 
     oracle = adapted_oracle(case.base, case.folder)
     logits = logits_of(oracle, case.prompt_ids).numpy()

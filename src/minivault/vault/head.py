@@ -1,4 +1,4 @@
-"""Signed heads: the tree's size and root as a C2SP checkpoint (a signed note, Ed25519), and the file that keeps the
+"""Signed heads: the tree's size and root as a signed note (C2SP's form for logs, Ed25519), and the file that keeps the
 newest one.
 
 A head is a promise: every later tree has this one as its prefix. So a head is signed only if the newest one signed
@@ -94,17 +94,17 @@ class Signer:
         self.key = VerifierKey(f"minivault.local/{hashlib.sha256(public).hexdigest()[:16]}", public)
 
     def sign(self, size: int, root: bytes) -> str:
-        """The checkpoint of a tree of ``size`` leaves."""
+        """The text that is signed for a tree of ``size`` leaves."""
         text = Head(self.key.name, size, root).text()
         signature = base64.b64encode(self.key.key_id + self._private.sign(text.encode())).decode()
         return f"{text}\n\u2014 {self.key.name} {signature}\n"
 
 
 def open_note(note: str, key: VerifierKey) -> Head:
-    """Check a checkpoint's signature and read it. Signatures of other keys (witnesses) are passed over.
+    """Check a signed head's signature and read it. Signatures of other keys (witnesses) are passed over.
 
     Raises:
-        InvalidRequest: not a checkpoint, or not signed by ``key``.
+        InvalidRequest: not a signed head, or not signed by ``key``.
     """
     text, blank, signatures = note.rpartition("\n\n")
     if not blank or len(note) > MAX_NOTE_BYTES or not note.endswith("\n"):
@@ -131,7 +131,7 @@ def _parse(text: str) -> Head:
     lines = text.split("\n")
     root = _decoded(lines[2]) if len(lines) == 4 else None
     if root is None or len(root) != HASH_BYTES or not lines[0] or not re.fullmatch(r"0|[1-9][0-9]{0,17}", lines[1]):
-        raise InvalidRequest("the head is not a checkpoint: origin, size and root", param="head")
+        raise InvalidRequest("the head must be a signed note of origin, size and root", param="head")
     return Head(lines[0], int(lines[1]), root)
 
 
