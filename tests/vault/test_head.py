@@ -26,7 +26,7 @@ def signer() -> Signer:
     return Signer(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
 
 
-def test_a_head_is_a_checkpoint_signed_as_a_note(signer: Signer) -> None:
+def test_a_head_is_a_text_signed_as_a_note(signer: Signer) -> None:
     lines = signer.sign(7, ROOT).split("\n")
     assert lines[:2] == [signer.key.name, "7"]
     assert lines[3] == ""
@@ -49,7 +49,7 @@ KNOWN_NOTE = (
 
 def test_known_keys_and_signatures_are_understood() -> None:
     assert VerifierKey.parse("sum.golang.org+033de0ae+Ac4zctda0e5eza+HJyk9SxEdh+s3Ux18htTTAD8OuAn8")
-    with pytest.raises(InvalidRequest, match="not a checkpoint"):
+    with pytest.raises(InvalidRequest, match="must be a signed note"):
         open_note(KNOWN_NOTE, VerifierKey.parse(KNOWN_KEY))
     with pytest.raises(InvalidRequest, match="signature is wrong"):
         open_note(KNOWN_NOTE.replace("your problem is", "my problem is"), VerifierKey.parse(KNOWN_KEY))

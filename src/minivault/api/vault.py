@@ -195,7 +195,7 @@ def _text_answer(description: str, **headers: str) -> dict[str, Any]:
     "/head",
     summary="The newest signed head, to be kept elsewhere",
     responses={
-        200: _text_answer("The signed head, in C2SP's form.", **{"MiniVault-Key": "The public key that signs: name+id+key."}),
+        200: _text_answer("A signed head (C2SP).", **{"MiniVault-Key": "The public key that signs: name+id+key."}),
         **schema.error_responses(403, 404, 429, 500, 503),
     },
 )
