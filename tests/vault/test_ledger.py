@@ -389,3 +389,39 @@ def test_a_head_asked_for_in_vain_is_told(tmp_path: Path) -> None:
     ledger.close()
     with pytest.raises(LedgerUnavailable):
         ledger.sign_head().result(30)
+
+
+@pytest.mark.parametrize("askers", [2, 50])
+async def test_those_who_ask_for_a_head_and_leave_harm_nobody(tmp_path: Path, askers: int) -> None:
+    held = Held()
+    ledger = open_ledger(tmp_path, head_interval=3600, open_writer=Script(held).open)
+    begun = ledger.append_intent(intent())
+    assert held.begun.wait(30)
+    for asked in [asyncio.wrap_future(ledger.sign_head()) for _ in range(askers)]:
+        asked.cancel()
+    held.let_go.set()
+    assert begun.result(30).index == 0
+    assert ledger.sign_head().result(30) == 1
+    assert ledger.append_outcome(outcome(0)).result(30).index == 1
+    ledger.close()
+    assert_sound(tmp_path)
+
+
+def test_a_ledger_that_cannot_even_go_down_is_not_writable(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path, open_writer=Script(good, lost).open, receipt_deadline=0.5)
+    ledger.append_intent(intent()).result(30)
+    drop, faults = ledger._book.drop, [RuntimeError("stuck"), RuntimeError("stuck")]
+
+    def drop_with_a_fault() -> None:
+        drop()
+        if faults:
+            raise faults.pop()
+
+    ledger._book.drop = drop_with_a_fault  # type: ignore[method-assign]
+    assert isinstance(failure(ledger.append_outcome(outcome(0))), LedgerUnavailable)
+    eventually(lambda: "thread has ended" in (ledger.status().reason or ""))
+    assert not ledger.status().writable
+    assert isinstance(failure(ledger.append_intent(intent())), LedgerUnavailable)
+    with pytest.raises(LedgerUnavailable):
+        ledger.sign_head().result(30)
+    ledger.close()

@@ -77,7 +77,7 @@ class Records:
         try:
             return await asyncio.to_thread(lambda: self._reader.proof(record_id, owner=owner))
         except Uncovered:
-            await asyncio.wrap_future(self._ledger.sign_head())
+            await asyncio.shield(asyncio.wrap_future(self._ledger.sign_head()))
         return await asyncio.to_thread(lambda: self._reader.proof(record_id, owner=owner))
 
     async def export(self, form: str, *, owner: str | None = None, **filters: str | None) -> AsyncIterator[bytes]:
@@ -128,7 +128,7 @@ class Records:
 
     async def _append_erasure(self, intents: tuple[int, ...], api_key_id: str | None) -> Receipt:
         erasure = Erasure(intents, "request", "http", api_key_id)
-        return await asyncio.wrap_future(self._ledger.append_erasure(erasure))
+        return await asyncio.shield(asyncio.wrap_future(self._ledger.append_erasure(erasure)))
 
     async def earlier(self, record_id: str, surface: str, *, owner: str | None = None) -> EarlierCall:
         """A whole call of ``surface``, for a conversation to go on from.

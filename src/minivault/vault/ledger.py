@@ -214,16 +214,27 @@ class Ledger:
     # What runs on the ledger thread
 
     def _run(self) -> None:
-        while (entries := self._inbox.take(self._patience)) is not None:
-            try:
-                self._turn(entries)
-            except Exception as error:  # Fail closed, whatever broke: nothing is acknowledged, and service may resume.
-                self._go_down(error)
-            self._inbox.landed()
-            for entry in entries:
-                self._fail(entry, LedgerUnavailable(self._down or LOST, retry_after=RETRY_SECONDS))
-            self._status = self._snapshot()
-        self._finish()
+        ended = "the vault is closed"
+        entries: list[Entry] | None = None
+        try:
+            while (entries := self._inbox.take(self._patience)) is not None:
+                try:
+                    self._turn(entries)
+                except Exception as error:  # Fail closed, whatever broke: nothing is acknowledged; service may resume.
+                    self._go_down(error)
+                self._landed(entries)
+                self._status = self._snapshot()
+        except Exception as error:  # Going down failed too: nothing may look writable. The watchdog fails what waits.
+            self._down = ended = f"the vault's thread has ended: {describe(error)}"
+            self._inbox.close()
+            self._landed(entries or [])
+        self._finish(ended)
+
+    def _landed(self, entries: list[Entry]) -> None:
+        """The group is through: what has no receipt by now gets none."""
+        self._inbox.landed()
+        for entry in entries:
+            self._fail(entry, LedgerUnavailable(self._down or LOST, retry_after=RETRY_SECONDS))
 
     def _patience(self) -> float | None:
         """How long chores can wait while no record comes in."""
@@ -313,15 +324,15 @@ class Ledger:
             self._mirror_due = self._mirror.advance(self._book.writer.connection)
 
     def _go_down(self, error: Exception) -> None:
-        self._book.drop()
-        if self._mirror is not None:
-            self._mirror_due = True
         self._down = (
             str(error) if isinstance(error, MiniVaultError) else f"the vault cannot be written: {describe(error)}"
         )
+        if self._mirror is not None:
+            self._mirror_due = True
+        self._book.drop()
         self._signing.answer(self._down)
 
-    def _finish(self) -> None:
+    def _finish(self, ended: str) -> None:
         """The last turn: lost calls, the mirror, an empty write-ahead log. Whatever fails is left to the next start."""
         try:
             if self._book.writer is not None:
@@ -335,12 +346,12 @@ class Ledger:
         except Exception as error:
             self._down = describe(error)
         finally:
+            self._status = replace(self._snapshot(), writable=False, reason=ended)
             if self._mirror is not None:
                 self._mirror.close()
             self._book.drop()
             self._lock.release()
-            self._status = replace(self._snapshot(), writable=False, reason="the vault is closed")
-            self._signing.answer("the vault is closed")
+            self._signing.answer(ended)
 
     def _snapshot(self) -> LedgerStatus:
         reason = self._down

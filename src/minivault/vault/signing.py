@@ -50,8 +50,12 @@ class Signing:
         return None if signed_ns is None else format_time(signed_ns)
 
     def ask(self) -> Future[int]:
-        """Want a head at once; resolved by :meth:`answer`. Any thread."""
+        """Want a head at once; resolved by :meth:`answer`. Any thread.
+
+        It cannot be cancelled: whoever answers it must never find it settled by another.
+        """
         future: Future[int] = Future()
+        future.set_running_or_notify_cancel()
         self._asked.append(future)
         return future
 
