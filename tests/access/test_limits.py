@@ -103,6 +103,14 @@ async def test_of_several_limits_each_holds_and_the_tightest_is_told() -> None:
     assert (await client.verdict()).limit == 3
 
 
+@pytest.mark.parametrize("spec", ["5/minute; 10/minute", "60/minute; 5/60 second"])
+async def test_of_two_limits_of_one_span_the_smaller_holds_and_is_forgotten_in_its_time(spec: str) -> None:
+    client = Client(spec)
+    for _ in range(3):
+        assert [await client.passes() for _ in range(6)] == [True] * 5 + [False]
+        client.clock.now += 61
+
+
 async def test_a_request_that_one_limit_refuses_is_counted_by_none() -> None:
     client = Client("2/minute; 1/second")
     assert [await client.passes() for _ in range(5)] == [True] + [False] * 4

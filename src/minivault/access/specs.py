@@ -32,4 +32,9 @@ def parse_spec(spec: str, param: str) -> tuple[tuple[int, int], ...]:
             f"{param}: expected an amount per window, such as 5/minute or 1000/day; 50/minute, and empty for no limit",
             param=param,
         )
-    return tuple(sorted((item.amount, item.get_expiry()) for item in items))
+    # One window for each span: 60/minute; 30/60 second are two limits of the same, and the smaller binds.
+    spans: dict[int, int] = {}
+    for item in items:
+        seconds = item.get_expiry()
+        spans[seconds] = min(item.amount, spans.get(seconds, item.amount))
+    return tuple((amount, seconds) for seconds, amount in sorted(spans.items()))
