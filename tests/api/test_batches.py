@@ -14,8 +14,12 @@ import pytest
 
 from minivault.api.app import create_app
 from minivault.api.batching import Batching
+from minivault.batches.store import BatchStore
+from minivault.batches.values import Batch
+from minivault.errors import InvalidRequest, LedgerUnavailable
 from minivault.settings import Settings
 from tests.api.client import BASE
+from tests.api.keyed import keyring
 from tests.fakes import Bench, make_bench, says, until
 
 ENDED = ("completed", "failed", "cancelled", "expired")
@@ -34,6 +38,11 @@ async def server_of(bench: Bench, data_dir: Path, **settings: Any) -> AsyncItera
             yield client
         finally:
             await batching.close()
+
+
+def batching_of(client: httpx.AsyncClient) -> Batching:
+    batching: Batching = client._transport.app.state.batching  # type: ignore[attr-defined]
+    return batching
 
 
 def lines(*bodies: dict[str, Any], url: str = CHAT) -> bytes:
@@ -187,6 +196,118 @@ async def test_a_cancelled_batch_begins_no_more_lines(tmp_path: Path) -> None:
         assert (await client.post(f"/v1/batches/{batch_id}/cancel")).status_code == 422
     assert batch["status"] == "cancelled"
     assert batch["request_counts"] == {"total": 4, "completed": 1, "failed": 0}
+
+
+async def test_a_batch_that_ends_while_it_is_cancelled_keeps_its_answers(tmp_path: Path) -> None:
+    async with server_of(make_bench(says("Yes."), template=True), tmp_path) as client:
+        batching = batching_of(client)
+        batch_id = await started(client, lines(chat()))
+        seen = await asyncio.to_thread((await batching.store()).batch, batch_id)
+        await ended(client, batch_id)
+        with pytest.raises(InvalidRequest, match="completed"):
+            await batching.cancel(seen)
+        batch = (await client.get(f"/v1/batches/{batch_id}")).json()
+    assert batch["status"] == "completed"
+    assert batch["output_file_id"] is not None
+
+
+async def test_lines_are_counted_against_their_keys_limits(tmp_path: Path) -> None:
+    keys = keyring(tmp_path)
+    keys.add("narrow", requests="3/hour", concurrent=1)
+    bench = make_bench(says("Yes."), template=True)
+    bench.engine.hold_after = 0
+    async with server_of(bench, tmp_path) as client:
+        client.headers.update(keys.headers("narrow"))
+        await started(client, lines(*[chat()] * 4))  # two requests of the three
+        client.headers.update(keys.headers("admin"))
+        await until(lambda: bench.engine.requests)
+        live = await client.post("/generate", json={"prompt": "hi"}, headers=keys.headers("narrow"))
+        bench.engine.release()
+        [batch] = (await client.get("/v1/batches")).json()["data"]
+        while batch["request_counts"]["completed"] < 1:
+            [batch] = (await client.get("/v1/batches")).json()["data"]
+        for _ in range(200):
+            await asyncio.sleep(0)
+        assert live.status_code == 429
+        assert len(bench.engine.requests) == 1
+        assert (await client.get("/v1/batches")).json()["data"][0]["request_counts"]["failed"] == 0
+
+
+async def test_a_line_that_waits_for_its_turn_keeps_its_id(tmp_path: Path) -> None:
+    keys = keyring(tmp_path)
+    keys.add("narrow", concurrent=1)
+    bench = make_bench(says("Yes."), template=True)
+    async with server_of(bench, tmp_path) as client:
+        client.headers.update(keys.headers("admin"))
+        file_id = await uploaded(client, lines(chat()))
+        batching = batching_of(client)
+        quota = batching._app.state.access.caller_of_key(keys.ids["narrow"], "local").quota
+        quota.enter()
+        waits: list[float] = []
+
+        async def leaves(seconds: float) -> None:
+            waits.append(seconds)
+            quota.leave()
+
+        batching._wait = leaves  # type: ignore[method-assign]
+        await batching.submit(Batch("batch_a", keys.ids["narrow"], "local", CHAT, file_id, batching.now()))
+        await ended(client, "batch_a")
+    assert waits == [1.0]
+    assert [intent.request_id for intent in bench.ledger.intents] == ["batch_a-0"]
+
+
+@pytest.mark.parametrize("deed", ["line", "finish_line", "begin", "end"])
+async def test_a_batch_waits_where_the_disk_does_not_let_it(
+    tmp_path: Path, deed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = getattr(BatchStore, deed)
+    failures = [LedgerUnavailable("the disk is full", retry_after=0) for _ in range(2)]
+
+    def unsure(*args: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return real(*args)
+
+    monkeypatch.setattr(BatchStore, deed, unsure)
+    bench = make_bench(says("Yes."), template=True)
+    async with server_of(bench, tmp_path) as client:
+        batch = await ended(client, await started(client, lines(chat())))
+    assert (batch["status"], batch["request_counts"]["completed"]) == ("completed", 1)
+    assert len(bench.ledger.intents) == 1
+
+
+async def test_a_batch_whose_task_failed_can_be_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise OSError("a fault of ours")
+
+    bench = make_bench(says("Yes."), template=True)
+    async with server_of(bench, tmp_path) as client:
+        monkeypatch.setattr(BatchStore, "line", fails)
+        batch_id = await started(client, lines(chat()))
+        await until(lambda: not batching_of(client)._running)
+        assert (await client.post(f"/v1/batches/{batch_id}/cancel")).json()["status"] == "cancelling"
+        assert (await ended(client, batch_id))["status"] == "cancelled"
+
+
+async def test_a_batch_whose_lines_have_no_room_is_refused(tmp_path: Path) -> None:
+    async with server_of(make_bench(), tmp_path, max_stored_bytes=1024) as client:
+        file_id = await uploaded(client, b"x" * 600)
+        asked = {"input_file_id": file_id, "endpoint": CHAT, "completion_window": "24h"}
+        answer = await client.post("/v1/batches", json=asked)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "storage_full")
+
+
+async def test_too_many_unfinished_batches_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minivault.batches.store.MAX_UNFINISHED", 1)
+    bench = make_bench(says("Yes."), template=True)
+    bench.engine.hold_after = 0
+    async with server_of(bench, tmp_path) as client:
+        await started(client, lines(chat()))
+        asked = {"input_file_id": await uploaded(client, lines(chat())), "endpoint": CHAT, "completion_window": "24h"}
+        answer = await client.post("/v1/batches", json=asked)
+        bench.engine.release()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (429, "too_many_batches")
+    assert answer.headers["retry-after"] == "60"
 
 
 async def test_no_more_lines_run_together_than_asked_for(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from minivault.batches.store import BatchStore, new_id
+from minivault.batches.store import MAX_UNFINISHED, BatchStore, new_id
 from minivault.batches.values import Batch, Counts, Fault, IllegalStep, Line, Result, Status
-from minivault.errors import ConfigError, InvalidRequest, UnknownRecord
+from minivault.errors import ConfigError, InvalidRequest, RateLimited, UnknownRecord
 from minivault.vault.cipher import VaultKey
 
 LINES = [Line(number, f"c{number}", "{}") for number in range(3)]
@@ -65,15 +65,16 @@ def test_a_file_that_a_batch_needs_cannot_be_deleted(tmp_path: Path) -> None:
     batch = added(store)
     with pytest.raises(InvalidRequest):
         store.delete_file(batch.input_file_id)
-    store.save(batch.become(Status.FAILED, 2))
+    store.step(batch.id, Status.FAILED, 2)
     store.delete_file(batch.input_file_id)
     assert store.stored_bytes() == 0
 
 
 def test_a_batch_comes_back_as_it_was(tmp_path: Path) -> None:
     store = opened(tmp_path)
-    batch = replace(added(store), metadata={"a": "ü"}, concurrency=2, faults=(Fault("c", "m", 3, "p"),))
-    store.save(batch)
+    batch = replace(added(store), id="batch_b", metadata={"a": "ü"}, concurrency=2)
+    store.add(batch)
+    batch = store.step(batch.id, Status.FAILED, 2, [Fault("c", "m", 3, "p")])
     store.close()
     assert opened(tmp_path).batch(batch.id) == batch
 
@@ -81,20 +82,65 @@ def test_a_batch_comes_back_as_it_was(tmp_path: Path) -> None:
 def test_a_line_ends_once(tmp_path: Path) -> None:
     store = opened(tmp_path)
     batch = added(store)
-    store.begin(batch.become(Status.IN_PROGRESS, 2), LINES)
+    store.begin(batch.id, LINES, 2)
     store.finish_line(batch.id, 1, Result("first", failed=False))
     store.finish_line(batch.id, 1, Result("second", failed=True))
     store.finish_line(batch.id, 2, Result("wrong", failed=True))
     assert store.pending(batch.id) == [0]
     assert store.batch(batch.id).counts == Counts(3, 1, 1)
     store.finish_line(batch.id, 0, Result("zeroth", failed=False))
-    ended = store.end(store.batch(batch.id).become(Status.FINALIZING, 3).become(Status.COMPLETED, 4), 4)
+    store.step(batch.id, Status.FINALIZING, 3)
+    ended = store.end(batch.id, Status.COMPLETED, 4)
     assert ended.output_file_id is not None
     assert ended.error_file_id is not None
     assert b"".join(store.content(ended.output_file_id)) == b"zeroth\nfirst\n"
     assert b"".join(store.content(ended.error_file_id)) == b"wrong\n"
     assert ended.counts == Counts(3, 2, 1)
     assert store.unfinished() == []
+
+
+def test_a_batch_that_was_cancelled_neither_begins_nor_completes(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    batch = added(store)
+    store.step(batch.id, Status.CANCELLING, 2)
+    with pytest.raises(IllegalStep):
+        store.begin(batch.id, LINES, 3)
+    with pytest.raises(IllegalStep):
+        store.end(batch.id, Status.COMPLETED, 3)
+    assert (store.batch(batch.id).status, store.pending(batch.id), len(store.files())) == (Status.CANCELLING, [], 1)
+
+
+def test_a_batch_that_has_its_files_keeps_them_when_it_is_cancelled_too_late(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    batch = added(store)
+    store.begin(batch.id, LINES, 2)
+    store.finish_line(batch.id, 0, Result("zeroth", failed=False))
+    store.step(batch.id, Status.FINALIZING, 3)
+    ended = store.end(batch.id, Status.COMPLETED, 4)
+    with pytest.raises(IllegalStep):
+        store.step(batch.id, Status.CANCELLING, 5)
+    assert store.batch(batch.id) == ended
+
+
+def test_lines_count_as_stored_until_their_batch_has_ended(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    batch = added(store)
+    assert store.stored_bytes() == 2  # the file, and the copy of it that is about to be made
+    store.begin(batch.id, [Line(0, "a", "ü" * 50)], 2)
+    assert store.stored_bytes() == 101
+    store.step(batch.id, Status.CANCELLING, 3)
+    store.end(batch.id, Status.CANCELLED, 3)
+    assert store.stored_bytes() == 1
+
+
+def test_an_owners_unfinished_batches_are_bounded(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    first, *_ = [added(store, "k1") for _ in range(MAX_UNFINISHED)]
+    with pytest.raises(RateLimited, match="20 batches"):
+        added(store, "k1")
+    added(store, "k2")
+    store.step(first.id, Status.FAILED, 2)
+    added(store, "k1")
 
 
 def test_another_owner_sees_no_batch(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from minivault.api import schema
-from minivault.api.files import batching_of
+from minivault.api.files import batching_of, require_room
 from minivault.api.native import caller_of, json_response, parsed
 from minivault.api.wire import batches as wire
 from minivault.batches.store import new_id
@@ -33,7 +33,9 @@ BatchId = Annotated[str, Path(max_length=200, description="`batch_` and more.")]
     openapi_extra=schema.json_body(wire.NewBatchBody),
 )
 async def create(request: Request) -> Response:
-    """Runs each line of the file as a request to `endpoint`, behind live work and through restarts of the server."""
+    """Runs each line of the file as a request to `endpoint`, behind live work and through restarts of the server.
+
+    429 while 20 batches of the key have not ended."""
     body, _ = await parsed(request, wire.NewBatchBody)
     batching = batching_of(request)
     caller = caller_of(request)
@@ -41,6 +43,8 @@ async def create(request: Request) -> Response:
     file = await asyncio.to_thread(store.file, body.input_file_id, caller.owner)
     if file.purpose != "batch":
         raise InvalidRequest("input_file_id: the file's purpose must be batch", param="input_file_id")
+    # Its lines are copied, and stay until it has ended.
+    await require_room(store, batching.bounds.max_stored_bytes, file.bytes)
     batch = Batch(
         id=new_id("batch"),
         owner=caller.api_key_id,

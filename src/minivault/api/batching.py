@@ -8,29 +8,31 @@ batches are kept, or of what the routes do. Owned by the event loop.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from fastapi import FastAPI, Request
 
 from minivault.access.caller import Caller
+from minivault.access.gate import Gate
+from minivault.access.roles import Permission
 from minivault.api.body import parse_json
 from minivault.api.line_answers import ENDPOINTS, Answer, ask, recorded, refusal
 from minivault.api.problems import Problem
 from minivault.batches.reading import LineReader
 from minivault.batches.store import BatchStore
-from minivault.batches.values import Batch, Line, Result, Status
-from minivault.errors import InvalidRequest, MiniVaultError, UnknownRecord
+from minivault.batches.values import UNFINISHED, Batch, IllegalStep, Line, Result, Status
+from minivault.errors import InvalidRequest, LedgerUnavailable, MiniVaultError, UnknownRecord
 from minivault.telemetry.logging import describe_error, get_logger
 from minivault.telemetry.metrics import Metrics
 
 TRANSIENT = (429, 499, 503)
 """Statuses that say nothing of a line: it is tried again."""
 LONGEST_WAIT = 60.0
+DISK_WAIT = 5.0
 ADDRESS = "batch"
 CALM_SECONDS = 0.05
 """Between looks at whether live work leaves room."""
@@ -105,14 +107,16 @@ class Batching:
             InvalidRequest: it has ended, or is about to.
         """
         store = await self.store()
-        current = await asyncio.to_thread(store.batch, batch.id)
-        if current.status is Status.CANCELLING:
-            return current
-        if current.status not in (Status.VALIDATING, Status.IN_PROGRESS):
+        try:
+            current = await asyncio.to_thread(store.step, batch.id, Status.CANCELLING, self.now())
+        except IllegalStep:
+            current = await asyncio.to_thread(store.batch, batch.id)
+        if current.status is not Status.CANCELLING:
             raise InvalidRequest(f"batch_id: a batch that is {current.status} cannot be cancelled", param="batch_id")
-        cancelling = current.become(Status.CANCELLING, self.now())
-        await asyncio.to_thread(store.save, cancelling)
-        return cancelling
+        task = self._running.get(batch.id)
+        if (task is None or task.done()) and not self._closing.is_set():
+            self._start(current)  # its task had failed
+        return current
 
     async def close(self) -> None:
         """Begin nothing more, and stop. What was not ended is gone on with by the next process."""
@@ -130,16 +134,39 @@ class Batching:
     def _start(self, batch: Batch) -> None:
         task = asyncio.get_running_loop().create_task(self._run(batch.id))
         self._running[batch.id] = task
-        task.add_done_callback(lambda _: self._running.pop(batch.id, None))
+        task.add_done_callback(lambda done: self._forget(batch.id, done))
+
+    def _forget(self, batch_id: str, task: asyncio.Task[None]) -> None:
+        if self._running.get(batch_id) is task:
+            del self._running[batch_id]
 
     async def _run(self, batch_id: str) -> None:
         try:
-            await self._lived(batch_id)
+            while not await self._patiently(self._lived(batch_id)):
+                pass
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            # It stays where it is: the next start goes on with it.
+            # It stays where it is: a cancel, or the next start, goes on with it.
             logger.error("batch stopped", batch=batch_id, **describe_error(error))  # noqa: TRY400 - may hold input
+
+    async def _patiently(self, doing: Awaitable[None]) -> bool:
+        """Whether it was done; false after a wait where the disk did not let it. It is then to be tried again."""
+        try:
+            await doing
+        except (LedgerUnavailable, ExceptionGroup) as raised:
+            error = _of_the_disk(raised)
+            if error is None:
+                raise
+            logger.warning("batch waits for the disk", **describe_error(error))
+            await self._wait(DISK_WAIT if error.retry_after is None else error.retry_after)
+            return self._closing.is_set()
+        return True
+
+    async def _wait(self, seconds: float) -> None:
+        """Over at once when the server closes."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), min(seconds, LONGEST_WAIT))
 
     async def _lived(self, batch_id: str) -> None:
         store = await self.store()
@@ -155,17 +182,14 @@ class Batching:
         """Read the input file; the batch is then in progress with all its lines, or failed. Blocking."""
         reader = LineReader(batch.endpoint, self.bounds.max_line_bytes, _parse)
         lines = list(reader.lines(store.content(batch.input_file_id)))
-        current = store.batch(batch.id)
-        if current.status is not Status.VALIDATING:
-            return current
-        if reader.faults:
-            failed = replace(current.become(Status.FAILED, self.now()), faults=tuple(reader.faults))
-            store.save(failed)
-            self._metrics.batch_ended(failed.status)
-            return failed
-        begun = current.become(Status.IN_PROGRESS, self.now())
-        store.begin(begun, lines)
-        return begun
+        try:
+            if not reader.faults:
+                return store.begin(batch.id, lines, self.now())
+            failed = store.step(batch.id, Status.FAILED, self.now(), reader.faults)
+        except IllegalStep:
+            return store.batch(batch.id)  # it was cancelled meanwhile
+        self._metrics.batch_ended(failed.status)
+        return failed
 
     async def _run_lines(self, store: BatchStore, batch: Batch) -> None:
         pending = iter(await asyncio.to_thread(store.pending, batch.id))
@@ -185,8 +209,15 @@ class Batching:
                 result = await self._result(batch, line)
                 if result is None:
                     return
-                await asyncio.to_thread(store.finish_line, batch.id, number, result)
+                if not await self._kept(store, batch, number, result):
+                    return
                 self._metrics.batch_line(failed=result.failed)
+
+    async def _kept(self, store: BatchStore, batch: Batch, number: int, result: Result) -> bool:
+        """Whether a line's result is on the disk; false if the server shuts down before."""
+        while not await self._patiently(asyncio.to_thread(store.finish_line, batch.id, number, result)):
+            pass
+        return not self._closing.is_set()
 
     async def _goes_on(self, store: BatchStore, batch: Batch) -> bool:
         if self._closing.is_set() or self.now() >= batch.expires_at:
@@ -200,19 +231,18 @@ class Batching:
 
     async def _result(self, batch: Batch, line: Line) -> Result | None:
         """A line's result; ``None`` if the server shuts down before there is one."""
-        for attempt in itertools.count(1):
+        attempt = 1
+        while True:
             answer = await self._attempt(batch, line, attempt)
             if answer is None:
+                attempt += 1
                 continue
             if answer.status not in TRANSIENT:
                 return _result(batch, line, answer)
+            if not self._closing.is_set():
+                await self._wait(answer.retry_after)
             if self._closing.is_set():
                 return None
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), min(answer.retry_after, LONGEST_WAIT))
-            if self._closing.is_set():
-                return None
-        raise AssertionError  # attempts do not end
 
     async def _attempt(self, batch: Batch, line: Line, attempt: int) -> Answer | None:
         """Run a line, or read what an earlier process had answered; ``None`` where that one had not come to its end."""
@@ -221,14 +251,34 @@ class Batching:
             await self._app.state.service.records.detail(request_id)
         except UnknownRecord:
             pass
+        except LedgerUnavailable as error:
+            return refusal(batch.endpoint, error, request_id)
         else:
             return await recorded(self._app, batch.endpoint, line.body.encode(), request_id)
         try:
-            caller = self._app.state.access.caller_of_key(batch.owner, batch.address)
+            caller = self._caller_of(batch)
+            await caller.quota.admit()
+            caller.quota.enter()
         except MiniVaultError as error:
             return refusal(batch.endpoint, error, request_id)
-        # Batches without keys share one turn in the engine, apart from what is sent live.
-        return await ask(batch.endpoint, self._request(batch, line, request_id, replace(caller, address=ADDRESS)))
+        try:
+            return await ask(batch.endpoint, self._request(batch, line, request_id, caller))
+        finally:
+            caller.quota.leave()
+
+    def _caller_of(self, batch: Batch) -> Caller:
+        """The batch's owner, as a line finds them. Batches without keys share one turn in the engine and one limit,
+        apart from what is sent live.
+
+        Raises:
+            Unauthorized, Forbidden, KeysUnavailable: the key may no longer do this.
+        """
+        gate: Gate = self._app.state.access
+        caller = gate.caller_of_key(batch.owner, batch.address)
+        caller.require(Permission.GENERATE)
+        if batch.owner is None:
+            caller = replace(caller, quota=gate.quota_of_address(ADDRESS))
+        return replace(caller, address=ADDRESS)
 
     def _request(self, batch: Batch, line: Line, request_id: str, caller: Caller) -> Request:
         """A line as a request, whose client stays to the end."""
@@ -255,26 +305,34 @@ class Batching:
 
     def _ended(self, store: BatchStore, batch_id: str) -> None:
         """Bring a batch whose lines have ended to its own end. Blocking."""
-        batch = store.batch(batch_id)
-        now = self.now()
+        while (batch := store.batch(batch_id)).status in UNFINISHED:
+            try:
+                if not self._stepped(store, batch, self.now()):
+                    return
+            except IllegalStep:
+                continue  # it was cancelled meanwhile
+
+    def _stepped(self, store: BatchStore, batch: Batch, now: int) -> bool:
+        """Take the next step to a batch's end; whether there was one."""
         if batch.status is Status.IN_PROGRESS and batch.counts.pending:
             if now < batch.expires_at:
-                return
-            for number in store.pending(batch_id):
-                store.finish_line(batch_id, number, _expired(store.line(batch_id, number)))
+                return False
+            for number in store.pending(batch.id):
+                store.finish_line(batch.id, number, _expired(store.line(batch.id, number)))
                 self._metrics.batch_line(failed=True)
             self._end(store, batch, Status.EXPIRED, now)
-            return
-        if batch.status is Status.IN_PROGRESS:
-            batch = batch.become(Status.FINALIZING, now)
-            store.save(batch)
-        if batch.status is Status.FINALIZING:
+        elif batch.status is Status.IN_PROGRESS:
+            store.step(batch.id, Status.FINALIZING, now)
+        elif batch.status is Status.FINALIZING:
             self._end(store, batch, Status.COMPLETED, now)
         elif batch.status is Status.CANCELLING:
             self._end(store, batch, Status.CANCELLED, now)
+        else:
+            return False
+        return True
 
     def _end(self, store: BatchStore, batch: Batch, status: Status, now: int) -> None:
-        store.end(batch.become(status, now), now)
+        store.end(batch.id, status, now)
         self._metrics.batch_ended(status)
 
 
@@ -304,3 +362,11 @@ def _parse(raw: bytes) -> object:
         return parse_json(raw)
     except Problem as problem:
         raise ValueError(problem.message.replace("body", "line")) from None
+
+
+def _of_the_disk(error: Exception) -> LedgerUnavailable | None:
+    """The error, or one of a group's; ``None`` if there are others."""
+    if isinstance(error, ExceptionGroup):
+        found = [_of_the_disk(one) for one in error.exceptions]
+        return None if None in found else found[0]
+    return error if isinstance(error, LedgerUnavailable) else None

@@ -62,7 +62,7 @@ async def upload(request: Request) -> Response:
     """A form with `purpose` (`batch`) and `file`: a request a line, as OpenAI's batches have them."""
     batching = batching_of(request)
     store = await batching.store()
-    await _require_room(store, batching.bounds.max_stored_bytes)
+    await require_room(store, batching.bounds.max_stored_bytes)
     file_id = await asyncio.to_thread(store.begin_file, caller_of(request).api_key_id, batching.now())
     try:
 
@@ -72,7 +72,7 @@ async def upload(request: Request) -> Response:
         form = await read_form(request, batching.bounds.max_file_bytes, take)
         if form.fields.get("purpose") != "batch":
             raise InvalidRequest("purpose must be batch", param="purpose")
-        await _require_room(store, batching.bounds.max_stored_bytes)
+        await require_room(store, batching.bounds.max_stored_bytes)
         file = await asyncio.to_thread(store.finish_file, file_id, form.filename, "batch")
     except BaseException:
         await asyncio.shield(asyncio.to_thread(store.drop_file, file_id))
@@ -153,8 +153,15 @@ async def _pieces(store: BatchStore, file_id: str) -> AsyncIterator[bytes]:
         yield piece
 
 
-async def _require_room(store: BatchStore, most: int) -> None:
-    if await asyncio.to_thread(store.stored_bytes) > most:
+async def require_room(store: BatchStore, most: int, more: int = 0) -> None:
+    """
+    Raises:
+        Problem: with ``more`` bytes, more than ``most`` would be kept.
+    """
+    if await asyncio.to_thread(store.stored_bytes) + more > most:
         raise Problem(
-            413, f"The files that are kept have more than {most} bytes together: delete some.", code="storage_full"
+            413,
+            f"Files, and the lines of batches that have not ended, may have {most} bytes together: delete some "
+            "files, or wait until a batch has ended.",
+            code="storage_full",
         )

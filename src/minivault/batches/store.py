@@ -18,13 +18,26 @@ from typing import Any, Final
 
 import apsw
 
-from minivault.batches.values import UNFINISHED, Batch, Counts, Fault, Line, Result, Status, StoredFile
-from minivault.errors import ConfigError, InvalidRequest, LedgerUnavailable, UnknownRecord
+from minivault.batches.values import (
+    UNFINISHED,
+    Batch,
+    Counts,
+    Fault,
+    IllegalStep,
+    Line,
+    Result,
+    Status,
+    StoredFile,
+)
+from minivault.errors import ConfigError, InvalidRequest, LedgerUnavailable, RateLimited, UnknownRecord
 from minivault.vault.cipher import CIPHER, VaultKey, is_plain
 
 PIECE_BYTES: Final = 256 << 10
 MAX_FILES: Final = 10_000
 """Of one owner."""
+MAX_UNFINISHED: Final = 20
+"""Batches of one owner."""
+BUSY_RETRY_SECONDS: Final = 60
 
 _SCHEMA = """
 CREATE TABLE files (
@@ -173,20 +186,37 @@ class BatchStore:
             db.execute("DELETE FROM files WHERE id = ? AND NOT whole", (file_id,))
 
     def stored_bytes(self) -> int:
-        """Of all files."""
+        """Of all files, of the lines of batches that have not ended, and of those that are about to be copied."""
         with self._reading() as db:
-            return int(db.execute("SELECT coalesce(sum(length(data)), 0) FROM pieces").get)
+            return int(db.execute(_STORED_BYTES, (Status.VALIDATING.value,)).get)
 
     # -- batches -------------------------------------------------------------------------------------------------------
 
     def add(self, batch: Batch) -> None:
+        """
+        Raises:
+            RateLimited: its owner has too many that have not ended.
+        """
         with self._writing() as db:
+            sql = "SELECT count(*) FROM batches WHERE owner IS ? AND status IN (?, ?, ?, ?)"
+            if db.execute(sql, (batch.owner, *UNFINISHED)).get >= MAX_UNFINISHED:
+                error = RateLimited(
+                    f"At most {MAX_UNFINISHED} batches may be unfinished: wait until one has ended, or cancel one.",
+                    retry_after=BUSY_RETRY_SECONDS,
+                )
+                error.code, error.limit = "too_many_batches", "concurrent"
+                raise error
             db.execute(_INSERT, _row(batch))
 
-    def save(self, batch: Batch) -> None:
-        """Write what changed of a batch; its lines and counts are written elsewhere."""
+    def step(self, batch_id: str, status: Status, now: int, faults: Sequence[Fault] = ()) -> Batch:
+        """A batch becomes ``status``, in one step with looking where it is. Returns it as it is then.
+
+        Raises:
+            IllegalStep: not from where it is now; nothing is written.
+        """
         with self._writing() as db:
-            db.execute(_UPDATE, _row(batch))
+            batch = self.batch(batch_id)
+            return _step(db, batch, replace(batch.become(status, now), faults=tuple(faults) or batch.faults))
 
     def batch(self, batch_id: str, owner: str | None = None) -> Batch:
         """
@@ -212,15 +242,21 @@ class BatchStore:
             rows = db.execute(f"{_BATCH} WHERE status IN (?, ?, ?, ?) ORDER BY rowid", UNFINISHED).fetchall()
             return [_batch(row, _counts(db, str(row[0]))) for row in rows]
 
-    def begin(self, batch: Batch, lines: Iterable[Line]) -> None:
-        """Write a batch that is now in progress, and all its lines, or nothing."""
+    def begin(self, batch_id: str, lines: Iterable[Line], now: int) -> Batch:
+        """Write that a batch is in progress, and all its lines, or nothing. Returns it as it is then.
+
+        Raises:
+            IllegalStep: it is no longer where it could begin.
+        """
         with self._writing() as db:
-            db.execute("DELETE FROM lines WHERE batch_id = ?", (batch.id,))
+            batch = self.batch(batch_id)
+            begun = batch.become(Status.IN_PROGRESS, now)
+            db.execute("DELETE FROM lines WHERE batch_id = ?", (batch_id,))
             db.executemany(
                 "INSERT INTO lines (batch_id, number, custom_id, body) VALUES (?, ?, ?, ?)",
-                ((batch.id, line.number, line.custom_id, line.body) for line in lines),
+                ((batch_id, line.number, line.custom_id, line.body) for line in lines),
             )
-            db.execute(_UPDATE, _row(batch))
+            return _step(db, batch, begun)
 
     def pending(self, batch_id: str) -> list[int]:
         """Numbers of the lines that have no result."""
@@ -240,15 +276,21 @@ class BatchStore:
         with self._writing() as db:
             db.execute(sql, (result.text, int(result.failed), batch_id, number))
 
-    def end(self, batch: Batch, now: int) -> Batch:
+    def end(self, batch_id: str, status: Status, now: int) -> Batch:
         """Write the output and error files of a batch, and what it is now, in one step. Lines end without a result
-        if they have none. Returns the batch with its files."""
+        if they have none. Returns the batch with its files.
+
+        Raises:
+            IllegalStep: it cannot end so from where it is now; nothing is written.
+        """
         with self._writing() as db:
+            batch = self.batch(batch_id)
+            ended = batch.become(status, now)
             output = _write_file(db, batch, 0, "output", now)
             error = _write_file(db, batch, 1, "error", now)
-            db.execute(_UPDATE, _row(replace(batch, output_file_id=output, error_file_id=error)))
-            db.execute("UPDATE lines SET body = '', result = '' WHERE batch_id = ?", (batch.id,))
-        return self.batch(batch.id)
+            _step(db, batch, replace(ended, output_file_id=output, error_file_id=error))
+            db.execute("UPDATE lines SET body = '', result = '' WHERE batch_id = ?", (batch_id,))
+        return self.batch(batch_id)
 
     # -- within --------------------------------------------------------------------------------------------------------
 
@@ -295,8 +337,23 @@ def _write_file(db: apsw.Connection, batch: Batch, failed: int, name: str, now: 
 _UPDATE = (
     "UPDATE batches SET owner = ?2, address = ?3, endpoint = ?4, input_file_id = ?5, created_at = ?6, status = ?7,"
     " metadata = ?8, concurrency = ?9, times = ?10, faults = ?11, output_file_id = ?12, error_file_id = ?13"
-    " WHERE id = ?1"
+    " WHERE id = ?1 AND status = ?14 RETURNING id"
 )
+_STORED_BYTES = (
+    "SELECT (SELECT coalesce(sum(length(data)), 0) FROM pieces)"
+    " + (SELECT coalesce(sum(octet_length(body) + coalesce(octet_length(result), 0)), 0) FROM lines)"
+    " + (SELECT coalesce(sum(bytes), 0) FROM batches JOIN files ON files.id = input_file_id WHERE status = ?)"
+)
+
+
+def _step(db: apsw.Connection, was: Batch, becomes: Batch) -> Batch:
+    """
+    Raises:
+        IllegalStep: it is no longer what it was.
+    """
+    if db.execute(_UPDATE, (*_row(becomes), was.status.value)).fetchone() is None:
+        raise IllegalStep(f"a batch that was {was.status} is so no longer")
+    return becomes
 
 
 def _row(batch: Batch) -> tuple[Any, ...]:
