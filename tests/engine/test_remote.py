@@ -9,11 +9,12 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 
 from minivault.engine.engine import EngineRequest, TokenStep
 from minivault.engine.remote.engine import RemoteEngine, RemoteStream
-from minivault.engine.remote.upstream import retry_after
+from minivault.engine.remote.upstream import Upstream, retry_after
 from minivault.errors import ContextTooLong, EngineFailed, InvalidRequest, Overloaded
 from minivault.generation import FinishReason, GenerationRequest, Message, SamplingParams, ToolCall, Usage
 from minivault.models.lexicon import Lexicon
@@ -22,6 +23,7 @@ from tests.engine.upstream import (
     ScriptedUpstream,
     delta,
     events,
+    garbles,
     hangs_up,
     refuses,
     says,
@@ -237,6 +239,7 @@ async def test_a_request_goes_to_another_server_when_the_first_cannot_be_reached
     "failure",
     [
         hangs_up,
+        garbles,
         refuses(500),
         refuses(401),
         refuses(404),
@@ -247,7 +250,7 @@ async def test_a_request_goes_to_another_server_when_the_first_cannot_be_reached
         events("{not json"),
         events("[1]"),
     ],
-    ids=["hangs up", "500", "401", "404", "429", "503", "ends early", "an error", "no JSON", "no object"],
+    ids=["hangs up", "garbled", "500", "401", "404", "429", "503", "ends early", "an error", "no JSON", "no object"],
 )
 async def test_a_failure_before_the_first_token_is_made_good_by_another_server(failure: Any) -> None:
     async with serving(failure) as bad, serving(says("good")) as good, engine_for(bad, good) as engine:
@@ -443,6 +446,23 @@ async def test_a_server_that_is_seen_to_be_well_again_gets_requests_again() -> N
         await engine.check_health()
         upstream.script.pop(0)
         assert (await hear(engine)).text == "back"
+
+
+async def test_no_more_of_a_list_of_models_is_read_than_a_bound() -> None:
+    given = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal given
+        while True:
+            given += 1 << 16
+            yield bytes(1 << 16)
+
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=endless()))
+    async with httpx.AsyncClient(transport=transport) as client:
+        upstream = Upstream("http://up/v1", RemoteConfig(("http://up/v1",), "theirs"), client, lambda: 0.0)
+        await upstream.check()
+    assert upstream.healthy
+    assert given < 2 << 20
 
 
 async def test_health_is_looked_after_in_the_background() -> None:

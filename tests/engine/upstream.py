@@ -157,6 +157,13 @@ def waits_for(gate: asyncio.Event, reply: Reply, *, after: Sequence[Mapping[str,
     return waiting
 
 
+async def garbles(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    """An answer whose compressed body cannot be decoded."""
+    head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-encoding: gzip\r\nconnection: close\r\n\r\n"
+    writer.write(head.encode() + b"not gzip at all")
+    await writer.drain()
+
+
 async def hangs_up(asked: Asked, writer: asyncio.StreamWriter) -> None:
     """No answer at all."""
     writer.transport.abort()

@@ -26,6 +26,7 @@ LEAST_WAIT, MOST_WAIT = 1.0, 3600.0
 """Bounds of a Retry-After, in seconds."""
 _HEALTH_SECONDS = 5.0
 _ERROR_BYTES = 64 << 10
+_HEALTH_BYTES = 1 << 20
 _MOST_BYTES = 16 << 20
 """Of one event, or of an answer that comes at once."""
 _BUSY = (408, 429, 503)
@@ -87,10 +88,13 @@ class Upstream:
     async def check(self) -> None:
         """See whether it is well. A server without a list of models counts as well if it answers."""
         try:
-            async with asyncio.timeout(_HEALTH_SECONDS):
-                answer = await self._client.get(f"{self._url}/models")
+            async with (
+                asyncio.timeout(_HEALTH_SECONDS),
+                self._client.stream("GET", f"{self._url}/models") as answer,
+            ):
+                await _whole(answer, _HEALTH_BYTES)  # so that the connection may be used again
             self._set_health(answer.status_code < 500 and answer.status_code not in (401, 403))
-        except (httpx.HTTPError, TimeoutError):
+        except (httpx.RequestError, TimeoutError):
             self._set_health(False)
 
     def failed(self, fault: Fault) -> None:
@@ -126,12 +130,13 @@ class Upstream:
                         deadline.reschedule(loop.time() + config.token_timeout)
         except TimeoutError:
             raise Fault(EngineFailed(LATE), elsewhere=True, down=not began) from None
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             logger.warning("upstream %s: %s", self.address, type(error).__name__)
             gone = (
                 EngineFailed(wire.BROKEN_OFF) if began else Overloaded(UNREACHABLE, retry_after=config.health_interval)
             )
-            raise Fault(gone, elsewhere=True, down=True) from None
+            reached = not isinstance(error, httpx.TransportError)  # but what it said cannot be decoded
+            raise Fault(EngineFailed(wire.UNREADABLE) if reached else gone, elsewhere=True, down=not reached) from None
         except EngineFailed as error:
             raise Fault(error, elsewhere=True) from None
 
