@@ -102,3 +102,21 @@ async def test_a_request_says_whether_its_content_is_kept(sent: dict[str, bool],
     async with client_of(bench) as client:
         assert (await client.post("/generate", json={"prompt": "hi", **sent})).status_code == 200
     assert bench.ledger.intents[0].store is kept
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("DELETE", "/vault/contents?after=2020-01-01T00:00:00Z&befor=2021-01-01T00:00:00Z"),
+        ("GET", "/vault/records?modle=nope"),
+        ("GET", "/vault/export?format=csv&modle=nope"),
+        ("GET", "/vault/stats?moddel=nope"),
+    ],
+)
+async def test_a_misspelt_filter_is_not_no_filter(tmp_path: Path, method: str, path: str) -> None:
+    async with over_vault(tmp_path) as client:
+        answer = await client.request(method, path)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (422, "query")
+        assert "nope" not in answer.text
+        kept = (await client.get("/vault/records?key=alice")).json()["records"]
+        assert [call["prompt"] is None for call in kept] == [False] * 3

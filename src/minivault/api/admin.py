@@ -8,16 +8,17 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 
 from minivault.access.key_file import ApiKey, KeyTerms
 from minivault.access.keys import KeyStore, NewKey
 from minivault.api import schema
 from minivault.api.native import caller_of, json_response, parsed
+from minivault.api.query import only_known
 from minivault.api.wire.keys import ApiKeyBody, ApiKeysBody, ChangeKeyBody, CreateKeyBody, NewApiKeyBody, RotateKeyBody
 from minivault.telemetry.logging import get_logger
 
-router = APIRouter(prefix="/admin/keys", tags=["admin"])
+router = APIRouter(prefix="/admin/keys", tags=["admin"], dependencies=[Depends(only_known)])
 logger = get_logger(__name__)
 
 KeyId = Annotated[str, Path(min_length=1, max_length=64, description="Its id, or its name.")]

@@ -20,6 +20,7 @@ from minivault.api.health import ModelBody, service_of
 from minivault.api.native import caller_of, json_response, parsed
 from minivault.api.problems import problem_of
 from minivault.api.wire.models import (
+from minivault.api.query import only_known
     ImportModelBody,
     LoadModelBody,
     ModelDetailsBody,
@@ -32,7 +33,9 @@ from minivault.models.catalog import ModelEntry
 from minivault.models.pulling import PullProgress
 from minivault.service.keeping import Keeper
 
-router = APIRouter(prefix="/models", tags=["models"])
+logger = get_logger(__name__)
+
+router = APIRouter(prefix="/models", tags=["models"], dependencies=[Depends(only_known)])
 
 Name = Annotated[str, Path(min_length=1, max_length=200, description="A model of the catalog.")]
 Line = Callable[[PullProgress], Mapping[str, Any]]

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from minivault.api import schema
 from minivault.api.health import service_of
 from minivault.api.native import caller_of, json_response, record_header
+from minivault.api.query import only_known
 from minivault.api.streaming import cancelled_by_disconnect
 from minivault.api.wire.native import RecordBody, UsageBody
 
-router = APIRouter(prefix="/vault", tags=["vault"])
+router = APIRouter(prefix="/vault", tags=["vault"], dependencies=[Depends(only_known)])
 
 
 class CallBody(BaseModel):
