@@ -329,6 +329,22 @@ async def test_what_was_asked_for_at_the_start_is_loaded_then_and_stays() -> Non
     assert bench.pool.states()["a"]["expires_in"] is None
 
 
+async def test_no_request_has_a_model_of_the_start_leave() -> None:
+    bench = Bench(keep_alive=60)
+    bench.pool.start()
+    await bench.pool.ready()
+    await bench.use("a", 0)
+    assert (bench.state("a"), bench.pool.states()["a"]["expires_in"]) == ("loaded", None)
+
+
+async def test_a_load_may_give_a_model_of_the_start_a_time_of_its_own() -> None:
+    bench = Bench(keep_alive=60)
+    bench.pool.start()
+    await bench.pool.ready()
+    await bench.pool.load("a", 7)
+    assert bench.pool.states()["a"]["expires_in"] == 7
+
+
 async def test_a_default_model_that_fails_to_load_is_why_the_server_is_not_ready() -> None:
     bench = Bench()
     bench.loader.faults = ["a"]

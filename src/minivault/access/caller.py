@@ -53,6 +53,11 @@ class Caller:
         if not self.may(permission):
             raise Forbidden(f"An API key of the role {self.role} may not do this.")
 
+    def stay(self, keep_alive: float | None) -> float | None:
+        """What a request may say of how long its model stays in memory, which is for all: ``None``, nothing, of one who
+        may not change what is served."""
+        return keep_alive if self.may(Permission.MODELS) else None
+
     def may_use(self, model: str) -> bool:
         return not self.models or model in self.models
 

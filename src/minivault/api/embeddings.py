@@ -96,7 +96,7 @@ async def ollama_embeddings(request: Request) -> Response:
 async def _made_ready(request: Request, asked: EmbeddingRequest) -> None:
     caller, name = caller_of(request), bare_name(asked.model or "")
     caller.require_model(name)
-    work = service_of(request).load_model(name, asked.keep_alive)
+    work = service_of(request).load_model(name, caller.stay(asked.keep_alive))
     await streaming.unless_gone(request, work)
 
 

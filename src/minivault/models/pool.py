@@ -224,7 +224,9 @@ class ModelPool:
 
     def _granted(self, slot: Slot, keep_alive: float | None, adapter: Shelved | None = None) -> Lease:
         assert slot.model is not None  # noqa: S101 - a slot that is LOADED has its model
-        slot.stays = slot.keep_alive if keep_alive is None else for_ever_if_negative(keep_alive)
+        asked = slot.keep_alive if keep_alive is None else for_ever_if_negative(keep_alive)
+        # No request has a model leave that is there for all from the start; an unload does, and a load's own time.
+        slot.stays = max(asked, slot.keep_alive) if slot.pinned else asked
         slot.used_at = self._clock()
         if adapter is not None:
             adapter.used_at = slot.used_at
@@ -473,7 +475,8 @@ class ModelPool:
         """Have a model loaded, and wait for it. ``keep_alive`` becomes the model's own. Raises as :meth:`acquire`."""
         lease = await self.acquire(name, keep_alive)
         if keep_alive is not None:
-            self._slots[base_of(name or self.default_name)].keep_alive = for_ever_if_negative(keep_alive)
+            slot = self._slots[base_of(name or self.default_name)]
+            slot.keep_alive = slot.stays = for_ever_if_negative(keep_alive)
         lease.release()
 
     async def unload(self, name: str) -> bool:
