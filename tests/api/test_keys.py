@@ -159,6 +159,23 @@ async def test_so_many_of_a_keys_requests_run_at_one_time() -> None:
     assert [one.status_code for one in (*ended, looked, after)] == [200, 200, 200, 200]
 
 
+async def test_a_replay_takes_a_place_too() -> None:
+    bench = make_bench(says("hello"))
+    async with keyed_client(bench) as (client, keys):
+        keys.add("narrow", concurrent=1)
+        headers = keys.headers("narrow")
+        made = (await client.post("/generate", json=ASK, headers=headers)).json()["id"]
+        bench.engine.hold_after = 1
+        path = f"/vault/records/{made}/replay"
+        running = asyncio.ensure_future(client.post(path, headers=headers))
+        await until(lambda: len(bench.engine.streams) == 2)
+        refused = await client.post(path, headers=headers)
+        bench.engine.release()
+        first, after = await running, await client.post(path, headers=headers)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "concurrency_limit_exceeded")
+    assert [first.status_code, after.status_code] == [200, 200]
+
+
 async def test_a_stream_that_is_left_gives_its_place_back() -> None:
     bench = make_bench(says("hello"))
     async with keyed_client(bench) as (client, keys):

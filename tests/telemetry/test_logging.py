@@ -13,6 +13,7 @@ import structlog
 
 from minivault.telemetry.logging import bound_request, configure_logging, describe_error, get_logger
 from tests.api.client import client_of
+from tests.api.keyed import keyed_client
 from tests.fakes import make_bench
 
 
@@ -92,6 +93,24 @@ async def test_requests_are_logged_by_route_and_never_by_content(stream: io.Stri
         ("GET", "/vault/records/{id}", 404),
     ]
     assert lines(stream)[0]["request_id"] == "r1"
+    assert "s3cr3t" not in stream.getvalue()
+
+
+async def test_a_refused_request_is_logged_by_route_and_key(stream: io.StringIO) -> None:
+    async with keyed_client(make_bench()) as (client, keys):
+        keys.add("few", requests="1/minute")
+        await client.get("/vault/records/s3cr3t")
+        for _ in range(2):
+            await client.get("/models", headers=keys.headers("few"))
+        await client.post("/generate", json={"prompt": "hi"}, headers=keys.headers("auditor"))
+    told = [(line["route"], line["status"], line.get("key")) for line in lines(stream) if line["event"] == "request"]
+    few, auditor = keys.ids["few"], keys.ids["auditor"]
+    assert told == [
+        ("/vault/records/{id}", 401, None),
+        ("/models", 200, few),
+        ("/models", 429, few),
+        ("/generate", 403, auditor),
+    ]
     assert "s3cr3t" not in stream.getvalue()
 
 

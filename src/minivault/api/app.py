@@ -115,7 +115,9 @@ def create_app(
     schema.install(app)
     # The last one added sees a request first.
     app.add_middleware(HeadAsGet)
-    app.add_middleware(Entrance, gate=gate, metrics=metrics)
+    app.add_middleware(
+        Entrance, gate=gate, metrics=metrics, routes=[route for part in parts for route in part.router.routes]
+    )
     app.add_middleware(Door, guard=HostGuard(settings.host, settings.allowed_hosts), metrics=metrics)
     app.add_middleware(RequestContext, metrics=metrics, tracing=tracing)
     app.add_middleware(ClientAddress, proxies=TrustedProxies(settings.trusted_proxies))
@@ -135,7 +137,11 @@ def _gate_of(settings: Settings, clock: Callable[[], float]) -> Gate:
 
 def _batching_of(app: FastAPI, settings: Settings, metrics: Metrics) -> Batching:
     bounds = Bounds(
-        settings.batch_concurrency, settings.max_file_bytes, settings.max_stored_bytes, settings.max_body_bytes
+        settings.batch_concurrency,
+        settings.max_file_bytes,
+        settings.max_stored_bytes,
+        settings.max_body_bytes,
+        settings.retention,
     )
     return Batching(app, lambda: BatchStore.open(settings.batches_path, settings.vault_key_file), bounds, metrics)
 

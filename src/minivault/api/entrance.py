@@ -6,10 +6,11 @@ of bodies.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from minivault.access.caller import Caller
@@ -23,6 +24,8 @@ from minivault.telemetry.metrics import Metrics
 
 UNCOUNTED_PATHS = frozenset({"/health", "/metrics"})
 """Probes: not limited, though they need a key where keys are asked for."""
+WORK = frozenset({Permission.GENERATE, Permission.REPLAY})
+"""What runs a model: a key's bound on requests at one time counts it."""
 WISH_HEADER = "MiniVault-Answer-From-Record"
 KEYS_ARE_MADE = "The first API key is made on the server's machine: minivault keys create NAME --role admin"
 
@@ -30,7 +33,9 @@ KEYS_ARE_MADE = "The first API key is made on the server's machine: minivault ke
 class Entrance:
     """Lets in who may, and leaves the :class:`Caller` in the request's state."""
 
-    def __init__(self, app: ASGIApp, gate: Gate, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, gate: Gate, metrics: Metrics, routes: Sequence[BaseRoute] = ()) -> None:
+        """``routes``: where requests go that are let in; those that are not are logged under them."""
+        self._routes = routes
         self._app = app
         self._gate = gate
         self._metrics = metrics
@@ -43,24 +48,27 @@ class Entrance:
         quota = Quota()
         try:
             caller = await self._let_in(scope)
+            scope.setdefault("state", {})["caller"] = caller  # a refusal is logged with its key too
             quota = caller.quota
             if path not in UNCOUNTED_PATHS:
                 await quota.admit()
             needed = permission_of(scope["method"], path)
             _authorise(caller, needed)
             wish = wish_of(Headers(scope=scope)) if needed is Permission.GENERATE else None
-            if needed is Permission.GENERATE:
+            if needed in WORK:
                 quota.enter()
         except (MiniVaultError, Problem) as error:
+            scope["route"] = route_of(scope, self._routes)
             problem = problem_of(error)
             self._metrics.rejected(problem.code, limit_of(error))
             await problem.response(path)(scope, receive, _with_limits(send, quota))
             return
-        scope.setdefault("state", {})["caller"] = caller if wish is None else replace(caller, answer_from_record=wish)
+        if wish is not None:
+            scope["state"]["caller"] = replace(caller, answer_from_record=wish)
         try:
             await self._app(scope, receive, _with_limits(send, quota))
         finally:
-            if needed is Permission.GENERATE:
+            if needed in WORK:
                 quota.leave()
 
     async def _let_in(self, scope: Scope) -> Caller:
@@ -85,6 +93,13 @@ def _authorise(caller: Caller, needed: Permission | None) -> None:
     if needed is Permission.KEYS and caller.api_key_id is None:
         raise Unauthorized(KEYS_ARE_MADE)
     caller.require(needed)
+
+
+def route_of(scope: Scope, routes: Sequence[BaseRoute]) -> BaseRoute | None:
+    """The route that a refused request would have come to: the log and the metrics name it."""
+    found = [(route, route.matches(scope)[0]) for route in routes]
+    fits = [route for route, match in found if match is not Match.NONE]
+    return next((route for route, match in found if match is Match.FULL), fits[0] if fits else None)
 
 
 def address_of(scope: Scope) -> str:

@@ -80,7 +80,7 @@ async def readyz(request: Request) -> Response:
 
 @router.get("/health", include_in_schema=False)
 async def health(request: Request) -> Response:
-    service = service_of(request)
+    service, caller = service_of(request), caller_of(request)
     reason = service.not_ready_because()
     now = service.statistics()
     body = {
@@ -91,7 +91,7 @@ async def health(request: Request) -> Response:
         "total_requests": now.total_requests,
         "average_response_time_ms": now.average_response_time_ms,
         "model": now.model,
-        "models": service.models_in_memory(),
+        "models": {name: state for name, state in service.models_in_memory().items() if caller.may_use(name)},
         "engine": {
             "running": now.running,
             "waiting": now.waiting,

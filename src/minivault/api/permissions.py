@@ -46,7 +46,6 @@ TABLE = (
     Row(READING, "/vault", Permission.READ),
     Row(("DELETE",), "/vault", Permission.ERASE),
     Row(("POST",), "/vault/records/", Permission.REPLAY),
-    Row(("POST",), "/vault/verify", Permission.READ),
     # OpenAI's and Anthropic's. What is made there is the key's own, and so is what is read and deleted.
     Row(READING, "/v1/models", Permission.LOOK),
     Row(READING, "/v1/responses/", Permission.READ),
