@@ -61,4 +61,4 @@ def test_a_load_that_fails_says_why() -> None:
 
 def test_unload_answers_when_the_model_has_left() -> None:
     code, said, _ = run("unload", "a", models_a_unload=Answer.json({}))
-    assert (code, said.splitlines()) == (0, ["a is not loaded"])
+    assert (code, said.splitlines()) == (0, ["a has left the memory; the next call loads it again"])

@@ -16,8 +16,12 @@ import pytest
 import typer
 from pyarrow import parquet
 
+from minivault.access.key_file import KeyTerms
+from minivault.access.keys import KeyStore
 from minivault.cli.main import main
 from minivault.cli.vault import app as vault_app
+from minivault.cli.vault_erase import _key_id
+from minivault.settings import load_settings
 from tests.vault.samples import intent, open_ledger, outcome, record_calls
 
 
@@ -164,6 +168,18 @@ def test_erase_by_key_and_by_time(vault: Command, own_vault: Path) -> None:
     later = vault("erase", "--before", "2030-01-01", "--yes", "--json", data_dir=own_vault)
     assert json.loads(later.out)["erased"] == [4, 6]
     assert vault("erase", "0", "--yes", "--json", data_dir=own_vault).out == '{"erased": []}\n'
+
+
+def test_erasing_nothing_is_told(vault: Command, own_vault: Path) -> None:
+    ended = vault("erase", "--key", "nobody", "--yes", data_dir=own_vault)
+    assert (ended.code, "Nothing was erased" in ended.err) == (1, True)
+
+
+def test_a_key_may_be_named_as_it_is_called(tmp_path: Path) -> None:
+    made = KeyStore.in_folder(tmp_path).create("team", KeyTerms())
+    settings = load_settings(data_dir=tmp_path)
+    assert _key_id(settings, "team") == made.key.id
+    assert _key_id(settings, "elsewhere") == "elsewhere"
 
 
 def test_erase_asks_back(vault: Command, own_vault: Path) -> None:

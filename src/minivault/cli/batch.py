@@ -182,8 +182,12 @@ def _wait(client: Client, running: dict[str, Any], sleep: Sleep = time.sleep) ->
 
 def _faults(ended: dict[str, Any]) -> str:
     faults = (ended.get("errors") or {}).get("data", [])
-    told = "\n".join(f"  line {fault['line']}: {escape(str(fault['message']))}" for fault in faults)
+    told = "\n".join(f"  {_place(fault)}{escape(str(fault['message']))}" for fault in faults)
     return f"Nothing was run: some lines are no requests.\n{told}"
+
+
+def _place(fault: dict[str, Any]) -> str:
+    return "" if fault["line"] is None else f"line {fault['line']}: "
 
 
 def _write(client: Client, ended: dict[str, Any], names: list[str], output: Path) -> None:

@@ -98,7 +98,7 @@ def unload(name: Name, url: options.Url = None) -> None:
     """Have a model leave the server's memory once nobody uses it; the next call loads it again."""
     with _client(options.settings(url=url)) as client:
         client.unload_model(name)
-    line(f"{name} is not loaded")
+    line(f"{name} has left the memory; the next call loads it again")
 
 
 def _client(settings: Settings) -> Client:

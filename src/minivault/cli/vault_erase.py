@@ -55,11 +55,12 @@ def erase(
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
-    filters = {name: text for name, text in (("key", key), ("after", after), ("before", before)) if text is not None}
-    if bool(ids) == bool(filters):
+    if bool(ids) == any(text is not None for text in (key, after, before)):
         raise CliError("Name calls by their ids, or choose them with --key, --after, --before.", exit_code=2)
-    chosen = _filter(key, after, before)
     settings = options.settings(data_dir=data_dir, url=url, api_key=api_key)
+    key = key and _key_id(settings, key)
+    filters = {name: text for name, text in (("key", key), ("after", after), ("before", before)) if text is not None}
+    chosen = _filter(key, after, before)
     # A folder that is named on the command line is meant, whatever server the environment names.
     if url is not None or (data_dir is None and "url" in settings.model_fields_set):
         erased = _erase_by_server(settings, ids or [], filters, yes)
@@ -67,8 +68,12 @@ def erase(
         erased = _erase_here(settings, ids or [], chosen, yes)
     if json:
         write_json({"erased": erased})
-    else:
+    elif erased or ids:
         line(f"Erased: the content of {_calls(len(erased))}")
+    else:
+        raise CliError(
+            "Nothing was erased: no call with content fits. --key takes a key's id, or a name that is known here."
+        )
 
 
 def _erase_by_server(settings: Settings, ids: list[str], filters: dict[str, str], yes: bool) -> list[int]:
@@ -123,6 +128,17 @@ def _erase(ledger: Ledger, intents: tuple[int, ...], progress: Callable[[int, in
         ledger.append_erasure(Erasure(batch, "request", "cli")).result()
         progress(start + len(batch), len(intents))
     return list(intents)
+
+
+def _key_id(settings: Settings, key: str) -> str:
+    """The id of the key that bears this name here; else what was given, for a server elsewhere may know it."""
+    from minivault.access.keys import KeyStore
+    from minivault.errors import UnknownKey
+
+    try:
+        return KeyStore.in_folder(settings.data_dir).get(key).id
+    except UnknownKey:
+        return key
 
 
 def _filter(key: str | None, after: str | None, before: str | None) -> CallFilter:
