@@ -297,6 +297,20 @@ async def test_a_batch_whose_lines_have_no_room_is_refused(tmp_path: Path) -> No
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "storage_full")
 
 
+async def test_files_go_when_their_time_is_over(tmp_path: Path) -> None:
+    async with server_of(make_bench(), tmp_path) as client:
+        await uploaded(client, b"x")
+        made = batching_of(client).now()
+    async with server_of(make_bench(), tmp_path, retention=1) as client:
+        assert len((await client.get("/v1/files")).json()["data"]) == 1
+    app = create_app(Settings(data_dir=tmp_path, retention=1), service=make_bench().service)
+    batching: Batching = app.state.batching
+    batching._now = lambda: made + 86_402.0
+    store = await batching.store()
+    await until(lambda: not store.files())
+    await batching.close()
+
+
 async def test_too_many_unfinished_batches_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("minivault.batches.store.MAX_UNFINISHED", 1)
     bench = make_bench(says("Yes."), template=True)

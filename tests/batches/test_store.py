@@ -70,6 +70,15 @@ def test_a_file_that_a_batch_needs_cannot_be_deleted(tmp_path: Path) -> None:
     assert store.stored_bytes() == 0
 
 
+def test_files_expire_but_for_those_that_a_batch_needs(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    needed = added(store).input_file_id
+    filled(store, b"old")
+    new = store.finish_file(store.begin_file(None, 9), "in.jsonl", "batch").id
+    assert store.expire(5) == 1
+    assert [file.id for file in store.files()] == [new, needed]
+
+
 def test_a_batch_comes_back_as_it_was(tmp_path: Path) -> None:
     store = opened(tmp_path)
     batch = replace(added(store), id="batch_b", metadata={"a": "ü"}, concurrency=2)

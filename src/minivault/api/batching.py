@@ -33,6 +33,7 @@ TRANSIENT = (429, 499, 503)
 """Statuses that say nothing of a line: it is tried again."""
 LONGEST_WAIT = 60.0
 DISK_WAIT = 5.0
+DAY = 86_400
 ADDRESS = "batch"
 CALM_SECONDS = 0.05
 """Between looks at whether live work leaves room."""
@@ -49,6 +50,8 @@ class Bounds:
     max_file_bytes: int
     max_stored_bytes: int
     max_line_bytes: int
+    retention: float = 0.0
+    """Days for which files are kept; 0: until they are deleted."""
 
 
 class Batching:
@@ -67,6 +70,7 @@ class Batching:
         self._open_store = open_store
         self._store: BatchStore | None = None
         self._opening = asyncio.Lock()
+        self._expiry: asyncio.Task[None] | None = None
         self._running: dict[str, asyncio.Task[None]] = {}
         self._places = asyncio.Semaphore(bounds.concurrency)
         self._closing = asyncio.Event()
@@ -86,6 +90,8 @@ class Batching:
         async with self._opening:
             if self._store is None:
                 self._store = await asyncio.to_thread(self._open_store)
+                if self.bounds.retention:
+                    self._expiry = asyncio.get_running_loop().create_task(self._expire(self._store))
             return self._store
 
     async def resume(self) -> None:
@@ -121,15 +127,23 @@ class Batching:
     async def close(self) -> None:
         """Begin nothing more, and stop. What was not ended is gone on with by the next process."""
         self._closing.set()
-        for task in self._running.values():
+        tasks = [*self._running.values(), *([] if self._expiry is None else [self._expiry])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._running.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._store is not None:
             await asyncio.to_thread(self._store.close)
 
     def pause(self) -> None:
         """Begin no more lines; those that run may end. Comes before the service is drained."""
         self._closing.set()
+
+    async def _expire(self, store: BatchStore) -> None:
+        """Delete the files whose time is over, again and again."""
+        while not self._closing.is_set():
+            before = int(self._now() - self.bounds.retention * DAY)
+            await self._patiently(asyncio.to_thread(store.expire, before))
+            await self._wait(LONGEST_WAIT)
 
     def _start(self, batch: Batch) -> None:
         task = asyncio.get_running_loop().create_task(self._run(batch.id))
@@ -150,7 +164,7 @@ class Batching:
             # It stays where it is: a cancel, or the next start, goes on with it.
             logger.error("batch stopped", batch=batch_id, **describe_error(error))  # noqa: TRY400 - may hold input
 
-    async def _patiently(self, doing: Awaitable[None]) -> bool:
+    async def _patiently(self, doing: Awaitable[object]) -> bool:
         """Whether it was done; false after a wait where the disk did not let it. It is then to be tried again."""
         try:
             await doing

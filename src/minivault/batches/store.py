@@ -180,6 +180,17 @@ class BatchStore:
                 raise InvalidRequest("file_id: a batch that has not ended needs this file", param="file_id")
             db.execute("DELETE FROM files WHERE id = ?", (file_id,))
 
+    def expire(self, before: int) -> int:
+        """Delete the files that were made before then, except those that a batch that has not ended needs.
+
+        Returns how many. Batches stay, and the ids of their files with them.
+        """
+        with self._writing() as db:
+            sql = "DELETE FROM files WHERE whole AND created_at < ? AND id NOT IN (SELECT input_file_id FROM batches"
+            return len(
+                db.execute(f"{sql} WHERE status IN (?, ?, ?, ?)) RETURNING id", (before, *UNFINISHED)).fetchall()
+            )
+
     def drop_file(self, file_id: str) -> None:
         """Let go of a file that was begun and never finished."""
         with self._writing() as db:
