@@ -6,12 +6,14 @@ import json
 import re
 import stat
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from minivault.access.key_file import KeyTerms
+from minivault.access import keys
+from minivault.access.key_file import ApiKey, KeyTerms
 from minivault.access.keys import KeyStore
 from minivault.access.roles import Role
 from minivault.errors import InvalidRequest, KeysUnavailable, Unauthorized, UnknownKey
@@ -38,6 +40,33 @@ def test_a_key_names_its_id_and_has_256_random_bits(store: KeyStore) -> None:
 def test_a_key_opens_the_door(store: KeyStore) -> None:
     made = store.create("team", KeyTerms(role=Role.AUDITOR))
     assert store.authenticate(made.text) == made.key
+
+
+def test_one_who_was_held_up_while_reading_does_not_bring_old_keys_back(
+    store: KeyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = store.create("team", KeyTerms()).text
+    real, begun, go_on = keys._load, threading.Event(), threading.Event()
+
+    def held_up(path: Path) -> Mapping[str, ApiKey]:
+        found = real(path)
+        if threading.current_thread() is slow:
+            begun.set()
+            go_on.wait(30)
+        return found
+
+    monkeypatch.setattr(keys, "_load", held_up)
+    reader = KeyStore(store.path, store._clock)
+    slow = threading.Thread(target=reader.exist)
+    slow.start()
+    assert begun.wait(30)
+    store.revoke("team")
+    with pytest.raises(Unauthorized):
+        reader.authenticate(text)
+    go_on.set()
+    slow.join(30)
+    with pytest.raises(Unauthorized):
+        reader.authenticate(text)
 
 
 def test_the_secret_is_not_kept(store: KeyStore) -> None:

@@ -53,8 +53,8 @@ class KeyStore:
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
         self.path = path
         self._clock = clock
-        self._signature: tuple[int, int, int] | None = None
-        self._keys: Mapping[str, ApiKey] = {}
+        # Replaced whole, for several threads read: what the file was like, and the keys that it held then.
+        self._held: tuple[tuple[int, int, int], Mapping[str, ApiKey]] | None = None
 
     @classmethod
     def in_folder(cls, data_dir: Path) -> KeyStore:
@@ -181,7 +181,7 @@ class KeyStore:
         try:
             found = self.path.stat()
         except FileNotFoundError:
-            if self._signature is None:
+            if self._held is None:
                 return {}
             # Without this, whoever can delete the file could open the door.
             raise KeysUnavailable(
@@ -190,10 +190,10 @@ class KeyStore:
         except OSError as error:
             raise KeysUnavailable(f"keys.json cannot be read ({error.strerror}).") from None
         signature = (found.st_ino, found.st_mtime_ns, found.st_size)
-        if signature != self._signature:
-            self._keys = _load(self.path)
-            self._signature = signature
-        return self._keys
+        held = self._held
+        if held is None or signature != held[0]:
+            self._held = held = (signature, _load(self.path))
+        return held[1]
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, ApiKey]]:
