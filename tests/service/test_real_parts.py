@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from minivault.access.caller import Caller
-from minivault.errors import LedgerUnavailable, UnknownModel
+from minivault.errors import LedgerUnavailable, UnknownModel, VaultCorrupt
 from minivault.generation import FinishReason, GenerationRequest, SamplingParams
 from minivault.models.catalog import ModelEntry
 from minivault.models.pooled import PooledModel, Report
@@ -217,3 +217,16 @@ async def test_the_end_does_not_wait_for_a_model_that_still_loads(tmp_path: Path
     assert opened.models.loaded() == []
     let_go.set()
     assert await asyncio.to_thread(gone.wait, 30)
+
+
+async def test_a_vault_that_cannot_be_read_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object) -> Reader:
+        raise VaultCorrupt("it cannot be read")
+
+    settings = Settings(data_dir=tmp_path)
+    monkeypatch.setattr(Reader, "open", refuses)
+    with pytest.raises(VaultCorrupt, match="cannot be read"):
+        await open_service(settings, wait=False).__aenter__()
+    ledger = await asyncio.to_thread(Ledger.open, settings.vault_path, mirror_dir=None)
+    assert ledger.status().writable
+    await asyncio.to_thread(ledger.close)

@@ -39,7 +39,11 @@ async def open_service(
     models = await asyncio.to_thread(open_pool, settings, loader)
     metrics.memory_budget = models.limits.budget
     ledger = await asyncio.to_thread(_open_ledger, settings, metrics)
-    reader = Reader.open(settings.vault_path, VaultKey.of(settings.vault_key_file))
+    try:
+        reader = Reader.open(settings.vault_path, VaultKey.of(settings.vault_key_file))
+    except BaseException:
+        await asyncio.to_thread(ledger.close)
+        raise
     limits = ServiceLimits(
         settings.max_tokens,
         settings.max_running,
