@@ -233,6 +233,21 @@ async def test_lines_are_counted_against_their_keys_limits(tmp_path: Path) -> No
         assert (await client.get("/v1/batches")).json()["data"][0]["request_counts"]["failed"] == 0
 
 
+async def test_a_batch_that_takes_all_places_of_its_key_can_be_cancelled(tmp_path: Path) -> None:
+    keys = keyring(tmp_path)
+    keys.add("narrow", concurrent=1)
+    bench = make_bench(says("Yes."), template=True)
+    bench.engine.hold_after = 0
+    async with server_of(bench, tmp_path) as client:
+        client.headers.update(keys.headers("narrow"))
+        batch_id = await started(client, lines(chat()))
+        await until(lambda: bench.engine.requests)
+        cancelled = await client.post(f"/v1/batches/{batch_id}/cancel")
+        bench.engine.release()
+        await ended(client, batch_id)
+    assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelling")
+
+
 async def test_a_line_that_waits_for_its_turn_keeps_its_id(tmp_path: Path) -> None:
     keys = keyring(tmp_path)
     keys.add("narrow", concurrent=1)

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Send
+from structlog.testing import capture_logs
 
 from minivault.access.key_file import KeyTerms
 from minivault.access.keys import KeyStore
 from minivault.access.roles import Role
 from minivault.api.app import create_app
-from minivault.models.catalog import Catalog
+from minivault.models.catalog import Catalog, ModelEntry
 from minivault.models.hub import Hub
+from minivault.models.pulling import PullProgress
 from minivault.service import Service
 from minivault.service.keeping import Keeper
 from minivault.settings import Settings
-from tests.fakes import make_bench
+from tests.fakes import make_bench, until
 from tests.models.fake_hub import FakeHub, FakeRepository, fake_hub
 from tests.models.folders import copy_of
 from tests.models.gguf_writer import write_gguf
@@ -151,6 +158,89 @@ async def test_with_keys_only_an_admins_opens_the_hub_from_anywhere(
         response = await client.post("/models/pull", json=body, headers={"Authorization": f"Bearer {key}"})
     assert response.status_code == status
     assert bool(hub.authorizations) == (status == 200)
+
+
+@dataclass(slots=True)
+class StuckKeeper(Keeper):
+    """Its pull takes one step where it is told to, and then waits for ever or breaks. Copies end alike."""
+
+    begins: bool = True
+    breaks: bool = False
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def pull(self, model: str, name: str | None) -> AsyncGenerator[PullProgress | ModelEntry]:
+        try:
+            if self.begins:
+                yield PullProgress("a", "sha256:00", 1, 2, 1, 2)
+            if self.breaks:
+                raise ValueError("secret text")
+            await asyncio.Event().wait()
+        finally:
+            self.ended.set()
+
+
+def stuck_app(data_dir: Path, *, begins: bool, breaks: bool = False) -> tuple[FastAPI, StuckKeeper]:
+    chosen, bench = Settings(data_dir=data_dir, rate_limit=""), make_bench()
+    app = create_app(chosen, service=bench.service)
+    keeper = StuckKeeper(chosen, bench.service, begins=begins, breaks=breaks)
+    app.state.keeper = keeper
+    return app, keeper
+
+
+@pytest.mark.parametrize("path", ["/models/pull", "/api/pull"])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_client_that_leaves_before_anything_came_stops_its_pull(
+    tmp_path: Path, path: str, stream: bool
+) -> None:
+    app, keeper = stuck_app(tmp_path, begins=False)
+    await hang_up_after_body(app, path, {"model": "org/Tiny", "stream": stream})
+    await until(keeper.ended.is_set)
+
+
+async def test_a_pull_whose_answer_never_starts_is_stopped(tmp_path: Path) -> None:
+    app, keeper = stuck_app(tmp_path, begins=True)
+
+    async def refuse(message: Message) -> None:
+        raise OSError(message["type"])
+
+    await hang_up_after_body(app, "/models/pull", {"model": "org/Tiny"}, send=refuse, stays=True)
+    await until(keeper.ended.is_set)
+
+
+async def test_a_pull_that_breaks_on_this_side_is_logged_without_its_words(tmp_path: Path) -> None:
+    app, _ = stuck_app(tmp_path, begins=True, breaks=True)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app, client=("127.0.0.1", 1)), base_url=BASE) as client:
+        with capture_logs() as logs:
+            lines = lines_of(await client.post("/models/pull", json={"model": "org/Tiny"}))
+    assert "error" in lines[-1]
+    assert [line["error_type"] for line in logs if line["event"] == "pull failed"] == ["ValueError"]
+    assert "secret" not in json.dumps(lines) + str(logs)
+
+
+async def hang_up_after_body(
+    app: FastAPI, path: str, body: Any, *, send: Send | None = None, stays: bool = False
+) -> None:
+    """Post ``body`` and, unless it ``stays``, leave at once."""
+    sent = iter([{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}])
+
+    async def receive() -> Message:
+        message = next(sent, None)
+        if message is None and stays:
+            await asyncio.Event().wait()
+        return message or {"type": "http.disconnect"}
+
+    async def ignore(message: Message) -> None:
+        del message
+
+    headers = [(b"host", b"localhost:8000"), (b"content-type", b"application/json")]
+    scope = {
+        "type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"",
+        "headers": headers, "client": ("127.0.0.1", 1), "server": ("localhost", 8000), "scheme": "http",
+        "http_version": "1.1", "root_path": "", "asgi": {"version": "3.0"},
+    }  # fmt: skip
+    async with asyncio.timeout(30):
+        with suppress(OSError, ClientDisconnect):
+            await app(scope, receive, send or ignore)
 
 
 async def test_a_client_that_leaves_stops_its_pull_and_what_came_is_kept(hub: FakeHub, tmp_path: Path) -> None:

@@ -129,6 +129,26 @@ async def test_a_key_sees_the_models_that_it_may_use(path: str, where: str) -> N
     assert (len(bound), len(free)) == (0, 1)
 
 
+async def test_health_tells_a_key_of_the_models_that_it_may_use() -> None:
+    bench = make_bench()
+    async with keyed_client(bench) as (client, keys):
+        keys.add("bound", models=("mine",))
+        names = {}
+        for name in ("bound", "user"):
+            names[name] = list((await client.get("/health", headers=keys.headers(name))).json()["models"])
+    assert names == {"bound": [], "user": ["fake"]}
+
+
+@pytest.mark.parametrize("prompt", ["hi", ""])
+async def test_how_long_a_model_stays_is_for_those_to_say_who_change_what_is_served(prompt: str) -> None:
+    bench = make_bench()
+    async with keyed_client(bench) as (client, keys):
+        body = {"model": "fake", "prompt": prompt, "keep_alive": 7}
+        for name in ("user", "admin"):
+            assert (await client.post("/api/generate", json=body, headers=keys.headers(name))).status_code == 200
+    assert bench.models.keep_alives == [None, 7]
+
+
 async def test_a_user_does_not_unload_what_others_use() -> None:
     async with keyed_client(make_bench()) as (client, keys):
         body = {"model": "fake", "keep_alive": 0}

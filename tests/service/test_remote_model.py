@@ -193,7 +193,7 @@ async def test_a_limit_of_tokens_guesses_the_prompt_and_is_settled_with_the_serv
 async def test_tokens_are_not_counted_here() -> None:
     async with far() as bench:
         with pytest.raises(UnsupportedFeature):
-            await bench.service.count_tokens(ask())
+            await bench.service.count_tokens(ask(), CALLER)
 
 
 async def test_the_metrics_tell_of_each_server() -> None:

@@ -62,5 +62,6 @@ async def count_tokens(request: Request) -> Response:
     """What the model would be given, its chat template included. Nothing runs, so nothing is recorded."""
     body, _ = await parsed(request, CountBody)
     asked = GenerationRequest(**body.conversation())
-    caller_of(request).require_model(asked.model or service_of(request).models.default_name)
-    return json_response({"input_tokens": await service_of(request).count_tokens(asked)})
+    caller = caller_of(request)
+    caller.require_model(asked.model or service_of(request).models.default_name)
+    return json_response({"input_tokens": await service_of(request).count_tokens(asked, caller)})

@@ -26,6 +26,8 @@ UNCOUNTED_PATHS = frozenset({"/health", "/metrics"})
 """Probes: not limited, though they need a key where keys are asked for."""
 WORK = frozenset({Permission.GENERATE, Permission.REPLAY})
 """What runs a model: a key's bound on requests at one time counts it."""
+ERRANDS = ("/v1/files", "/v1/batches")
+"""They need the permission to generate, and run no model themselves: a batch's lines take the places."""
 WISH_HEADER = "MiniVault-Answer-From-Record"
 KEYS_ARE_MADE = "The first API key is made on the server's machine: minivault keys create NAME --role admin"
 
@@ -55,7 +57,8 @@ class Entrance:
             needed = permission_of(scope["method"], path)
             _authorise(caller, needed)
             wish = wish_of(Headers(scope=scope)) if needed is Permission.GENERATE else None
-            if needed in WORK:
+            works = needed in WORK and not path.startswith(ERRANDS)
+            if works:
                 quota.enter()
         except (MiniVaultError, Problem) as error:
             scope["route"] = route_of(scope, self._routes)
@@ -68,7 +71,7 @@ class Entrance:
         try:
             await self._app(scope, receive, _with_limits(send, quota))
         finally:
-            if needed in WORK:
+            if works:
                 quota.leave()
 
     async def _let_in(self, scope: Scope) -> Caller:

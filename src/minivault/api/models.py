@@ -7,20 +7,21 @@ answers; knows nothing of hubs or files.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from minivault.api import schema, streaming
 from minivault.api.health import ModelBody, service_of
 from minivault.api.native import caller_of, json_response, parsed
 from minivault.api.problems import problem_of
-from minivault.api.wire.models import (
 from minivault.api.query import only_known
+from minivault.api.wire.models import (
     ImportModelBody,
     LoadModelBody,
     ModelDetailsBody,
@@ -32,6 +33,7 @@ from minivault.errors import Forbidden
 from minivault.models.catalog import ModelEntry
 from minivault.models.pulling import PullProgress
 from minivault.service.keeping import Keeper
+from minivault.telemetry.logging import describe_error, get_logger
 
 logger = get_logger(__name__)
 
@@ -62,8 +64,9 @@ async def pull(request: Request) -> Response:
     body, _ = await parsed(request, PullModelBody)
     keeper = keeper_of(request)
     if not body.stream:
-        return json_response(await _success(keeper, await keeper.pulled(body.model, body.name)))
-    return await progress_stream(keeper, body.model, body.name, _step, _success)
+        entry = await streaming.unless_gone(request, keeper.pulled(body.model, body.name))
+        return json_response(await _success(keeper, entry))
+    return await progress_stream(request, keeper, body.model, body.name, _step, _success)
 
 
 @router.post(
@@ -177,32 +180,54 @@ def _on_this_machine(address: str) -> bool:
 
 
 async def progress_stream(
+    request: Request,
     keeper: Keeper,
     model: str,
     name: str | None,
     line_of: Line,
     success: Callable[[Keeper, ModelEntry], Any],
-    path: str = "/models/pull",
 ) -> Response:
-    """A pull as JSON lines. What goes wrong before the first has a status of its own; ``path`` shapes later errors.
+    """A pull as JSON lines. What goes wrong before the first has a status of its own; later errors, the path's shape.
 
     Raises:
         MiniVaultError: the pull was refused or failed before anything came.
     """
     steps = keeper.pull(model, name)
-    first = await anext(steps)
+    first = await streaming.unless_gone(request, _next(steps))  # given up, it ends the pull
 
-    async def lines() -> AsyncIterator[bytes]:
+    async def lines() -> AsyncGenerator[bytes]:
         try:
             yield _line(line_of(first) if isinstance(first, PullProgress) else await success(keeper, first))
             async for step in steps:
                 yield _line(line_of(step) if isinstance(step, PullProgress) else await success(keeper, step))
         except Exception as error:
-            yield _line(problem_of(error).body(path))
-        finally:
-            await steps.aclose()
+            problem = problem_of(error)
+            if problem.status == 500:
+                logger.error("pull failed", **describe_error(error))  # noqa: TRY400 - a traceback may hold input
+            yield _line(problem.body(request.scope["path"]))
 
-    return StreamingResponse(lines(), headers=streaming.STREAM_HEADERS, media_type=streaming.NDJSON)
+    return PullStream(lines(), steps)
+
+
+class PullStream(StreamingResponse):
+    """The lines of a pull, which ends when they end or nobody listens, even before the first."""
+
+    def __init__(self, lines: AsyncGenerator[bytes], steps: AsyncGenerator[PullProgress | ModelEntry]) -> None:
+        super().__init__(lines, headers=streaming.STREAM_HEADERS, media_type=streaming.NDJSON)
+        self._lines = lines
+        self._steps = steps
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            # Order: what reads first. The lines may never have begun, and so have no end of their own.
+            await self._lines.aclose()
+            await self._steps.aclose()
+
+
+async def _next(steps: AsyncGenerator[PullProgress | ModelEntry]) -> PullProgress | ModelEntry:
+    return await anext(steps)
 
 
 def _line(value: Mapping[str, Any]) -> bytes:

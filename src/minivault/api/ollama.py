@@ -137,9 +137,9 @@ async def pull(request: Request) -> Response:
         raise InvalidRequest("model: field required", param="model")
     keeper, model = keeper_of(request), bare_name(body.called)
     if not body.stream:
-        await keeper.pulled(model, None)
+        await streaming.unless_gone(request, keeper.pulled(model, None))
         return json_response(answers.PULLED)
-    return await progress_stream(keeper, model, None, answers.pull_step, _pulled, request.scope["path"])
+    return await progress_stream(request, keeper, model, None, answers.pull_step, _pulled)
 
 
 async def _pulled(keeper: Keeper, entry: ModelEntry) -> Mapping[str, str]:
@@ -186,7 +186,8 @@ async def _nothing_said(request: Request, kind: answers.Kind, body: GenerateBody
         caller_of(request).require(Permission.MODELS)
         await service.unload_model(bare_name(body.model))
     else:
-        await streaming.unless_gone(request, service.load_model(bare_name(body.model), body.keep_seconds))
+        stay = caller_of(request).stay(body.keep_seconds)
+        await streaming.unless_gone(request, service.load_model(bare_name(body.model), stay))
     reason = "unload" if body.unloads else "load"
     return json_response(answers.nothing_said(kind, body.model, service.utc_now(), reason))
 

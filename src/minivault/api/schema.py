@@ -57,6 +57,8 @@ GENERATING = (
     "/api/generate",
     "/api/chat",
 )
+TIMED = ("/embed", "/v1/embeddings", "/api/embed", "/api/embeddings", "/v1/messages/count_tokens")
+"""What may be told how long to take, beside what generates; and a replay."""
 _FROM_RECORD_ASKED = {
     "name": "MiniVault-Answer-From-Record",
     "in": "header",
@@ -180,6 +182,9 @@ def _offer_records(document: dict[str, Any]) -> None:
         operation = document["paths"][path]["post"]
         operation.setdefault("parameters", []).extend([dict(_FROM_RECORD_ASKED), dict(_TIMEOUT_ASKED)])
         operation["responses"]["200"].setdefault("headers", {})["MiniVault-From-Record"] = dict(_FROM_RECORD)
+    replays = [path for path in document["paths"] if path.endswith("/replay")]
+    for path in (*TIMED, *replays):
+        document["paths"][path]["post"].setdefault("parameters", []).append(dict(_TIMEOUT_ASKED))
 
 
 def _ordered() -> Iterable[type[BaseModel]]:

@@ -28,12 +28,13 @@ def remaining(limit: float | None, begun_ns: int, now_ns: int) -> float | None:
 
 
 @asynccontextmanager
-async def within(limit: float | None) -> AsyncIterator[None]:
-    """
+async def within(limit: float | None, seconds: float | None = None) -> AsyncIterator[None]:
+    """``seconds``: what is left of ``limit``, where some of it has passed.
+
     Raises:
         DeadlineExceeded: the block took longer than ``limit`` seconds.
     """
-    block = asyncio.timeout(limit)
+    block = asyncio.timeout(limit if seconds is None else seconds)
     try:
         async with block:
             yield

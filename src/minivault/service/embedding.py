@@ -12,7 +12,7 @@ import json
 import math
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -25,13 +25,18 @@ from minivault.errors import ContextTooLong, InvalidRequest, MiniVaultError, Uns
 from minivault.generation import FinishReason, RecordRef, SamplingParams
 from minivault.models.pooled import PooledModel
 from minivault.models.prompt import PromptTokenizer
+from minivault.service.admission import Place
+from minivault.service.deadline import abort_after, remaining
 from minivault.service.ports import ModelLease
 from minivault.service.replay import ReplayResult, ReplayVerdict
+from minivault.telemetry.logging import describe_error, get_logger
 from minivault.vault.reader import CallDetail
 from minivault.vault.record import Intent, Outcome, Pin, Receipt
 
 if TYPE_CHECKING:
     from minivault.service.service import Service
+
+logger = get_logger(__name__)
 
 LONG_TEXT = 4096
 """Characters from which on tokenising leaves the event loop."""
@@ -77,8 +82,13 @@ class PreparedTexts:
     prompt_text: str
     texts: tuple[tuple[int, ...], ...]
     begun_ns: int
-    reservation: Reservation
     extra_parameters: dict[str, Any]
+    reservation: Reservation = field(default_factory=Reservation)
+    """Tokens of the caller's that it uses; settled when the call is over."""
+    place: Place = field(default_factory=Place)
+    """Among the prompts that wait; given up when the call is over."""
+    limit: float | None = None
+    """Seconds that it may take from ``begun_ns`` on."""
 
     @property
     def sampling(self) -> SamplingParams:
@@ -100,6 +110,7 @@ class Embedding:
         self._abandoned = False
         self._abort: MiniVaultError | None = None
         self._outcome: asyncio.Future[Receipt] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
         self._total_ns = 0
         self.intent = RecordRef(intent.index, intent.leaf)
         self.id = intent.call_id or prepared.request.request_id
@@ -114,6 +125,7 @@ class Embedding:
 
         Raises:
             EngineFailed: the engine broke.
+            DeadlineExceeded: it took longer than it may.
             Draining: the server shut down before the end.
             LedgerUnavailable: the outcome could not be made durable, so there is no answer.
         """
@@ -121,10 +133,15 @@ class Embedding:
         try:
             fairness = prepared.caller.fairness_key
             self._job = prepared.model.embedder.embed(prepared.texts, fairness_key=fairness)
+            self._set_deadline()
             vectors = await self._job.vectors()
         except MiniVaultError as error:
             await self._not_embedded(error)
             return None
+        except Exception as error:
+            logger.error("embedding failed", **describe_error(error))  # noqa: TRY400 - a traceback may hold input
+            await asyncio.shield(self._record(FinishReason.FAILED, "", "internal error"))
+            raise
         if self._abort is not None:
             await self._not_embedded(self._abort)
             return None
@@ -146,6 +163,12 @@ class Embedding:
             total_ns=self._total_ns,
             digest=digest,
         )
+
+    def _set_deadline(self) -> None:
+        limit = self._prepared.limit
+        left = remaining(limit, self._prepared.begun_ns, self._service.now_ns())
+        if limit is not None and left is not None:
+            self._deadline = abort_after(self, limit, left)
 
     async def _not_embedded(self, error: MiniVaultError) -> None:
         error = self._abort or error
@@ -177,6 +200,8 @@ class Embedding:
     def _record(self, reason: FinishReason, said: str, error: str | None) -> asyncio.Future[Receipt]:
         if self._outcome is not None:
             return self._outcome
+        if self._deadline is not None:
+            self._deadline.cancel()
         prepared = self._prepared
         self._total_ns = self._service.now_ns() - prepared.begun_ns
         outcome = Outcome(
@@ -195,16 +220,14 @@ class Embedding:
 
 
 async def prepared_texts(
-    service: Service, request: EmbeddingRequest, caller: Caller, lease: ModelLease, replay_of: int | None = None
+    request: EmbeddingRequest, caller: Caller, lease: ModelLease, begun_ns: int, replay_of: int | None = None
 ) -> PreparedTexts:
-    """A request, checked, with a lease and a reservation of its own.
+    """A request, checked, with a lease of its own.
 
     Raises:
         InvalidRequest: a text is empty or too long, or a bound is broken.
         UnsupportedFeature: the model cannot embed.
-        RateLimited: no tokens are left for this caller.
     """
-    begun_ns = service.now_ns()
     model = embedding(lease.model)
     known = model.embedder.embedding
     _check_bounds(request, known.width)
@@ -217,8 +240,6 @@ async def prepared_texts(
         "truncated": sum(len(one) != len(text) for one, text in zip(whole, texts, strict=True)),
     }
     words = _words(request, texts, model.tokenizer)
-    # Order: the last that can fail first; from here on both are the call's to give back.
-    reservation = await caller.quota.reserve(sum(map(len, texts)))
     return PreparedTexts(
         request,
         caller,
@@ -227,7 +248,6 @@ async def prepared_texts(
         words,
         texts,
         begun_ns,
-        reservation,
         {"embedding": said} | ({} if replay_of is None else {"replay_of": replay_of}),
     )
 

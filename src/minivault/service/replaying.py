@@ -15,6 +15,7 @@ from minivault.access.caller import Caller
 from minivault.generation import FinishReason, GenerationRequest
 from minivault.models import parameters
 from minivault.models.structure import Structure
+from minivault.service.deadline import within
 from minivault.service.embedding import (
     Embedding,
     compare_vectors,
@@ -58,27 +59,10 @@ class Replayer:
             return ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason=reason)
         if is_embedding(recorded):
             return await self._replay_embedding(recorded, caller, request_id, during)
-        lease = await self._service.models.acquire(recorded.call.model)
-        try:
-            model = generating(lease.model)
-            reason = why_not_comparable(recorded, pin_of(model))
-            if reason is None and recorded.intent.get("parameters", {}).get("response_format"):
-                reason = why_form_not_comparable(recorded, await asyncio.to_thread(_compiler_of, model))
-            if reason is not None:
-                return ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason=reason)
-            self._service.admit()
-            try:
-                prepared = await self._replay_of(recorded, caller, lease, request_id)
-                try:
-                    prepared = await reserved(prepared)
-                except BaseException:
-                    prepared.lease.release()
-                    raise
-            except BaseException:
-                self._service.leave()
-                raise
-        finally:
-            lease.release()
+        found = await self._prepared(recorded, caller, request_id)
+        if isinstance(found, str):
+            return ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason=found)
+        prepared = await self._admitted(found)
         generation = await self._service.begin(prepared)
         try:
             async with during(generation):
@@ -90,7 +74,39 @@ class Replayer:
         result = compare(recorded.response_token_ids or (), recorded.call.finish_reason or "", generation.token_ids)
         return replace(result, record=completion.record)
 
-    async def _replay_of(self, recorded: CallDetail, caller: Caller, lease: ModelLease, request_id: str) -> Prepared:
+    async def _prepared(self, recorded: CallDetail, caller: Caller, request_id: str) -> Prepared | str:
+        """The replay, which holds its model from here on, or why it would prove nothing."""
+        begun_ns, limit = self._service.now_ns(), self._service.limit_for(caller)
+        async with within(limit):
+            lease = await self._service.models.acquire(recorded.call.model)
+            try:
+                model = generating(lease.model)
+                reason = why_not_comparable(recorded, pin_of(model))
+                if reason is None and recorded.intent.get("parameters", {}).get("response_format"):
+                    reason = why_form_not_comparable(recorded, await asyncio.to_thread(_compiler_of, model))
+                if reason is not None:
+                    return reason
+                return replace(await self._replay_of(recorded, caller, lease, request_id, begun_ns), limit=limit)
+            finally:
+                lease.release()
+
+    async def _admitted(self, prepared: Prepared) -> Prepared:
+        """With a place among what runs and waits, and its tokens taken."""
+        try:
+            self._service.admit()
+        except BaseException:
+            prepared.lease.release()
+            raise
+        try:
+            prepared = await reserved(prepared)
+            return self._service.placed(prepared, prepared.limit)
+        except BaseException:
+            self._service.give_up(prepared)
+            raise
+
+    async def _replay_of(
+        self, recorded: CallDetail, caller: Caller, lease: ModelLease, request_id: str, begun_ns: int
+    ) -> Prepared:
         text = recorded.call.prompt or ""
         asked = recorded.intent["parameters"]
         model = generating(lease.model)
@@ -106,7 +122,7 @@ class Replayer:
             prompt_text=text,
             prompt_token_ids=recorded.prompt_token_ids or (),
             sampling=replace(parameters.from_record(asked), logprobs=None),
-            begun_ns=self._service.now_ns(),
+            begun_ns=begun_ns,
             structure=structure,
             constraint=constraint,
             extra_parameters={"replay_of": recorded.call.index},
@@ -115,12 +131,14 @@ class Replayer:
     async def _replay_embedding(
         self, recorded: CallDetail, caller: Caller, request_id: str, during: During
     ) -> ReplayResult:
-        async with self._service.models.lease(recorded.call.model) as model:
+        begun_ns, limit = self._service.now_ns(), self._service.limit_for(caller)
+        async with within(limit), self._service.models.lease(recorded.call.model) as model:
             pin = embedding_pin(embedding(model))
         reason = why_not_comparable(recorded, pin) or why_vectors_not_comparable(recorded, pin)
         if reason is not None:
             return ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason=reason)
-        opened = await self._service.open_embedding(recorded_request(recorded, request_id), caller, recorded.call.index)
+        again_asked, of = recorded_request(recorded, request_id), recorded.call.index
+        opened = await self._service.open_embedding(again_asked, caller, of, begun_ns)
         try:
             async with during(opened):
                 again = await opened.result()

@@ -32,7 +32,7 @@ from minivault.models.pooled import unloaded
 from minivault.models.prompt import read_prompt
 from minivault.service.admission import Line, Pace
 from minivault.service.choices import Choices
-from minivault.service.deadline import least, within
+from minivault.service.deadline import least, remaining, within
 from minivault.service.embedding import (
     Embedding,
     PreparedTexts,
@@ -198,14 +198,14 @@ class Service:
         try:
             begun_ns = self.now_ns()
             caller.require_model(requests[0].model or self.models.default_name)
-            limit = least(requests[0].timeout, caller.timeout, self._limits.request_timeout)
+            limit = self.limit_for(caller, requests[0].timeout)
             async with within(limit):
-                lease = await self.models.acquire(requests[0].model, requests[0].keep_alive)
+                lease = await self.models.acquire(requests[0].model, caller.stay(requests[0].keep_alive))
             try:
                 for request in requests:
                     prepared.append(await self._preparer.prepare(request, caller, lease, begun_ns))
                     prepared[-1] = await reserved(await self._with_record(prepared[-1]))
-                    prepared[-1] = self._placed(prepared[-1], limit)
+                    prepared[-1] = self.placed(prepared[-1], limit)
             finally:
                 lease.release()
         except BaseException as error:
@@ -234,7 +234,11 @@ class Service:
         pin, effective = pin_of(prepared.model), effective_of(prepared)
         return replace(prepared, recorded=recorded_answer(calls, pin, prepared.prompt_token_ids, effective))
 
-    def _placed(self, prepared: Prepared, limit: float | None) -> Prepared:
+    def limit_for(self, caller: Caller, asked: float | None = None) -> float | None:
+        """Seconds that a request may take: the tightest of what it, its caller and the settings say."""
+        return least(asked, caller.timeout, self._limits.request_timeout)
+
+    def placed(self, prepared: Prepared, limit: float | None) -> Prepared:
         """With a place among the prompts that wait.
 
         Raises:
@@ -251,7 +255,7 @@ class Service:
             self._spawn(self._close_orphan(partial(self._opened, prepared), prepared, future))
             raise
         except BaseException:
-            self._give_up(prepared)
+            self.give_up(prepared)
             raise
         generation = self._opened(prepared, receipt)
         try:
@@ -265,11 +269,10 @@ class Service:
             raise
         return generation
 
-    def _give_up(self, prepared: Prepared | PreparedTexts) -> None:
+    def give_up(self, prepared: Prepared | PreparedTexts) -> None:
         """An admitted request is over."""
         prepared.reservation.settle(0)
-        if isinstance(prepared, Prepared):
-            prepared.place.release()
+        prepared.place.release()
         prepared.lease.release()
         self.leave()
 
@@ -288,7 +291,7 @@ class Service:
         try:
             receipt = await intent
         except Exception:
-            self._give_up(prepared)  # never durable, so there is nothing to end
+            self.give_up(prepared)  # never durable, so there is nothing to end
             return
         opened(receipt).close()
 
@@ -307,16 +310,20 @@ class Service:
         self.metrics.replayed(result.verdict)
         return result
 
-    async def count_tokens(self, request: GenerationRequest) -> int:
+    async def count_tokens(self, request: GenerationRequest, caller: Caller) -> int:
         """How many tokens the model would be given. Nothing runs, so nothing is recorded.
 
         Raises:
-            InvalidRequest, UnknownModel, ModelNotReady: as :meth:`open`.
+            InvalidRequest, UnknownModel, ModelNotReady, Overloaded, Draining, DeadlineExceeded: as :meth:`open`.
         """
-        async with self.models.lease(request.model) as held:
-            model = generating(held)
-            prompt = await read_prompt(request, model.tokenizer, model.chat_template, model.engine.info.vocab_size)
-            return len(prompt.token_ids)
+        self.admit()
+        try:
+            async with within(self.limit_for(caller, request.timeout)), self.models.lease(request.model) as held:
+                model = generating(held)
+                prompt = await read_prompt(request, model.tokenizer, model.chat_template, model.engine.info.vocab_size)
+                return len(prompt.token_ids)
+        finally:
+            self.leave()
 
     async def load_model(self, name: str | None, keep_alive: float | None = None) -> None:
         """Have a model ready in memory. ``keep_alive``: seconds that it stays when idle; negative, for ever.
@@ -390,13 +397,19 @@ class Service:
             opened.close()
 
     async def open_embedding(
-        self, request: EmbeddingRequest, caller: Caller, replay_of: int | None = None
+        self,
+        request: EmbeddingRequest,
+        caller: Caller,
+        replay_of: int | None = None,
+        begun_ns: int | None = None,
     ) -> Embedding:
         """Check a request for vectors and make its intent durable. The caller of this must close what it returns.
 
+        ``begun_ns``: since when its time counts; by default, now.
+
         Raises:
-            InvalidRequest, UnknownModel, ModelNotReady, Overloaded, Draining, RateLimited: refused; nothing was
-                recorded.
+            InvalidRequest, UnknownModel, ModelNotReady, Overloaded, Draining, RateLimited, DeadlineExceeded: refused;
+                nothing was recorded.
             UnsupportedFeature: the model cannot embed.
             LedgerUnavailable: the intent could not be made durable. Nothing ran.
         """
@@ -404,11 +417,9 @@ class Service:
         self.admit()
         try:
             caller.require_model(request.model or self.models.default_name)
-            lease = await self.models.acquire(request.model, request.keep_alive)
-            try:
-                prepared = await prepared_texts(self, named, caller, lease, replay_of)
-            finally:
-                lease.release()
+            prepared = await self._prepared_texts(
+                named, caller, replay_of, self.now_ns() if begun_ns is None else begun_ns
+            )
         except BaseException as error:
             self.leave()
             if isinstance(error, MiniVaultError):
@@ -421,9 +432,28 @@ class Service:
             self._spawn(self._close_orphan(partial(self._opened_embedding, prepared), prepared, future))
             raise
         except BaseException:
-            self._give_up(prepared)
+            self.give_up(prepared)
             raise
         return self._opened_embedding(prepared, receipt)
+
+    async def _prepared_texts(
+        self, request: EmbeddingRequest, caller: Caller, replay_of: int | None, begun_ns: int
+    ) -> PreparedTexts:
+        """Checked, with a place among what waits and its tokens taken."""
+        limit = self.limit_for(caller)
+        async with within(limit, remaining(limit, begun_ns, self.now_ns())):
+            lease = await self.models.acquire(request.model, caller.stay(request.keep_alive))
+            try:
+                prepared = await prepared_texts(request, caller, lease, begun_ns, replay_of)
+            finally:
+                lease.release()
+        try:
+            prepared = replace(prepared, place=self._line.enter(prepared.prompt_tokens), limit=limit)
+            return replace(prepared, reservation=await caller.quota.reserve(prepared.prompt_tokens))
+        except BaseException:
+            prepared.place.release()
+            prepared.lease.release()
+            raise
 
     def _opened_embedding(self, prepared: PreparedTexts, intent: Receipt) -> Embedding:
         opened = Embedding(self, prepared, intent)
@@ -444,7 +474,7 @@ class Service:
         self._open.discard(generation)
         self._pace.ended()
         prepared.reservation.settle(outcome.prompt_tokens + outcome.completion_tokens)
-        self._give_up(prepared)
+        self.give_up(prepared)
         failure = done.exception() if not done.cancelled() else None
         if done.cancelled() or failure is not None:
             logger.error("outcome not durable", request_id=generation.id, intent=outcome.intent_index)
