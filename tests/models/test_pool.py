@@ -20,8 +20,9 @@ from minivault.errors import (
     UnknownModel,
 )
 from minivault.models.catalog import ModelEntry
-from minivault.models.pool import RETRY_AFTER, ModelPool, PoolLimits
+from minivault.models.pool import ModelPool, PoolLimits
 from minivault.models.pooled import PooledModel, Report
+from minivault.models.residents import RETRY_AFTER
 from tests.fakes import until
 
 NAMES = ("a", "b", "c")
