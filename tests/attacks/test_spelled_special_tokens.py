@@ -15,7 +15,7 @@ from minivault.models.chat_template import ChatTemplate
 from minivault.models.prompt import read_prompt
 from minivault.models.tokenizer import Tokenizer
 
-GUIDE = Path(minivault.guide.__file__ or "").parent if minivault.guide.__file__ else Path(minivault.guide.__path__[0])
+GUIDE = Path(next(iter(minivault.guide.__path__)))
 TOKENIZER = Tokenizer.load(GUIDE)
 TEMPLATE = ChatTemplate.load(GUIDE, TOKENIZER.special_tokens)
 PATTERN = TOKENIZER.specials
