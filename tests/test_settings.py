@@ -149,6 +149,32 @@ def test_hosts_in_the_file_are_a_list(tmp_path: Path) -> None:
     assert load_settings(data_dir=folder).allowed_hosts == ["a.example"]
 
 
+@pytest.mark.parametrize(
+    ("value", "origins"),
+    [
+        ("https://a.example", ["https://a.example"]),
+        ("HTTPS://A.example:443, http://localhost:3000", ["https://a.example", "http://localhost:3000"]),
+        ("http://[::1]:80,tauri://localhost", ["http://[::1]", "tauri://localhost"]),
+        ("", []),
+    ],
+)
+def test_origins_are_kept_as_browsers_send_them(
+    monkeypatch: pytest.MonkeyPatch, value: str, origins: list[str]
+) -> None:
+    monkeypatch.setenv("MINIVAULT_CORS_ORIGINS", value)
+    assert load_settings().cors_origins == origins
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["*", "null", "hunter2", "https://", "https://a.example/", "https://*.example", "https://u@a.example", "file://x"],
+)
+def test_what_is_no_exact_origin_is_refused(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"cors_origins: .*(each origin|without a path)") as caught:
+        load_settings(cors_origins=["https://b.example", value])
+    assert "hunter2" not in str(caught.value)
+
+
 @pytest.mark.parametrize(("name", "value"), [("ALLOWED_HOSTS", "[hunter2"), ("PORT", "hunter2")])
 def test_a_variable_that_is_wrong_is_named_as_one(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"MINIVAULT_{name}", value)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,9 @@ from pydantic_settings import (
 from minivault.errors import ConfigError
 
 DEFAULT_DATA_DIR = Path("~/.minivault")
+_ORIGIN = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[1-9][0-9]{0,4}))?"
+)
 
 
 class Settings(BaseSettings):
@@ -40,6 +44,9 @@ class Settings(BaseSettings):
     tls_key: Path | None = Field(default=None, description="PEM file of that certificate's private key.")
     allowed_hosts: Annotated[list[str], NoDecode] = Field(
         default_factory=list, description="More Host names to answer to (DNS rebinding)."
+    )
+    cors_origins: Annotated[list[str], NoDecode] = Field(
+        default_factory=list, description="Origins whose pages may use this server, such as https://app.example.org."
     )
     require_keys: bool = Field(default=False, description="Ask for an API key even before the first one is made.")
     trusted_proxies: Annotated[list[str], NoDecode] = Field(
@@ -178,10 +185,15 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError("must be names with commas between them, or a JSON list") from None
 
-    @field_validator("trusted_proxies", mode="before")
+    @field_validator("trusted_proxies", "cors_origins", mode="before")
     @classmethod
-    def _split_proxies(cls, value: Any) -> Any:
+    def _split_more(cls, value: Any) -> Any:
         return cls._split(value)
+
+    @field_validator("cors_origins", mode="after")
+    @classmethod
+    def _exact_origins(cls, value: list[str]) -> list[str]:
+        return [_origin(one) for one in value]
 
     @field_validator(
         "head_export", "vault_key_file", "import_dir", "api_key", "tls_cert", "tls_key", "ca_file", mode="before"
@@ -227,6 +239,24 @@ class Settings(BaseSettings):
     @property
     def config_path(self) -> Path:
         return self.data_dir / "config.toml"
+
+
+def _origin(listed: str) -> str:
+    """An origin in the form in which browsers send it: lower case, without the port that its scheme stands for.
+
+    Raises:
+        ValueError: it is none, or one that any page could have.
+    """
+    if listed == "*" or listed.lower() == "null":
+        raise ValueError(
+            "* and null are not taken: any page that you visit could then read the vault; list each origin"
+        )
+    found = _ORIGIN.fullmatch(listed.lower())
+    if found is None or found["scheme"] in ("file", "data"):
+        raise ValueError("each must be SCHEME://HOST or SCHEME://HOST:PORT, without a path, such as https://a.example")
+    port = found["port"] or ""
+    stands = {"http": "80", "https": "443"}.get(found["scheme"]) == port
+    return f"{found['scheme']}://{found['host']}" + (f":{port}" if port and not stands else "")
 
 
 class _File(TomlConfigSettingsSource):

@@ -36,6 +36,7 @@ def test_the_defaults_that_help_names_are_true() -> None:
         "allowed_hosts": None,
         "require_keys": "no",
         "trusted_proxies": None,
+        "cors_origins": None,
         "share_prefix_cache": "no",
         "tls_cert": "none; plain HTTP",
         "tls_key": "none",
@@ -57,6 +58,9 @@ def test_the_defaults_that_help_names_are_true() -> None:
         "head_export": "none",
         "vault_key_file": "none",
         "retention": "0",
+        "answer_from_record": "no",
+        "otel_endpoint": "none",
+        "otel_content": "no",
     }
     for name, parameter in inspect.signature(serve).parameters.items():
         if name != "ctx":

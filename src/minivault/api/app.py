@@ -35,6 +35,7 @@ from minivault.api import (
     vault,
 )
 from minivault.api.batching import Batching, Bounds
+from minivault.api.cross_origin import CrossOrigin
 from minivault.api.entrance import Entrance
 from minivault.api.middleware import ClientAddress, Door, HeadAsGet, RequestContext
 from minivault.batches.store import BatchStore
@@ -118,7 +119,12 @@ def create_app(
     app.add_middleware(
         Entrance, gate=gate, metrics=metrics, routes=[route for part in parts for route in part.router.routes]
     )
-    app.add_middleware(Door, guard=HostGuard(settings.host, settings.allowed_hosts), metrics=metrics)
+    app.add_middleware(
+        Door,
+        guard=HostGuard(settings.host, settings.allowed_hosts),
+        cross_origin=CrossOrigin(settings.cors_origins),
+        metrics=metrics,
+    )
     app.add_middleware(RequestContext, metrics=metrics, tracing=tracing)
     app.add_middleware(ClientAddress, proxies=TrustedProxies(settings.trusted_proxies))
     return app

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from minivault.access.caller import Caller
 from minivault.access.guard import HostGuard
 from minivault.access.proxies import TrustedProxies
+from minivault.api.cross_origin import CrossOrigin
 from minivault.api.problems import Problem, problem_of
 from minivault.telemetry.logging import bound_request, describe_error, get_logger
 from minivault.telemetry.metrics import Metrics
@@ -104,20 +105,28 @@ class RequestContext:
 
 
 class Door:
-    """Answers only to its own names, and refuses requests that another site's page makes."""
+    """Answers only to its own names, and refuses requests that another site's page makes, unless its origin is listed.
+    Preflights of listed origins end here."""
 
-    def __init__(self, app: ASGIApp, guard: HostGuard, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, guard: HostGuard, cross_origin: CrossOrigin, metrics: Metrics) -> None:
         self._app = app
         self._guard = guard
+        self._cross_origin = cross_origin
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        problem = self._problem(Headers(scope=scope)) if scope["type"] == "http" else None
-        if problem is None:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        self._metrics.rejected(problem.code)
-        await problem.response(scope["path"])(scope, receive, send)
+        headers = Headers(scope=scope)
+        problem = self._problem(headers)
+        if problem is not None:
+            self._metrics.rejected(problem.code)
+            await problem.response(scope["path"])(scope, receive, send)
+        elif (answer := self._cross_origin.preflight(scope["method"], headers)) is not None:
+            await answer(scope, receive, send)
+        else:
+            await self._app(scope, receive, self._cross_origin.showing(headers, send))
 
     def _problem(self, headers: Headers) -> Problem | None:
         host = headers.get("host")
@@ -125,8 +134,12 @@ class Door:
             return Problem(
                 403, "This server does not answer to that Host name; see allowed_hosts.", code="host_not_allowed"
             )
-        if not self._guard.permits_origin(headers.get("origin"), host):
-            return Problem(403, "Pages of other sites may not use this server.", code="origin_not_allowed")
+        origin = headers.get("origin")
+        one = len(headers.getlist("origin")) <= 1
+        if not one or not (self._cross_origin.lists(origin) or self._guard.permits_origin(origin, host)):
+            return Problem(
+                403, "Pages of other sites may not use this server; see cors_origins.", code="origin_not_allowed"
+            )
         return None
 
 

@@ -67,6 +67,10 @@ def serve(
         list[str] | None,
         _flag("One more Host name to answer to (DNS rebinding); may be given again.", WHERE, "--allowed-host"),
     ] = None,
+    cors_origins: Annotated[
+        list[str] | None,
+        _flag("An origin whose pages may use this server; may be given again.", WHERE, "--cors-origin", metavar="URL"),
+    ] = None,
     require_keys: Annotated[
         bool | None, _flag("Ask for an API key even before the first one is made. (default: no)", WHERE)
     ] = None,
@@ -203,7 +207,7 @@ def serve(
     ] = None,
     answer_from_record: Annotated[
         bool | None,
-        _flag("Give a request that repeats a recorded one the recorded answer. (default: false)", RECORDS),
+        _flag("Give a request that repeats a recorded one the recorded answer. (default: no)", RECORDS),
     ] = None,
     otel_endpoint: Annotated[
         str | None,
