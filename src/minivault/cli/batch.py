@@ -64,11 +64,12 @@ def batch(
     cancel: Annotated[bool, typer.Option("--cancel", help="Stop the batch of this file instead.")] = False,
     url: options.Url = None,
     api_key: options.ApiKey = None,
+    data_dir: options.ServerOf = None,
     json: options.Json = False,
 ) -> None:
     from minivault.cli.client import Client
 
-    with Client.of(options.settings(url=url, api_key=api_key)) as client:
+    with Client.of(options.settings(url=url, api_key=api_key, data_dir=data_dir)) as client:
         if cancel:
             ended = _cancelled(client, source)
         else:

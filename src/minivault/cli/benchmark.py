@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from minivault.cli import options
+from minivault.cli.address import server_of
 from minivault.cli.console import CliError, counting, note, table, write_json
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def _milliseconds(value: float | None) -> str:
 
 
 def _endpoint(settings: Settings) -> str:
-    base = settings.url.rstrip("/")
+    base = server_of(settings).rstrip("/")
     base = base if "://" in base else f"http://{base}"
     return base if base.endswith("/v1") else f"{base}/v1"
 

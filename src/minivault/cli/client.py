@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import httpx
 
+from minivault.cli.address import server_of
 from minivault.cli.console import CliError
 
 if TYPE_CHECKING:
@@ -54,9 +55,13 @@ class Client:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """A client as the settings have it: of their server, showing their key."""
+        """A client as the settings have it: of their server, showing their key.
+
+        Where no address was given, it is that of the server that runs on the data directory, if one does.
+        """
         key = settings.api_key
-        return cls(settings.url, api_key=None if key is None else key.get_secret_value(), ca_file=settings.ca_file)
+        shown = None if key is None else key.get_secret_value()
+        return cls(server_of(settings), api_key=shown, ca_file=settings.ca_file)
 
     def __enter__(self) -> Self:
         return self
@@ -214,7 +219,7 @@ class Client:
                 ) from None
             raise CliError(
                 f"No server answers at {self._url}. Start one with: minivault serve\n"
-                "Or add --local to run without a server, or name another with --url."
+                "Or add --local where a command has it, or name another with --url or by its --data-dir."
             ) from None
         except httpx.HTTPError as error:
             raise CliError(f"The connection to {self._url} broke ({type(error).__name__}).") from None

@@ -22,10 +22,15 @@ def register(app: typer.Typer) -> None:
     app.command("health", help="Show how the server is; exit code 1 if it is not well.", epilog=EXAMPLES)(health)
 
 
-def health(url: options.Url = None, api_key: options.ApiKey = None, json: options.Json = False) -> None:
+def health(
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    data_dir: options.ServerOf = None,
+    json: options.Json = False,
+) -> None:
     from minivault.cli.client import Client
 
-    with Client.of(options.settings(url=url, api_key=api_key)) as client:
+    with Client.of(options.settings(url=url, api_key=api_key, data_dir=data_dir)) as client:
         report = client.health()
     if json:
         write_json(report)

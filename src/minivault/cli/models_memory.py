@@ -48,9 +48,14 @@ def register(app: typer.Typer) -> None:
     app.command("unload", epilog=UNLOAD_EXAMPLES)(unload)
 
 
-def ps(url: options.Url = None, json: options.Json = False) -> None:
+def ps(
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    data_dir: options.ServerOf = None,
+    json: options.Json = False,
+) -> None:
     """Show the models that the server has in memory, or is loading, and how far it is."""
-    with _client(options.settings(url=url)) as client:
+    with _client(options.settings(url=url, api_key=api_key, data_dir=data_dir)) as client:
         present = [model for model in client.models() if model["state"] != "unloaded"]
     if json:
         for model in present:
@@ -68,9 +73,11 @@ def load(
         typer.Option(min=-1, metavar="SECONDS", help="How long it stays when idle; -1: until its room is needed."),
     ] = None,
     url: options.Url = None,
+    api_key: options.ApiKey = None,
+    data_dir: options.ServerOf = None,
 ) -> None:
     """Have the server load a model, and wait for it."""
-    settings = options.settings(url=url)
+    settings = options.settings(url=url, api_key=api_key, data_dir=data_dir)
     ended = threading.Event()
     failure: list[CliError] = []
 
@@ -94,9 +101,14 @@ def load(
     line(f"{name} is loaded")
 
 
-def unload(name: Name, url: options.Url = None) -> None:
+def unload(
+    name: Name,
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    data_dir: options.ServerOf = None,
+) -> None:
     """Have a model leave the server's memory once nobody uses it; the next call loads it again."""
-    with _client(options.settings(url=url)) as client:
+    with _client(options.settings(url=url, api_key=api_key, data_dir=data_dir)) as client:
         client.unload_model(name)
     line(f"{name} has left the memory; the next call loads it again")
 

@@ -26,13 +26,23 @@ DataDir = Annotated[
         rich_help_panel=SERVER,
     ),
 ]
+ServerOf = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        metavar="DIR",
+        help="Ask the server that runs on this data directory. (default: ~/.minivault)",
+        show_default=False,
+        rich_help_panel=SERVER,
+    ),
+]
 Url = Annotated[
     str | None,
     typer.Option(
         "--url",
         "-u",
         metavar="URL",
-        help="The server to ask; also MINIVAULT_URL. (default: http://127.0.0.1:8000)",
+        help="The server to ask; also MINIVAULT_URL. (default: that of the data directory, or http://127.0.0.1:8000)",
         show_default=False,
         rich_help_panel=SERVER,
     ),

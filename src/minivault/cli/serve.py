@@ -8,12 +8,14 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from minivault.cli import options
+from minivault.cli.address import published
 from minivault.cli.console import CliError, note
 
 if TYPE_CHECKING:
@@ -236,12 +238,17 @@ def run(settings: Settings) -> None:
     refuse_open_door(settings)
     prepare_data_dir(settings.data_dir)
     # Bound before anything is loaded: a port that is taken is known at once.
-    with listen(settings.host, settings.port) as listener:
+    with listen(settings.host, settings.port) as listener, ExitStack() as listening:
         from minivault.cli.server import serve_on, tls_of
 
         tls_of(settings)  # files that are wrong are known at once too
+        url = url_of(listener, "http" if settings.tls_cert is None else "https")
 
-        serve_on(listener, settings, lambda: announce(settings, listener))
+        def ready() -> None:
+            listening.enter_context(published(settings.data_dir, url))
+            announce(settings, url)
+
+        serve_on(listener, settings, ready)
 
 
 def refuse_open_door(settings: Settings) -> None:
@@ -314,9 +321,8 @@ def _addresses(host: str) -> list[str]:
     return [str(entry[4][0]).partition("%")[0] for entry in found]
 
 
-def announce(settings: Settings, listener: socket.socket) -> None:
+def announce(settings: Settings, url: str) -> None:
     """Say where the server listens, what it runs, where it keeps things, and how to ask."""
-    url = url_of(listener, "http" if settings.tls_cert is None else "https")
     ask = f"curl -X POST {url}/generate -H 'Content-Type: application/json'"
     chat = "minivault chat" if url == "http://127.0.0.1:8000" else f"minivault chat --url {url}"
     note(f"MiniVault listens on {url}    (Ctrl-C stops it)")

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from minivault.cli import options
+from minivault.cli.address import running_at
 from minivault.cli.console import CliError, counting, line, note, working, write_json
 from minivault.cli.own_ledger import own_ledger
 from minivault.cli.vault import After, Before, Key, parse_time_option
@@ -61,8 +63,7 @@ def erase(
     key = key and _key_id(settings, key)
     filters = {name: text for name, text in (("key", key), ("after", after), ("before", before)) if text is not None}
     chosen = _filter(key, after, before)
-    # A folder that is named on the command line is meant, whatever server the environment names.
-    if url is not None or (data_dir is None and "url" in settings.model_fields_set):
+    if _by_server(settings, url, data_dir):
         erased = _erase_by_server(settings, ids or [], filters, yes)
     else:
         erased = _erase_here(settings, ids or [], chosen, yes)
@@ -74,6 +75,13 @@ def erase(
         raise CliError(
             "Nothing was erased: no call with content fits. --key takes a key's id, or a name that is known here."
         )
+
+
+def _by_server(settings: Settings, url: str | None, data_dir: Path | None) -> bool:
+    """A folder that is named on the command line is meant, whatever server the environment names."""
+    if url is not None or (data_dir is None and "url" in settings.model_fields_set):
+        return True
+    return "url" not in settings.model_fields_set and running_at(settings.data_dir) is not None
 
 
 def _erase_by_server(settings: Settings, ids: list[str], filters: dict[str, str], yes: bool) -> list[int]:

@@ -1,0 +1,108 @@
+"""The address of the server that runs on a data directory, kept in that directory while it runs.
+
+The file is locked by its server for as long as it counts: what a killed server left is not believed. Knows nothing of
+what is asked there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import ipaddress
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from minivault.settings import Settings
+
+NAME = "server.url"
+_MOST_BYTES = 200
+
+
+@contextmanager
+def published(data_dir: Path, url: str) -> Iterator[None]:
+    """Keep ``url`` in ``data_dir``, for its owner alone, for the length of a ``with`` block.
+
+    A directory that cannot take it is no fault: clients then have to be told the address.
+    """
+    path = data_dir / NAME
+    part = path.with_name(f"{NAME}.{os.getpid()}")
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            # Without O_EXCL a link that somebody laid here would be followed.
+            part.unlink(missing_ok=True)
+            descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            stack.callback(os.close, descriptor)
+            stack.callback(_remove, descriptor, path)
+            # Locked before it has its name: who finds it finds it locked.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.write(descriptor, f"{url}\n".encode())
+            part.replace(path)
+        yield
+
+
+def server_of(settings: Settings) -> str:
+    """The server to ask: the one that was named, or else that which runs on the data directory, or the usual one."""
+    if "url" in settings.model_fields_set:
+        return settings.url
+    return running_at(settings.data_dir) or settings.url
+
+
+def running_at(data_dir: Path) -> str | None:
+    """Where the server that runs on ``data_dir`` is to be reached; ``None``: none does, or it is not known.
+
+    Only an address of this machine is believed: whoever could write the file must not be sent an API key.
+    """
+    try:
+        descriptor = os.open(data_dir / NAME, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        if os.fstat(descriptor).st_uid not in (0, os.getuid()) or not _is_locked(descriptor):
+            return None
+        url = os.read(descriptor, _MOST_BYTES).decode("ascii", "replace").strip()
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return url if _is_here(url) else None
+
+
+def _remove(descriptor: int, path: Path) -> None:
+    """Take the file away, unless another server has put its own in its place."""
+    with contextlib.suppress(OSError):
+        if os.path.samestat(os.fstat(descriptor), path.lstat()):
+            path.unlink()
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _is_here(url: str) -> bool:
+    """Whether this is ``http[s]://ADDRESS:PORT`` with an address of this machine, and nothing behind it."""
+    try:
+        parts = urlsplit(url)
+        host = ipaddress.ip_address(parts.hostname or "")
+        port = parts.port
+    except ValueError:
+        return False
+    if parts.scheme not in ("http", "https") or not port or parts.path or parts.query or parts.fragment:
+        return False
+    if parts.username is not None:
+        return False
+    with socket.socket(socket.AF_INET6 if host.version == 6 else socket.AF_INET) as probe:
+        try:
+            probe.bind((str(host), 0))  # no machine but this can
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,81 @@
+"""The address of a server beside its vault: who finds it, and what is not believed."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from minivault.cli.address import NAME, published, running_at, server_of
+from minivault.settings import load_settings
+from tests.cli.process import RunningServer, minivault
+
+HERE = "http://127.0.0.1:4711"
+
+
+@contextmanager
+def locked(path: Path, text: str) -> Iterator[None]:
+    path.write_text(text)
+    with path.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
+def test_the_address_is_known_while_the_server_runs_and_then_gone(tmp_path: Path) -> None:
+    with published(tmp_path, HERE):
+        assert running_at(tmp_path) == HERE
+        assert (tmp_path / NAME).stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_server_left_is_not_believed_and_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / NAME).write_text("http://127.0.0.1:1\n")
+    assert running_at(tmp_path) is None
+    with published(tmp_path, HERE):
+        assert running_at(tmp_path) == HERE
+
+
+def test_a_server_that_ends_leaves_the_address_of_the_next(tmp_path: Path) -> None:
+    first = published(tmp_path, "http://127.0.0.1:1")
+    first.__enter__()
+    with published(tmp_path, HERE):
+        first.__exit__(None, None, None)
+        assert running_at(tmp_path) == HERE
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://192.0.2.1:80", "http://example.org:80", "ftp://127.0.0.1:80", "http://127.0.0.1", "", "\xff",
+     "http://127.0.0.1:80/x", "http://a@127.0.0.1:80", "http://127.0.0.1:99999"],
+)  # fmt: skip
+def test_an_address_beyond_this_machine_is_not_believed(url: str, tmp_path: Path) -> None:
+    with locked(tmp_path / NAME, url):
+        assert running_at(tmp_path) is None
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    with locked(tmp_path / "other", HERE):
+        (tmp_path / NAME).symlink_to(tmp_path / "other")
+        assert running_at(tmp_path) is None
+
+
+def test_a_folder_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:
+    with published(tmp_path / "missing", HERE):
+        assert running_at(tmp_path / "missing") is None
+
+
+def test_a_named_url_beats_the_server_of_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with published(tmp_path, HERE):
+        assert server_of(load_settings(data_dir=tmp_path)) == HERE
+        assert server_of(load_settings(data_dir=tmp_path, url="http://a")) == "http://a"
+        monkeypatch.setenv("MINIVAULT_URL", "http://b")
+        assert server_of(load_settings(data_dir=tmp_path)) == "http://b"
+
+
+def test_commands_find_the_server_by_its_data_directory(server: RunningServer) -> None:
+    asked = minivault("health", "--json", "--data-dir", str(server.data_dir))
+    named = minivault("generate", "x", "--max-tokens", "1", MINIVAULT_DATA_DIR=str(server.data_dir))
+    assert (asked.returncode, named.returncode) == (0, 0)
