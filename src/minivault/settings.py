@@ -5,6 +5,7 @@ Knows nothing of what the settings are for; bounds are checked here, once.
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from minivault.bounds import in_words
 from minivault.errors import ConfigError
 
 DEFAULT_DATA_DIR = Path("~/.minivault")
@@ -281,6 +283,21 @@ def _place(loc: tuple[int | str, ...], flags: Mapping[str, Any]) -> str:
     return f"{name} (from {variable})" if variable in given else f"{name} (from config.toml)"
 
 
+def _fault(fault: Mapping[str, Any]) -> str:
+    """What is wrong with a setting, in words, with all its bounds; never its value."""
+    name = str(fault["loc"][0]) if fault["loc"] else ""
+    field = Settings.model_fields.get(name)
+    if field is None:
+        closest = difflib.get_close_matches(name[:100], Settings.model_fields, n=1)
+        return f"is not a setting. Did you mean {closest[0]}?" if closest else "is not a setting of this version"
+    if fault["type"] == "string_pattern_mismatch":
+        return f"must be as it is described: {str(field.description).rstrip('.')}"
+    bounds = {
+        side: getattr(one, side) for one in field.metadata for side in ("ge", "gt", "le", "lt") if hasattr(one, side)
+    }
+    return in_words(fault, int if field.annotation is int else float, bounds)
+
+
 def load_settings(**flags: Any) -> Settings:
     """Read the settings; ``flags`` that are ``None`` count as not given.
 
@@ -309,8 +326,8 @@ def load_settings(**flags: Any) -> Settings:
     try:
         loaded = _WithFile(**given)
     except ValidationError as error:
-        faults = "; ".join(f"{_place(fault['loc'], flags)}: {fault['msg']}" for fault in error.errors())
-        raise ConfigError(f"Setting out of bounds or unknown: {faults}") from None
+        faults = [f"{_place(fault['loc'], flags)}: {_fault(fault)}" for fault in error.errors()]
+        raise ConfigError("; ".join(faults)) from None
     except SettingsError:
         # Its words quote nothing, but name classes. Only a variable's own form can be at fault.
         raise ConfigError("A variable of the environment, MINIVAULT_..., cannot be read.") from None

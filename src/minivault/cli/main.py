@@ -33,6 +33,7 @@ from minivault.cli import (
     vault_import,
     version,
 )
+from minivault.cli.usage import Commands
 from minivault.cli.vault import app as vault_app
 from minivault.errors import ConfigError, InvalidRequest, MiniVaultError
 
@@ -48,6 +49,7 @@ Examples:
 
 app = typer.Typer(
     name="minivault",
+    cls=Commands,
     help="MiniVault: a private LLM server for one machine, with every call on the record.",
     epilog=EXAMPLES,
     no_args_is_help=True,

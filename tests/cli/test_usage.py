@@ -1,0 +1,46 @@
+"""Options and settings out of bounds are refused in words: what the value must be, and never a library's sentence."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+from minivault.bounds import in_words, span
+from minivault.cli.main import app
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["log", "-n", "abc"], "must be an integer, at least 0"),
+        (["log", "-n", "-3"], "must be an integer, at least 0"),
+        (["generate", "x", "--top-p", "half"], "must be a number"),
+        (["batch", "in.jsonl", "--concurrency", "5000"], "must be an integer from 1 to 1024"),
+        (["models", "load", "x", "--keep-alive", "-3"], "must be a number, at least -1"),
+        (["vault", "export", "--format", "xls"], "is not one of 'jsonl', 'csv', 'parquet'"),
+    ],
+)
+def test_an_option_out_of_bounds_says_what_it_must_be(words: list[str], said: str) -> None:
+    refused = CliRunner().invoke(app, words, terminal_width=200)
+    assert refused.exit_code == 2
+    assert said in " ".join(refused.output.replace("│", " ").split())
+    assert "Input should" not in refused.output
+    assert "Value error" not in refused.output
+
+
+@pytest.mark.parametrize(
+    ("bounds", "said"),
+    [
+        ({}, ""),
+        ({"ge": 0, "le": 65535}, " from 0 to 65535"),
+        ({"ge": 1_000_000}, ", at least 1000000"),
+        ({"gt": 0, "le": 0.5}, ", above 0 and at most 0.5"),
+        ({"lt": 3}, ", below 3"),
+    ],
+)
+def test_bounds_are_said_whole(bounds: dict[str, float], said: str) -> None:
+    assert span(bounds) == said
+
+
+def test_a_fault_that_is_not_known_has_no_words_of_a_library() -> None:
+    assert in_words({"type": "new_in_some_version", "msg": "Input should be odd"}) == "is not of the right form"
