@@ -12,7 +12,7 @@ from typing import Any
 
 from minivault.api.app import create_app
 from minivault.cli.connection import ConnectionLimits
-from minivault.service.service import ServiceLimits
+from minivault.service import ServiceLimits
 from minivault.settings import Settings
 from tests.api.raw import listening
 from tests.fakes import Bench, make_bench, says

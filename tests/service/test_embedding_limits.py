@@ -85,13 +85,13 @@ async def test_an_embedding_that_takes_too_long_is_504(path: str) -> None:
 
 
 async def test_what_waits_too_long_for_its_model_is_refused_without_a_record() -> None:
-    bench, _ = embedding_bench(limits=ServiceLimits(request_timeout=0.05))
+    bench, _ = embedding_bench()
     await bench.service.generate(GenerationRequest(prompt="hi", request_id="one"), CALLER)
     bench.models.gate = asyncio.Event()
     for work in (
-        bench.service.embed(TEXT, CALLER),
-        bench.service.count_tokens(GenerationRequest(prompt="hi"), CALLER),
-        bench.service.replay("one", CALLER),
+        bench.service.embed(TEXT, HURRIED),
+        bench.service.count_tokens(GenerationRequest(prompt="hi"), HURRIED),
+        bench.service.replay("one", HURRIED),
     ):
         with pytest.raises(DeadlineExceeded):
             await work

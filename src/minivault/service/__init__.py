@@ -2,8 +2,9 @@
 
 from minivault.service.choices import Choices, spread
 from minivault.service.earlier import EarlierCall
+from minivault.service.limits import ServiceLimits
 from minivault.service.replay import ReplayResult, ReplayVerdict
-from minivault.service.service import Service, ServiceLimits, Statistics
+from minivault.service.service import Service, Statistics
 from minivault.service.walk import Generation
 
 __all__ = [

@@ -13,8 +13,9 @@ from minivault.models.catalog import Catalog
 from minivault.models.memory import budget_of
 from minivault.models.pool import ModelPool, PoolLimits
 from minivault.models.pooled import ModelLoader
+from minivault.service.limits import ServiceLimits
 from minivault.service.loading import Loaders
-from minivault.service.service import Service, ServiceLimits
+from minivault.service.service import Service
 from minivault.settings import Settings
 from minivault.telemetry.metrics import Metrics
 from minivault.vault.cipher import VaultKey

@@ -18,7 +18,7 @@ from minivault.models.prompt import read_prompt
 from minivault.models.structure import Structure, compiled, structure_of
 from minivault.models.words import limited, read_words
 from minivault.service.ports import ModelLease, ServedModel, generating
-from minivault.service.walk import Prepared
+from minivault.service.prepared import Prepared
 
 ENGINE_STOPPED = "The engine has stopped after a fault; the log of the server says which. The model is loaded anew."
 ENGINE_RETRY_SECONDS = 30.0

@@ -9,24 +9,20 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from minivault.access.caller import Caller
 from minivault.generation import FinishReason, GenerationRequest
 from minivault.models import parameters
 from minivault.models.structure import Structure
+from minivault.service.calls import Calls
 from minivault.service.deadline import within
-from minivault.service.embedding import (
-    Embedding,
-    compare_vectors,
-    embedding,
-    embedding_pin,
-    is_embedding,
-    recorded_request,
-    why_vectors_not_comparable,
-)
-from minivault.service.ports import ModelLease, ServedModel, generating
+from minivault.service.embedding import Embedding
+from minivault.service.embeddings import Embeddings
+from minivault.service.generations import Generations
+from minivault.service.ports import ModelLease, ModelSource, ServedModel, generating
+from minivault.service.prepared import Prepared, pin_of
 from minivault.service.preparing import constraint_of, reserved
+from minivault.service.records import Records
 from minivault.service.replay import (
     ReplayResult,
     ReplayVerdict,
@@ -35,24 +31,34 @@ from minivault.service.replay import (
     why_never_comparable,
     why_not_comparable,
 )
-from minivault.service.walk import Generation, Prepared, pin_of
+from minivault.service.replay_vectors import (
+    compare_vectors,
+    is_embedding,
+    recorded_request,
+    why_vectors_not_comparable,
+)
+from minivault.service.texts import embedding, embedding_pin
+from minivault.service.walk import Generation
 from minivault.vault.reader import CallDetail
-
-if TYPE_CHECKING:
-    from minivault.service.service import Service
 
 During = Callable[[Generation | Embedding], AbstractAsyncContextManager[None]]
 
 
 class Replayer:
-    """Replays through a service, which admits, records and answers."""
+    """Replays as a caller asks: admitted, recorded and answered as every other call."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(
+        self, models: ModelSource, records: Records, calls: Calls, generations: Generations, embeddings: Embeddings
+    ) -> None:
+        self._models = models
+        self._records = records
+        self._calls = calls
+        self._generations = generations
+        self._embeddings = embeddings
 
     async def replay(self, record_id: str, caller: Caller, request_id: str, during: During) -> ReplayResult:
         """See :meth:`minivault.service.service.Service.replay`."""
-        recorded = await self._service.records.detail(record_id, owner=caller.owner)
+        recorded = await self._records.detail(record_id, owner=caller.owner)
         caller.require_model(recorded.call.model)
         reason = why_never_comparable(recorded)
         if reason is not None:
@@ -63,7 +69,7 @@ class Replayer:
         if isinstance(found, str):
             return ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason=found)
         prepared = await self._admitted(found)
-        generation = await self._service.begin(prepared)
+        generation = await self._generations.begin(prepared)
         try:
             async with during(generation):
                 completion = await generation.result()
@@ -76,9 +82,9 @@ class Replayer:
 
     async def _prepared(self, recorded: CallDetail, caller: Caller, request_id: str) -> Prepared | str:
         """The replay, which holds its model from here on, or why it would prove nothing."""
-        begun_ns, limit = self._service.now_ns(), self._service.limit_for(caller)
+        begun_ns, limit = self._calls.now_ns(), self._calls.limit_for(caller)
         async with within(limit):
-            lease = await self._service.models.acquire(recorded.call.model)
+            lease = await self._models.acquire(recorded.call.model)
             try:
                 model = generating(lease.model)
                 reason = why_not_comparable(recorded, pin_of(model))
@@ -93,15 +99,15 @@ class Replayer:
     async def _admitted(self, prepared: Prepared) -> Prepared:
         """With a place among what runs and waits, and its tokens taken."""
         try:
-            self._service.admit()
+            self._calls.admit()
         except BaseException:
             prepared.lease.release()
             raise
         try:
             prepared = await reserved(prepared)
-            return self._service.placed(prepared, prepared.limit)
+            return self._generations.in_line(prepared, prepared.limit)
         except BaseException:
-            self._service.give_up(prepared)
+            self._calls.give_up(prepared)
             raise
 
     async def _replay_of(
@@ -131,14 +137,14 @@ class Replayer:
     async def _replay_embedding(
         self, recorded: CallDetail, caller: Caller, request_id: str, during: During
     ) -> ReplayResult:
-        begun_ns, limit = self._service.now_ns(), self._service.limit_for(caller)
-        async with within(limit), self._service.models.lease(recorded.call.model) as model:
+        begun_ns, limit = self._calls.now_ns(), self._calls.limit_for(caller)
+        async with within(limit), self._models.lease(recorded.call.model) as model:
             pin = embedding_pin(embedding(model))
         reason = why_not_comparable(recorded, pin) or why_vectors_not_comparable(recorded, pin)
         if reason is not None:
             return ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason=reason)
         again_asked, of = recorded_request(recorded, request_id), recorded.call.index
-        opened = await self._service.open_embedding(again_asked, caller, of, begun_ns)
+        opened = await self._embeddings.open(again_asked, caller, replay_of=of, begun_ns=begun_ns)
         try:
             async with during(opened):
                 again = await opened.result()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from minivault.generation import GenerationRequest, SamplingParams
-from minivault.service.embedding import PreparedTexts
-from minivault.service.walk import Prepared
+from minivault.service.prepared import Prepared
+from minivault.service.texts import PreparedTexts
 from minivault.telemetry.tracing import TracedCall
 from minivault.vault.record import Outcome, Receipt
 

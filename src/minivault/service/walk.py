@@ -9,68 +9,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
 
-from minivault.access.caller import Caller
-from minivault.access.limits import Reservation
-from minivault.engine.engine import Answering, Constraint, EngineRequest, TokenStep, TokenStream
+from minivault.engine.engine import Answering, EngineRequest, TokenStep, TokenStream
 from minivault.errors import EngineFailed, MiniVaultError
 from minivault.generation import (
     Chunk,
     Completion,
     FinishReason,
-    GenerationRequest,
     RecordRef,
-    SamplingParams,
     TokenLogprob,
     Usage,
 )
-from minivault.models import parameters
 from minivault.models.answer_text import AnswerText, Piece
 from minivault.models.lexicon import Lexicon
 from minivault.models.prompt import PromptTokenizer
-from minivault.models.reasoning import Reasoning, answer_parser
-from minivault.models.structure import Structure
-from minivault.models.tool_calls import Calling, ToolCallParser
-from minivault.service.admission import Place
+from minivault.models.reasoning import answer_parser
+from minivault.models.tool_calls import ToolCallParser
+from minivault.service.calls import Calls
 from minivault.service.deadline import abort_after, remaining
 from minivault.service.earlier import fingerprint_of
-from minivault.service.ports import ModelLease, ServedModel
-from minivault.service.repeat import RecordedAnswer, RecordedTokens, repeat_key
-from minivault.vault.record import Intent, Outcome, Pin, Receipt
-
-if TYPE_CHECKING:
-    from minivault.service.service import Service
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A request that has passed every check: what the engine and the vault get."""
-
-    request: GenerationRequest
-    caller: Caller
-    model: ServedModel
-    lease: ModelLease
-    """Holds ``model`` until the call is over."""
-    prompt_text: str
-    prompt_token_ids: tuple[int, ...]
-    sampling: SamplingParams
-    begun_ns: int
-    structure: Structure | None = None
-    constraint: Constraint | None = None
-    """Of ``structure``, at its start; the engine's once it is submitted."""
-    calling: Calling | None = None
-    reasoning: Reasoning | None = None
-    extra_parameters: Mapping[str, Any] = field(default_factory=dict)
-    reservation: Reservation = field(default_factory=Reservation)
-    """Tokens of the caller's that it may use; settled when the call is over."""
-    recorded: RecordedAnswer | None = None
-    """Given again instead of asking the engine."""
-    place: Place = field(default_factory=Place)
-    """Among the prompts that wait; given up when the answer begins."""
-    limit: float | None = None
-    """Seconds that it may take from ``begun_ns`` on."""
+from minivault.service.prepared import Prepared, pin_of
+from minivault.service.repeat import RecordedTokens
+from minivault.vault.record import Outcome, Receipt
 
 
 class Generation:
@@ -79,9 +40,9 @@ class Generation:
     Iterate :meth:`chunks` once, and call :meth:`close` in any case: whoever leaves early leaves a cancelled record.
     """
 
-    def __init__(self, service: Service, prepared: Prepared, intent: Receipt) -> None:
+    def __init__(self, calls: Calls, prepared: Prepared, intent: Receipt) -> None:
         sampling = prepared.sampling
-        self._service = service
+        self._calls = calls
         self._prepared = prepared
         self._tokens: TokenStream | None = None
         self._text = AnswerText(prepared.model.tokenizer.decoder(), sampling.stop, sampling.min_tokens)
@@ -100,7 +61,7 @@ class Generation:
         self._first_token_ns: int | None = None
         self._step_ns = 0
         self._timings: dict[str, int] = {}
-        self._observe_step = service.metrics.step_observer(self.model, prepared.model.engine.info.name)
+        self._observe_step = calls.metrics.step_observer(self.model, prepared.model.engine.info.name)
         self._from_index = None if prepared.recorded is None else prepared.recorded.index
         self.intent = RecordRef(intent.index, intent.leaf, self._from_index)
         self.id = intent.call_id or prepared.request.request_id
@@ -177,7 +138,7 @@ class Generation:
     def submit(self) -> None:
         """Hand the sequence to the engine, or take the answer that is on record."""
         prepared = self._prepared
-        self._queue_ns = self._service.now_ns() - prepared.begun_ns
+        self._queue_ns = self._calls.now_ns() - prepared.begun_ns
         if prepared.recorded is not None:
             self._tokens = RecordedTokens(prepared.recorded)
             return
@@ -195,7 +156,7 @@ class Generation:
                 words=words if isinstance(words, Lexicon) else None,
             )
         )
-        left = remaining(prepared.limit, prepared.begun_ns, self._service.now_ns())
+        left = remaining(prepared.limit, prepared.begun_ns, self._calls.now_ns())
         if prepared.limit is not None and left is not None:
             self._deadline = abort_after(self, prepared.limit, left)
 
@@ -311,7 +272,7 @@ class Generation:
     def _note_step(self, step: TokenStep) -> None:
         if not step.token_ids:
             return
-        now = self._service.now_ns()
+        now = self._calls.now_ns()
         if self._first_token_ns is None:
             self._first_token_ns = now - self._prepared.begun_ns
             self._prepared.place.release()
@@ -330,7 +291,7 @@ class Generation:
             finish_reason=reason,
             usage=self.usage,
             seed=self.seed,
-            generated_at=self._service.utc_now(),
+            generated_at=self._calls.utc_now(),
             record=RecordRef(receipt.index, receipt.leaf, self._from_index),
             logprobs=tuple(self._logprobs),
             token_ids=self.token_ids,
@@ -349,7 +310,7 @@ class Generation:
             self._texts.clear()
             self._token_ids.clear()
             self._counted = None
-        total_ns = self._service.now_ns() - self._prepared.begun_ns
+        total_ns = self._calls.now_ns() - self._prepared.begun_ns
         timings = {"queue_ns": self._queue_ns, "total_ns": total_ns}
         if self._first_token_ns is not None:
             timings["first_token_ns"] = self._first_token_ns
@@ -364,73 +325,10 @@ class Generation:
             timings=timings,
             error=error,
         )
-        self._outcome = self._service.append_outcome(outcome)
-        self._outcome.add_done_callback(lambda done: self._service.settled(self, self._prepared, outcome, done))
+        self._outcome = self._calls.append_outcome(self, self._prepared, outcome)
         return self._outcome
 
 
 def _safe_message(error: Exception) -> str:
     """Only our own errors' messages are sure to hold nothing of what was sent."""
     return error.message if isinstance(error, MiniVaultError) else "internal error"
-
-
-def pin_of(model: ServedModel) -> Pin:
-    """What answers of this model depend on."""
-    info = model.engine.info
-    return Pin(
-        model=model.name,
-        weights_digest=model.weights_digest,
-        tokenizer_digest=model.tokenizer_digest,
-        template_digest=model.template_digest,
-        engine=info.name,
-        engine_build=info.build,
-        arithmetic=info.arithmetic,
-        exact=info.exact,
-    )
-
-
-def effective_of(prepared: Prepared) -> dict[str, Any]:
-    """The parameters that decide what is answered, as they are recorded."""
-    effective = parameters.to_record(prepared.sampling)
-    if prepared.structure is not None:
-        compiler = prepared.model.grammars
-        version = {} if compiler is None else {"compiler": compiler.version}
-        effective["response_format"] = prepared.structure.to_record() | version
-    return effective
-
-
-def key_of(prepared: Prepared) -> int | None:
-    """The key under which calls are found that must be answered as this one."""
-    model = prepared.model
-    return repeat_key(pin_of(model), prepared.prompt_token_ids, effective_of(prepared), model.eos_token_ids)
-
-
-def intent_of(prepared: Prepared) -> Intent:
-    request = prepared.request
-    effective = effective_of(prepared) | {"raw": request.raw, "echo": request.echo}
-    if request.choice:
-        effective["choice"] = request.choice
-    if prepared.calling is not None:
-        effective["tool_dialect"] = prepared.calling.dialect.value
-    if prepared.reasoning is not None:
-        effective["reasoning"] = prepared.reasoning.value
-    if prepared.recorded is not None:
-        effective["from_record"] = prepared.recorded.index
-    effective |= prepared.extra_parameters
-    # Only answers of the engine's are given again, so that each names where it was first given.
-    original = prepared.recorded is None and not prepared.extra_parameters
-    return Intent(
-        request_id=request.request_id,
-        surface=request.surface,
-        source=request.source,
-        api_key_id=prepared.caller.api_key_id,
-        mode="stream" if request.stream else "full",
-        pin=pin_of(prepared.model),
-        parameters=effective,
-        ignored=request.ignored,
-        store=request.store and prepared.caller.store,
-        prompt_text=prepared.prompt_text,
-        prompt_token_ids=prepared.prompt_token_ids,
-        raw_request=request.raw_request,
-        repeat_key=key_of(prepared) if original else None,
-    )

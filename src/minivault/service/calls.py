@@ -1,0 +1,256 @@
+"""The calls of a service: each takes a place, has a durable intent, and gets its one outcome, whatever happens.
+
+Knows nothing of what is asked or how it is answered. Owned by the event loop; the ledger is met through a future.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, Protocol, TypeVar
+
+from minivault.access.caller import Caller
+from minivault.access.limits import Reservation
+from minivault.errors import Draining, MiniVaultError, Overloaded, limit_of
+from minivault.service.admission import Line, Pace, Place
+from minivault.service.deadline import least
+from minivault.service.figures import finished_request
+from minivault.service.limits import ServiceLimits
+from minivault.service.ports import Book, ModelLease
+from minivault.service.prepared import Prepared
+from minivault.service.texts import PreparedTexts
+from minivault.service.traced import traced
+from minivault.telemetry.logging import get_logger
+from minivault.telemetry.metrics import Metrics
+from minivault.telemetry.tracing import NO_TRACING, Tracing
+from minivault.vault.record import Intent, Outcome, Receipt
+
+logger = get_logger(__name__)
+
+
+class Call(Protocol):
+    """A call whose intent is durable."""
+
+    @property
+    def id(self) -> str: ...
+
+    def abort(self, error: MiniVaultError) -> None:
+        """End it with ``error`` for its reader."""
+
+    def close(self) -> None:
+        """End it, whether anybody reads it or not."""
+
+
+C = TypeVar("C", bound=Call)
+
+
+class Admitted(Protocol):
+    """What a request holds that has passed its checks."""
+
+    @property
+    def lease(self) -> ModelLease: ...
+    @property
+    def place(self) -> Place: ...
+    @property
+    def reservation(self) -> Reservation: ...
+
+
+def let_go(admitted: Admitted, used: int = 0) -> None:
+    """Give back what a request held, of whose tokens so many were ``used``. Idempotent."""
+    admitted.reservation.settle(used)
+    admitted.place.release()
+    admitted.lease.release()
+
+
+class Calls:
+    """From the place in the line to the outcome."""
+
+    def __init__(
+        self,
+        ledger: Book,
+        limits: ServiceLimits,
+        metrics: Metrics,
+        now_ns: Callable[[], int],
+        utc_now: Callable[[], str],
+    ) -> None:
+        self.metrics = metrics
+        self.tracing: Tracing = NO_TRACING
+        self.now_ns = now_ns
+        self.utc_now = utc_now
+        self.draining = False
+        """No request is admitted any more."""
+        self.finished = 0
+        """Calls with a durable outcome."""
+        self._total_ns = 0
+        self._ledger = ledger
+        self._limits = limits
+        self._pace = Pace(now_ns)
+        self._line = Line(limits.max_waiting_tokens, self._pace)
+        self._admitted = 0
+        self._open: set[Call] = set()
+        self._orphans: set[asyncio.Task[None]] = set()
+        self._all_settled = asyncio.Event()
+        self._all_settled.set()
+        self._drain: asyncio.Task[None] | None = None
+
+    @property
+    def open(self) -> int:
+        """How many have begun and have no outcome yet."""
+        return len(self._open)
+
+    @property
+    def average_ms(self) -> float:
+        """How long the finished ones took."""
+        return round(self._total_ns / self.finished / 1e6, 3) if self.finished else 0.0
+
+    # -- places
+
+    def admit(self, count: int = 1) -> None:
+        """Take places among the requests that run and wait.
+
+        Raises:
+            Draining, Overloaded: there are none.
+        """
+        if self.draining:
+            self.metrics.rejected(Draining.code)
+            raise Draining("The server is shutting down.", retry_after=5)
+        if self._admitted + count > self._limits.max_running + self._limits.max_waiting:
+            self.metrics.rejected(Overloaded.code)
+            raise Overloaded("The queue is full.", retry_after=self._pace.refused())
+        self._admitted += count
+        self._all_settled.clear()
+
+    def leave(self, count: int = 1) -> None:
+        """Give places back that :meth:`admit` took."""
+        self._admitted -= count
+        if self._admitted == 0:
+            self._all_settled.set()
+
+    def refused(self, error: BaseException, count: int = 1) -> None:
+        """Requests that had places did not pass their checks."""
+        self.leave(count)
+        if isinstance(error, MiniVaultError):
+            self.metrics.rejected(error.code, limit_of(error))
+
+    def give_up(self, admitted: Admitted) -> None:
+        """An admitted request is over before it was recorded."""
+        let_go(admitted)
+        self.leave()
+
+    def wait_in_line(self, tokens: int) -> Place:
+        """A place for a prompt among those that wait.
+
+        Raises:
+            Overloaded: they are too many tokens already.
+        """
+        return self._line.enter(tokens)
+
+    def limit_for(self, caller: Caller, asked: float | None = None) -> float | None:
+        """Seconds that a request may take: the tightest of what it, its caller and the settings say."""
+        return least(asked, caller.timeout, self._limits.request_timeout)
+
+    # -- from the intent to the outcome
+
+    async def begin(self, admitted: Admitted, intent: Callable[[], Intent], opened: Callable[[Receipt], C]) -> C:
+        """Make the intent of an admitted request durable; with it, ``opened`` makes the call.
+
+        Raises:
+            LedgerUnavailable: it could not be made durable. The request is given up.
+        """
+        future = _on_this_loop(lambda: self._ledger.append_intent(intent()))
+        try:
+            receipt = await asyncio.shield(future)
+        except asyncio.CancelledError:
+            self._spawn(self._close_orphan(admitted, opened, future))
+            raise
+        except BaseException:
+            self.give_up(admitted)
+            raise
+        return self._opened(opened, receipt)
+
+    def _opened(self, opened: Callable[[Receipt], C], intent: Receipt) -> C:
+        call = opened(intent)
+        self._open.add(call)
+        return call
+
+    async def _close_orphan(
+        self, admitted: Admitted, opened: Callable[[Receipt], Call], intent: asyncio.Future[Receipt]
+    ) -> None:
+        """The caller left while the intent was being written: give the intent its outcome."""
+        try:
+            receipt = await intent
+        except Exception:
+            self.give_up(admitted)  # never durable, so there is nothing to end
+            return
+        self._opened(opened, receipt).close()
+
+    def append_outcome(
+        self, call: Call, prepared: Prepared | PreparedTexts, outcome: Outcome
+    ) -> asyncio.Future[Receipt]:
+        """Record how a call ended; once it is durable, or never will be, the call is over."""
+        done = _on_this_loop(lambda: self._ledger.append_outcome(outcome))
+        done.add_done_callback(lambda done: self._settled(call, prepared, outcome, done))
+        return done
+
+    def _settled(
+        self, call: Call, prepared: Prepared | PreparedTexts, outcome: Outcome, done: asyncio.Future[Receipt]
+    ) -> None:
+        """Only durable outcomes are counted."""
+        self._open.discard(call)
+        self._pace.ended()
+        let_go(prepared, outcome.prompt_tokens + outcome.completion_tokens)
+        self.leave()
+        if done.cancelled() or done.exception() is not None:
+            logger.error("outcome not durable", request_id=call.id, intent=outcome.intent_index)
+            return
+        self.finished += 1
+        self._total_ns += outcome.timings["total_ns"]
+        self.tracing.call(traced(prepared, call.id, outcome, done.result()))
+        self.metrics.finished(finished_request(prepared, outcome))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._orphans.add(task)
+        task.add_done_callback(self._orphans.discard)
+
+    # -- the end
+
+    async def drain(self, patience: float) -> None:
+        """Refuse new work, let running work end for ``patience`` seconds, abort the rest, and see it all recorded.
+
+        Later calls wait for the first one's end; a caller that is cancelled does not end it.
+        """
+        self.draining = True
+        if self._drain is None:
+            self._drain = asyncio.get_running_loop().create_task(self._drained(patience))
+        await asyncio.shield(self._drain)
+
+    async def _drained(self, patience: float) -> None:
+        if await self._settle_within(patience):
+            return
+        for call in list(self._open):
+            call.abort(Draining("The server shut down before the answer ended."))
+        if await self._settle_within(self._limits.abort_grace):
+            return
+        for call in list(self._open):  # their readers do not read
+            call.close()
+        await self._settle_within(self._limits.abort_grace)
+
+    async def _settle_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._all_settled.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+def _on_this_loop(append: Callable[[], Future[Receipt]]) -> asyncio.Future[Receipt]:
+    """The ledger's future as one of this loop. Await it shielded: cancelling it would cancel the append."""
+    try:
+        return asyncio.wrap_future(append())
+    except Exception as error:
+        failed: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        failed.set_exception(error)
+        return failed

@@ -1,0 +1,196 @@
+"""Texts that have passed every check, to be embedded, and what goes on record of them before that.
+
+Knows nothing of how vectors are made, or of HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
+
+from minivault.access.caller import Caller
+from minivault.access.limits import Reservation
+from minivault.embedding import MAX_TEXTS, EmbeddingRequest
+from minivault.engine.embedding import Embedder
+from minivault.engine.engine import Engine
+from minivault.errors import ContextTooLong, InvalidRequest, UnsupportedFeature
+from minivault.generation import SamplingParams
+from minivault.models.pooled import PooledModel
+from minivault.models.prompt import PromptTokenizer
+from minivault.service.admission import Place
+from minivault.service.ports import ModelLease
+from minivault.vault.record import Intent, Pin
+
+LONG_TEXT = 4096
+"""Characters from which on tokenising leaves the event loop."""
+
+
+class EmbeddingModel(Protocol):
+    """A loaded model that can embed."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def tokenizer(self) -> PromptTokenizer: ...
+    @property
+    def weights_digest(self) -> str: ...
+    @property
+    def tokenizer_digest(self) -> str: ...
+    @property
+    def engine(self) -> Engine: ...
+    @property
+    def embedder(self) -> Embedder: ...
+
+
+def embedding(model: PooledModel) -> EmbeddingModel:
+    """``model`` as one that embeds.
+
+    Raises:
+        UnsupportedFeature: it does not.
+    """
+    if getattr(model, "embedder", None) is None:
+        raise UnsupportedFeature(f"the model {model.name} cannot embed: choose another with `model`", param="model")
+    return cast(EmbeddingModel, model)
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedTexts:
+    """A request that has passed every check."""
+
+    request: EmbeddingRequest
+    caller: Caller
+    lease: ModelLease
+    """Holds the model until the call is over."""
+    model: EmbeddingModel
+    prompt_text: str
+    texts: tuple[tuple[int, ...], ...]
+    begun_ns: int
+    extra_parameters: dict[str, Any]
+    reservation: Reservation = field(default_factory=Reservation)
+    """Tokens of the caller's that it uses; settled when the call is over."""
+    place: Place = field(default_factory=Place)
+    """Among the prompts that wait; given up when the call is over."""
+    limit: float | None = None
+    """Seconds that it may take from ``begun_ns`` on."""
+
+    @property
+    def sampling(self) -> SamplingParams:
+        """None is drawn."""
+        return SamplingParams(max_tokens=0)
+
+    @property
+    def prompt_tokens(self) -> int:
+        return sum(map(len, self.texts))
+
+
+async def prepared_texts(
+    request: EmbeddingRequest, caller: Caller, lease: ModelLease, begun_ns: int, replay_of: int | None = None
+) -> PreparedTexts:
+    """A request, checked, with a lease of its own.
+
+    Raises:
+        InvalidRequest: a text is empty or too long, or a bound is broken.
+        UnsupportedFeature: the model cannot embed.
+    """
+    model = embedding(lease.model)
+    known = model.embedder.embedding
+    _check_bounds(request, known.width)
+    whole = await _tokens(request, model)
+    texts = tuple(_fitting(text, place, known.max_tokens, request) for place, text in enumerate(whole))
+    said = {
+        "token_counts": [len(text) for text in texts],
+        "pooling": known.pooling_digest,
+        "dimensions": request.dimensions,
+        "truncated": sum(len(one) != len(text) for one, text in zip(whole, texts, strict=True)),
+    }
+    words = _words(request, texts, model.tokenizer)
+    return PreparedTexts(
+        request,
+        caller,
+        lease.again(),
+        model,
+        words,
+        texts,
+        begun_ns,
+        {"embedding": said} | ({} if replay_of is None else {"replay_of": replay_of}),
+    )
+
+
+def _check_bounds(request: EmbeddingRequest, width: int) -> None:
+    if not 1 <= request.count <= MAX_TEXTS:
+        raise InvalidRequest(f"input must have 1 to {MAX_TEXTS} texts", param="input")
+    if request.dimensions is not None and not 1 <= request.dimensions <= width:
+        raise InvalidRequest(f"dimensions must be from 1 to {width} for this model", param="dimensions")
+
+
+async def _tokens(request: EmbeddingRequest, model: EmbeddingModel) -> tuple[tuple[int, ...], ...]:
+    if request.token_ids:
+        most = model.engine.info.vocab_size
+        if not all(0 <= token_id < most for text in request.token_ids for token_id in text):
+            raise InvalidRequest(f"input: token ids must lie in 0 to {most - 1}", param="input")
+        return request.token_ids
+    lower = getattr(model, "lower_case", False)
+
+    def encoded() -> tuple[tuple[int, ...], ...]:
+        texts = (text.lower() if lower else text for text in request.texts)
+        return tuple(tuple(model.tokenizer.encode(text, add_special_tokens=True)) for text in texts)
+
+    return encoded() if sum(map(len, request.texts)) < LONG_TEXT else await asyncio.to_thread(encoded)
+
+
+def _fitting(text: tuple[int, ...], place: int, longest: int, request: EmbeddingRequest) -> tuple[int, ...]:
+    """``text`` within the model's bound. What is cut is cut before its last token: an encoder's texts end in one."""
+    if not text:
+        raise InvalidRequest(f"input.{place} must give at least 1 token", param="input")
+    if len(text) <= longest:
+        return text
+    if not request.truncate:
+        raise ContextTooLong(
+            f"input.{place} has {len(text)} tokens, and this model takes at most {longest}", param="input"
+        )
+    return text[:longest] if request.token_ids else (*text[: longest - 1], text[-1])
+
+
+def _words(request: EmbeddingRequest, texts: Sequence[Sequence[int]], tokenizer: PromptTokenizer) -> str:
+    """What the vault shows as the prompt: the text, or all of them as a JSON list."""
+    words = list(request.texts)
+    for ids in texts if not words else ():
+        decoder = tokenizer.decoder()
+        words.append(decoder.push(list(ids)) + decoder.finish())
+    return words[0] if len(words) == 1 else json.dumps(words, ensure_ascii=False)
+
+
+def embedding_pin(model: EmbeddingModel) -> Pin:
+    """What vectors of this model depend on. How they are pooled takes the place of a template."""
+    info = model.engine.info
+    return Pin(
+        model=model.name,
+        weights_digest=model.weights_digest,
+        tokenizer_digest=model.tokenizer_digest,
+        template_digest=model.embedder.embedding.pooling_digest,
+        engine=info.name,
+        engine_build=info.build,
+        arithmetic=info.arithmetic,
+        exact=info.exact,
+    )
+
+
+def embedding_intent(prepared: PreparedTexts) -> Intent:
+    request = prepared.request
+    return Intent(
+        request_id=request.request_id,
+        surface=request.surface,
+        source=request.source,
+        api_key_id=prepared.caller.api_key_id,
+        mode="full",
+        pin=embedding_pin(prepared.model),
+        parameters=prepared.extra_parameters,
+        ignored=request.ignored,
+        store=request.store and prepared.caller.store,
+        prompt_text=prepared.prompt_text,
+        prompt_token_ids=tuple(token_id for text in prepared.texts for token_id in text),
+        raw_request=request.raw_request,
+    )
