@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from minivault.engine.native.turns import Turns
 
 
@@ -47,10 +49,9 @@ def test_one_who_comes_again_at_once_waits_behind_those_who_wait() -> None:
 
 def test_a_turn_ends_with_an_error_too() -> None:
     turns = Turns()
-    try:
-        with turns:
-            raise ValueError
-    except ValueError:
-        pass
+    with pytest.raises(ValueError, match="broke"), turns:
+        raise ValueError("broke")
+    held = False
     with turns:
-        pass
+        held = True
+    assert held

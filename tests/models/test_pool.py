@@ -312,6 +312,7 @@ async def test_a_model_that_shall_not_stay_leaves_at_once_after_its_use() -> Non
     bench = Bench()
     await bench.use("b", 0)
     await until(is_state(bench, "b", "unloaded"))
+    assert bench.loader.made[0].closed
 
 
 async def test_a_keep_alive_given_with_a_load_is_the_models_own() -> None:

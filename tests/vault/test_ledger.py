@@ -112,6 +112,7 @@ def test_service_resumes_by_itself_without_a_request(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path, open_writer=Script(lost).open)
     failure(ledger.append_intent(intent(1)))
     eventually(lambda: ledger.status().writable)
+    assert ledger.status().reason is None
     ledger.close()
 
 
@@ -280,8 +281,12 @@ def test_when_the_disk_is_nearly_full_calls_may_end_but_not_begin(tmp_path: Path
 
 
 def test_a_small_file_system_has_a_small_reserve(tmp_path: Path) -> None:
-    ledger = open_ledger(tmp_path, free=lambda _: (2 << 20, 8 << 20))
+    free = [2 << 20]
+    ledger = open_ledger(tmp_path, free=lambda _: (free[0], 8 << 20))
     record_calls(ledger, 1)
+    free[0] = (1 << 20) - 1
+    assert "nearly full" in str(failure(ledger.append_intent(intent(2))))
+    assert ledger.status().records == 2
     ledger.close()
 
 
