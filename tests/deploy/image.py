@@ -5,7 +5,8 @@
 Needs root, debootstrap and a few gigabytes in FOLDER, which is left for a look. The base `python:3.13-slim` is stood in
 for by Debian's own Python of the suite (trixie has 3.13). Instructions are read from the Dockerfile, so it is what is
 tested: RUN runs in a chroot, COPY copies what .dockerignore leaves, ENV, WORKDIR and USER count. At the end the
-image's command runs as its user, with its root read-only but for /data and /tmp, until the HEALTHCHECK passes.
+image's command runs as its user, with its root read-only but for /data and /tmp, until the HEALTHCHECK passes; then it
+must refuse a question without an API key, and answer it with one.
 What it cannot show: layers, the registry's base image, and the engine's own isolation.
 """
 
@@ -20,7 +21,7 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parents[2]
@@ -133,6 +134,7 @@ def run(stage: Stage) -> None:
     mounts = (
         f"mount --bind {root} {root} && mount --bind {root}/data {root}/data && mount -t tmpfs tmpfs {root}/tmp"
         f" && mount -t proc proc {root}/proc && mount --bind /dev {root}/dev && mount -o remount,ro,bind {root}"
+        f" && ! touch {root}/usr/written 2>/dev/null"
     )
     served = shlex.join(inside(stage, [*stage.entrypoint, *stage.command, "--port", "8123"], user=stage.user))
     with (stage.root.parent / "serve.log").open("wb") as log:
@@ -141,13 +143,30 @@ def run(stage: Stage) -> None:
         )
     try:
         wait_until_healthy(stage, server)
-        told = inside(stage, [*stage.entrypoint, "keys", "create", "me", "--role", "admin"], user=stage.user)
-        subprocess.run(told, check=True, stdout=subprocess.DEVNULL)
+        ask(stage)
     finally:
         server.terminate()
         code = server.wait(timeout=60)
     if code != 0:
         raise SystemExit(f"the server ended with {code}: {stage.root.parent / 'serve.log'}")
+
+
+def ask(stage: Stage) -> None:
+    """A question, without a key and with the first one.
+
+    Raises:
+        SystemExit: it was answered without a key, or not with it.
+    """
+    question = [*stage.entrypoint, "generate", "What model are you?", "--seed", "7", "--url", "http://127.0.0.1:8123"]
+    if subprocess.run(inside(stage, question, user=stage.user), capture_output=True).returncode == 0:
+        raise SystemExit("it answered before there was any key")
+    made = inside(stage, [*stage.entrypoint, "keys", "create", "me", "--role", "admin"], user=stage.user)
+    key = subprocess.run(made, check=True, stdout=subprocess.PIPE, text=True).stdout.split()[-1]
+    known = replace(stage, env={**stage.env, "MINIVAULT_API_KEY": key})
+    answer = subprocess.run(inside(known, question, user=stage.user), stdout=subprocess.PIPE, text=True)
+    if answer.returncode != 0 or not answer.stdout.strip():
+        raise SystemExit(f"it did not answer with a key: {stage.root.parent / 'serve.log'}")
+    print(answer.stdout.strip())
 
 
 def wait_until_healthy(stage: Stage, server: subprocess.Popen[bytes]) -> None:
