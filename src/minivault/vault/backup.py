@@ -6,7 +6,6 @@ often.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from minivault.vault.cipher import VaultKey
 from minivault.vault.copying import copy_database
 from minivault.vault.database import StorageError, as_error, open_reader
 from minivault.vault.findings import Verified, VerifyReport
+from minivault.vault.folder import sync_folder
 from minivault.vault.head import Head, HeadPaths
 from minivault.vault.lock import WriterLock
 from minivault.vault.reader import Reader
@@ -184,10 +184,6 @@ def put_in_place(part: Path, target: Path) -> None:
     """
     try:
         part.replace(target)
-        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(target.parent)
     except OSError as error:
         raise LedgerUnavailable("the copy could not be put in its place") from error

@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from minivault.errors import InvalidRequest, VaultCorrupt
+from minivault.vault.folder import sync_folder
 from minivault.vault.merkle import HASH_BYTES, NodeSource, Tree, root_of
 
 MAX_NOTE_BYTES: Final = 1 << 16
@@ -300,8 +301,4 @@ def _replace(path: Path, text: str) -> None:
     finally:
         os.close(fd)
     part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)

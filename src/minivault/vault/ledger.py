@@ -27,6 +27,7 @@ from minivault.vault.book import LOST, MAX_GROUP, Book, Draft, FreeSpace, bare_o
 from minivault.vault.cipher import VaultKey
 from minivault.vault.database import StorageError, Writer, as_error, describe
 from minivault.vault.erasure import ErasureChores
+from minivault.vault.folder import sync_folder
 from minivault.vault.head import HeadKeeper
 from minivault.vault.inbox import HANGS, Entry, Inbox
 from minivault.vault.lock import WriterLock
@@ -400,8 +401,4 @@ def _make_folder(folder: Path) -> None:
     if folder.is_dir():
         return
     folder.mkdir(mode=0o700, parents=True)
-    parent = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)
+    sync_folder(folder.parent)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from minivault.vault.database import Connection
+from minivault.vault.folder import sync_folder
 
 STEP_BYTES = 1 << 18
 _INDEX = re.compile(rb'"index": ([0-9]{1,18})\}\n\Z')
@@ -53,7 +54,7 @@ def without_erased(path: Path, db: Connection) -> Iterator[None]:
                 kept.close()
     if kept is not None:
         part.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def _is_erased(line: bytes, db: Connection) -> bool:
@@ -79,11 +80,3 @@ def _copy(source: Path, target: BinaryIO, size: int) -> Iterator[None]:
 
 def _for_the_owner(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CLOEXEC, 0o600)
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

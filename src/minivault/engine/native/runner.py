@@ -24,6 +24,7 @@ from minivault.engine.native.sequence import Batch, SampledTokens
 from minivault.engine.native.turns import TURN
 from minivault.errors import ConfigError
 from minivault.models.description import Architecture
+from minivault.models.memory import free_memory
 from minivault.models.weights import WeightSet
 
 ARITHMETIC: dict[Precision, str] = {"int8": "int8-g32-v1", "int4": "int4-g32-v1", "f32": "f32-v1"}
@@ -211,24 +212,9 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _free_memory() -> int:
-    """Bytes that can be used without swapping, or without this process's control group running out."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    try:
-        group = Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
-    except (OSError, ValueError):
-        return free  # no limit, or no control groups
-    return max(0, min(free, limit))
-
-
 def _num_blocks(arch: Architecture, spec: dict[str, Any], options: RunnerOptions) -> int:
     """As many blocks as the memory allows, but no more than all sequences can use at full length."""
-    memory = options.kv_cache_memory or _free_memory() // 4
+    memory = options.kv_cache_memory or free_memory() // 4
     most = options.max_running * -(-arch.context_length // _native.BLOCK_SIZE)
     blocks = min(most, memory // _native.block_bytes(spec))
     if blocks < 1:
