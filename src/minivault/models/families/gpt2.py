@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from minivault.models.config_values import Config, corrupt, flag, gelu, integer, number, require
 from minivault.models.description import (
@@ -15,7 +16,7 @@ from minivault.models.description import (
     Architecture,
 )
 from minivault.models.families.family import Family
-from minivault.models.tensor_finder import Named, TensorFinder
+from minivault.models.tensor_finder import LinearSource, Named, TensorFinder
 
 
 def _read_gpt2(config: Config) -> Architecture:
@@ -51,6 +52,29 @@ def _read_gpt2(config: Config) -> Architecture:
 
 
 def _tensors(arch: Architecture, finder: TensorFinder) -> Named:
+    hidden = arch.hidden_size
+
+    def qkv(ours: str, theirs: str) -> Named:
+        for part, name in enumerate("qkv"):
+            start, fused = part * hidden, f"{theirs}attn.c_attn"
+            yield f"{ours}{name}.weight", finder.conv1d(f"{fused}.weight", hidden, hidden, start, 3 * hidden)
+            yield f"{ours}{name}.bias", finder.part(f"{fused}.bias", hidden, start, 3 * hidden)
+
+    return gpt2_like(arch, finder, qkv, finder.conv1d, "attn.c_proj")
+
+
+def gpt2_like(
+    arch: Architecture,
+    finder: TensorFinder,
+    qkv: Callable[[str, str], Named],
+    matrix: Callable[[str, int, int], LinearSource],
+    output: str,
+) -> Named:
+    """The tensors of a decoder that names them as GPT-2 does.
+
+    ``qkv`` finds a layer's queries, keys and values by our prefix and theirs; ``matrix`` finds a weight of so many rows
+    and columns; ``output`` is the name of attention's last matrix within its layer.
+    """
     hidden, inner = arch.hidden_size, arch.intermediate_size
     yield "embed", finder.whole("wte.weight", arch.vocab_size, hidden)
     yield "pos_embed", finder.whole("wpe.weight", arch.context_length, hidden)
@@ -59,16 +83,13 @@ def _tensors(arch: Architecture, finder: TensorFinder) -> Named:
         for kind in ("weight", "bias"):
             yield f"{ours}attn_norm.{kind}", finder.whole(f"{theirs}ln_1.{kind}", hidden)
             yield f"{ours}mlp_norm.{kind}", finder.whole(f"{theirs}ln_2.{kind}", hidden)
-        for part, name in enumerate("qkv"):
-            start, fused = part * hidden, f"{theirs}attn.c_attn"
-            yield f"{ours}{name}.weight", finder.conv1d(f"{fused}.weight", hidden, hidden, start, 3 * hidden)
-            yield f"{ours}{name}.bias", finder.part(f"{fused}.bias", hidden, start, 3 * hidden)
+        yield from qkv(ours, theirs)
         for name, stored, rows, columns in (
-            ("o", "attn.c_proj", hidden, hidden),
+            ("o", output, hidden, hidden),
             ("fc_in", "mlp.c_fc", inner, hidden),
             ("fc_out", "mlp.c_proj", hidden, inner),
         ):
-            yield f"{ours}{name}.weight", finder.conv1d(f"{theirs}{stored}.weight", rows, columns)
+            yield f"{ours}{name}.weight", matrix(f"{theirs}{stored}.weight", rows, columns)
             yield f"{ours}{name}.bias", finder.whole(f"{theirs}{stored}.bias", rows)
     for kind in ("weight", "bias"):
         yield f"final_norm.{kind}", finder.whole(f"ln_f.{kind}", hidden)

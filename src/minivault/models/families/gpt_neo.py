@@ -14,6 +14,7 @@ from minivault.models.description import (
     Architecture,
 )
 from minivault.models.families.family import Family
+from minivault.models.families.gpt2 import gpt2_like
 from minivault.models.tensor_finder import Named, TensorFinder
 
 
@@ -73,25 +74,13 @@ def _local(config: Config, layers: int) -> list[bool]:
 
 
 def _tensors(arch: Architecture, finder: TensorFinder) -> Named:
-    hidden, inner = arch.hidden_size, arch.intermediate_size
-    yield "embed", finder.whole("wte.weight", arch.vocab_size, hidden)
-    yield "pos_embed", finder.whole("wpe.weight", arch.context_length, hidden)
-    for layer in range(arch.layers):
-        ours, theirs = f"layers.{layer}.", f"h.{layer}."
-        for kind in ("weight", "bias"):
-            yield f"{ours}attn_norm.{kind}", finder.whole(f"{theirs}ln_1.{kind}", hidden)
-            yield f"{ours}mlp_norm.{kind}", finder.whole(f"{theirs}ln_2.{kind}", hidden)
+    hidden = arch.hidden_size
+
+    def qkv(ours: str, theirs: str) -> Named:
         for name in "qkv":
             yield f"{ours}{name}.weight", finder.whole(f"{theirs}attn.attention.{name}_proj.weight", hidden, hidden)
-        for name, stored, rows, columns in (
-            ("o", "attn.attention.out_proj", hidden, hidden),
-            ("fc_in", "mlp.c_fc", inner, hidden),
-            ("fc_out", "mlp.c_proj", hidden, inner),
-        ):
-            yield f"{ours}{name}.weight", finder.whole(f"{theirs}{stored}.weight", rows, columns)
-            yield f"{ours}{name}.bias", finder.whole(f"{theirs}{stored}.bias", rows)
-    for kind in ("weight", "bias"):
-        yield f"final_norm.{kind}", finder.whole(f"ln_f.{kind}", hidden)
+
+    return gpt2_like(arch, finder, qkv, finder.whole, "attn.attention.out_proj")
 
 
 GPT_NEO = Family(
