@@ -45,7 +45,7 @@ CORE = ("minivault.engine.native.runner", "minivault.engine.native.packing", "mi
 
 # Where each third party may be imported. Anything else that is not in the standard library may be imported nowhere.
 DOORS: Mapping[str, tuple[str, ...]] = {
-    "apsw": ("minivault.vault.database", "minivault.batches.store"),
+    "apsw": ("minivault.vault.database", "minivault.batches.database"),
     "cryptography": ("minivault.vault",),
     "fastapi": ("minivault.api",),
     "gguf": ("minivault.models.gguf_tensors",),

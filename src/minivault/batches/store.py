@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,8 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import apsw
-
+from minivault.batches.database import Connection, failures, open_database
 from minivault.batches.values import (
     UNFINISHED,
     Batch,
@@ -29,8 +27,8 @@ from minivault.batches.values import (
     Status,
     StoredFile,
 )
-from minivault.errors import ConfigError, InvalidRequest, LedgerUnavailable, RateLimited, UnknownRecord
-from minivault.vault.cipher import CIPHER, VaultKey, is_plain
+from minivault.errors import InvalidRequest, RateLimited, UnknownRecord
+from minivault.vault.cipher import VaultKey
 
 PIECE_BYTES: Final = 256 << 10
 MAX_FILES: Final = 10_000
@@ -39,28 +37,6 @@ MAX_UNFINISHED: Final = 20
 """Batches of one owner."""
 BUSY_RETRY_SECONDS: Final = 60
 
-_SCHEMA = """
-CREATE TABLE files (
-    id TEXT PRIMARY KEY, owner TEXT, filename TEXT NOT NULL, purpose TEXT NOT NULL, bytes INTEGER NOT NULL,
-    created_at INTEGER NOT NULL, whole INTEGER NOT NULL
-) STRICT;
-CREATE TABLE pieces (
-    file_id TEXT NOT NULL REFERENCES files (id) ON DELETE CASCADE, number INTEGER NOT NULL, data BLOB NOT NULL,
-    PRIMARY KEY (file_id, number)
-) STRICT;
-CREATE TABLE batches (
-    id TEXT PRIMARY KEY, owner TEXT, address TEXT NOT NULL, endpoint TEXT NOT NULL, input_file_id TEXT NOT NULL,
-    created_at INTEGER NOT NULL, status TEXT NOT NULL, metadata TEXT, concurrency INTEGER, times TEXT NOT NULL,
-    faults TEXT NOT NULL, output_file_id TEXT, error_file_id TEXT
-) STRICT;
-CREATE TABLE lines (
-    batch_id TEXT NOT NULL REFERENCES batches (id) ON DELETE CASCADE, number INTEGER NOT NULL,
-    custom_id TEXT NOT NULL, body TEXT NOT NULL, result TEXT, failed INTEGER,
-    PRIMARY KEY (batch_id, number), UNIQUE (batch_id, custom_id)
-) STRICT;
-PRAGMA user_version = 1;
-"""
-_VERSION = 1
 _FILE = "SELECT id, owner, filename, purpose, bytes, created_at FROM files WHERE whole"
 _BATCH = (
     "SELECT id, owner, address, endpoint, input_file_id, created_at, status, metadata, concurrency, times, faults,"
@@ -74,7 +50,7 @@ _INSERT = "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 class BatchStore:
     """The open file. One process at a time has it: that which has the vault."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._db = connection
         self._lock = threading.RLock()
 
@@ -86,20 +62,7 @@ class BatchStore:
             ConfigError: it is encrypted with another key, or is no such file.
             LedgerUnavailable: it cannot be read or written.
         """
-        key = VaultKey.of(key_file)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-        with _failures():
-            db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-        try:
-            _unlock(db, path, key)
-            with _failures():
-                _prepare(db)
-        except BaseException:
-            db.close()
-            raise
-        return cls(db)
+        return cls(open_database(path, VaultKey.of(key_file)))
 
     def close(self) -> None:
         with self._lock:
@@ -306,13 +269,13 @@ class BatchStore:
     # -- within --------------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[apsw.Connection]:
-        with self._lock, _failures():
+    def _reading(self) -> Iterator[Connection]:
+        with self._lock, failures():
             yield self._db
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[apsw.Connection]:
-        with self._lock, _failures(), self._db:
+    def _writing(self) -> Iterator[Connection]:
+        with self._lock, failures(), self._db:
             yield self._db
 
 
@@ -320,7 +283,7 @@ def new_id(kind: str) -> str:
     return f"{kind}{'-' if kind == 'file' else '_'}{secrets.token_hex(12)}"
 
 
-def _write_file(db: apsw.Connection, batch: Batch, failed: int, name: str, now: int) -> str | None:
+def _write_file(db: Connection, batch: Batch, failed: int, name: str, now: int) -> str | None:
     """A file of the results of one kind, in the order of the lines; ``None`` if there are none."""
     sql = "SELECT result FROM lines WHERE batch_id = ? AND failed = ? AND result IS NOT NULL ORDER BY number"
     file_id = new_id("file")
@@ -357,7 +320,7 @@ _STORED_BYTES = (
 )
 
 
-def _step(db: apsw.Connection, was: Batch, becomes: Batch) -> Batch:
+def _step(db: Connection, was: Batch, becomes: Batch) -> Batch:
     """
     Raises:
         IllegalStep: it is no longer what it was.
@@ -406,54 +369,7 @@ def _batch(row: Sequence[Any], counts: Counts) -> Batch:
     )
 
 
-def _counts(db: apsw.Connection, batch_id: str) -> Counts:
+def _counts(db: Connection, batch_id: str) -> Counts:
     sql = "SELECT count(*), count(*) FILTER (WHERE failed = 0), count(*) FILTER (WHERE failed = 1) FROM lines"
     row: Any = db.execute(f"{sql} WHERE batch_id = ?", (batch_id,)).fetchone()
     return Counts(*row)
-
-
-def _unlock(db: apsw.Connection, path: Path, key: VaultKey | None) -> None:
-    plain = is_plain(path)
-    try:
-        if key is not None:
-            db.pragma("cipher", CIPHER)
-            if plain:
-                db.pragma("journal_mode", "delete")  # a file cannot be encrypted beside a write-ahead log
-                db.pragma("rekey", key.passphrase)
-            else:
-                db.pragma("key", key.passphrase)
-        version = db.pragma("user_version")
-    except (apsw.NotADBError, apsw.CorruptError):
-        raise ConfigError(
-            f"{path.name} does not open with the vault's key: it is encrypted with another, or damaged. "
-            "Move it away to go on without the files and batches in it."
-        ) from None
-    if version > _VERSION:
-        raise ConfigError(f"{path.name} was written by a newer MiniVault")
-
-
-def _prepare(db: apsw.Connection) -> None:
-    db.set_busy_timeout(5_000)
-    for name, value in (
-        ("trusted_schema", False),
-        ("journal_mode", "wal"),
-        ("synchronous", "FULL"),
-        ("fullfsync", True),
-        ("foreign_keys", True),
-        ("secure_delete", True),  # what is deleted is overwritten, not merely given up
-    ):
-        db.pragma(name, value)
-    if db.pragma("user_version") == 0:
-        with db:
-            db.execute(_SCHEMA)
-    with db:
-        db.execute("DELETE FROM files WHERE NOT whole")
-
-
-@contextlib.contextmanager
-def _failures() -> Iterator[None]:
-    try:
-        yield
-    except apsw.Error as error:
-        said = "the disk is full" if isinstance(error, apsw.FullError) else "its file cannot be read or written"
-        raise LedgerUnavailable(f"Files and batches cannot be kept: {said}", retry_after=5) from None

@@ -1,0 +1,108 @@
+"""The SQLite file of files and batches: its schema, its key, and what its errors mean. Knows nothing of its queries."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+
+from minivault.errors import ConfigError, LedgerUnavailable
+from minivault.vault.cipher import CIPHER, VaultKey, is_plain
+
+Connection = apsw.Connection
+
+_SCHEMA = """
+CREATE TABLE files (
+    id TEXT PRIMARY KEY, owner TEXT, filename TEXT NOT NULL, purpose TEXT NOT NULL, bytes INTEGER NOT NULL,
+    created_at INTEGER NOT NULL, whole INTEGER NOT NULL
+) STRICT;
+CREATE TABLE pieces (
+    file_id TEXT NOT NULL REFERENCES files (id) ON DELETE CASCADE, number INTEGER NOT NULL, data BLOB NOT NULL,
+    PRIMARY KEY (file_id, number)
+) STRICT;
+CREATE TABLE batches (
+    id TEXT PRIMARY KEY, owner TEXT, address TEXT NOT NULL, endpoint TEXT NOT NULL, input_file_id TEXT NOT NULL,
+    created_at INTEGER NOT NULL, status TEXT NOT NULL, metadata TEXT, concurrency INTEGER, times TEXT NOT NULL,
+    faults TEXT NOT NULL, output_file_id TEXT, error_file_id TEXT
+) STRICT;
+CREATE TABLE lines (
+    batch_id TEXT NOT NULL REFERENCES batches (id) ON DELETE CASCADE, number INTEGER NOT NULL,
+    custom_id TEXT NOT NULL, body TEXT NOT NULL, result TEXT, failed INTEGER,
+    PRIMARY KEY (batch_id, number), UNIQUE (batch_id, custom_id)
+) STRICT;
+PRAGMA user_version = 1;
+"""
+_VERSION = 1
+
+
+def open_database(path: Path, key: VaultKey | None) -> Connection:
+    """Open or create the file at ``path``, for its owner alone; one that is plain is encrypted if there is a key.
+
+    Raises:
+        ConfigError: it is encrypted with another key, or is no such file.
+        LedgerUnavailable: it cannot be read or written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    with failures():
+        db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        _unlock(db, path, key)
+        with failures():
+            _prepare(db)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+@contextlib.contextmanager
+def failures() -> Iterator[None]:
+    """What SQLite cannot do in the block, as LedgerUnavailable."""
+    try:
+        yield
+    except apsw.Error as error:
+        said = "the disk is full" if isinstance(error, apsw.FullError) else "its file cannot be read or written"
+        raise LedgerUnavailable(f"Files and batches cannot be kept: {said}", retry_after=5) from None
+
+
+def _unlock(db: Connection, path: Path, key: VaultKey | None) -> None:
+    plain = is_plain(path)
+    try:
+        if key is not None:
+            db.pragma("cipher", CIPHER)
+            if plain:
+                db.pragma("journal_mode", "delete")  # a file cannot be encrypted beside a write-ahead log
+                db.pragma("rekey", key.passphrase)
+            else:
+                db.pragma("key", key.passphrase)
+        version = db.pragma("user_version")
+    except (apsw.NotADBError, apsw.CorruptError):
+        raise ConfigError(
+            f"{path.name} does not open with the vault's key: it is encrypted with another, or damaged. "
+            "Move it away to go on without the files and batches in it."
+        ) from None
+    if version > _VERSION:
+        raise ConfigError(f"{path.name} was written by a newer MiniVault")
+
+
+def _prepare(db: Connection) -> None:
+    db.set_busy_timeout(5_000)
+    for name, value in (
+        ("trusted_schema", False),
+        ("journal_mode", "wal"),
+        ("synchronous", "FULL"),
+        ("fullfsync", True),
+        ("foreign_keys", True),
+        ("secure_delete", True),  # what is deleted is overwritten, not merely given up
+    ):
+        db.pragma(name, value)
+    if db.pragma("user_version") == 0:
+        with db:
+            db.execute(_SCHEMA)
+    with db:
+        db.execute("DELETE FROM files WHERE NOT whole")
