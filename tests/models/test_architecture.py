@@ -42,24 +42,24 @@ def test_distilgpt2_is_described_with_its_true_number_of_parameters() -> None:
 
 def test_mistral_is_llama_with_a_window() -> None:
     arch = read_architecture(MISTRAL)
-    assert (arch.family, arch.sliding_window) == ("llama", 1024)
+    assert (arch.family, arch.layer_windows[0]) == ("llama", 1024)
 
 
 @pytest.mark.parametrize("window", [None, 2048, 4096])
 def test_a_window_as_long_as_the_context_is_none(window: int | None) -> None:
-    assert read_architecture(MISTRAL | {"sliding_window": window}).sliding_window is None
+    assert read_architecture(MISTRAL | {"sliding_window": window}).layer_windows[0] is None
 
 
 def test_newer_files_keep_theta_and_scaling_in_rope_parameters() -> None:
     newer = {name: value for name, value in LLAMA.items() if name not in ("rope_theta", "rope_scaling", "torch_dtype")}
     arch = read_architecture(newer | {"dtype": "bfloat16", "rope_parameters": {"rope_theta": 5e5, **LLAMA3}})
     assert arch == read_architecture(LLAMA | {"rope_theta": 500000, "rope_scaling": LLAMA3})
-    assert arch.rope_scaling == RopeScaling("llama3", 8.0, 1.0, 4.0, 1024)
+    assert arch.ropes[0].scaling == RopeScaling("llama3", 8.0, 1.0, 4.0, 1024)
 
 
 def test_linear_scaling_is_read_under_its_old_key() -> None:
     arch = read_architecture(LLAMA | {"rope_scaling": {"type": "linear", "factor": 2}})
-    assert arch.rope_scaling == RopeScaling("linear", 2.0)
+    assert arch.ropes[0].scaling == RopeScaling("linear", 2.0)
 
 
 @pytest.mark.parametrize(

@@ -122,21 +122,6 @@ class Architecture:
     """Factor on the token embedding as input; not where it is the output head."""
 
     @property
-    def rope_theta(self) -> float:
-        """Base of the first layer's rotary frequencies; 0 with learned positions."""
-        return self.ropes[0].theta if self.ropes else 0.0
-
-    @property
-    def rope_scaling(self) -> RopeScaling | None:
-        """Of the first of ``ropes``."""
-        return self.ropes[0].scaling if self.ropes else None
-
-    @property
-    def sliding_window(self) -> int | None:
-        """The first layer's."""
-        return self.layer_windows[0]
-
-    @property
     def gated(self) -> bool:
         """The MLP has three matrices: gate, up and down."""
         return self.mlp in ("gated_silu", "gated_gelu_tanh")

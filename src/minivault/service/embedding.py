@@ -41,11 +41,6 @@ class Embedding:
         self.intent = RecordRef(intent.index, intent.leaf)
         self.id = intent.call_id or prepared.request.request_id
 
-    @property
-    def abandoned(self) -> bool:
-        """The caller left, and the record says so."""
-        return self._abandoned
-
     async def result(self) -> Embedded | None:
         """The vectors, once the outcome is durable; ``None`` if the caller left meanwhile.
 

@@ -51,7 +51,6 @@ class Statistics:
     average_response_time_ms: float
     uptime_seconds: float
     model: str
-    model_loaded: bool
     running: int
     waiting: int
     kv_cache_usage: float
@@ -262,7 +261,6 @@ class Service:
             average_response_time_ms=self._calls.average_ms,
             uptime_seconds=round((self._now_ns() - self._started_ns) / 1e9, 3),
             model=self.models.default_name,
-            model_loaded=bool(stats),
             running=sum(one.running for one in stats),
             waiting=sum(one.waiting for one in stats),
             kv_cache_usage=max((one.kv_cache_usage for one in stats), default=0.0),

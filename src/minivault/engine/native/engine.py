@@ -163,7 +163,6 @@ class NativeEngine:
         # Owner: the engine thread.
         self._runner = runner
         self._scheduler = Scheduler(kv_cache, self._limits)
-        self._outputs: list[tuple[int, TokenStep]] = []
         self._stopping = False
 
         # A daemon, for a process that forgets to close shall still be able to end.
