@@ -345,7 +345,7 @@ async def test_what_this_server_does_not_do_is_said_in_ollamas_shape(
 async def test_a_body_that_names_no_model_is_told_so(path: str) -> None:
     async with client_of(make_bench()) as client:
         response = await client.post(path, json={})
-    assert (response.status_code, response.json()) == (422, {"error": "model: field required"})
+    assert (response.status_code, response.json()) == (422, {"error": "model: is required"})
 
 
 async def test_the_door_and_unreadable_bodies_speak_ollamas_shape_too() -> None:
@@ -357,13 +357,37 @@ async def test_the_door_and_unreadable_bodies_speak_ollamas_shape_too() -> None:
     assert all(isinstance(response.json()["error"], str) for response in (foreign, unreadable, form))
 
 
-async def test_a_body_without_a_type_is_json_unless_a_browser_sent_it() -> None:
-    body = b'{"model": "fake", "prompt": "hi"}'
+@pytest.mark.parametrize("given", ["", "application/x-www-form-urlencoded", "application/x-www-form-urlencoded; a=b"])
+async def test_json_is_taken_as_curl_and_other_programs_send_it(given: str) -> None:
+    headers = {"content-type": given} if given else {}
     async with client_of(make_bench()) as client:
-        plain = await client.post("/api/generate", content=body)
-        browser = await client.post("/api/generate", content=body, headers={"sec-fetch-site": "same-origin"})
-        elsewhere = await client.post("/v1/completions", content=body)
-    assert [plain.status_code, browser.status_code, elsewhere.status_code] == [200, 415, 415]
+        answer = await client.post("/api/generate", content=json.dumps(ASK).encode(), headers=headers)
+        elsewhere = await client.post("/v1/completions", content=json.dumps(ASK).encode(), headers=headers)
+    assert [answer.status_code, elsewhere.status_code] == [200, 415]
+
+
+@pytest.mark.parametrize(
+    "given", ["", "application/x-www-form-urlencoded", "multipart/form-data; boundary=a", "text/plain"]
+)
+@pytest.mark.parametrize(
+    "by_browser",
+    [
+        {"origin": "http://localhost:8000"},
+        {"sec-fetch-site": "same-origin"},
+        {"sec-fetch-site": "none"},
+        {"sec-fetch-mode": "no-cors"},
+        {"referer": "https://example.com/"},
+        {"cookie": "a=b"},
+    ],
+)
+async def test_json_of_another_type_is_not_taken_from_a_browser(given: str, by_browser: dict[str, str]) -> None:
+    bench = make_bench()
+    headers = by_browser | ({"content-type": given} if given else {})
+    async with client_of(bench) as client:
+        answer = await client.post("/api/generate", content=json.dumps(ASK).encode(), headers=headers)
+    assert answer.status_code == 415
+    assert "-H 'Content-Type: application/json'" in answer.json()["error"]
+    assert bench.ledger.intents == []
 
 
 async def test_a_failure_in_the_middle_is_an_error_line_and_never_done() -> None:

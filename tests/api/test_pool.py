@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
 from minivault.api.app import create_app
 from minivault.errors import ModelNotReady, ModelTooLarge
 from minivault.settings import Settings
-from tests.api.client import client_of
-from tests.fakes import make_bench, until
+from tests.api.client import BASE, client_of
+from tests.fakes import Bench, make_bench, until
 
 HI = {"role": "user", "content": "hi"}
+
+
+@asynccontextmanager
+async def overheard(bench: Bench, **settings: Any) -> AsyncIterator[tuple[httpx.AsyncClient, bytearray]]:
+    """A client, and what it has been sent so far: it hands an answer over only when that is whole."""
+    app = create_app(Settings(rate_limit="", **settings), service=bench.service)
+    heard = bytearray()
+
+    async def tapped(scope: Scope, receive: Receive, send: Send) -> None:
+        async def noted(message: Message) -> None:
+            heard.extend(message.get("body", b""))
+            await send(message)
+
+        await app(scope, receive, noted)
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(tapped), base_url=BASE) as client:
+        yield client, heard
 
 
 async def test_a_model_is_loaded_and_unloaded_by_name() -> None:
@@ -27,6 +48,14 @@ async def test_a_model_is_loaded_and_unloaded_by_name() -> None:
     assert (unloaded.json()["loaded"], loaded.json()["loaded"]) == (False, True)
     assert bench.models.keep_alives == [7]
     assert bench.models.leases == 0
+
+
+async def test_loading_and_unloading_need_no_body() -> None:
+    async with client_of(make_bench()) as client:
+        answers = [await client.post(f"/models/fake/{done}") for done in ("load", "unload")]
+        untyped = await client.post("/models/fake/load", content=b'{"keep_alive": 7}')
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert untyped.status_code == 415
 
 
 @pytest.mark.parametrize("path", ["/models/nope/load", "/models/nope/unload"])
@@ -66,6 +95,7 @@ async def test_no_call_holds_its_model_after_its_end() -> None:
     assert bench.models.leases == 0
 
 
+WAITING = ": waiting for the model\n\n"
 SSE = [
     ("/generate", {"prompt": "hi", "stream": True, "seed": 7}, "data: [DONE]"),
     ("/v1/chat/completions", {"model": "fake", "messages": [HI], "stream": True, "seed": 7}, "data: [DONE]"),
@@ -79,15 +109,13 @@ SSE = [
 async def test_a_stream_that_waits_for_its_model_is_told_so(path: str, body: Any, end: str) -> None:
     bench = make_bench()
     bench.models.gate = asyncio.Event()
-    async with client_of(bench, sse_keep_alive=0.01) as client:
+    async with overheard(bench, sse_keep_alive=0.01) as (client, heard):
         asking = asyncio.ensure_future(client.post(path, json=body))
-        await until(lambda: bench.models.waiting)
-        await asyncio.sleep(0.05)  # a later timer than the interval's, which was set before: it fires after that
+        await until(lambda: WAITING.encode() in heard)
         bench.models.gate.set()
         said = (await asking).text
-    comment = ": waiting for the model\n\n"
-    assert said.startswith(comment)
-    assert end in said.rpartition(comment)[2]
+    assert said.startswith(WAITING)
+    assert end in said.rpartition(WAITING)[2]
     assert bench.models.leases == 0
 
 
@@ -106,10 +134,9 @@ async def test_a_stream_is_silent_while_it_waits_where_comments_are_turned_off()
 async def test_a_load_that_fails_under_a_waiting_stream_is_an_event_and_no_end(path: str, body: Any, end: str) -> None:
     bench = make_bench()
     bench.models.gate = asyncio.Event()
-    async with client_of(bench, sse_keep_alive=0.01) as client:
+    async with overheard(bench, sse_keep_alive=0.01) as (client, heard):
         asking = asyncio.ensure_future(client.post(path, json=body))
-        await until(lambda: bench.models.waiting)
-        await asyncio.sleep(0.05)
+        await until(lambda: WAITING.encode() in heard)
         bench.models.error = ModelNotReady("The model could not be loaded.")
         bench.models.gate.set()
         said = (await asking).text

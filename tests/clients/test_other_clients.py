@@ -245,6 +245,12 @@ def test_curl_without_a_content_type_is_told_what_to_send(server: Server) -> Non
 
 
 @curl_client
+def test_curl_asks_as_ollamas_manual_has_it(server: Server) -> None:
+    body = '{"model": "guide", "prompt": "Hi", "stream": false, "options": {"num_predict": 4}}'
+    assert json.loads(curl(server, "-d", body, "/api/generate").stdout)["done"] is True
+
+
+@curl_client
 def test_curl_uploads_a_file_as_its_manual_says(server: Server, tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text("{}\n")
     form = ("-F", "purpose=batch", "-F", f"file=@{tmp_path / 'in.jsonl'}")

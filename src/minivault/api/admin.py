@@ -91,11 +91,11 @@ async def change(request: Request, key_id: KeyId) -> Response:
         200: schema.json_answer(NewApiKeyBody, "The key, with its new secret, this once."),
         **schema.error_responses(400, 403, 404, 413, 415, 422, 429, 500, 503),
     },
-    openapi_extra=schema.json_body(RotateKeyBody),
+    openapi_extra=schema.json_body(RotateKeyBody, required=False),
 )
 async def rotate(request: Request, key_id: KeyId) -> Response:
     """Its id, its records and its limits stay. The former secret ends at once, or after `grace_seconds`."""
-    body, _ = await parsed(request, RotateKeyBody)
+    body, _ = await parsed(request, RotateKeyBody, may_be_empty=True)
     keys = _keys(request)
     made = await asyncio.to_thread(keys.rotate, key_id, body.grace_seconds)
     _note(request, "key rotated", made.key)

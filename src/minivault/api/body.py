@@ -16,15 +16,23 @@ from minivault.api.problems import OLLAMA_PREFIX, Problem
 MAX_DEPTH = 64
 """Levels of arrays and objects in a body."""
 
+CURLS_OWN = "application/x-www-form-urlencoded"
+OF_BROWSERS = ("origin", "referer", "cookie", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest")
+"""Headers that browsers add by themselves."""
+
 _STRUCTURE = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
 
 
-async def read_json_object(request: Request, max_bytes: int) -> tuple[dict[str, Any], bytes]:
-    """Read and parse a body. Returns the object, and the bytes as they came.
+async def read_json_object(
+    request: Request, max_bytes: int, *, may_be_empty: bool = False
+) -> tuple[dict[str, Any], bytes]:
+    """Read and parse a body. Returns the object, and the bytes as they came. ``may_be_empty``: none at all is ``{}``.
 
     Raises:
         Problem: 400 not sound JSON, 413 too large, 415 not JSON, 422 not an object.
     """
+    if may_be_empty and not _has_body(request):
+        return {}, b""
     _require_json(request)
     raw = await _read(request, max_bytes)
     value = parse_json(raw)
@@ -58,23 +66,42 @@ def parse_json(raw: bytes) -> Any:
 
 
 def _require_json(request: Request) -> None:
-    media_type, _, parameters = request.headers.get("content-type", "").partition(";")
-    media_type = media_type.strip().lower()
-    charset = re.search(r"charset\s*=\s*\"?([^\s;\"]+)", parameters, re.IGNORECASE)
-    if _is_plain_client_of_ollama(request):
+    media_type, charset = _type_of(request)
+    if _is_plain_client_of_ollama(request, media_type):
         return
-    if media_type != "application/json" or (charset and charset[1].lower() not in ("utf-8", "utf8")):
-        raise Problem(415, "Send JSON: Content-Type must be application/json, in UTF-8.", code="unsupported_media_type")
+    if media_type != "application/json" or charset not in ("", "utf-8", "utf8"):
+        raise Problem(
+            415,
+            "Send JSON in UTF-8, with the header Content-Type: application/json (curl: -H 'Content-Type: "
+            "application/json').",
+            code="unsupported_media_type",
+        )
     if request.headers.get("content-encoding", "identity").strip().lower() not in ("identity", ""):
         raise Problem(415, "Compressed bodies are not taken: leave out Content-Encoding.", code="unsupported_encoding")
 
 
-def _is_plain_client_of_ollama(request: Request) -> bool:
-    """Some clients of Ollama (LiteLLM) name no type at all. A page in a browser cannot pass for one of them: browsers
-    say where a request comes from."""
+def _has_body(request: Request) -> bool:
+    return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+
+
+def _type_of(request: Request) -> tuple[str, str]:
+    """The media type and the charset that a body is said to have, in lower case; empty where nothing is said."""
+    media_type, _, parameters = request.headers.get("content-type", "").partition(";")
+    charset = re.search(r"charset\s*=\s*\"?([^\s;\"]+)", parameters, re.IGNORECASE)
+    return media_type.strip().lower(), charset[1].lower() if charset else ""
+
+
+def _is_plain_client_of_ollama(request: Request, media_type: str) -> bool:
+    """Ollama takes JSON under any type: some of its clients (LiteLLM) name none, and ``curl -d``, as its manual has it,
+    says ``application/x-www-form-urlencoded``.
+
+    A page in a browser, whose forms and simple requests have these types too, cannot pass for such a client: on a POST
+    every browser says where it comes from, in at least one header that no page can take away.
+    """
     named = request.headers
-    said = any(name in named for name in ("content-type", "content-encoding", "origin", "sec-fetch-site"))
-    return request.scope["path"].startswith(OLLAMA_PREFIX) and not said
+    if not request.scope["path"].startswith(OLLAMA_PREFIX) or "content-encoding" in named:
+        return False
+    return media_type in ("", CURLS_OWN) and not any(name in named for name in OF_BROWSERS)
 
 
 async def _read(request: Request, max_bytes: int) -> bytes:

@@ -126,12 +126,12 @@ async def verify(request: Request, name: Name) -> Response:
     "/{name}/load",
     summary="Load a model into memory",
     responses={200: schema.json_answer(ModelBody, "It is loaded."), **schema.error_responses(*_CHANGES)},
-    openapi_extra=schema.json_body(LoadModelBody),
+    openapi_extra=schema.json_body(LoadModelBody, required=False),
 )
 async def load(request: Request, name: Name) -> Response:
     """Answers when it is loaded, which may take minutes; `GET /models` shows how far it is. Others leave for it if room
     is short: the one idle for longest first."""
-    body, _ = await parsed(request, LoadModelBody)
+    body, _ = await parsed(request, LoadModelBody, may_be_empty=True)
     caller_of(request).require_model(name)
     await streaming.unless_gone(request, service_of(request).load_model(name, body.keep_alive))
     return json_response(await _state(request, name))

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from minivault.access.caller import Caller
 from minivault.api import negotiation, schema, streaming
 from minivault.api.body import read_json_object
-from minivault.api.problems import Problem
+from minivault.api.problems import Problem, validated
 from minivault.api.wire.native import GenerateRequest, answer_of
 from minivault.generation import Completion, FinishReason, RecordRef
 from minivault.service import Generation, Service
@@ -97,15 +97,15 @@ async def _opened(request: Request, body: GenerateRequest, raw: bytes, framing: 
     return await whole_answer(request, generation, lambda completion: answer_of(completion, token_bytes))
 
 
-async def parsed(request: Request, model: type[Body]) -> tuple[Body, bytes]:
-    """A body in the form of ``model``, and its bytes as they came.
+async def parsed(request: Request, model: type[Body], *, may_be_empty: bool = False) -> tuple[Body, bytes]:
+    """A body in the form of ``model``, and its bytes as they came. ``may_be_empty``: none at all has the defaults.
 
     Raises:
-        Problem: it cannot be read.
-        ValidationError: a field is wrong.
+        Problem: it cannot be read, or a field is wrong.
     """
-    value, raw = await read_json_object(request, request.app.state.settings.max_body_bytes)
-    return model.model_validate(value), raw
+    most = request.app.state.settings.max_body_bytes
+    value, raw = await read_json_object(request, most, may_be_empty=may_be_empty)
+    return validated(model, value), raw
 
 
 async def whole_answer(

@@ -134,7 +134,7 @@ async def pull(request: Request) -> Response:
     `"stream": false`."""
     body, _ = await parsed(request, PullNameBody)
     if body.called is None:
-        raise InvalidRequest("model: field required", param="model")
+        raise InvalidRequest("model: is required", param="model")
     keeper, model = keeper_of(request), bare_name(body.called)
     if not body.stream:
         await streaming.unless_gone(request, keeper.pulled(model, None))
@@ -169,7 +169,7 @@ async def _name(request: Request) -> str:
     body, _ = await parsed(request, NameBody)
     called = body.called
     if called is None:
-        raise InvalidRequest("model: field required", param="model")
+        raise InvalidRequest("model: is required", param="model")
     return bare_name(called)
 
 

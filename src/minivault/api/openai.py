@@ -12,9 +12,8 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from minivault.api import schema, streaming
-from minivault.api.body import read_json_object
 from minivault.api.health import service_of, visible
-from minivault.api.native import caller_of, json_response, record_header
+from minivault.api.native import caller_of, json_response, parsed, record_header
 from minivault.api.wire import openai_answers as answers
 from minivault.api.wire.openai import ChatCompletionRequest, CommonRequest, CompletionRequest
 from minivault.errors import UnknownModel
@@ -41,8 +40,7 @@ def _answered(model: type[answers.AnswerBody]) -> dict[int | str, dict[str, Any]
 )
 async def chat_completions(request: Request) -> Response:
     """As OpenAI's, for any of its clients; with `"stream": true` in pieces, as Server-Sent Events."""
-    value, raw = await read_json_object(request, request.app.state.settings.max_body_bytes)
-    body = ChatCompletionRequest.model_validate(value)
+    body, raw = await parsed(request, ChatCompletionRequest)
     opening = _chat(request, body, raw)
     return await (streaming.kept_alive(request, opening, answers.failure) if body.stream else opening)
 
@@ -68,8 +66,7 @@ async def _chat(request: Request, body: ChatCompletionRequest, raw: bytes) -> Re
 )
 async def completions(request: Request) -> Response:
     """As OpenAI's: bare prompts, as text or as token ids, without the model's chat template."""
-    value, raw = await read_json_object(request, request.app.state.settings.max_body_bytes)
-    body = CompletionRequest.model_validate(value)
+    body, raw = await parsed(request, CompletionRequest)
     opening = _completions(request, body, raw)
     return await (streaming.kept_alive(request, opening, answers.failure) if body.stream else opening)
 

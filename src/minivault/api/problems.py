@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
 from minivault import errors
+from minivault.api.wire.bounds import Place, Schema, place_of, schema_of, schema_of_parameters
+
+Body = TypeVar("Body", bound=BaseModel)
 
 _STATUS: Mapping[type[errors.MiniVaultError], int] = {
     errors.InvalidRequest: 422,
@@ -62,6 +67,11 @@ _ANTHROPIC_TYPES: Mapping[int, str] = {
     503: "overloaded_error",
     504: "timeout_error",
 }
+
+MOST_FAULTS = 64
+"""Of one field, that are weighed against each other: a long list may have a fault an item."""
+_OUR_WORDS = ("value_error", "form")
+"""Kinds of faults whose words are ours; the words of all others come from the schema."""
 
 _DEFAULT_RETRY = 5.0
 """Seconds; for a 503 whose error does not say when to come back."""
@@ -109,8 +119,6 @@ def problem_of(error: Exception) -> Problem:
     """The problem that an error is. An error from nowhere in our tree is a 500 that tells nothing."""
     if isinstance(error, Problem):
         return error
-    if isinstance(error, (ValidationError, RequestValidationError)):
-        return validation_problem(error)
     if not isinstance(error, errors.MiniVaultError):
         return Problem(500, "Something went wrong on this side.", code="internal_error")
     status = next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
@@ -122,26 +130,62 @@ def problem_of(error: Exception) -> Problem:
     return Problem(status, error.message, code=error.code, param=error.param, headers=headers)
 
 
-def validation_problem(error: ValidationError | RequestValidationError) -> Problem:
-    """422 for the first field that is wrong: its name and the bound, without what was sent."""
-    everything = error.errors()  # made anew by each call: a long list has a fault an item
-    faults = [fault for fault in everything if fault["loc"][:1] == everything[0]["loc"][:1]]
-    # Of a choice between types, the branch whose type was right knows what is wrong.
-    fault = next((fault for fault in faults if not fault["type"].endswith("_type")), faults[0])
-    location = [str(part) for part in fault["loc"]]
-    if isinstance(error, RequestValidationError):
-        location = location[1:]  # "query" or "path"
-    unknown = fault["type"] == "extra_forbidden"
-    if unknown:
+def validated(model: type[Body], value: object) -> Body:
+    """``value`` in the form of ``model``.
+
+    Raises:
+        Problem: a field is wrong; names it and its bounds.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise _problem(error.errors(), _schema_of(model)) from None
+
+
+@cache
+def _schema_of(model: type[BaseModel]) -> Schema:
+    return schema_of(model)
+
+
+def _problem(faults: Sequence[Any], schema: Schema) -> Problem:
+    """422 for the first field that is wrong: its name and its bounds, without what was sent."""
+    fault, place = _told(faults, schema)
+    name = place.name
+    if fault["type"] == "extra_forbidden":
         # The name of an unknown field is the client's own text: named, but bounded and made printable.
-        location[-1] = _printable(location[-1])
-    param = ".".join([*location[:1], *(part for part in location[1:] if not _is_union_tag(part))]) or None
-    said = "is not a field of this request" if unknown else _sentence(fault["msg"])
-    return Problem(422, f"{param or 'body'}: {said}", code=_code_of(fault["type"]), param=param)
+        name = ".".join([*([name] if name else []), _printable(str(fault["loc"][-1]))])
+        said = "is not a field of this request"
+    elif fault["type"] == "missing":
+        said = "is required"
+    elif fault["type"] in _OUR_WORDS:
+        said = _sentence(fault["msg"])
+    else:
+        said = f"must be {place.may_be}"
+    return Problem(422, f"{name or 'body'}: {said}", code=_code_of(fault["type"]), param=name or None)
 
 
-def _is_union_tag(part: str) -> bool:
-    return part in ("str", "int", "float", "bool", "constrained-str") or "[" in part
+def _told(faults: Sequence[Any], schema: Schema) -> tuple[Any, Place]:
+    """Which fault of a field is told: of a choice between types, the branch whose type was right knows what is wrong,
+    and of two, the one that lies deeper."""
+    told, found = faults[0], _place(faults[0], schema)
+    whole = f"{found.name}."
+    for fault in faults[1:MOST_FAULTS]:
+        place = _place(fault, schema)
+        if not f"{place.name}.".startswith(whole):
+            break
+        if _weight(fault, place) > _weight(told, found):
+            told, found = fault, place
+    return told, found
+
+
+def _place(fault: Any, schema: Schema) -> Place:
+    """Where a fault lies; of a field that is unknown, what it was sent in."""
+    location = fault["loc"]
+    return place_of(schema, location[:-1] if fault["type"] == "extra_forbidden" else location)
+
+
+def _weight(fault: Any, place: Place) -> tuple[bool, int]:
+    return not fault["type"].endswith("_type"), place.name.count(".")
 
 
 def _printable(name: str) -> str:
@@ -168,15 +212,26 @@ def install(app: FastAPI) -> None:
     async def ours(request: Request, error: Exception) -> Response:
         return problem_of(error).response(request.scope["path"])
 
+    async def parameter(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)  # noqa: S101 - as registered below
+        return _of_parameter(request, error).response(request.scope["path"])
+
     async def plain(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - as registered below
         return _of_status(error.status_code, error.headers).response(request.scope["path"])
 
     app.add_exception_handler(Problem, ours)
     app.add_exception_handler(errors.MiniVaultError, ours)
-    app.add_exception_handler(RequestValidationError, ours)
-    app.add_exception_handler(ValidationError, ours)
+    app.add_exception_handler(RequestValidationError, parameter)
     app.add_exception_handler(HTTPException, plain)
+
+
+def _of_parameter(request: Request, error: RequestValidationError) -> Problem:
+    """The problem of a parameter of a query or a path, in the bounds of the route that was found."""
+    route = request.scope.get("route")
+    taken = [*route.dependant.query_params, *route.dependant.path_params] if isinstance(route, APIRoute) else []
+    faults = [{**fault, "loc": fault["loc"][1:]} for fault in error.errors()]  # the first part says query or path
+    return _problem(faults, schema_of_parameters({one.name: one.field_info for one in taken}))
 
 
 def _of_status(status: int, headers: Mapping[str, str] | None) -> Problem:

@@ -14,9 +14,8 @@ from pydantic import ValidationError
 
 from minivault.api import schema, streaming
 from minivault.api.again import parser_of
-from minivault.api.body import read_json_object
 from minivault.api.health import service_of
-from minivault.api.native import caller_of, json_response, record_header
+from minivault.api.native import caller_of, json_response, parsed, record_header
 from minivault.api.wire import responses_answers as answers
 from minivault.api.wire.lenient import whole_said
 from minivault.api.wire.responses import ID_PREFIX, SURFACE, ResponsesRequest
@@ -45,8 +44,7 @@ ResponseId = Annotated[str, Path(max_length=200, description="`resp_` and the id
 )
 async def create(request: Request) -> Response:
     """As OpenAI's; with `"stream": true` as named Server-Sent Events."""
-    value, raw = await read_json_object(request, request.app.state.settings.max_body_bytes)
-    body = ResponsesRequest.model_validate(value)
+    body, raw = await parsed(request, ResponsesRequest)
     opening = _create(request, body, raw)
     return await (streaming.kept_alive(request, opening, answers.failure) if body.stream else opening)
 

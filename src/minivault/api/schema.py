@@ -92,10 +92,10 @@ def error_responses(*statuses: int, body: type[BaseModel] = native.ErrorBody) ->
     return {status: _error(status, body) for status in statuses}
 
 
-def json_body(model: type[BaseModel]) -> dict[str, Any]:
+def json_body(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
     """``openapi_extra`` for a route that parses ``model`` from the body by itself."""
     _asked.add(model)
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": ref(model)}}}}
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": ref(model)}}}}
 
 
 def json_answer(model: type[BaseModel], description: str) -> dict[str, Any]:

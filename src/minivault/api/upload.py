@@ -120,7 +120,7 @@ async def read_form(request: Request, max_file_bytes: int, take: Take) -> Form:
     if not parts.ended:
         raise Problem(400, "The form ends before its end.", code="invalid_form")
     if parts.filename is None:
-        raise _wrong("file: field required", "file")
+        raise _wrong("file: is required", "file")
     await _hand_on(parts, take)
     fields = {name: bytes(value).decode("utf-8", "replace") for name, value in parts.fields.items()}
     return Form(_printable(parts.filename), fields)

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from minivault.access.caller import Caller
-from minivault.api.problems import problem_of
+from minivault.api.problems import Problem, validated
 from minivault.api.wire.embeddings import EmbedRequest, native_answer
 from minivault.api.wire.native import GenerateRequest, answer_of
 from minivault.cli.console import CliError, working
@@ -120,9 +120,9 @@ def _request(body: Mapping[str, Any], *, stream: bool) -> GenerationRequest:
     """The request that a body of the native surface asks for."""
     raw = json.dumps(body, ensure_ascii=False).encode()
     try:
-        parsed = GenerateRequest.model_validate(body)
-    except ValueError as error:
-        raise CliError(problem_of(error).message, exit_code=2) from None
+        parsed = validated(GenerateRequest, body)
+    except Problem as error:
+        raise CliError(error.message, exit_code=2) from None
     with _failures():
         request = parsed.to_generation(stream=stream, request_id=uuid.uuid4().hex, raw_request=raw)
     return replace(request, source="cli")
@@ -131,9 +131,9 @@ def _request(body: Mapping[str, Any], *, stream: bool) -> GenerationRequest:
 def _embedding_request(body: Mapping[str, Any]) -> EmbeddingRequest:
     raw = json.dumps(body, ensure_ascii=False).encode()
     try:
-        parsed = EmbedRequest.model_validate(body)
-    except ValueError as error:
-        raise CliError(problem_of(error).message, exit_code=2) from None
+        parsed = validated(EmbedRequest, body)
+    except Problem as error:
+        raise CliError(error.message, exit_code=2) from None
     return replace(parsed.to_embedding(request_id=uuid.uuid4().hex, raw_request=raw), source="cli")
 
 

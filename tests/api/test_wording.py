@@ -1,0 +1,113 @@
+"""Errors of every surface name the field and its bounds in this server's own words, and repeat no value."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.api.client import client_of
+from tests.fakes import make_bench
+
+MARK = "s3cr3t"
+TURNS = [{"role": "user", "content": "hi"}]
+BASE: dict[str, dict[str, Any]] = {
+    "/generate": {"prompt": "hi"},
+    "/embed": {"model": "fake", "input": "a"},
+    "/v1/chat/completions": {"messages": TURNS},
+    "/v1/completions": {"prompt": "hi"},
+    "/v1/responses": {"input": "hi"},
+    "/v1/embeddings": {"model": "fake", "input": "a"},
+    "/v1/messages": {"model": "fake", "messages": TURNS, "max_tokens": 5},
+    "/v1/batches": {"input_file_id": "a", "endpoint": "/v1/completions", "completion_window": "24h"},
+    "/api/generate": {"model": "fake", "prompt": "hi"},
+    "/api/chat": {"model": "fake", "messages": TURNS},
+    "/api/embed": {"model": "fake", "input": "a"},
+    "/models/pull": {"model": "a/b"},
+    "/models/fake/load": {},
+}
+PYDANTICS = re.compile(r"Input|should|valid |ield required|greater than|less than|unable to|Value error|literal\[")
+
+
+async def said_of(path: str, body: dict[str, Any]) -> str:
+    async with client_of(make_bench()) as client:
+        answer = await client.post(path, json=body)
+    assert answer.status_code == 422, answer.text
+    error = answer.json()["error"]
+    return str(error if isinstance(error, str) else error["message"])
+
+
+FIELDS = (
+    "model", "prompt", "input", "messages", "system", "stop", "stop_sequences", "options", "format", "tools",
+    "tool_choice", "response_format", "logit_bias", "stream_options", "max_tokens", "temperature", "top_p", "seed",
+    "stream", "context", "keep_alive", "think", "thinking", "text", "metadata", "output_config", "dimensions",
+    "encoding_format", "name", "path", "concurrency", "endpoint", "modalities", "n", "raw", "template",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", BASE)
+async def test_no_word_of_pydantics_and_no_value_reaches_a_client(path: str) -> None:
+    wrong = [(name, value) for name in FIELDS for value in (MARK, -1e12, {MARK: MARK}, [{MARK: [MARK]}, 5], True)]
+    async with client_of(make_bench()) as client:
+        answers = [await client.post(path, json=BASE[path] | {name: value}) for name, value in wrong]
+    refused = [answer.json()["error"] for answer in answers if answer.status_code == 422]
+    said = [error if isinstance(error, str) else error["message"] for error in refused]
+    assert len(said) > 8
+    assert [one for one in said if PYDANTICS.search(one) or MARK in one] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "said"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "robot", "content": "a"}]},
+         'messages.0.role: must be "system", "developer", "user", "assistant", "tool" or "function"'),
+        ("/v1/chat/completions", {"messages": [{"content": "a"}]}, "messages.0.role: is required"),
+        ("/v1/chat/completions", {"messages": [5]}, "messages.0: must be an object"),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": [{"type": "text", "text": 5}]}]},
+         "messages.0.content.0.text: must be a string"),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": 5}]},
+         "messages.0.content: must be a string, or a list, each an object"),
+        ("/v1/chat/completions", {"tool_choice": "s3cr3t"},
+         'tool_choice: must be "none", "auto" or "required", or an object'),
+        ("/v1/chat/completions", {"tool_choice": {"type": "function"}}, "tool_choice.function: is required"),
+        ("/v1/chat/completions", {"logit_bias": {"s3cr3t": 5}}, "logit_bias: must be an object of at most 1024"),
+        ("/v1/chat/completions", {"logit_bias": {"1": 500}}, "each a number from -100 to 100"),
+        ("/v1/completions", {"prompt": {}}, "prompt: must be text, token ids, or a list"),
+        ("/v1/messages", {"max_tokens": 0}, "max_tokens: must be an integer from 1 to 1000000"),
+        ("/v1/messages", {"messages": [{"role": "user", "content": [{"type": "text", "text": 5}]}]},
+         "messages.0.content.0.text: must be a string"),
+        ("/api/generate", {"options": {"temperature": 11}}, "options.temperature: must be a number from 0 to 10"),
+        ("/api/generate", {"think": "s3cr3t"}, 'think: must be true or false, or "low", "medium" or "high"'),
+        ("/api/generate", {"keep_alive": "s3cr3t"}, "keep_alive: must be a duration such as 10m"),
+        ("/models/fake/load", {"keep_alive": -2}, "keep_alive: must be a number from -1 to 1000000000"),
+        ("/models/pull", {"s3cr3t\x1b": 1}, "s3cr3t: is not a field of this request"),
+    ],
+)  # fmt: skip
+async def test_the_place_and_the_bounds_are_named(path: str, change: dict[str, Any], said: str) -> None:
+    assert said in await said_of(path, BASE[path] | change)
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("limit=0", "limit: must be an integer from 1 to "),
+        ("limit=s3cr3t", "limit: must be an integer from 1 to "),
+        ("finish_reason=s3cr3t", 'finish_reason: must be "'),
+        ("cursor=s3cr3t", "cursor: must be a string that matches ^[0-9]"),
+        ("after=s3cr3t", "after must be an RFC 3339 time, such as"),
+        ("s3cr3t=1", "a query parameter is unknown here"),
+    ],
+)
+async def test_a_parameter_of_a_query_is_named_with_its_bounds(query: str, said: str) -> None:
+    async with client_of(make_bench()) as client:
+        answer = await client.get(f"/vault/records?{query}")
+    assert answer.status_code == 422
+    assert said in answer.json()["error"]["message"]
+    assert MARK not in answer.text
+
+
+async def test_a_name_in_a_path_is_bounded_too() -> None:
+    async with client_of(make_bench()) as client:
+        error = (await client.get(f"/models/{'x' * 201}")).json()["error"]
+    assert (error["message"], error["param"]) == ("name: must be a string of 1 to 200 characters", "name")
