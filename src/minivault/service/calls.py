@@ -189,9 +189,9 @@ class Calls:
         self, call: Call, prepared: Prepared | PreparedTexts, outcome: Outcome
     ) -> asyncio.Future[Receipt]:
         """Record how a call ended; once it is durable, or never will be, the call is over."""
-        done = _on_this_loop(lambda: self._ledger.append_outcome(outcome))
-        done.add_done_callback(lambda done: self._settled(call, prepared, outcome, done))
-        return done
+        receipt = _on_this_loop(lambda: self._ledger.append_outcome(outcome))
+        receipt.add_done_callback(lambda done: self._settled(call, prepared, outcome, done))
+        return receipt
 
     def _settled(
         self, call: Call, prepared: Prepared | PreparedTexts, outcome: Outcome, done: asyncio.Future[Receipt]

@@ -10,12 +10,9 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from minivault.generation import Chunk, Completion, GenerationRequest
-
-if TYPE_CHECKING:
-    from minivault.service.walk import Generation
+from minivault.service.walk import Generation
 
 SEEDS = 2**63
 

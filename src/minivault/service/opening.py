@@ -45,15 +45,13 @@ async def open_service(
     except BaseException:
         await asyncio.to_thread(ledger.close)
         raise
-    limits = ServiceLimits(
-        settings.max_tokens,
-        settings.max_running,
-        settings.max_waiting,
-        settings.max_waiting_tokens,
-        settings.request_timeout or None,
-    )
     service = Service(
-        models, ledger, reader, limits=limits, metrics=metrics, answer_from_record=settings.answer_from_record
+        models,
+        ledger,
+        reader,
+        limits=_service_limits(settings),
+        metrics=metrics,
+        answer_from_record=settings.answer_from_record,
     )
     models.start()
     try:
@@ -76,13 +74,25 @@ def open_pool(settings: Settings, loader: ModelLoader | None = None) -> ModelPoo
         UnknownModel: there is no model of a name that the settings give.
     """
     budget = budget_of(settings.memory_budget)
-    limits = PoolLimits(budget, settings.keep_alive, settings.max_waiting, settings.load_timeout)
+    limits = PoolLimits(
+        budget, keep_alive=settings.keep_alive, max_waiting=settings.max_waiting, patience=settings.load_timeout
+    )
     return ModelPool(
         Catalog(settings.models_dir),
         settings.model,
         loader or Loaders(settings, budget),
         limits,
         preload=settings.preload,
+    )
+
+
+def _service_limits(settings: Settings) -> ServiceLimits:
+    return ServiceLimits(
+        default_max_tokens=settings.max_tokens,
+        max_running=settings.max_running,
+        max_waiting=settings.max_waiting,
+        max_waiting_tokens=settings.max_waiting_tokens,
+        request_timeout=settings.request_timeout or None,
     )
 
 
