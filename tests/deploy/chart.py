@@ -2,8 +2,8 @@
 
     .venv/deploy/bin/python tests/deploy/chart.py < values.json
 
-Runs in the environment of `make deploy-tools`, and imports nothing of this repository. Knows of no cluster: what one would
-fill in, or refuse at admission, is not seen. Of documents of other parties (ServiceMonitor) it has no schema.
+Runs in the environment of `make deploy-tools`, and imports nothing of this repository. Knows of no cluster: what one
+would fill in, or refuse at admission, is not seen. Of documents of other parties (ServiceMonitor) it has no schema.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,13 +16,14 @@ import httpx
 
 _LISTENS = re.compile(r"listens on (http://\S+)")
 READY_SECONDS = 60
+MINIVAULT = (sys.executable, "-m", "minivault.cli.main")
 
 
 class Server:
     """A running server. ``url`` is where it listens."""
 
-    def __init__(self, data_dir: Path, *flags: str) -> None:
-        command = [sys.executable, "-m", "minivault.cli.main", "serve", "--port", "0", "--data-dir", str(data_dir)]
+    def __init__(self, data_dir: Path, *flags: str, program: Sequence[str] = MINIVAULT) -> None:
+        command = [*program, "serve", "--port", "0", "--data-dir", str(data_dir)]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MINIVAULT_")}
         self.log = data_dir.parent / f"{data_dir.name}.serve.log"
         with self.log.open("ab") as log:
