@@ -210,6 +210,10 @@ class FakeModel:
     kind: str = "generation"
     memory_bytes: int = 1000
 
+    @property
+    def broken(self) -> bool:
+        return self.engine.failure is not None
+
     async def close(self) -> None:
         await self.engine.close()
 

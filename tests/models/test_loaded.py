@@ -12,7 +12,11 @@ from minivault.engine.engine import EngineInfo, EngineRequest, EngineStats, Toke
 from minivault.errors import CheckpointCorrupt
 from minivault.models.architecture import Architecture
 from minivault.models.catalog import Catalog
-from minivault.models.loaded import generation_defaults, load_model
+from minivault.models.loaded import LoadedModel, generation_defaults, load_model
+from minivault.models.loaded_embedding import LoadedEmbedding
+from minivault.models.loaded_foreign import ForeignModel
+from minivault.models.loaded_remote import RemoteModel
+from minivault.models.pooled import PooledModel
 from minivault.models.weights import WeightSet, sources
 from tests.models.folders import copy_of
 from tests.oracle.golden import DATA
@@ -35,6 +39,28 @@ class IdleEngine:
 
     async def close(self) -> None:
         return None
+
+
+class BrokenEngine:
+    failure = RuntimeError("out of order")
+
+
+ENGINE: Any = BrokenEngine()
+NONE: Any = None
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        LoadedModel("a", NONE, NONE, None, {}, (), "", "", "", ENGINE),
+        ForeignModel("b", NONE, None, {}, (), "", "", "", ENGINE, None),
+        LoadedEmbedding("c", NONE, NONE, "", "", ENGINE),
+        RemoteModel("d", ENGINE),
+    ],
+    ids=["native", "foreign", "embedding", "remote"],
+)
+def test_a_model_of_any_kind_is_broken_when_its_engine_is(model: PooledModel) -> None:
+    assert model.broken
 
 
 @pytest.mark.parametrize("case", ["llama-gqa", "gpt2", "llama-sharded"])

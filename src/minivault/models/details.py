@@ -13,25 +13,13 @@ from minivault.models.chat_template import ChatTemplate
 from minivault.models.folder import LICENCE_NAMES
 from minivault.models.inspection import sizes_from
 from minivault.models.json_file import read_json_object
+from minivault.models.listing import SIZES, identity
 from minivault.models.tokenizer import Tokenizer
-
-SIZES = ("context_length", "hidden_size", "layers", "attention_heads", "kv_heads", "vocab_size")
 
 
 def facts(entry: ModelEntry) -> dict[str, Any]:
     """What the catalog's list says of a model."""
-    return {
-        "name": entry.name,
-        "engine": entry.engine,
-        "kind": entry.kind,
-        "family": entry.family,
-        "parameters": entry.parameters,
-        "size_bytes": entry.size_bytes,
-        "digest": entry.digest,
-        "embedded": entry.embedded,
-        "imported_at": entry.imported_at,
-        "path": str(entry.path),
-    }
+    return identity(entry) | {"path": str(entry.path)}
 
 
 def details(catalog: Catalog, name: str) -> dict[str, Any]:

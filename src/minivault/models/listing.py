@@ -10,14 +10,13 @@ from minivault.models.catalog import ModelEntry
 from minivault.models.inspection import sizes_from
 from minivault.models.json_file import read_optional_json_object
 
-_SIZES = ("context_length", "hidden_size", "layers", "attention_heads", "kv_heads", "vocab_size")
+SIZES = ("context_length", "hidden_size", "layers", "attention_heads", "kv_heads", "vocab_size")
 
 
-def listed(entry: ModelEntry, *, default: bool) -> dict[str, Any]:
-    """One object of ``GET /models``, but for the state."""
+def identity(entry: ModelEntry) -> dict[str, Any]:
+    """Who it is and how large, as the catalog knows it."""
     return {
         "name": entry.name,
-        "default": default,
         "embedded": entry.embedded,
         "family": entry.family,
         "kind": entry.kind,
@@ -29,14 +28,19 @@ def listed(entry: ModelEntry, *, default: bool) -> dict[str, Any]:
     }
 
 
+def listed(entry: ModelEntry, *, default: bool) -> dict[str, Any]:
+    """One object of ``GET /models``, but for the state."""
+    return {"name": entry.name, "default": default} | identity(entry)
+
+
 def described(entry: ModelEntry) -> dict[str, Any]:
     """Its sizes, 0 where its configuration does not say; and since when it is as it is."""
     config = entry.whole.path / "config.json"
     try:
         arch = sizes_from(read_optional_json_object(config))
-        sizes = {name: getattr(arch, name) for name in _SIZES}
+        sizes = {name: getattr(arch, name) for name in SIZES}
     except MiniVaultError:  # not for the native engine
-        sizes = dict.fromkeys(_SIZES, 0)
+        sizes = dict.fromkeys(SIZES, 0)
     return sizes | {"modified_at": entry.imported_at or _changed(entry)}
 
 

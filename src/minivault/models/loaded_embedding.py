@@ -57,6 +57,11 @@ class LoadedEmbedding:
         """Such a model has no template: the digest of how it pools takes its place in records."""
         return self.engine.embedding.pooling_digest
 
+    @property
+    def broken(self) -> bool:
+        """Its engine has stopped for good."""
+        return self.engine.failure is not None
+
     async def close(self) -> None:
         """Close its engine."""
         await self.engine.close()

@@ -36,6 +36,11 @@ class ForeignModel:
     memory_bytes: int = 0
     kind: str = "generation"
 
+    @property
+    def broken(self) -> bool:
+        """Its engine has stopped for good."""
+        return self.engine.failure is not None
+
     async def close(self) -> None:
         await self.engine.close()
 

@@ -35,5 +35,10 @@ class RemoteModel:
         """This model with a lexicon of its own: token numbers mean something within one answer alone."""
         return replace(self, tokenizer=Lexicon())
 
+    @property
+    def broken(self) -> bool:
+        """Its engine has stopped for good."""
+        return self.engine.failure is not None
+
     async def close(self) -> None:
         await self.engine.close()

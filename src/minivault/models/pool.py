@@ -187,7 +187,7 @@ class ModelPool:
         """One user or waiter less: if it was the last, its time begins to run."""
         if self._closed or slot.in_use or slot.state is not ModelState.LOADED:
             return
-        if getattr(slot.model, "broken", False):
+        if slot.model is not None and slot.model.broken:
             self._replace(slot)
         else:
             self.expire()

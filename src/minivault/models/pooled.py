@@ -31,6 +31,10 @@ class PooledModel(Protocol):
     def memory_bytes(self) -> int:
         """What it really takes; 0 where it cannot tell."""
 
+    @property
+    def broken(self) -> bool:
+        """It has stopped for good, and is to be loaded anew."""
+
     async def close(self) -> None: ...
 
 
