@@ -126,9 +126,19 @@ class Model {
         int rows;
     };
 
+    void check(const StepItem& item) const;
     void plan(const std::vector<StepItem>& items);
+    void plan_item(int place, const StepItem& item);
     void reserve(int rows, int logit_rows, int length);
     void walk(int member, const std::vector<StepItem>& items, std::vector<std::vector<Sampled>>& sampled);
+    void walk_layer(int member, int layer, const std::vector<StepItem>& items, WorkQueue*& queue);
+    void walk_mlp_in(int layer, WorkQueue*& queue);
+    template <typename Work>
+    void phase(WorkQueue*& queue, Work work) {
+        work(*queue++);
+        team_.barrier();
+    }
+    void gather_logit_rows();
     void sample(const StepItem& item, int first_row, std::vector<float>& weights, std::vector<Sampled>& sampled);
     void embed(int row, int token);
     void keep_hidden(int row, int kept);
@@ -137,6 +147,8 @@ class Model {
     void quantize_rows(const float* in, std::ptrdiff_t stride, int width, int rows, WorkQueue& queue);
     void multiply(const Matrix& matrix, const float* a, std::ptrdiff_t a_stride, int rows, float* out,
                   std::ptrdiff_t stride, bool accumulate, WorkQueue& queue);
+    void adapt(int layer, Slot slot, const float* x, std::ptrdiff_t x_stride, float* out, std::ptrdiff_t stride,
+               WorkQueue*& queue);
     bool has_adapter(int layer, Slot slot) const;
     void shrink(int layer, Slot slot, const float* x, std::ptrdiff_t x_stride, WorkQueue& queue);
     void expand(int layer, Slot slot, float* out, std::ptrdiff_t stride, WorkQueue& queue);

@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CORE = [
     *("adapters", "encoder", "matrix"),
-    *("model", "packed_file", "packed_weights", "pooling", "rope", "sampler", "threads"),
+    *("model", "model_attention", "model_phases", "model_step"),
+    *("packed_file", "packed_weights", "pooling", "rope", "sampler", "threads"),
     "kernels/scalar",
 ]
 AARCH64 = {
