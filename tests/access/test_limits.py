@@ -134,7 +134,7 @@ async def test_an_empty_limit_means_none() -> None:
 
 @pytest.mark.parametrize("spec", ["many", "5", "0/minute", "-1/minute", "5/fortnight", "1/day;" * 9, "9" * 300])
 def test_a_limit_that_cannot_be_read_names_the_setting(spec: str) -> None:
-    with pytest.raises(ConfigError, match="rate_limit"):
+    with pytest.raises(ConfigError, match="rate_limit: must be like 60/minute"):
         require_sound("rate_limit", spec)
 
 

@@ -32,6 +32,23 @@ def minivault(*arguments: str, stdin: str | bytes = "", **more: str) -> subproce
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
+def on_terminal(command: list[str], typed: str) -> str:
+    """Run a command whose standard streams are a terminal, with this typed; what the terminal showed."""
+    here, there = os.openpty()
+    with subprocess.Popen(command, stdin=there, stdout=there, stderr=there, env=environment()) as process:
+        os.close(there)
+        os.write(here, typed.encode())
+        shown = b""
+        try:
+            while piece := os.read(here, 4096):
+                shown += piece
+        except OSError:  # the other end is closed
+            pass
+        process.wait(60)
+    os.close(here)
+    return shown.decode()
+
+
 @dataclass
 class RunningServer:
     url: str

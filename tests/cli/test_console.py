@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from minivault.cli.console import escape, note, one_line, table, write_json
+from minivault.cli.console import escape, note, one_line, pairs, table, whole_columns, write_json
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,18 @@ def test_notes_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     note("by the way")
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "by the way\n")
+
+
+@pytest.mark.parametrize(
+    ("widths", "room", "whole"),
+    [([5, 20, 60], 80, [True, True, False]), ([20, 20, 60], 40, [False, False, False]), ([5, 6], 80, [True, True])],
+)
+def test_narrow_columns_stay_whole_where_the_others_can_be_read(
+    widths: list[int], room: int, whole: list[bool]
+) -> None:
+    assert whole_columns(widths, room) == whole
+
+
+def test_names_and_values_stand_below_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    pairs([("status", "ok"), ("engine.running", "\x1b")])
+    assert capsys.readouterr().out == "status          ok\nengine.running  \\x1b\n"

@@ -14,6 +14,7 @@ from minivault.access.keys import KeyStore
 from minivault.cli.console import CliError
 from minivault.cli.main import app
 from minivault.errors import InvalidRequest, Unauthorized, UnknownKey
+from tests.cli.process import MINIVAULT, on_terminal
 
 KEY = re.compile(r"mv_[a-z0-9]{12}_[0-9a-f]{64}")
 
@@ -78,6 +79,23 @@ def test_reading_commands_show_no_secret(folder: Path, command: tuple[str, ...])
     assert key.id in output
     assert secret not in output
     assert key.sha256 not in output
+
+
+def test_a_model_that_is_not_there_is_warned_of_and_kept(folder: Path) -> None:
+    done = keys(folder, "create", "team", "--model", "nomodel", "--model", "guide")
+    assert [name in done.stderr for name in ("nomodel", "guide")] == [True, False]
+    assert shown(folder, "team")["models"] == ["nomodel", "guide"]
+    assert "nomodel" in keys(folder, "change", "team", "--model", "nomodel").stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "typed", "state"), [((), "n\n", "active"), ((), "y\n", "revoked"), (("-y",), "", "revoked")]
+)
+def test_revoking_asks_a_terminal_first(folder: Path, options: tuple[str, ...], typed: str, state: str) -> None:
+    keys(folder, "create", "team")
+    on_terminal([*MINIVAULT, "keys", "revoke", "team", "--data-dir", str(folder), *options], typed)
+    facts = json.loads(keys(folder, "list", "--all", "--json").stdout)
+    assert facts["state"] == state
 
 
 def test_revoked_keys_are_listed_when_asked_for(folder: Path) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from itertools import islice
 
+import httpx
 import pytest
 
+from minivault.cli.client import Client
 from minivault.cli.log import calls_from_now_on, last_calls, log
+from minivault.cli.server_records import ServerRecords
 from minivault.vault.reader import Call, Page
+from tests.cli.process import RunningServer, minivault
 
 CALL = Call(
     index=0,
@@ -53,18 +58,18 @@ class ScriptedReader:
 
 def test_the_last_calls_come_oldest_first_over_several_pages() -> None:
     reader = ScriptedReader([call(8, 9), call(6, 7), call(4, 5), call(2, 3)])
-    assert [one.index for one in last_calls(reader, 3)] == [4, 6, 8]  # type: ignore[arg-type]  # reads as a Reader does
+    assert [one.index for one in last_calls(reader, 3)] == [4, 6, 8]
 
 
 def test_fewer_than_asked_for_are_all() -> None:
-    assert [one.index for one in last_calls(ScriptedReader([call(0, 1)]), 5)] == [0]  # type: ignore[arg-type]  # as above
+    assert [one.index for one in last_calls(ScriptedReader([call(0, 1)]), 5)] == [0]
 
 
 def test_following_shows_each_call_once_as_it_ends() -> None:
     known = [call(0, 1), call(2, None)]
     reader = ScriptedReader([], [[call(0, 1)], [call(2, 4)], [call(2, 4), call(3, 5)]])
     waits: list[None] = []
-    following = calls_from_now_on(reader, known, lambda: waits.append(None))  # type: ignore[arg-type]  # as above
+    following = calls_from_now_on(reader, known, lambda: waits.append(None))
     assert [one.outcome_index for one in islice(following, 2)] == [4, 5]
     assert len(waits) == 2
 
@@ -79,3 +84,20 @@ def test_a_call_whose_content_was_not_kept_says_so(capsys: pytest.CaptureFixture
 def test_the_log_of_no_vault_is_empty(capsys: pytest.CaptureFixture[str]) -> None:
     log()
     assert capsys.readouterr().out == ""
+
+
+def test_the_log_of_a_server_that_is_named_is_the_one_of_its_vault(server: RunningServer) -> None:
+    assert minivault("generate", "for the log", "--max-tokens", "3", "--url", server.url).returncode == 0
+    asked = minivault("log", "-n", "1", "--json", MINIVAULT_URL=server.url)
+    read = minivault("log", "-n", "1", "--json", "--data-dir", str(server.data_dir), MINIVAULT_URL="http://127.0.0.1:1")
+    assert (asked.returncode, json.loads(asked.stdout)["prompt"]) == (0, "for the log")
+    assert asked.stdout == read.stdout
+
+
+def test_following_a_server_shows_what_ended_since() -> None:
+    ended = [
+        replace(CALL, index=index, outcome_index=outcome).as_dict() for index, outcome in ((4, None), (2, 7), (0, 5))
+    ]
+    page = httpx.MockTransport(lambda request: httpx.Response(200, json={"records": ended, "next_cursor": None}))
+    with Client("http://127.0.0.1", transport=page) as client:
+        assert [call.outcome_index for call in ServerRecords(client).finished_after(4)] == [5, 7]

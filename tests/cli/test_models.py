@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.process import MINIVAULT, environment, minivault
+from tests.cli.process import MINIVAULT, RunningServer, environment, minivault
 from tests.models.fake_hub import FakeHub, FakeRepository, fake_hub
 from tests.models.folders import copy_of
 from tests.models.gguf_writer import Kind, write_gguf
@@ -68,7 +68,8 @@ def test_a_pull_that_is_killed_goes_on_from_what_came(hub: FakeHub, tmp_path: Pa
     [
         (("pull", "distilgpt2", "--offline"), "offline"),
         (("pull", "org/other"), "no such repository"),
-        (("pull", "dstilgpt2"), "distilgpt2"),
+        (("pull", "dstilgpt2"), "Did you mean distilgpt2"),
+        (("show", "gide"), "Did you mean guide?"),
         (("rm", "guide", "--yes"), "embedded"),
         (("rm", "nothing", "--yes"), "no model of this name"),
         (("show", "nothing"), "models pull"),
@@ -82,6 +83,15 @@ def test_what_cannot_be_done_is_one_clear_line(
     assert done.returncode in (1, 2)
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_server_that_is_named_is_asked_for_its_models(server: RunningServer) -> None:
+    listed = minivault("models", "list", MINIVAULT_URL=server.url)
+    shown = minivault("models", "show", "guide", "--url", server.url)
+    absent = minivault("models", "show", "none", "--url", server.url)
+    assert (listed.returncode, "embedded, loaded" in listed.stdout) == (0, True)
+    assert (shown.returncode, "5.8 M" in shown.stdout) == (0, True)
+    assert (absent.returncode, "no model of this name" in absent.stderr) == (1, True)
 
 
 def test_a_gguf_file_is_imported(tmp_path: Path) -> None:
@@ -102,6 +112,24 @@ def test_removing_asks_first(tmp_path: Path) -> None:
     refused = minivault("models", "rm", "mine", "--data-dir", str(tmp_path), stdin="n\n")
     assert refused.returncode == 1
     assert "mine" in models(None, tmp_path, "list").stdout
+
+
+def test_what_cannot_be_removed_is_refused_before_anybody_is_asked(tmp_path: Path) -> None:
+    refused = models(None, tmp_path, "rm", "guide")
+    assert (refused.returncode, "?" in refused.stderr) == (2, False)
+    assert "embedded" in refused.stderr
+
+
+def test_a_file_that_is_cut_is_told_with_both_lengths(tmp_path: Path) -> None:
+    source = copy_of("gpt2", tmp_path / "source")
+    weights = source / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-10])
+    refused = models(None, tmp_path / "data", "import", str(source))
+    said = f"its header tells of {len(whole)} bytes, and the file has {len(whole) - 10}"
+    assert refused.returncode == 1
+    assert "model.safetensors" in refused.stderr
+    assert said in refused.stderr
 
 
 def test_an_adapter_is_added_asked_for_and_removed_before_its_base(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_ps_shows_what_is_in_memory_and_how_far_a_load_is() -> None:
     code, said, _ = run("ps", models=Answer.json({"models": [LOADED, LOADING, FAILED, ABSENT]}))
     lines = said.splitlines()
     assert code == 0
-    assert "47.0 MB" in lines[1]
+    assert "44.8 MiB" in lines[1]
     assert "after 6 s" in lines[1]
     assert "loading: packing 25 %" in lines[2]
     assert "failed: the file is cut" in lines[3]

@@ -116,7 +116,7 @@ def test_export_writes_a_file_for_its_owner(vault: Command, data_dir: Path, tmp_
 def test_export_to_a_folder_that_is_not_there_fails(vault: Command, data_dir: Path, tmp_path: Path) -> None:
     ended = vault("export", "-o", str(tmp_path / "none" / "out"), data_dir=data_dir)
     assert (ended.code, ended.out) == (1, "")
-    assert "Cannot write" in ended.err
+    assert "There is no folder" in ended.err
 
 
 def test_verify_of_a_sound_vault(vault: Command, data_dir: Path) -> None:
@@ -160,7 +160,7 @@ def test_erase_by_id_takes_content_and_line_and_leaves_a_record(vault: Command, 
     assert (ended.code, "the content of 1 call" in ended.out) == (0, True)
     assert "(erased by record 8)" in vault("show", "2", data_dir=own_vault).out
     assert len((own_vault / "logs" / "log.jsonl").read_text().splitlines()) == 3
-    assert "1 calls, each by a record that says so" in vault("verify", data_dir=own_vault).out
+    assert "1 call, each by a record that says so" in vault("verify", data_dir=own_vault).out
 
 
 def test_erase_by_key_and_by_time(vault: Command, own_vault: Path) -> None:
@@ -200,6 +200,15 @@ def test_erase_is_refused_while_another_process_writes(vault: Command, own_vault
     assert (ended.code, "--url" in ended.err) == (1, True)
 
 
+def test_a_file_in_a_folder_that_is_missing_is_told_by_the_folder(
+    vault: Command, data_dir: Path, tmp_path: Path
+) -> None:
+    nowhere = tmp_path / "usb"
+    for words in (("backup", str(nowhere / "vault.db")), ("head", "-o", str(nowhere / "a.head"))):
+        ended = vault(*words, data_dir=data_dir)
+        assert (ended.code, f"no folder {nowhere}." in ended.err) == (1, True)
+
+
 def test_backup_and_restore(vault: Command, data_dir: Path, tmp_path: Path) -> None:
     copy, other = tmp_path / "copy.db", tmp_path / "other"
     ended = vault("backup", str(copy), data_dir=data_dir)
@@ -222,7 +231,7 @@ def test_import_refuses_the_vaults_own_files(vault: Command, tmp_path: Path) -> 
 def test_import_names_the_lines_that_it_cannot_read(vault: Command, tmp_path: Path) -> None:
     (tmp_path / "old.jsonl").write_text('{"prompt": "an old", "response": "answer"}\nno json\n')
     ended = vault("import", str(tmp_path / "old.jsonl"), data_dir=tmp_path / "data")
-    assert (ended.code, ended.out, "line 2: not JSON" in ended.err) == (0, "Imported: 1 calls\n", True)
+    assert (ended.code, ended.out, "line 2: not JSON" in ended.err) == (0, "Imported: 1 call\n", True)
     again = vault("import", str(tmp_path / "old.jsonl"), "--json", data_dir=tmp_path / "data")
     assert json.loads(again.out)["known"] == 1
     assert vault("import", str(tmp_path / "none"), data_dir=tmp_path / "data").code == 1

@@ -29,7 +29,7 @@ def parse_spec(spec: str, param: str) -> tuple[tuple[int, int], ...]:
         items = []
     if not items or len(items) > MAX_LIMITS or any(item.amount < 1 or item.get_expiry() < 1 for item in items):
         raise InvalidRequest(
-            f"{param}: expected an amount per window, such as 5/minute or 1000/day; 50/minute, and empty for no limit",
+            f'{param}: must be like 60/minute, or several such as "60/minute; 1000/day"; empty for no limit',
             param=param,
         )
     # One window for each span: 60/minute; 30/60 second are two limits of the same, and the smaller binds.

@@ -46,6 +46,14 @@ def published(data_dir: Path, url: str) -> Iterator[None]:
         yield
 
 
+def names_server(settings: Settings, url: str | None, data_dir: Path | None) -> bool:
+    """Whether a command that reads a data directory is to ask a server instead: one was named, and no folder.
+
+    ``url`` and ``data_dir`` are its options. A folder on the command line is meant, whatever the environment names.
+    """
+    return url is not None or (data_dir is None and "url" in settings.model_fields_set)
+
+
 def server_of(settings: Settings) -> str:
     """The server to ask: the one that was named, or else that which runs on the data directory, or the usual one."""
     if "url" in settings.model_fields_set:

@@ -10,6 +10,7 @@ import typer
 from minivault.cli import options
 from minivault.cli.address import server_of
 from minivault.cli.console import CliError, counting, note, table, write_json
+from minivault.cli.units import counted
 
 if TYPE_CHECKING:
     from minivault.settings import Settings
@@ -90,7 +91,7 @@ def benchmark(
             api_key=_key(settings),
         )
         total = load.requests if duration is None else 0
-        with counting(f"{number} streams", "answers") as shown:
+        with counting(counted(number, "stream"), "answers") as shown:
 
             def answered(done: int, shown: Any = shown, total: int = total) -> None:
                 shown(done, max(done, total))
@@ -125,7 +126,7 @@ def _show(report: dict[str, Any], *, as_json: bool, svg: Path | None) -> None:
         table(headings, [_row(run) for run in runs])
     for run in runs:
         for reason, times in run["errors"].items():
-            note(f"{run['concurrency']} streams: {times} x {reason}")
+            note(f"{counted(run['concurrency'], 'stream')}: {times} x {reason}")
     if all(run["failed"] == run["requests"] for run in runs):
         raise CliError("Not one answer came.")
 

@@ -81,6 +81,11 @@ class Client:
             found: list[JsonObject] = _json(self._checked(self._http.get("/models", timeout=30.0)))["models"]
             return found
 
+    def model(self, name: str) -> JsonObject:
+        """All that is known of one model."""
+        with self._failures():
+            return _json(self._checked(self._http.get(f"/models/{quote(name, safe='')}", timeout=30.0)))
+
     def load_model(self, name: str, keep_alive: float | None) -> None:
         body = {} if keep_alive is None else {"keep_alive": keep_alive}
         with self._failures():
@@ -117,8 +122,8 @@ class Client:
         with self._failures():
             return _json(self._checked(self._http.post(f"/vault/records/{quote(record_id, safe='')}/replay")))
 
-    def records(self, cursor: str | None) -> JsonObject:
-        query = {"limit": "1000"} | ({} if cursor is None else {"cursor": cursor})
+    def records(self, cursor: str | None, limit: int = 1000) -> JsonObject:
+        query = {"limit": str(limit)} | ({} if cursor is None else {"cursor": cursor})
         with self._failures():
             return _json(self._checked(self._http.get("/vault/records", params=query)))
 

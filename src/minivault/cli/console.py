@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 # C0 but tab and newline, DEL, C1, line and paragraph separators, and the marks that reorder text: each can make a
 # terminal show something other than what was written.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+_NARROW = 20
+"""The width of a time."""
+_READABLE = 12
 
 
 class CliError(Exception):
@@ -71,10 +75,11 @@ def console(stream: TextIO | None = None) -> Console:
     return Console(file=stream or sys.stdout, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
-def note(text: str) -> None:
-    """Something about the work rather than its result: to standard error, dimmed on a terminal."""
-    if sys.stderr.isatty():
-        console(sys.stderr).print(escape(text), style="dim")
+def note(text: str, *, strong: bool = False) -> None:
+    """Something about the work rather than its result: to standard error. Never dimmed: many terminals show that as
+    good as nothing."""
+    if strong and sys.stderr.isatty():
+        console(sys.stderr).print(escape(text), style="bold")
     else:
         sys.stderr.write(escape(text) + "\n")
 
@@ -95,14 +100,32 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         for cells in ([*headings], *safe):
             sys.stdout.write("\t".join(cells) + "\n")
         return
-    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(*headings, box=SIMPLE_HEAD, pad_edge=False)
+    target = console()
+    drawn = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    widths = [max(map(len, column)) for column in zip(headings, *safe, strict=True)]
+    for heading, whole in zip(headings, whole_columns(widths, target.width), strict=True):
+        drawn.add_column(heading, no_wrap=whole, overflow="fold")
     for cells in safe:
         drawn.add_row(*[Text(cell) for cell in cells])
-    console().print(drawn)
+    target.print(drawn)
+
+
+def whole_columns(widths: Sequence[int], room: int) -> list[bool]:
+    """Which columns are not wrapped: the narrow ones, if that leaves the others enough to be read."""
+    narrow = [width <= _NARROW for width in widths]
+    needed = sum(width if whole else _READABLE for width, whole in zip(widths, narrow, strict=True))
+    return narrow if needed + 2 * (len(widths) - 1) <= room else [False] * len(widths)
+
+
+def pairs(rows: Iterable[tuple[str, str]]) -> None:
+    """Names and values, a line each, the values below each other; on a terminal and piped alike."""
+    known = list(rows)
+    width = max((len(name) for name, _ in known), default=0) + 2
+    for name, value in known:
+        line(f"{name:<{width}}{value}")
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from minivault.cli.units import counted
 from minivault.errors import MiniVaultError
 
 if TYPE_CHECKING:
@@ -261,11 +262,12 @@ def _records(reader: Reader) -> Iterator[Finding]:
 
     calls = reader.count()
     if calls > QUICK_RECORDS:
-        yield Finding("vault", "records", "ok", f"{calls:,} calls", "Too many to check here: minivault vault verify")
+        advice = "Too many to check here: minivault vault verify"
+        yield Finding("vault", "records", "ok", counted(calls, "call"), advice)
     elif verify(reader, contents=False).ok:
-        yield Finding("vault", "records", "ok", f"{calls:,} calls, whole and in order")
+        yield Finding("vault", "records", "ok", f"{counted(calls, 'call')}, whole and in order")
     else:
-        found = f"{calls:,} calls, and not as they were"
+        found = f"{counted(calls, 'call')}, and not as they were"
         yield Finding("vault", "records", "fail", found, "See: minivault vault verify")
 
 

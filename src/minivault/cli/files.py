@@ -23,8 +23,19 @@ def read_file(path: Path) -> str:
         raise CliError(f"{path} is not text.") from None
 
 
+def require_folder(output: Path) -> None:
+    """Refuse a file whose folder is not there; a name that is misspelt would otherwise become a folder.
+
+    Raises:
+        CliError: there is none; names it.
+    """
+    if not output.parent.is_dir():
+        raise CliError(f"There is no folder {output.parent}. Make it first, or name a file elsewhere.")
+
+
 def write_file(output: Path, pieces: Iterable[str | bytes]) -> None:
     """For the owner alone, and whole or not at all: written beside, then renamed. Text is UTF-8."""
+    require_folder(output)
     part = output.with_name(output.name + ".part")
     try:
         fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -15,6 +15,7 @@ import typer
 from minivault.cli import options
 from minivault.cli.backend import Answers, open_backend
 from minivault.cli.console import CliError, line, note, write, write_json
+from minivault.cli.units import counted
 
 FIELDS = (
     "model",
@@ -161,4 +162,4 @@ def _end(answer: Mapping[str, Any]) -> None:
         line()
     if sys.stderr.isatty():
         tokens, record = answer["usage"]["completion_tokens"], answer["record"]["index"]
-        note(f"{tokens} tokens, {answer['finish_reason']}, seed {answer['seed']}, record {record}")
+        note(f"[{counted(tokens, 'token')}, {answer['finish_reason']}, seed {answer['seed']}, record {record}]")

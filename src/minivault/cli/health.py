@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
-
 import typer
 
 from minivault.cli import options
-from minivault.cli.console import table, write_json
+from minivault.cli.console import pairs, write_json
+from minivault.cli.units import named
 
 EXAMPLES = """\
 Examples:
@@ -35,15 +33,6 @@ def health(
     if json:
         write_json(report)
     else:
-        table(["what", "value"], list(rows(report)))
+        pairs((name, value) for name, value in named(report) if value != "-")
     if report.get("status") != "ok":
         raise typer.Exit(1)
-
-
-def rows(report: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested objects as dotted names: ``engine.running``."""
-    for name, value in report.items():
-        if isinstance(value, Mapping):
-            yield from rows(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", "-" if value is None else str(value)

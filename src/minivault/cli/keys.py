@@ -7,6 +7,7 @@ when it is made or rotated, and on standard output alone.
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,11 +18,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from minivault.cli import options
-from minivault.cli.console import CliError, line, note, table, write_json
+from minivault.cli.console import CliError, line, note, pairs, table, write_json
+from minivault.cli.units import word
 
 if TYPE_CHECKING:
     from minivault.access.key_file import ApiKey, KeyTerms
     from minivault.access.keys import KeyStore, NewKey
+    from minivault.settings import Settings
 
 CREATE_EXAMPLES = """\
 Examples:
@@ -63,6 +66,7 @@ REVOKE_EXAMPLES = """\
 Examples:
 
   minivault keys revoke guest
+  minivault keys revoke guest --yes
 """
 
 NONE = "none"
@@ -123,6 +127,7 @@ def create(
     keys = _store(data_dir)
     first = not keys.exist()
     _tell_new(keys.create(name, replace(KeyTerms(), **given)), json=json)
+    _warn_of_absent(models, settings)
     if first:
         note("From now on the server asks for a key.")
 
@@ -175,6 +180,7 @@ def change(
     given = _given(role, requests, tokens, concurrent, [] if any_model else models, store, expires, note_)
     keys = _store(data_dir)
     _tell(_facts(keys, keys.change(named, lambda terms: replace(terms, **given), name)), json=json)
+    _warn_of_absent(models, options.settings(data_dir=data_dir))
 
 
 @app.command(epilog=ROTATE_EXAMPLES)
@@ -189,10 +195,19 @@ def rotate(
 
 
 @app.command(epilog=REVOKE_EXAMPLES)
-def revoke(named: Named, data_dir: options.DataDir = None, json: options.Json = False) -> None:
-    """Take a key out of use, for good. Its records stay, and answers that are under way end."""
+def revoke(
+    named: Named,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    data_dir: options.DataDir = None,
+    json: options.Json = False,
+) -> None:
+    """Take a key out of use, for good; a terminal is asked first. Its records stay, and answers under way end."""
     keys = _store(data_dir)
-    key = keys.revoke(named)
+    found = keys.get(named)
+    # Where nobody can answer it goes on: revoking must not wait for anybody.
+    if not yes and sys.stdin.isatty():
+        typer.confirm(f"Revoke the key {found.name} ({found.id}) for good?", abort=True, err=True)
+    key = keys.revoke(found.id)
     if json:
         write_json(_facts(keys, key))
     else:
@@ -203,6 +218,15 @@ def _store(data_dir: Path | None) -> KeyStore:
     from minivault.access.keys import KeyStore
 
     return KeyStore.in_folder(options.settings(data_dir=data_dir).data_dir)
+
+
+def _warn_of_absent(models: list[str] | None, settings: Settings) -> None:
+    """A key may be bound to a model that comes later; more often its name is misspelt."""
+    from minivault.models.catalog import Catalog
+
+    there = Catalog(settings.models_dir).names()
+    for absent in [model for model in models or [] if model not in there]:
+        note(f"There is no model {absent} here yet. The key is bound to it all the same.")
 
 
 def _given(
@@ -282,13 +306,7 @@ def _tell(facts: Mapping[str, Any], *, json: bool) -> None:
     if json:
         write_json(facts)
     else:
-        table(["what", "value"], [[name, _word(value)] for name, value in facts.items()])
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return ", ".join(value) if isinstance(value, list) else "-" if value in (None, "") else str(value)
+        pairs((name, word(name, value)) for name, value in facts.items())
 
 
 def _tell_new(made: NewKey, *, json: bool) -> None:

@@ -5,24 +5,28 @@ Parses and prints; which files are taken and what is refused is decided in ``min
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from minivault.cli import models_adapter, models_memory, models_pull, models_remote, options
-from minivault.cli.console import CliError, line, note, progress, table, write_json
-from minivault.cli.units import count, size
+from minivault.cli.address import names_server
+from minivault.cli.console import CliError, line, note, pairs, progress, table, write_json
+from minivault.cli.units import count, counted, moment, size
 
 if TYPE_CHECKING:
-    from minivault.models.catalog import Catalog, ModelEntry
+    from minivault.cli.client import Client
+    from minivault.models.catalog import Catalog
+    from minivault.settings import Settings
 
 LIST_EXAMPLES = """\
 Examples:
 
   minivault models list
   minivault models list --json
+  minivault models list --url http://vault.example.org:8000
 """
 
 SHOW_EXAMPLES = """\
@@ -57,6 +61,7 @@ Examples:
   minivault models verify tinyllama --json
 """
 
+T = TypeVar("T")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="As minivault models list shows it.")]
 
 app = typer.Typer(help="The models on this machine: get them, look at them, check them, remove them.")
@@ -67,33 +72,51 @@ models_memory.register(app)
 
 
 @app.command("list", epilog=LIST_EXAMPLES)
-def list_models(data_dir: options.DataDir = None, json: options.Json = False) -> None:
-    """List the models that can be served."""
+def list_models(
+    data_dir: options.DataDir = None,
+    url: options.ReadUrl = None,
+    api_key: options.ApiKey = None,
+    json: options.Json = False,
+) -> None:
+    """List the models that can be served: those of the data directory, or of a server that is named."""
     from minivault.models.details import facts
-    from minivault.models.pulling import unfinished
 
-    catalog = _catalog(data_dir)
-    entries = catalog.list()
+    settings = options.settings(data_dir=data_dir, url=url, api_key=api_key)
+    catalog = None
+    if names_server(settings, url, data_dir):
+        found = _asked(settings, lambda client: client.models())
+    else:
+        catalog = _catalog(data_dir)
+        found = [facts(entry) for entry in catalog.list()]
     if json:
-        for entry in entries:
-            write_json(facts(entry))
+        for model in found:
+            write_json(model)
         return
-    table(["name", "family", "parameters", "size", "engine", ""], [_row(entry) for entry in entries])
-    for name, held in unfinished(catalog.models_dir):
+    table(["name", "family", "parameters", "size", "engine", ""], [_row(model) for model in found])
+    for name, held in [] if catalog is None else _unfinished(catalog):
         note(f"{name}: a download was interrupted at {size(held)}. The same pull goes on; models rm {name} forgets it")
 
 
 @app.command("show", epilog=SHOW_EXAMPLES)
-def show_model(name: Name, data_dir: options.DataDir = None, json: options.Json = False) -> None:
+def show_model(
+    name: Name,
+    data_dir: options.DataDir = None,
+    url: options.ReadUrl = None,
+    api_key: options.ApiKey = None,
+    json: options.Json = False,
+) -> None:
     """Show what is known of one model: sizes, digests, where it came from, its licence and template."""
     from minivault.models.details import details
 
-    found = details(_catalog(data_dir), name)
+    settings = options.settings(data_dir=data_dir, url=url, api_key=api_key)
+    if names_server(settings, url, data_dir):
+        found = _asked(settings, lambda client: client.model(name))
+    else:
+        found = details(_catalog(data_dir), name)
     if json:
         write_json(found)
         return
-    for heading, value in _described(found):
-        line(f"{heading:<12} {value}")
+    pairs(_described(found))
     if found["template"] is not None:
         line("\nchat template:\n")
         line(found["template"])
@@ -134,7 +157,7 @@ def remove_model(
             catalog.manifest(name)
         except UnknownModel:
             return
-    catalog.manifest(name)
+    catalog.check_removable(name)
     if not yes:
         typer.confirm(f"Remove the model {name}?", abort=True, err=True)
     catalog.remove(name)
@@ -165,7 +188,7 @@ def _verify(catalog: Catalog, name: str, json: bool) -> bool:
         for file, fault in faults.items():
             line(f"{name}: {file}: {fault}")
         if not faults:
-            line(f"{name}: {len(checks)} files, all as they were")
+            line(f"{name}: {counted(len(checks), 'file')}, all as they were")
     return not faults
 
 
@@ -181,9 +204,18 @@ def _catalog(data_dir: Path | None) -> Catalog:
     return Catalog(options.settings(data_dir=data_dir).models_dir)
 
 
-def _row(entry: ModelEntry) -> list[str]:
-    mark = "embedded" if entry.embedded else "" if entry.kind == "generation" else entry.kind
-    return [entry.name, entry.family, count(entry.parameters), size(entry.size_bytes), entry.engine, mark]
+def _asked(settings: Settings, question: Callable[[Client], T]) -> T:
+    from minivault.cli.client import Client
+
+    with Client.of(settings) as client:
+        return question(client)
+
+
+def _row(model: Mapping[str, Any]) -> list[str]:
+    kind = "" if model["kind"] == "generation" else model["kind"]
+    marks = ["embedded" if model["embedded"] else kind, "loaded" if model.get("state") == "loaded" else ""]
+    sizes = [count(model["parameters"]), size(model["size_bytes"])]
+    return [model["name"], model["family"], *sizes, model["engine"], ", ".join(filter(None, marks))]
 
 
 def _described(found: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -195,14 +227,14 @@ def _described(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("asked for", found["kind"]),
         ("parameters", count(found["parameters"])),
         ("size", size(found["size_bytes"])),
-        ("context", None if found["context_length"] is None else f"{found['context_length']} tokens"),
+        ("context", None if found["context_length"] is None else counted(found["context_length"], "token")),
         ("layers", found["layers"]),
         ("digest", found["digest"]),
         ("source", _source(source) or ("embedded" if found["embedded"] else None)),
         ("commit", source.get("commit")),
         ("licence", ", ".join(filter(None, [source.get("licence"), *found["licence_files"]])) or None),
-        ("imported", found["imported_at"]),
-        ("path", found["path"]),
+        ("imported", found["imported_at"] and moment(found["imported_at"])),
+        ("path", found.get("path")),
     ]
     return [(heading, str(value)) for heading, value in told if value is not None]
 

@@ -9,6 +9,7 @@ import typer
 
 from minivault.cli import options
 from minivault.cli.console import line, note, progress, write_json
+from minivault.cli.units import counted
 
 EXAMPLES = """\
 Examples:
@@ -45,5 +46,5 @@ def add_adapter(
     if json:
         write_json(facts(entry))
         return
-    line(f"{entry.name}: {entry.parameters} parameters beside {base}")
+    line(f"{entry.name}: {counted(entry.parameters, 'parameter')} beside {base}")
     note(f'Ask it with: minivault generate "..." --model {entry.name}')

@@ -47,6 +47,17 @@ Url = Annotated[
         rich_help_panel=SERVER,
     ),
 ]
+ReadUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        "-u",
+        metavar="URL",
+        help="Ask this server; also MINIVAULT_URL. (default: read the data directory)",
+        show_default=False,
+        rich_help_panel=SERVER,
+    ),
+]
 ApiKey = Annotated[
     str | None,
     typer.Option(

@@ -14,6 +14,7 @@ import typer
 from minivault.cli import options
 from minivault.cli.backend import Backend, open_backend
 from minivault.cli.console import CliError, line, note, working, write_json
+from minivault.cli.units import counted
 
 EXAMPLES = """\
 Examples:
@@ -76,7 +77,7 @@ def audit(backend: Backend, sample: int | None, seed: int | None, json: bool) ->
     if sample is not None:
         chosen = random.Random(seed).sample(chosen, min(sample, len(chosen)))  # noqa: S311 - which calls, no secret
     verdicts: Counter[str] = Counter()
-    with working(f"Replaying {len(chosen)} calls"):
+    with working(f"Replaying {counted(len(chosen), 'call')}"):
         for index in chosen:
             result = replay_one(backend, index)
             verdicts[result["verdict"]] += 1
@@ -140,11 +141,15 @@ def sentence(result: Mapping[str, Any]) -> str:
     """The verdict, and what it rests on."""
     verdict = result["verdict"]
     if verdict == "MATCH":
-        return f"MATCH: all {result['compared_tokens']} recorded tokens came again"
+        return f"MATCH: {_all(result['compared_tokens'])}"
     if verdict == "NOT COMPARABLE":
         return f"NOT COMPARABLE: {result['reason']}"
     recorded, now = (_token(result[name]) for name in ("expected_token_id", "actual_token_id"))
     return f"MISMATCH at token {result['position']}: {recorded} is on record, and {now} came"
+
+
+def _all(tokens: int) -> str:
+    return "the one recorded token came again" if tokens == 1 else f"all {tokens} recorded tokens came again"
 
 
 def _token(token_id: int | None) -> str:

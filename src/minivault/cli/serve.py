@@ -325,7 +325,7 @@ def announce(settings: Settings, url: str) -> None:
     """Say where the server listens, what it runs, where it keeps things, and how to ask."""
     ask = f"curl -X POST {url}/generate -H 'Content-Type: application/json'"
     chat = "minivault chat" if url == "http://127.0.0.1:8000" else f"minivault chat --url {url}"
-    note(f"MiniVault listens on {url}    (Ctrl-C stops it)")
+    note(f"MiniVault listens on {url}    (Ctrl-C stops it)", strong=True)
     note(f"  model  {settings.model}")
     note(f"  data   {settings.data_dir}")
     note(f'  ask    {ask} -d \'{{"prompt": "What model are you?"}}\'')

@@ -21,6 +21,7 @@ import uvicorn
 
 from minivault.api.app import create_app
 from minivault.cli.connection import ConnectionLimits, bounded
+from minivault.cli.units import counted
 from minivault.errors import ConfigError
 from minivault.settings import Settings
 from minivault.telemetry.logging import configure_logging
@@ -105,7 +106,7 @@ class Server(uvicorn.Server):
             seconds = self._state.settings.shutdown_timeout
             # To whoever pressed Ctrl-C, wherever the log goes.
             print(
-                f"Stopping: {running} answers are still running (up to {seconds:g} s). Once more stops at once.",
+                f"Stopping: {counted(running, 'answer')} still running (up to {seconds:g} s). Once more stops at once.",
                 file=sys.stderr,
                 flush=True,
             )

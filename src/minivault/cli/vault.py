@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from minivault.cli import options, vault_proofs
-from minivault.cli.console import CliError, counting, line, note, one_line, table, working, write, write_json
+from minivault.cli.console import CliError, counting, line, note, one_line, pairs, table, working, write, write_json
 from minivault.cli.files import write_file
+from minivault.cli.units import named, word
 from minivault.cli.vault_proofs import open_vault
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ Examples:
 
 app = typer.Typer(
     name="vault",
-    help="Read and check what is on record.",
+    help="Read and check what is on record in the data directory itself; most of it needs no server.",
     epilog=EXAMPLES,
     no_args_is_help=True,
 )
@@ -297,15 +298,13 @@ def _absent(call: Call) -> str:
 
 def _show_detail(detail: CallDetail) -> None:
     fields = detail.as_dict()
-    for name in ("id", "timestamp", "model", "surface", "source", "api_key_id", "mode", "finish_reason", "error"):
-        if fields[name] is not None:
-            line(f"{name:<15}{fields[name]}")
-    line(f"{'tokens':<15}{detail.call.prompt_tokens} + {detail.call.completion_tokens or 0}")
-    line(f"{'intent':<15}{detail.call.index}  {detail.intent_leaf}")
+    told = ("id", "timestamp", "model", "surface", "source", "api_key_id", "mode", "finish_reason", "error")
+    rows = [(name, word(name, fields[name])) for name in told if fields[name] is not None]
+    rows.append(("tokens", f"{detail.call.prompt_tokens} + {detail.call.completion_tokens or 0}"))
+    rows.append(("intent", f"{detail.call.index}  {detail.intent_leaf}"))
     if detail.outcome is not None:
-        line(f"{'outcome':<15}{detail.call.outcome_index}  {detail.outcome_leaf}")
-    for group in ("pin", "parameters"):
-        line(f"{group:<15}{', '.join(f'{name}={value}' for name, value in (fields[group] or {}).items())}")
+        rows.append(("outcome", f"{detail.call.outcome_index}  {detail.outcome_leaf}"))
+    pairs([*rows, *named({group: fields[group] for group in ("pin", "parameters") if fields[group]})])
     for name, text in (("prompt", detail.call.prompt), ("response", detail.call.response)):
         line(f"\n--- {name} ---")
         line(_absent(detail.call) if text is None else text)

@@ -9,7 +9,8 @@ import typer
 
 from minivault.cli import options
 from minivault.cli.console import counting, line, note
-from minivault.cli.files import read_file
+from minivault.cli.files import read_file, require_folder
+from minivault.cli.units import counted
 from minivault.cli.vault_proofs import VerifierKeyOption, verifier_key
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def backup(
 
     settings = options.settings(data_dir=data_dir)
     vault_key = VaultKey.of(settings.vault_key_file)
+    require_folder(file)
     with counting("Copying and verifying", "records") as progress:
         report = back_up(settings.vault_path, file, key=vault_key, progress=progress)
     line(f"Backed up and verified: {_said(report)}")
@@ -69,9 +71,10 @@ def restore(
     for path in restored.aside:
         note(f"Put aside: {path}")
     if restored.lost:
-        note(f"The vault had signed for {restored.lost} records more than this backup holds; a new head is begun.")
+        more = counted(restored.lost, "record")
+        note(f"The vault had signed for {more} more than this backup holds; a new head is begun.")
 
 
 def _said(report: VerifyReport) -> str:
     reach = f", attested up to record {report.attested_size - 1}" if report.attested_size else ""
-    return f"{report.records} records of {report.calls} calls{reach}"
+    return f"{counted(report.records, 'record')} of {counted(report.calls, 'call')}{reach}"

@@ -9,6 +9,7 @@ import typer
 
 from minivault.cli import options
 from minivault.cli.console import CliError, counting, line, note
+from minivault.cli.units import counted
 
 if TYPE_CHECKING:
     from minivault.settings import Settings
@@ -84,7 +85,7 @@ def _recode(settings: Settings, old: VaultKey | None, new: VaultKey | None, done
 
     with counting("Writing anew and verifying", "records") as progress:
         report = recode(settings.vault_path, old, new, progress=progress)
-    line(f"{done} and verified: {report.records} records of {report.calls} calls")
+    line(f"{done} and verified: {counted(report.records, 'record')} of {counted(report.calls, 'call')}")
 
 
 def _say_what_is_left(settings: Settings, path: Path) -> None:

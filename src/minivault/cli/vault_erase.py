@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from minivault.cli import options
-from minivault.cli.address import running_at
+from minivault.cli.address import names_server, running_at
 from minivault.cli.console import CliError, counting, line, note, working, write_json
 from minivault.cli.own_ledger import own_ledger
+from minivault.cli.units import counted
 from minivault.cli.vault import After, Before, Key, parse_time_option
 
 if TYPE_CHECKING:
@@ -78,8 +79,8 @@ def erase(
 
 
 def _by_server(settings: Settings, url: str | None, data_dir: Path | None) -> bool:
-    """A folder that is named on the command line is meant, whatever server the environment names."""
-    if url is not None or (data_dir is None and "url" in settings.model_fields_set):
+    """A server was named, or one runs on this vault."""
+    if names_server(settings, url, data_dir):
         return True
     return "url" not in settings.model_fields_set and running_at(settings.data_dir) is not None
 
@@ -166,4 +167,4 @@ def _ask_back(yes: bool, what: str) -> None:
 
 
 def _calls(number: int) -> str:
-    return "1 call" if number == 1 else f"{number} calls"
+    return counted(number, "call")

@@ -13,6 +13,7 @@ import typer
 from minivault.cli import options
 from minivault.cli.console import CliError, line, note, working, write_json
 from minivault.cli.own_ledger import own_ledger
+from minivault.cli.units import counted
 
 SHOWN_LINES = 20
 
@@ -53,10 +54,10 @@ def import_file(
         write_json({"imported": report.imported, "known": report.known, "unreadable": lines})
     else:
         known = f", {report.known} had been imported before" if report.known else ""
-        line(f"Imported: {report.imported} calls{known}")
+        line(f"Imported: {counted(report.imported, 'call')}{known}")
         for found in report.unreadable[:SHOWN_LINES]:
             note(f"line {found.place}: {found.reason}")
         if len(report.unreadable) > SHOWN_LINES:
-            note(f"and {len(report.unreadable) - SHOWN_LINES} lines more; --json shows them")
+            note(f"and {counted(len(report.unreadable) - SHOWN_LINES, 'line')} more; --json shows them")
     if report.unreadable and not report.imported + report.known:
         raise typer.Exit(1)

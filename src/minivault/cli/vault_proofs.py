@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from minivault.cli import options
-from minivault.cli.console import CliError, counting, line, note, to_json, write, write_json
+from minivault.cli.console import CliError, counting, line, note, pairs, to_json, write, write_json
 from minivault.cli.files import read_file, write_file
 from minivault.cli.own_ledger import is_written, own_ledger
+from minivault.cli.units import counted, named
 
 if TYPE_CHECKING:
     from minivault.settings import Settings
@@ -193,22 +194,20 @@ def check_proof(
             {"index": proven.index, "leaf_hash": proven.leaf_hash, "size": proven.head.size, "leaf": proven.leaf}
         )
         return
-    line(
-        f"Proven: record {proven.index} is in {proven.head.origin}, by its signed head over {proven.head.size} records."
-    )
-    line(f"{'leaf':<15}{proven.leaf_hash}")
-    for name, value in proven.leaf.items():
-        line(f"{name:<15}{value}")
+    over = counted(proven.head.size, "record")
+    line(f"Proven: record {proven.index} is in {proven.head.origin}, by its signed head over {over}.")
+    pairs([("leaf", proven.leaf_hash), *named(proven.leaf)])
 
 
 def _show_report(report: VerifyReport) -> None:
-    line(f"{'records':<15}{report.records} ({report.calls} calls, {report.open_calls} of them not ended)")
+    line(f"{'records':<15}{report.records} ({counted(report.calls, 'call')}, {report.open_calls} of them not ended)")
     if report.since:
         line(f"{'looked at':<15}{report.records - report.since}, behind the {report.since} verified before")
     if report.digest_only:
-        line(f"{'digest only':<15}{report.digest_only} calls, whose content was never stored, by their policy")
+        calls = counted(report.digest_only, "call")
+        line(f"{'digest only':<15}{calls}, whose content was never stored, by their policy")
     if report.erased:
-        line(f"{'erased':<15}{report.erased} calls, each by a record that says so")
+        line(f"{'erased':<15}{counted(report.erased, 'call')}, each by a record that says so")
     line(f"{'root':<15}{report.root}")
     line(f"{'integrity':<15}{report.integrity}" + ("" if report.contents_checked else " (content not checked)"))
     line(f"{'completeness':<15}{report.completeness}{_reach(report)}")
@@ -223,7 +222,7 @@ def _show_report(report: VerifyReport) -> None:
 def _reach(report: VerifyReport) -> str:
     if report.ok and report.attested_size is not None:
         return f" up to record {report.attested_size - 1}, by the head kept elsewhere"
-    return "" if report.signed_size is None else f" (newest signed head: {report.signed_size} records)"
+    return "" if report.signed_size is None else f" (newest signed head: {counted(report.signed_size, 'record')})"
 
 
 def verifier_key(key: str | None, paths: HeadPaths | None) -> VerifierKey:

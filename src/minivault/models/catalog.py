@@ -33,7 +33,7 @@ from minivault.models.inspection import examine, inspect_folder
 from minivault.models.json_file import read_json_object
 from minivault.models.manifest import MANIFEST, Manifest, combined_digest
 from minivault.models.naming import MAX_NAME, NAME, adapter_of, base_of, is_name
-from minivault.models.short_names import closest_short_name
+from minivault.models.short_names import closest_short_name, did_you_mean
 
 __all__ = ["Catalog", "Fill", "ModelEntry", "check_name", "default_name", "inspect_folder"]
 
@@ -174,17 +174,27 @@ class Catalog:
             ModelInUse: a server or a command has it loaded.
             ServerError: the data directory cannot be written.
         """
-        if self._known(name) == EMBEDDED_NAME:
-            raise InvalidRequest("the embedded model cannot be removed", param="model")
-        adapters = self.adapters(name)
-        if adapters:
-            raise ModelInUse(f"This model has adapters; remove them first: {', '.join(adapters)}", param="model")
+        self.check_removable(name)
         try:
             removed = remove_folder(self.models_dir, name)
         except OSError as error:
             raise ServerError(f"The model cannot be removed: {error.strerror}") from None
         if not removed:
             raise ModelInUse("This model is in use: unload it, or stop the server that serves it", param="model")
+
+    def check_removable(self, name: str) -> None:
+        """Refuse what :meth:`remove` would refuse at any time; whether the model is in use shows only then.
+
+        Raises:
+            UnknownModel: there is none of this name.
+            InvalidRequest: it is the embedded one.
+            ModelInUse: it has adapters.
+        """
+        if self._known(name) == EMBEDDED_NAME:
+            raise InvalidRequest("the embedded model cannot be removed", param="model")
+        adapters = self.adapters(name)
+        if adapters:
+            raise ModelInUse(f"This model has adapters; remove them first: {', '.join(adapters)}", param="model")
 
     def verify(self, name: str, progress: Progress | None = None) -> tuple[FileCheck, ...]:
         """Read every file again and compare it with what it was when the model was imported.
@@ -233,10 +243,11 @@ class Catalog:
                 + (f"it has: {known}" if known else "it has none. Add one with: minivault models add-adapter"),
                 param="model",
             )
-        closest = difflib.get_close_matches(name.lower()[:MAX_NAME], names, n=_CLOSEST, cutoff=0.3) or names[:_CLOSEST]
+        closest = difflib.get_close_matches(name.lower()[:MAX_NAME], names, n=_CLOSEST, cutoff=0.3)
         raise UnknownModel(
-            f"There is no model of this name here; the closest: {', '.join(closest)}. "
-            f"Get one with: minivault models pull {closest_short_name(name)}, or minivault models import PATH",
+            "There is no model of this name here. "
+            + (did_you_mean(closest) if closest else f"There are: {', '.join(names[:_CLOSEST])}.")
+            + f" Get one with: minivault models pull {closest_short_name(name)}, or minivault models import PATH",
             param="model",
         )
 

@@ -228,13 +228,15 @@ def _read_header(descriptor: int, file_size: int, what: str) -> tuple[list[_Entr
     if len(head) < 8:
         raise CheckpointCorrupt(f"{what} is truncated: it has no header")
     length = int.from_bytes(head, "little")
-    if length > MAX_HEADER_BYTES or 8 + length > file_size:
-        raise CheckpointCorrupt(f"{what}: the header must be at most {MAX_HEADER_BYTES} bytes and inside the file")
+    if length > MAX_HEADER_BYTES:
+        raise CheckpointCorrupt(f"{what}: the header must be at most {MAX_HEADER_BYTES} bytes")
+    if 8 + length > file_size:
+        raise _truncated(what, 8 + length, file_size)
     header = os.pread(descriptor, length, 8)
     if len(header) != length:
         raise CheckpointCorrupt(f"{what} is truncated inside its header")
     entries = list(parse_entries(header, what))
-    _check_layout(entries, file_size - 8 - length, what)
+    _check_layout(entries, 8 + length, file_size, what)
     return entries, 8 + length
 
 
@@ -268,14 +270,23 @@ def _counts(value: Any) -> bool:
     return isinstance(value, list) and all(type(count) is int and 0 <= count < 1 << 63 for count in value)
 
 
-def _check_layout(entries: list[_Entry], data_size: int, what: str) -> None:
+def _check_layout(entries: list[_Entry], data_start: int, file_size: int, what: str) -> None:
     position = 0
     for entry in entries:
         if entry.start != position:
             raise CheckpointCorrupt(f"{what}: {shown(entry.name)} overlaps or leaves a gap")
         position = entry.end
-    if position != data_size:
-        raise CheckpointCorrupt(f"{what} is truncated or has bytes that belong to no tensor")
+    end = data_start + position
+    if end > file_size:
+        raise _truncated(what, end, file_size)
+    if end < file_size:
+        raise CheckpointCorrupt(
+            f"{what}: its header tells of {end} bytes, and the file has {file_size}: the rest belongs to no tensor"
+        )
+
+
+def _truncated(what: str, told: int, held: int) -> CheckpointCorrupt:
+    return CheckpointCorrupt(f"{what} is truncated: its header tells of {told} bytes, and the file has {held}")
 
 
 def _release(view: memoryview) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from minivault.errors import InvalidRequest
@@ -74,11 +74,17 @@ def closest_short_name(name: str) -> str:
     return next(iter(difflib.get_close_matches(known, SHORT_NAMES, n=1, cutoff=0.75)), "ORG/NAME")
 
 
+def did_you_mean(names: Sequence[str]) -> str:
+    """``Did you mean a, b or c?``"""
+    *others, last = names
+    return f"Did you mean {', '.join(others)}{' or ' if others else ''}{last}?"
+
+
 def _local_name(repository: str) -> str:
     return re.sub(r"[^a-z0-9._-]+", "-", repository.partition("/")[2].lower()).strip("._-")[:100] or "model"
 
 
 def _not_a_reference(text: str) -> InvalidRequest:
     closest = difflib.get_close_matches(text.lower()[:100], SHORT_NAMES, n=3, cutoff=0.4)
-    names = ", ".join(closest or SHORT_NAMES)
-    return InvalidRequest(f"model must be ORG/NAME, ORG/NAME@REVISION or a short name, such as: {names}", param="model")
+    names = did_you_mean(closest) if closest else f"Short names are: {', '.join(SHORT_NAMES)}"
+    return InvalidRequest(f"model must be ORG/NAME, ORG/NAME@REVISION or a short name. {names}", param="model")
