@@ -51,6 +51,31 @@ class Embedding:
             LedgerUnavailable: the outcome could not be made durable, so there is no answer.
         """
         prepared = self._prepared
+        made = await self._vectors()
+        if made is None:
+            return None
+        digest = digest_of(made)
+        width = prepared.model.embedder.embedding.width
+        said = json.dumps({"vectors": len(made), "width": width, "digest": digest})
+        receipt = await asyncio.shield(self._record(FinishReason.STOP, said, None))
+        kept, vectors = prepared.request.dimensions, made
+        if kept is not None and kept != width:
+            vectors = await asyncio.to_thread(lambda: tuple(shortened(one, kept) for one in made))
+        return Embedded(
+            id=self.id,
+            model=prepared.model.name,
+            vectors=vectors,
+            width=kept or width,
+            prompt_tokens=prepared.prompt_tokens,
+            record=RecordRef(receipt.index, receipt.leaf),
+            generated_at=self._calls.utc_now(),
+            total_ns=self._total_ns,
+            digest=digest,
+        )
+
+    async def _vectors(self) -> tuple[bytes, ...] | None:
+        """What the engine makes; where it makes none, that is on record when this returns ``None`` or raises."""
+        prepared = self._prepared
         try:
             fairness = prepared.caller.fairness_key
             self._job = prepared.model.embedder.embed(prepared.texts, fairness_key=fairness)
@@ -66,24 +91,7 @@ class Embedding:
         if self._abort is not None:
             await self._not_embedded(self._abort)
             return None
-        digest = digest_of(vectors)
-        width = prepared.model.embedder.embedding.width
-        said = json.dumps({"vectors": len(vectors), "width": width, "digest": digest})
-        receipt = await asyncio.shield(self._record(FinishReason.STOP, said, None))
-        kept = prepared.request.dimensions
-        if kept is not None and kept != width:
-            vectors = await asyncio.to_thread(lambda: tuple(shortened(one, kept) for one in vectors))
-        return Embedded(
-            id=self.id,
-            model=prepared.model.name,
-            vectors=vectors,
-            width=kept or width,
-            prompt_tokens=prepared.prompt_tokens,
-            record=RecordRef(receipt.index, receipt.leaf),
-            generated_at=self._calls.utc_now(),
-            total_ns=self._total_ns,
-            digest=digest,
-        )
+        return vectors
 
     def _set_deadline(self) -> None:
         limit = self._prepared.limit

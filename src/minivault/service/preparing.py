@@ -11,10 +11,10 @@ from dataclasses import replace
 from minivault.access.caller import Caller
 from minivault.engine.engine import Constraint
 from minivault.errors import ContextTooLong, ModelNotReady, UnsupportedFeature
-from minivault.generation import GenerationRequest
+from minivault.generation import GenerationRequest, SamplingParams
 from minivault.models import parameters
 from minivault.models.loaded_remote import RemoteModel
-from minivault.models.prompt import read_prompt
+from minivault.models.prompt import Prompt, read_prompt
 from minivault.models.structure import Structure, compiled, structure_of
 from minivault.models.words import limited, read_words
 from minivault.service.ports import ModelLease, ServedModel, generating
@@ -50,31 +50,36 @@ class Preparer:
         prompt = await read_prompt(request, model.tokenizer, model.chat_template, info.vocab_size)
         if prompt.calling is not None:
             structure = prompt.calling.structure(structure)
-        sampling = parameters.resolve(
+        sampling = self._sampling(request, prompt, model)
+        constraint = await constraint_of(model, structure)
+        named = request if request.request_id else replace(request, request_id=self._new_id())
+        return Prepared(
+            request=named,
+            caller=caller,
+            model=model,
+            lease=lease.again(),
+            prompt_text=prompt.text,
+            prompt_token_ids=prompt.token_ids,
+            sampling=sampling,
+            begun_ns=begun_ns,
+            structure=structure,
+            constraint=constraint,
+            calling=prompt.calling,
+            reasoning=prompt.reasoning,
+        )
+
+    def _sampling(self, request: GenerationRequest, prompt: Prompt, model: ServedModel) -> SamplingParams:
+        """With what the model and the settings say where the request says nothing."""
+        info, prompt_tokens = model.engine.info, len(prompt.token_ids)
+        return parameters.resolve(
             replace(request.sampling, stop=(*request.sampling.stop, *prompt.stop)),
             model.generation_defaults,
-            prompt_tokens=len(prompt.token_ids),
-            context_length=context_length(request, info.context_length, len(prompt.token_ids)),
+            prompt_tokens=prompt_tokens,
+            context_length=context_length(request, info.context_length, prompt_tokens),
             vocab_size=info.vocab_size,
             default_max_tokens=self._default_max_tokens,
             seed=self._draw_seed(),
             fit=request.fit,
-        )
-        constraint = await constraint_of(model, structure)
-        named = request if request.request_id else replace(request, request_id=self._new_id())
-        return Prepared(
-            named,
-            caller,
-            model,
-            lease.again(),
-            prompt.text,
-            prompt.token_ids,
-            sampling,
-            begun_ns,
-            structure,
-            constraint,
-            prompt.calling,
-            prompt.reasoning,
         )
 
     def _in_words(self, request: GenerationRequest, caller: Caller, lease: ModelLease, begun_ns: int) -> Prepared:
@@ -86,15 +91,15 @@ class Preparer:
         # A limit that cannot be passed on is at least on record as such.
         ignored = request.ignored if request.context_limit is None else (*request.ignored, "context_limit")
         return Prepared(
-            replace(request, request_id=request.request_id or self._new_id(), ignored=ignored),
-            caller,
-            model.for_one_answer() if isinstance(model, RemoteModel) else model,
-            lease.again(),
-            prompt.text,
-            (),
-            sampling,
-            begun_ns,
-            structure_of(request.response_format),
+            request=replace(request, request_id=request.request_id or self._new_id(), ignored=ignored),
+            caller=caller,
+            model=model.for_one_answer() if isinstance(model, RemoteModel) else model,
+            lease=lease.again(),
+            prompt_text=prompt.text,
+            prompt_token_ids=(),
+            sampling=sampling,
+            begun_ns=begun_ns,
+            structure=structure_of(request.response_format),
             calling=prompt.calling,
             reasoning=prompt.reasoning,
         )

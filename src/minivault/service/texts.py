@@ -108,14 +108,14 @@ async def prepared_texts(
     }
     words = _words(request, texts, model.tokenizer)
     return PreparedTexts(
-        request,
-        caller,
-        lease.again(),
-        model,
-        words,
-        texts,
-        begun_ns,
-        {"embedding": said} | ({} if replay_of is None else {"replay_of": replay_of}),
+        request=request,
+        caller=caller,
+        lease=lease.again(),
+        model=model,
+        prompt_text=words,
+        texts=texts,
+        begun_ns=begun_ns,
+        extra_parameters={"embedding": said} | ({} if replay_of is None else {"replay_of": replay_of}),
     )
 
 
