@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from minivault.api.wire.anthropic_answers import model_info, model_page
 from minivault.generation import FinishReason
 from tests.api.client import client_of
 from tests.api.test_socket import serving
@@ -315,3 +316,33 @@ async def test_a_conversation_with_tools_goes_through_the_template() -> None:
     assert prompt.index("Sure.") < prompt.index('{"city": "Bern"}') < prompt.index("sun") < prompt.index("And?")
     assert (answer["stop_reason"], answer["content"][0]["text"]) == ("end_turn", "It is sunny.")
     assert counted.json()["input_tokens"] == len(bench.engine.requests[0].prompt_token_ids)
+
+
+@pytest.mark.parametrize(
+    ("asked", "ids", "more"),
+    [
+        ({}, ["a", "b", "c"], False),
+        ({"limit": 2}, ["a", "b"], True),
+        ({"limit": 2, "after_id": "b"}, ["c"], False),
+        ({"limit": 1, "before_id": "c"}, ["b"], True),
+        ({"before_id": "a"}, [], False),
+    ],
+)
+def test_a_page_of_models_says_where_it_begins_and_ends(asked: dict[str, Any], ids: list[str], more: bool) -> None:
+    infos = [model_info(name, None) for name in "abc"]
+    page = model_page(infos, asked.get("limit", 20), asked.get("after_id"), asked.get("before_id"))
+    assert ([one["id"] for one in page["data"]], page["has_more"]) == (ids, more)
+    assert (page["first_id"], page["last_id"]) == ((ids[0], ids[-1]) if ids else (None, None))
+
+
+async def test_models_are_listed_in_the_form_of_the_client_that_asks() -> None:
+    headers = {"anthropic-version": "2023-06-01"}
+    async with client_of(make_bench()) as client:
+        openai = (await client.get("/v1/models")).json()
+        anthropic = (await client.get("/v1/models", headers=headers)).json()
+        one = (await client.get("/v1/models/fake", headers=headers)).json()
+        wrong = await client.get("/v1/models?after_id=s3cr3t", headers=headers)
+    assert (openai["object"], openai["data"][0]["object"]) == ("list", "model")
+    assert (anthropic["first_id"], anthropic["data"]) == ("fake", [one])
+    assert (one["type"], one["id"]) == ("model", "fake")
+    assert (wrong.status_code, "s3cr3t" in wrong.text) == (422, False)

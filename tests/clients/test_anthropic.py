@@ -133,3 +133,12 @@ def test_a_tool_that_must_be_called_is_called_and_its_result_is_answered(client:
     turns = [*TURNS, {"role": "assistant", "content": message.content}, {"role": "user", "content": [result]}]
     answer = client.messages.create(**ASK | tools | {"messages": turns})
     assert answer.stop_reason in ("end_turn", "max_tokens", "tool_use")
+
+
+def test_models_are_listed_and_shown_as_the_package_has_them(client: anthropic.Anthropic) -> None:
+    listed = list(client.models.list(limit=1))
+    shown = client.models.retrieve("guide")
+    assert [(model.id, model.type, model.display_name) for model in listed] == [("guide", "model", "guide")]
+    assert (shown.id, shown.created_at.year >= 1970) == ("guide", True)
+    with pytest.raises(anthropic.NotFoundError):
+        client.models.retrieve("nope")

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 
 from minivault.api import schema, streaming
 from minivault.api.health import service_of, visible
 from minivault.api.native import caller_of, json_response, parsed, record_header
 from minivault.api.wire import openai_answers as answers
+from minivault.api.wire.anthropic_answers import ModelInfo, ModelPage, model_info, model_page
 from minivault.api.wire.openai import ChatCompletionRequest, CommonRequest, CompletionRequest
 from minivault.errors import UnknownModel
 from minivault.generation import Completion, FinishReason, GenerationRequest
@@ -83,43 +84,58 @@ async def _completions(request: Request, body: CompletionRequest, raw: bytes) ->
     return await _whole(request, choices, lambda ended: answers.text_answer(head, ended, words))
 
 
+Version = Annotated[
+    str | None,
+    Header(alias="anthropic-version", description="Sent by Anthropic's clients, which get the list in their form."),
+]
+
+
 @router.get(
     "/models",
     summary="The models that answer",
-    responses={200: schema.json_answer(answers.ModelList, "The models."), **schema.error_responses(403, 429, 500)},
+    responses={
+        200: schema.json_answer_of((answers.ModelList, ModelPage), "The models, as OpenAI or Anthropic lists them."),
+        **schema.error_responses(403, 422, 429, 500),
+    },
 )
-async def models(request: Request) -> Response:
+async def models(
+    request: Request,
+    version: Version = None,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Of Anthropic's form.")] = 20,
+    after_id: Annotated[str | None, Query(max_length=200, description="Of Anthropic's form.")] = None,
+    before_id: Annotated[str | None, Query(max_length=200, description="Of Anthropic's form.")] = None,
+) -> Response:
     """All that the catalog holds: one that is not in memory is loaded when it is asked for."""
-    return json_response({"object": "list", "data": await _cards(request)})
+    listed = await _listed(request)
+    if version is None:
+        return json_response({"object": "list", "data": [_card(entry) for entry in listed]})
+    infos = [model_info(entry["name"], entry["imported_at"]) for entry in listed]
+    return json_response(model_page(infos, limit, after_id, before_id))
 
 
 @router.get(
     "/models/{model_id:path}",
     summary="One model that answers",
     responses={
-        200: schema.json_answer(answers.ModelCard, "The model."),
+        200: schema.json_answer_of((answers.ModelCard, ModelInfo), "The model, as OpenAI or Anthropic shows it."),
         **schema.error_responses(403, 404, 422, 429, 500),
     },
 )
-async def model(request: Request, model_id: str) -> Response:
+async def model(request: Request, model_id: str, version: Version = None) -> Response:
     """404 with the code `model_not_found` if there is none of this name."""
-    for card in await _cards(request):
-        if card["id"] == model_id:
-            return json_response(card)
+    for entry in await _listed(request):
+        if entry["name"] == model_id:
+            return json_response(_card(entry) if version is None else model_info(model_id, entry["imported_at"]))
     raise UnknownModel("No model of this name answers here; GET /v1/models lists those that do.", param="model")
 
 
-async def _cards(request: Request) -> list[dict[str, Any]]:
-    listed = visible(request, await service_of(request).list_models())
-    return [
-        {
-            "id": entry["name"],
-            "object": "model",
-            "created": 0 if entry["imported_at"] is None else _seconds(entry["imported_at"]),
-            "owned_by": OWNER,
-        }
-        for entry in listed
-    ]
+async def _listed(request: Request) -> Sequence[Mapping[str, Any]]:
+    return visible(request, await service_of(request).list_models())
+
+
+def _card(entry: Mapping[str, Any]) -> dict[str, Any]:
+    created = 0 if entry["imported_at"] is None else _seconds(entry["imported_at"])
+    return {"id": entry["name"], "object": "model", "created": created, "owned_by": OWNER}
 
 
 def _spread_all(asked: Sequence[GenerationRequest], count: int) -> list[GenerationRequest]:

@@ -103,6 +103,12 @@ def json_answer(model: type[BaseModel], description: str) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"schema": ref(model)}}}
 
 
+def json_answer_of(models: Iterable[type[BaseModel]], description: str) -> dict[str, Any]:
+    """Documentation of an answer in one of several shapes."""
+    shapes = {"anyOf": [ref(model) for model in models]}
+    return {"description": description, "content": {"application/json": {"schema": shapes}}}
+
+
 def ref(model: type[BaseModel]) -> dict[str, str]:
     _models.add(model)
     return {"$ref": _REF + model.__name__}

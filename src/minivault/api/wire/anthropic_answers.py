@@ -6,6 +6,7 @@ Knows nothing of HTTP or of the service.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from json.encoder import encode_basestring
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from pydantic import BaseModel, Field
 from minivault.api.problems import ANTHROPIC_PREFIX, Problem
 from minivault.api.wire.anthropic import MessagesBody
 from minivault.api.wire.lenient import as_object, whole_said
+from minivault.errors import InvalidRequest
 from minivault.generation import Chunk, Completion, FinishReason, ToolCall
 from minivault.models.tool_calls import Said, ToolCallParser
 
@@ -216,3 +218,61 @@ def _event(kind: str, members: dict[str, Any]) -> bytes:
 def failure(problem: Problem) -> bytes:
     """The event of an error."""
     return b"event: error\ndata: " + json.dumps(problem.body(ANTHROPIC_PREFIX)).encode() + b"\n\n"
+
+
+# -- models ------------------------------------------------------------------------------------------------------------
+
+UNKNOWN_TIME = "1970-01-01T00:00:00Z"
+"""What Anthropic's API has where it does not know when a model was made."""
+
+
+class ModelInfo(BaseModel):
+    """A model of this server's catalog."""
+
+    type: Literal["model"]
+    id: str
+    display_name: str
+    created_at: str
+
+
+class ModelPage(BaseModel):
+    """Some of the models, and whether there are more in the direction that was asked for."""
+
+    data: list[ModelInfo]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
+
+
+def model_info(name: str, imported_at: str | None) -> dict[str, Any]:
+    return {"type": "model", "id": name, "display_name": name, "created_at": imported_at or UNKNOWN_TIME}
+
+
+def model_page(
+    infos: Sequence[Mapping[str, Any]], limit: int, after_id: str | None, before_id: str | None
+) -> dict[str, Any]:
+    """The first ``limit`` behind ``after_id``, or the last before ``before_id``.
+
+    Raises:
+        InvalidRequest: both are given, or one is no model of the list.
+    """
+    if after_id is not None and before_id is not None:
+        raise InvalidRequest("after_id, before_id: send one of them", param="after_id")
+    begin = 0 if after_id is None else _place_of(infos, after_id, "after_id") + 1
+    end = len(infos) if before_id is None else _place_of(infos, before_id, "before_id")
+    left = infos[begin:end]
+    shown = left[:limit] if before_id is None else left[-limit:]
+    names = [str(info["id"]) for info in shown]
+    return {
+        "data": list(shown),
+        "has_more": len(left) > len(shown),
+        "first_id": names[0] if names else None,
+        "last_id": names[-1] if names else None,
+    }
+
+
+def _place_of(infos: Sequence[Mapping[str, Any]], name: str, param: str) -> int:
+    found = next((place for place, info in enumerate(infos) if info["id"] == name), None)
+    if found is None:
+        raise InvalidRequest(f"{param}: must be the id of a model that is listed", param=param)
+    return found
