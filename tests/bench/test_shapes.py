@@ -11,8 +11,8 @@ from bench.shapes import SHAPES, Shape, write_random_checkpoint
 
 from minivault.engine.native.runner import NativeRunner, RunnerOptions
 from minivault.models.architecture import read_architecture
-from minivault.models.catalog import inspect_folder
 from minivault.models.checkpoint import Checkpoint
+from minivault.models.inspection import inspect_folder
 from minivault.models.tokenizer import Tokenizer
 from minivault.models.weights import weight_map
 

@@ -19,9 +19,10 @@ from minivault.errors import (
     UnknownModel,
 )
 from minivault.models import folder as folder_module
-from minivault.models.catalog import Catalog, check_name, default_name
+from minivault.models.catalog import Catalog
 from minivault.models.checkpoint import Checkpoint
 from minivault.models.folder import hold_folder
+from minivault.models.naming import check_name, default_name
 from tests.models.folders import copy_of
 from tests.oracle.golden import DATA
 

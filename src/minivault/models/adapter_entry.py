@@ -9,7 +9,7 @@ from pathlib import Path
 
 from minivault.errors import CheckpointCorrupt, InvalidRequest, ServerError, UnsupportedCheckpoint
 from minivault.models.adapter import CONFIG, WEIGHTS, opened_adapter, read_config
-from minivault.models.catalog import Catalog, ModelEntry, check_name, default_name
+from minivault.models.catalog import Catalog, ModelEntry
 from minivault.models.folder import (
     LICENCE_NAMES,
     Progress,
@@ -20,7 +20,7 @@ from minivault.models.folder import (
 )
 from minivault.models.inspection import Examined
 from minivault.models.manifest import MANIFEST, Manifest
-from minivault.models.naming import ADAPTER_MARK, RESERVED, adapter_of
+from minivault.models.naming import ADAPTER_MARK, RESERVED, adapter_of, check_name, default_name
 
 
 def add_adapter(

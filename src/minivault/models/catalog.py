@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 import difflib
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,10 +31,8 @@ from minivault.models.folder import (
 from minivault.models.inspection import examine, inspect_folder
 from minivault.models.json_file import read_json_object
 from minivault.models.manifest import MANIFEST, Manifest, combined_digest
-from minivault.models.naming import MAX_NAME, NAME, adapter_of, base_of, is_name
+from minivault.models.naming import MAX_NAME, adapter_of, base_of, check_name, default_name, is_name
 from minivault.models.short_names import closest_short_name, did_you_mean
-
-__all__ = ["Catalog", "Fill", "ModelEntry", "check_name", "default_name", "inspect_folder"]
 
 EMBEDDED_NAME = "guide"
 _CLOSEST = 3
@@ -311,25 +308,3 @@ def _verified(path: Path, facts: StoredFile, report: Callable[[int], None]) -> F
 
 def _taken() -> InvalidRequest:
     return InvalidRequest("a model of this name exists already: choose another with --name", param="name")
-
-
-def check_name(name: str) -> str:
-    """``name``, if a model can be called so.
-
-    Raises:
-        InvalidRequest: it cannot.
-    """
-    if not NAME.fullmatch(name):
-        raise InvalidRequest(
-            f"name must be 1 to {MAX_NAME} of a-z, 0-9, '.', '_' and '-', starting with a letter or digit", param="name"
-        )
-    return name
-
-
-def default_name(source: Path) -> str:
-    """A name after the folder; within the hub's cache, after the repository; of a file, without ``.gguf``."""
-    folder = source.resolve()
-    if folder.parent.name == "snapshots":
-        folder = folder.parent.parent
-    base = folder.name.lower().rpartition("--")[2].removesuffix(".gguf")
-    return re.sub(r"[^a-z0-9._-]+", "-", base).strip("._-")[:MAX_NAME] or "model"

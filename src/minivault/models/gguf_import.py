@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from minivault.models.catalog import Catalog, ModelEntry, default_name
+from minivault.models.catalog import Catalog, ModelEntry
 from minivault.models.checkpoint import SINGLE_FILE, file_sha256
 from minivault.models.folder import Progress, StoredFile, check_room, counter
 from minivault.models.gguf_config import Metadata, config_of
@@ -20,6 +20,7 @@ from minivault.models.gguf_names import Conversion, conversions
 from minivault.models.gguf_tensors import expected_bytes, read_floats, write_checkpoint
 from minivault.models.gguf_tokenizer import GgufTokenizer, tokenizer_of
 from minivault.models.inspection import check_config
+from minivault.models.naming import default_name
 
 ROPE_FACTORS = "rope_freqs.weight"
 MAX_ROPE_FACTORS = 4096

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from minivault.errors import CheckpointCorrupt, HubRefused, InvalidRequest, ServerError
-from minivault.models.catalog import Catalog, ModelEntry, check_name
+from minivault.models.catalog import Catalog, ModelEntry
 from minivault.models.checkpoint import INDEX_FILE, SINGLE_FILE, file_sha256, read_index
 from minivault.models.folder import COPIED_NAMES, LICENCE_NAMES, StoredFile, check_room, hold_folder, stored_name
 from minivault.models.hub import Hub, HubFile
 from minivault.models.inspection import check_config
 from minivault.models.json_file import MAX_JSON_BYTES, read_json_object, shown
+from minivault.models.naming import check_name
 from minivault.models.short_names import Reference
 
 PARTIAL_PREFIX = ".pulling-"
