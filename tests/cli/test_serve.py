@@ -176,9 +176,9 @@ def test_a_free_port_is_found_by_the_system(server: RunningServer) -> None:
 NEVER_LOADED = """
 import threading
 from minivault.cli.main import main
-from minivault.service import loading
+from minivault.service import loading_native
 
-loading.NativeLoader.load = lambda self, entry, report: threading.Event().wait()
+loading_native.NativeLoader.load = lambda self, entry, report: threading.Event().wait()
 main()
 """
 

@@ -12,7 +12,8 @@ from minivault.errors import MiniVaultError
 from minivault.models.architecture import read_architecture
 from minivault.models.catalog import Catalog, ModelEntry
 from minivault.models.json_file import read_json_object
-from minivault.service.loading import Loaders, NativeLoader
+from minivault.service.loading import Loaders
+from minivault.service.loading_native import NativeLoader
 from minivault.settings import Settings
 
 

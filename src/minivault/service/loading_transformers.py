@@ -15,6 +15,7 @@ from minivault.models.catalog import ModelEntry
 from minivault.models.json_file import read_json_object
 from minivault.models.loaded_foreign import ForeignModel, load_foreign
 from minivault.models.pooled import Report
+from minivault.service.loading_native import KV_SHARE
 from minivault.settings import Settings
 from minivault.telemetry.logging import get_logger
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 NOT_INSTALLED = f"engine: the transformers engine is not installed: {foreign.EXTRA}"
-KV_SHARE = 4
-"""A model's KV cache gets at most this part of the budget, so that several models fit."""
 _LEAST_CACHE = 16 << 20
 
 _NAMES: Mapping[str, tuple[str, ...]] = {
