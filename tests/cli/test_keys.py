@@ -105,6 +105,11 @@ def test_revoked_keys_are_listed_when_asked_for(folder: Path) -> None:
     assert "revoked" in keys(folder, "list", "--all").stdout
 
 
+def test_a_list_of_no_keys_says_how_to_make_one(folder: Path) -> None:
+    listed = keys(folder, "list")
+    assert (listed.stdout, "keys create" in listed.stderr) == ("", True)
+
+
 def test_rotating_prints_the_new_key_and_ends_the_old(folder: Path) -> None:
     before, after = made(folder, "create", "team"), made(folder, "rotate", "team")
     store = KeyStore.in_folder(folder)

@@ -78,7 +78,10 @@ def test_a_call_whose_content_was_not_kept_says_so(capsys: pytest.CaptureFixture
     from minivault.cli.log import _show
 
     _show(replace(CALL, prompt=None, finish_reason="stop", outcome_index=1), full=False)
-    assert "> (not kept)" in capsys.readouterr().out
+    _show(replace(CALL, prompt=None, finish_reason="stop", outcome_index=1, erased_index=7), full=False)
+    shown = capsys.readouterr().out
+    assert "> (not kept)" in shown
+    assert "> (erased by record 7)" in shown
 
 
 def test_the_log_of_no_vault_is_empty(capsys: pytest.CaptureFixture[str]) -> None:

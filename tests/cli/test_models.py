@@ -73,7 +73,7 @@ def test_a_pull_that_is_killed_goes_on_from_what_came(hub: FakeHub, tmp_path: Pa
         (("rm", "guide", "--yes"), "embedded"),
         (("rm", "nothing", "--yes"), "no model of this name"),
         (("show", "nothing"), "models pull"),
-        (("import", "/nowhere"), "folder"),
+        (("import", "/nowhere"), "no folder or file /nowhere"),
     ],
 )
 def test_what_cannot_be_done_is_one_clear_line(

@@ -42,6 +42,7 @@ def register(app: typer.Typer) -> None:
 def benchmark(
     url: options.Url = None,
     api_key: options.ApiKey = None,
+    data_dir: options.ServerOf = None,
     model: options.Model = None,
     concurrency: Annotated[
         str, typer.Option("--concurrency", "-c", metavar="N,N,...", help="Streams at one time; a run for each.")
@@ -73,7 +74,7 @@ def benchmark(
     if requests is not None and duration is not None:
         raise CliError("--requests and --duration exclude each other", exit_code=2)
     streams = _streams(concurrency)
-    settings = options.settings(url=url, api_key=api_key)
+    settings = options.settings(url=url, api_key=api_key, data_dir=data_dir)
     base = _endpoint(settings)
     name = model or first_model(base, _key(settings))
     texts = make_prompts(256, prompt_words, seed) if prompts is None else _lines_of(prompts)

@@ -145,6 +145,9 @@ def list_keys(
         for key in shown:
             write_json(_facts(keys, key))
         return
+    if not shown:
+        note("There is no key. Make one with: minivault keys create NAME --role admin")
+        return
     rows = [
         [key.id, key.name, key.terms.role.value, _state(keys, key), _limits(key.terms), key.terms.note] for key in shown
     ]

@@ -129,6 +129,11 @@ def _show_json(call: Call) -> None:
     write_json(call.as_dict())
 
 
+def absent(call: Call) -> str:
+    """What stands in the place of content that is not there."""
+    return "(not kept)" if call.erased_index is None else f"(erased by record {call.erased_index})"
+
+
 def _show(call: Call, full: bool) -> None:
     head = [call.timestamp[:19] + "Z", call.model, call.source, call.mode, call.finish_reason or "running"]
     head.append(f"{call.prompt_tokens} + {counted(call.completion_tokens or 0, 'token')}")
@@ -138,7 +143,7 @@ def _show(call: Call, full: bool) -> None:
     console().print(one_line("  ".join(head), 1000), style="bold")
     for mark, text in ((">", call.prompt), ("<", call.response)):
         if text is None:
-            line(f"{mark} (not kept)")
+            line(f"{mark} {absent(call)}")
         else:
             line(f"{mark} {text if full else one_line(text, 200)}")
     line()

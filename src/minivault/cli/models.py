@@ -135,6 +135,8 @@ def import_model(
     from minivault.models.importing import import_path
 
     catalog = _catalog(data_dir)
+    if not path.expanduser().exists():
+        raise CliError(f"There is no folder or file {path}.")
     with progress(f"Importing {path.name}") as report:
         entry = import_path(catalog, path.expanduser(), name, report)
     models_pull.announce(entry, json)

@@ -16,6 +16,7 @@ import typer
 from minivault.cli import options, vault_proofs
 from minivault.cli.console import CliError, counting, line, note, one_line, pairs, table, working, write, write_json
 from minivault.cli.files import write_file
+from minivault.cli.log import absent
 from minivault.cli.units import named, word
 from minivault.cli.vault_proofs import open_vault
 
@@ -283,17 +284,13 @@ def _row(call: Call) -> list[str]:
         call.model,
         call.finish_reason or "running",
         f"{call.prompt_tokens}+{call.completion_tokens or 0}",
-        _absent(call) if call.prompt is None else one_line(call.prompt_snippet or call.prompt, 40),
+        absent(call) if call.prompt is None else one_line(call.prompt_snippet or call.prompt, 40),
         _no_answer(call) if call.response is None else one_line(call.response_snippet or call.response, 60),
     ]
 
 
 def _no_answer(call: Call) -> str:
-    return "" if call.outcome_index is None else _absent(call)
-
-
-def _absent(call: Call) -> str:
-    return "(not kept)" if call.erased_index is None else f"(erased by record {call.erased_index})"
+    return "" if call.outcome_index is None else absent(call)
 
 
 def _show_detail(detail: CallDetail) -> None:
@@ -307,7 +304,7 @@ def _show_detail(detail: CallDetail) -> None:
     pairs([*rows, *named({group: fields[group] for group in ("pin", "parameters") if fields[group]})])
     for name, text in (("prompt", detail.call.prompt), ("response", detail.call.response)):
         line(f"\n--- {name} ---")
-        line(_absent(detail.call) if text is None else text)
+        line(absent(detail.call) if text is None else text)
 
 
 def _counts(group: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from minivault.cli import options
-from minivault.cli.console import counting, line, note
+from minivault.cli.console import CliError, counting, line, note
 from minivault.cli.files import read_file, require_folder
 from minivault.cli.units import counted
 from minivault.cli.vault_proofs import VerifierKeyOption, verifier_key
@@ -63,6 +63,8 @@ def restore(
     from minivault.vault.head import HeadPaths, open_note
 
     settings = options.settings(data_dir=data_dir)
+    if not file.is_file():
+        raise CliError(f"There is no file {file}.")
     vault, vault_key = settings.vault_path, VaultKey.of(settings.vault_key_file)
     head = None if against is None else open_note(read_file(against), verifier_key(key, HeadPaths(vault)))
     with counting("Verifying and copying", "records") as progress:
