@@ -12,6 +12,7 @@ from typing import Literal
 
 import llguidance
 
+from minivault.engine.native.grammar_fault import FIELDS, fault_of
 from minivault.errors import InvalidRequest
 
 GrammarKind = Literal["json_object", "json_schema", "regex", "lark"]
@@ -77,7 +78,7 @@ class GrammarCompiler:
             InvalidRequest: it is not a grammar of its kind, uses what is not supported, or is too complex.
         """
         if len(source.encode()) > MAX_SOURCE_BYTES:
-            raise InvalidRequest(f"The grammar must be at most {MAX_SOURCE_BYTES} bytes.", param="response_format")
+            raise InvalidRequest(f"{FIELDS[kind]}: must be at most {MAX_SOURCE_BYTES} bytes", param="response_format")
         with self._lock:
             known = self._compiled.get((kind, source))
             if known is not None:
@@ -108,13 +109,9 @@ def _match(tokenizer: llguidance.LLTokenizer, kind: GrammarKind, source: str) ->
                 text = llguidance.LLMatcher.grammar_from_regex(source)
             case "lark":
                 text = llguidance.LLMatcher.grammar_from_lark(source)
-    except ValueError:
-        raise InvalidRequest(f"The grammar is not a readable {kind}.", param="response_format") from None
+    except ValueError as error:
+        raise InvalidRequest(fault_of(kind, str(error)), param="response_format") from None
     matcher = llguidance.LLMatcher(tokenizer, text, log_level=0, limits=_LIMITS)
     if matcher.is_error():
-        # The library's own words would repeat the client's grammar.
-        raise InvalidRequest(
-            f"The grammar is not a valid {kind}, uses something that is not supported, or is too complex.",
-            param="response_format",
-        )
+        raise InvalidRequest(fault_of(kind, matcher.get_error()), param="response_format")
     return matcher

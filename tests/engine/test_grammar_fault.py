@@ -1,0 +1,43 @@
+"""A form that cannot be held to: the error names field, fault and place, and repeats nothing of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from minivault.engine.native.grammar import GrammarCompiler, GrammarKind
+from minivault.errors import InvalidRequest
+from minivault.models.tokenizer import Tokenizer
+from tests.engine.checkpoints import opened
+from tests.oracle.golden import DATA
+
+NAME = "llama-gqa"
+EOS = Tokenizer.load(DATA / NAME).eos_token_ids
+COMPILER = GrammarCompiler((DATA / NAME / "tokenizer.json").read_text(), opened(NAME)[0].vocab_size, EOS)
+MARK = "s3cr3t"
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "said"),
+    [
+        ("regex", "(s3cr3t", "response_format.regex: a group is not closed, at character 1"),
+        ("regex", "s3cr3t[z-a]", "the range of a character class ends before it begins, at character 8"),
+        ("regex", "(?=s3cr3t)", "look-ahead and look-behind are not supported, at character 1"),
+        ("regex", "a{3,1}", "a repetition's most is less than its least, at character 2"),
+        ("lark", "start: s3cr3t", "response_format.grammar: a rule or token is used that is not defined, at line 1,"),
+        ("lark", 'start: "a"\nstart: "s3cr3t"', "a rule is defined twice, at line 2, column 8"),
+        ("lark", 's3cr3t: "a"', "there is no rule named start"),
+        ("lark", 'start: "a unclosed group" s3cr3t', "a rule or token is used that is not defined"),
+        ("lark", "start: A\nA: /(s3cr3t/", "a group is not closed, at line 2"),
+        ("json_schema", '{"type": "s3cr3t"}', "the JSON Schema of the answer: a type is none of string, number,"),
+        ("json_schema", '{"type": "array", "uniqueItems": true}', "a keyword that is not supported: uniqueItems"),
+        ("json_schema", '{"type": "string", "pattern": "(look-around s3cr3t"}', "a group is not closed"),
+        ("json_schema", '{"type": "integer", "minimum": 5, "maximum": 1}', "no value can fit it"),
+        ("json_schema", '{"$ref": "#/s3cr3t"}', "a $ref leads nowhere"),
+    ],
+)
+def test_a_fault_is_named_with_its_place(kind: GrammarKind, source: str, said: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        COMPILER.compile(kind, source)
+    assert said in refused.value.message
+    assert MARK not in refused.value.message
+    assert refused.value.param == "response_format"
