@@ -208,9 +208,13 @@ def test_an_unknown_model_names_what_there_is(server: RunningServer) -> None:
 LONG = ("stream", "Tell me a story.", "--max-tokens", "900", "--ignore-eos", "--seed", "7")
 
 
+SLOW = {"MINIVAULT_KERNELS": "scalar"}
+"""So slow that no answer of that length ends while a busy machine brings the signal."""
+
+
 def interrupted(*arguments: str) -> int:
     """The exit code of a command that gets Ctrl-C once it has begun to answer."""
-    with subprocess.Popen([*MINIVAULT, *arguments], env=environment(), stdout=subprocess.PIPE) as process:
+    with subprocess.Popen([*MINIVAULT, *arguments], env=environment(**SLOW), stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.read(1)
         process.send_signal(signal.SIGINT)
@@ -226,7 +230,7 @@ def test_ctrl_c_stops_an_answer_and_it_is_recorded_as_cancelled(tmp_path: Path) 
 
 
 def test_ctrl_c_stops_the_servers_answer_too(tmp_path: Path) -> None:
-    with serving(tmp_path) as server:
+    with serving(tmp_path, "--kernels", "scalar") as server:
         assert interrupted(*LONG, "--url", server.url) == 130
     call = json.loads(minivault("log", "--json", "--data-dir", str(tmp_path)).stdout)
     assert call["finish_reason"] == "cancelled"
@@ -245,14 +249,20 @@ def test_a_sample_of_the_vault_comes_again(server: RunningServer) -> None:
     assert (done.returncode, done.stdout) == (0, "1 replayed: 1 MATCH, 0 MISMATCH, 0 NOT COMPARABLE\n")
 
 
-def test_content_is_erased_through_the_server_that_writes_it(server: RunningServer) -> None:
+@pytest.mark.parametrize("by", ["--url", "--data-dir"])
+def test_content_is_erased_through_the_server_that_writes_it(server: RunningServer, by: str) -> None:
     answer = json.loads(minivault("generate", *ASK, "--json", "--url", server.url).stdout)
-    refused = minivault("vault", "erase", answer["id"], "--yes", "--data-dir", str(server.data_dir))
-    assert (refused.returncode, "--url" in refused.stderr) == (1, True)
-    done = minivault("vault", "erase", answer["id"], "--yes", "--url", server.url)
+    place = server.url if by == "--url" else str(server.data_dir)
+    done = minivault("vault", "erase", answer["id"], "--yes", by, place)
     assert (done.returncode, done.stdout) == (0, "Erased: the content of 1 call\n")
     replayed = minivault("vault", "replay", answer["id"], "--url", server.url)
     assert (replayed.returncode, replayed.stdout) == (1, "NOT COMPARABLE: its content was erased\n")
+
+
+def test_a_folder_beats_the_server_of_the_environment_when_erasing(server: RunningServer) -> None:
+    there = ("--data-dir", str(server.data_dir))
+    refused = minivault("vault", "erase", "0", "--yes", *there, MINIVAULT_URL="http://127.0.0.1:1")
+    assert (refused.returncode, "--url" in refused.stderr) == (1, True)
 
 
 def test_a_recorded_answer_comes_again_without_a_server(tmp_path: Path) -> None:
