@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     )
     url: str = Field(
         default="http://127.0.0.1:8000",
-        description="Server that client commands talk to; else that at host and port.",
+        description="Server that client commands talk to; else that of data_dir, or that at host and port.",
     )
     api_key: SecretStr | None = Field(default=None, description="The key that client commands show.")
     ca_file: Path | None = Field(

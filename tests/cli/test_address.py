@@ -75,6 +75,12 @@ def test_a_named_url_beats_the_server_of_the_folder(tmp_path: Path, monkeypatch:
         assert server_of(load_settings(data_dir=tmp_path)) == "http://b"
 
 
+def test_local_beside_a_server_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    with published(tmp_path, HERE):
+        refused = minivault("generate", "x", "--local", "--data-dir", str(tmp_path))
+    assert (refused.returncode, f"at {HERE}: leave --local out" in refused.stderr) == (1, True)
+
+
 def test_commands_find_the_server_by_its_data_directory(server: RunningServer) -> None:
     asked = minivault("health", "--json", "--data-dir", str(server.data_dir))
     named = minivault("generate", "x", "--max-tokens", "1", MINIVAULT_DATA_DIR=str(server.data_dir))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from minivault.cli import options
+from minivault.cli.address import running_at
 from minivault.cli.console import CliError
 
 
@@ -55,12 +56,14 @@ def open_backend(
     """A backend for the length of a ``with`` block; it is closed, and everything recorded, at its end.
 
     Raises:
-        CliError: ``--url`` and ``--local`` were both given.
+        CliError: ``--url`` and ``--local`` were both given, or ``--local`` while a server runs on the data directory.
     """
     if local and url is not None:
         raise CliError("--url and --local exclude each other: a server, or this process.", exit_code=2)
     settings = options.settings(url=url, api_key=api_key, data_dir=data_dir, model=model if local else None)
     if local:
+        if (running := running_at(settings.data_dir)) is not None:
+            raise CliError(f"A server runs on this data directory, at {running}: leave --local out, and it is asked.")
         from minivault.cli.local import Local
 
         with Local(settings) as here:

@@ -40,8 +40,8 @@ Examples:
   minivault log --follow          go on, and show each call as it ends
   minivault log --url http://vault.example.org:8000    what a server has
 
-It reads the data directory, and needs no server, unless --url or MINIVAULT_URL
-names one.
+It reads the data directory, and needs no server, unless --url or
+MINIVAULT_URL names one.
 
 The same is in logs/log.jsonl and in the SQL view interactions of vault.db.
 """
