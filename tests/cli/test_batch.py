@@ -94,9 +94,9 @@ def test_command_and_server_are_killed_and_no_line_is_answered_or_recorded_twice
         until_done(server.url, 12)
         command = running(source, output, server.url)
         command.send_signal(signal.SIGINT)
-        command.wait()
-        done = minivault("batch", str(source), "-o", str(output), "--url", server.url)
-        assert done.returncode == 0, done.stderr
+        if command.wait() != 0:  # a signal that comes before the interpreter listens may be lost, and all is done
+            done = minivault("batch", str(source), "-o", str(output), "--url", server.url)
+            assert done.returncode == 0, done.stderr
         assert [row["custom_id"] for row in rows_of(output)] == [f"c{number}" for number in range(30)]
         records = httpx.get(f"{server.url}/vault/records", params={"limit": 1000}).json()["records"]
     finally:

@@ -35,7 +35,8 @@ def in_corpus() -> set[str]:
 def refusal(command: str) -> str | None:
     """Why the command line would not take this; ``None`` if it would, or if it only names a command. Nothing is run."""
     _, *words = shlex.split(command, comments=True)
-    words = words[: words.index("|")] if "|" in words else words
+    # What the shell does with the output is not the command's.
+    words = words[: next((at for at, word in enumerate(words) if word in ("|", ">")), None)]
     parser = typer.main.get_command(app)
     name = "minivault"
     while hasattr(parser, "commands"):

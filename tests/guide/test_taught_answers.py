@@ -133,7 +133,7 @@ def test_every_file_of_the_repository_exists() -> None:
 
 def test_every_file_of_the_data_directory_is_one_that_the_readme_lists() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    kept = text[text.index("## Where your records are") : text.index("## The same bytes")]
+    kept = text[text.index("## Your records") : text.index("## Settings")]
     assert {name for name in in_answers(r"~/\.minivault/([\w./]+\w)") if name not in kept} == set()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.e2e.server import Server, serving
 
@@ -78,6 +78,7 @@ def opened(browser: Browser, server: Server, *, phone: bool = False, dark: bool 
     )
     page = context.new_page()
     page.set_default_timeout(PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
     watch = Watch(page, server.url)
     page.goto("/")
     yield page

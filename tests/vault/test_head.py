@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from minivault.errors import InvalidRequest, VaultCorrupt
 from minivault.vault.findings import Fault, VerifyReport
-from minivault.vault.head import Head, HeadKeeper, HeadPaths, Signer, VerifierKey, open_note
+from minivault.vault.head import Head, HeadKeeper, HeadPaths, Signer, VerifierKey, from_base64, open_note
 from minivault.vault.merkle import Tree, leaf_hash
 from minivault.vault.reader import Reader
 from minivault.vault.verify import verify
@@ -67,6 +67,15 @@ def test_any_changed_byte_breaks_a_head(signer: Signer) -> None:
         forged = note[:place] + chr(ord(note[place]) ^ 1) + note[place + 1 :]
         with pytest.raises(InvalidRequest):
             open_note(forged, signer.key)
+
+
+@pytest.mark.parametrize("text", ["AB==", "AAB=", "AA=", "AA", "A A=", "_w=="])
+def test_base64_is_spelled_in_one_way(text: str) -> None:
+    assert from_base64(text) is None
+
+
+def test_base64_is_read() -> None:
+    assert [from_base64(text) for text in ("", "AA==", "AQI=", "/+8D")] == [b"", b"\0", b"\1\2", b"\xff\xef\3"]
 
 
 def test_signatures_of_witnesses_are_passed_over(signer: Signer) -> None:

@@ -77,7 +77,7 @@ class VerifierKey:
         """
         name, _, rest = text.strip().partition("+")
         key_id, _, encoded = rest.partition("+")
-        data = _decoded(encoded)
+        data = from_base64(encoded)
         if data is None or len(data) != 33 or data[:1] != _ED25519 or not re.fullmatch(r"\S+", name):
             raise InvalidRequest("key must be an Ed25519 verifier key: name+id+base64", param="key")
         key = cls(name, data[1:])
@@ -118,7 +118,7 @@ def open_note(note: str, key: VerifierKey) -> Head:
 
 def _signed_by(line: str, text: str, key: VerifierKey) -> bool:
     match = _SIGNATURE.fullmatch(line)
-    data = _decoded(match[2]) if match else None
+    data = from_base64(match[2]) if match else None
     if match is None or data is None or match[1] != key.name or data[:4] != key.key_id:
         return False
     try:
@@ -130,17 +130,19 @@ def _signed_by(line: str, text: str, key: VerifierKey) -> bool:
 
 def _parse(text: str) -> Head:
     lines = text.split("\n")
-    root = _decoded(lines[2]) if len(lines) == 4 else None
+    root = from_base64(lines[2]) if len(lines) == 4 else None
     if root is None or len(root) != HASH_BYTES or not lines[0] or not re.fullmatch(r"0|[1-9][0-9]{0,17}", lines[1]):
         raise InvalidRequest("the head must be a signed note of origin, size and root", param="head")
     return Head(lines[0], int(lines[1]), root)
 
 
-def _decoded(text: str) -> bytes | None:
+def from_base64(text: str) -> bytes | None:
+    """What ``text`` spells; ``None`` if it is not the one spelling of it, also for bits left over at its end."""
     try:
-        return base64.b64decode(text, validate=True)
+        data = base64.b64decode(text, validate=True)
     except ValueError:
         return None
+    return data if base64.b64encode(data).decode() == text else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from minivault.errors import InvalidRequest, UnknownRecord
 from minivault.vault.database import stored_node
-from minivault.vault.head import Head, HeadPaths, VerifierKey, open_note
+from minivault.vault.head import Head, HeadPaths, VerifierKey, from_base64, open_note
 from minivault.vault.merkle import inclusion_proof, leaf_hash, verify_inclusion
 from minivault.vault.reader import Reader
 
@@ -111,7 +111,7 @@ def _encoded(data: bytes) -> str:
 
 
 def _decoded(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except ValueError:
-        raise InvalidRequest("proof holds a line that is not base64", param="proof") from None
+    data = from_base64(text)
+    if data is None:
+        raise InvalidRequest("proof holds a line that is not base64", param="proof")
+    return data

@@ -158,9 +158,13 @@ const unhex = (text) => Uint8Array.from(text.match(/../g) ?? [], (pair) => Numbe
 const equal = (one, other) => one.length === other.length && one.every((byte, at) => byte === other[at]);
 
 export function decode(text) {
+  let letters = null;
   try {
-    return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    letters = atob(text);
   } catch {
-    throw new BadProof("A line is not base64.");
+    // said below
   }
+  // Spelled in the one way that it can be written: no bits left over at the end.
+  if (letters === null || btoa(letters) !== text) throw new BadProof("A line is not base64.");
+  return Uint8Array.from(letters, (letter) => letter.charCodeAt(0));
 }
