@@ -52,6 +52,7 @@ def run(*command: str) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_neon_and_scalar_on_aarch64_give_the_bits_of_this_machine(tmp_path: Path) -> None:
     if platform.machine() != "x86_64":
         pytest.skip("compares with an x86-64 machine")
