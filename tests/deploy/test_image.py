@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,11 @@ def test_the_image_runs_as_nobody_special_and_says_when_it_is_well() -> None:
     assert said["USER"] not in ("root", "0")
     assert said["VOLUME"] == "/data"
     assert "/readyz" in said["HEALTHCHECK"]
+
+
+def test_the_image_may_listen_without_a_key_only_because_it_asks_for_one() -> None:
+    told = shlex.split(dict(instructions(DOCKERFILE.read_text(encoding="utf-8")))["ENV"])
+    assert {"MINIVAULT_UNSAFE_BIND=true", "MINIVAULT_REQUIRE_KEYS=true"} <= set(told)
 
 
 def test_what_is_copied_is_there() -> None:
