@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import random
 import statistics
 import tempfile
 import time
@@ -138,14 +139,18 @@ class Figures:
 
 
 async def run_round(service: Service, salt: bytes, streams: int, requests: int, tokens: int) -> Round:
-    """``streams`` callers, each with so many requests one after the other."""
+    """``streams`` callers, each with so many requests one after the other, of ``tokens`` on average, from half of it to
+    half as much again: people do not ask in step, and answers do not end together.
+    """
     done = Round()
     caller = Caller("bench", cache_salt=salt)
 
     async def caller_of_its_own(stream: int) -> None:
+        lengths = random.Random(stream)  # noqa: S311 - nothing is secret, and both services get the same
         for turn in range(requests):
+            length = lengths.randint(tokens - tokens // 2, tokens + tokens // 2)
             sampling = SamplingParams(
-                max_tokens=tokens, min_tokens=tokens, temperature=0.7, seed=stream, ignore_eos=True
+                max_tokens=length, min_tokens=length, temperature=0.7, seed=stream, ignore_eos=True
             )
             request = GenerationRequest(prompt=f"Question {turn} of caller {stream}.", raw=True, sampling=sampling)
             began = time.perf_counter()

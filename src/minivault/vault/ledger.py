@@ -271,16 +271,26 @@ class Ledger:
         if any(isinstance(entry.draft.record, Erasure) for entry in entries):
             self._chores.erased()
         self._short_of_space = any(isinstance(result, LedgerUnavailable) for result in results)
-        # The mirror comes first, so that whoever has an answer finds its line.
+        self._status = self._snapshot()
+        landed = list(zip(entries, results, strict=True))
+        # Order: a call that begins waits for nothing more; the mirror comes before the ends, so that whoever has an
+        # answer finds its line.
+        for entry, result in landed:
+            if isinstance(entry.draft.record, Intent):
+                self._answer(entry, result)
         self._advance_mirror()
         self._status = self._snapshot()
-        for entry, result in zip(entries, results, strict=True):
-            if isinstance(result, Receipt):
-                self._resolve(entry, result)
-            else:
-                self._fail(entry, result)
+        for entry, result in landed:
+            if not isinstance(entry.draft.record, Intent):
+                self._answer(entry, result)
         if self._observer is not None:
             self._observer(seconds, len(entries))
+
+    def _answer(self, entry: Entry, result: Receipt | MiniVaultError) -> None:
+        if isinstance(result, Receipt):
+            self._resolve(entry, result)
+        else:
+            self._fail(entry, result)
 
     def _resolve(self, entry: Entry, receipt: Receipt) -> None:
         try:
