@@ -32,5 +32,7 @@ def test_int4_perplexity_is_within_five_percent_of_f32(outliers: bool) -> None:
 
 def test_int4_costs_no_more_than_q4_0_of_the_same_weights() -> None:
     reference, ours, other = log_probabilities("f32"), log_probabilities("int4"), log_probabilities_of_q4_0()
-    assert perplexity(ours) <= perplexity(other)
+    # Rounding blunts a model that is too sure of itself, and may better its perplexity: below that of f32 there is no
+    # cost to compare, and the divergence tells which is nearer.
+    assert perplexity(ours) <= max(perplexity(reference), perplexity(other))
     assert divergence(reference, ours) <= divergence(reference, other)
