@@ -20,7 +20,10 @@ CURLS_OWN = "application/x-www-form-urlencoded"
 OF_BROWSERS = ("origin", "referer", "cookie", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest")
 """Headers that browsers add by themselves."""
 
-_STRUCTURE = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
+_STRUCTURE = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
+"""A string without an end is one as far as the body goes: if no quote matched, each would be tried to the end again,
+and that is quadratic."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 async def read_json_object(
@@ -165,7 +168,7 @@ def _whole(digits: str) -> int:
 
 def _has_surrogate(value: Any) -> bool:
     if isinstance(value, str):
-        return any("\ud800" <= character <= "\udfff" for character in value)
+        return _SURROGATE.search(value) is not None
     if isinstance(value, dict):
         return any(_has_surrogate(key) or _has_surrogate(item) for key, item in value.items())
     return isinstance(value, list) and any(_has_surrogate(item) for item in value)
