@@ -34,6 +34,12 @@ def test_the_last_seed_is_followed_by_the_first() -> None:
     assert spread(asked(sampling=last), 2)[1].sampling.seed == 0
 
 
+def test_the_body_of_a_request_is_kept_with_its_first_choice_alone() -> None:
+    prompts = [asked(raw_request=b"{}"), asked(raw_request=b"{}")]
+    choices = [choice for place, one in enumerate(prompts) for choice in spread(one, 2, first=2 * place)]
+    assert [one.raw_request for one in choices] == [b"{}", b"", b"", b""]
+
+
 async def test_each_choice_is_what_its_seed_gives_alone_and_a_call_of_its_own() -> None:
     bench = make_bench()
     choices = await bench.service.open_all(spread(asked(), 3), CALLER)

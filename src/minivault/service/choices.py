@@ -1,7 +1,8 @@
 """Several answers to one request: each a call of its own in the vault, run together and read as one.
 
 Choice ``i`` has the id of the request and ``.i`` (the first has the id alone), and where the request has a seed, that
-seed plus ``i``: so it is the answer that the request with that seed would get alone. Knows nothing of HTTP.
+seed plus ``i``: so it is the answer that the request with that seed would get alone. The body that asked for all of
+them is kept once, with the first. Knows nothing of HTTP.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def _choice_of(request: GenerationRequest, choice: int, place: int) -> Generatio
     seed = request.sampling.seed
     seed = None if seed is None else (seed + place) % SEEDS
     sampling = replace(request.sampling, seed=seed)
-    return replace(request, sampling=sampling, choice=choice, request_id=f"{request.request_id}.{choice}")
+    request_id = f"{request.request_id}.{choice}"
+    return replace(request, sampling=sampling, choice=choice, request_id=request_id, raw_request=b"")
 
 
 class Choices:

@@ -30,7 +30,7 @@ class EarlierCall:
     time_ns: int
     """Nanoseconds since 1970."""
     body: bytes
-    """The request, as it came."""
+    """The request, as it came; empty for a choice after the first, whose body is the first's."""
     response: str
     finish_reason: FinishReason
     prompt_tokens: int
@@ -60,7 +60,9 @@ def earlier_call(reader: BodyReader, record_id: str, surface: str, *, owner: str
     call = detail.call
     body = reader.raw_request(call.index)
     ended = call.finish_reason in (FinishReason.STOP, FinishReason.LENGTH)
-    if call.surface != surface or not ended or not body or call.response is None or not call.store:
+    if call.surface != surface or not ended or call.response is None or not call.store:
+        raise UnknownRecord("no such response in the vault, or nothing is kept of it")
+    if body is None or (not body and not detail.intent.get("parameters", {}).get("choice")):
         raise UnknownRecord("no such response in the vault, or nothing is kept of it")
     return EarlierCall(
         id=call.id,
