@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime
 import functools
 import hashlib
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from jinja2 import TemplateError, TemplateSyntaxError
 from minivault.errors import CheckpointCorrupt, InvalidRequest
 from minivault.generation import JsonObject, Message
 from minivault.models import reasoning
+from minivault.models.arguments import value_of
 from minivault.models.json_file import read_bounded, read_optional_json_object
 from minivault.models.sandbox import BoundedEnvironment, Budget, TooCostly, render_bounded
 from minivault.models.tool_calls import Dialect, dialect_of
@@ -166,19 +166,11 @@ def _variables_of(message: Message) -> dict[str, Any]:
             {
                 "type": "function",
                 "id": call.id,
-                "function": {"name": call.name, "arguments": _arguments_of(call.arguments)},
+                "function": {"name": call.name, "arguments": value_of(call.arguments)},
             }
             for call in message.tool_calls
         ]
     return found
-
-
-def _arguments_of(text: str) -> Any:
-    """Templates write arguments out themselves, so they take them as values; a text that is not JSON stays one."""
-    try:
-        return json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        return text
 
 
 def _find_source(folder: Path) -> str | None:

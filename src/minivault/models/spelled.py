@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 from minivault.generation import JsonObject, Message, ToolCall
+from minivault.models.arguments import rewritten, value_of
 
 
 @runtime_checkable
@@ -54,7 +55,7 @@ class Marking:
             thinking=self.text(message.thinking),
             tool_call_id=None if message.tool_call_id is None else self.text(message.tool_call_id),
             tool_calls=tuple(
-                ToolCall(self.text(call.id), self.text(call.name), self.text(call.arguments))
+                ToolCall(self.text(call.id), self.text(call.name), rewritten(call.arguments, self.value))
                 for call in message.tool_calls
             ),
         )
@@ -81,12 +82,23 @@ class Marking:
 
 
 def _said(message: Message) -> list[Any]:
-    calls = [[call.id, call.name, call.arguments] for call in message.tool_calls]
+    calls = [[call.id, call.name, call.arguments, _unescaped(call.arguments)] for call in message.tool_calls]
     return [message.content, message.name, message.thinking, message.tool_call_id, calls]
 
 
-def _texts(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    inner = [*value.keys(), *value.values()] if isinstance(value, Mapping) else value
-    return [text for item in inner for text in _texts(item)] if isinstance(inner, list | tuple) else []
+def _unescaped(arguments: str) -> Any:
+    """What escapes can hide, as templates see it."""
+    return value_of(arguments) if "\\" in arguments else None
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All of them, however deeply they lie."""
+    waiting = [value]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, str):
+            yield found
+        elif isinstance(found, Mapping):
+            waiting += [*found.keys(), *found.values()]
+        elif isinstance(found, list | tuple):
+            waiting += found
