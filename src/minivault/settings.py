@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -273,6 +274,13 @@ class _File(TomlConfigSettingsSource):
         return found
 
 
+class _OfFolder(EnvSettingsSource):
+    """The environment, for one who named a data directory: its server is meant, not the one of ``MINIVAULT_URL``."""
+
+    def __call__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__call__().items() if name != "url"}
+
+
 def _place(loc: tuple[int | str, ...], flags: Mapping[str, Any]) -> str:
     """The setting at fault, and the variable that it comes from if it does."""
     name = ".".join(str(part) for part in loc) or "settings"
@@ -299,7 +307,8 @@ def _fault(fault: Mapping[str, Any]) -> str:
 
 
 def load_settings(**flags: Any) -> Settings:
-    """Read the settings; ``flags`` that are ``None`` count as not given.
+    """Read the settings; ``flags`` that are ``None`` count as not given. With ``data_dir``, ``MINIVAULT_URL`` is not
+    read: an option beats a variable, and a folder names a server as an address does.
 
     Raises:
         ConfigError: a value is out of bounds or unknown; names the setting, never its value.
@@ -307,6 +316,7 @@ def load_settings(**flags: Any) -> Settings:
     given = {name: value for name, value in flags.items() if value is not None}
     # An empty one is none: it would be the folder that the command happens to run in.
     data_dir = Path(given.get("data_dir") or os.environ.get("MINIVAULT_DATA_DIR") or DEFAULT_DATA_DIR).expanduser()
+    folder_named = bool(given.get("data_dir"))
     given["data_dir"] = data_dir
 
     class _WithFile(Settings):
@@ -321,7 +331,8 @@ def load_settings(**flags: Any) -> Settings:
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, env_settings, _File(settings_cls)
+            variables = _OfFolder(settings_cls) if folder_named else env_settings
+            return init_settings, variables, _File(settings_cls)
 
     try:
         loaded = _WithFile(**given)
@@ -350,13 +361,15 @@ def secret_in(variable: str) -> str | None:
     return os.environ.get(variable, "").strip() or None
 
 
-def origins(data_dir: Path) -> dict[str, str]:
-    """Where each setting's value comes from when no flag is given: its variable, ``config.toml`` or ``default``.
+def origins(data_dir: Path, folder_named: bool = False) -> dict[str, str]:
+    """Where each setting's value comes from: its variable, ``config.toml`` or ``default``.
+
+    ``folder_named``: the data directory came as a flag, the only one that was given.
 
     Raises:
         ConfigError: the file cannot be read.
     """
-    variables = {name.upper() for name in os.environ}
+    variables = {name.upper() for name in os.environ} - ({"MINIVAULT_URL"} if folder_named else set())
     try:
         in_file = tomllib.loads((data_dir / "config.toml").read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from minivault.cli.address import NAME, published, running_at, server_of
+from minivault.cli.address import NAME, _network, published, running_at, server_of
+from minivault.cli.console import CliError
 from minivault.settings import load_settings
 from tests.cli.process import RunningServer, minivault
 
 HERE = "http://127.0.0.1:4711"
+NETWORK = _network()
 
 
 @contextmanager
@@ -52,12 +54,12 @@ def test_a_server_that_ends_leaves_the_address_of_the_next(tmp_path: Path) -> No
      "http://127.0.0.1:80/x", "http://a@127.0.0.1:80", "http://127.0.0.1:99999"],
 )  # fmt: skip
 def test_an_address_beyond_this_machine_is_not_believed(url: str, tmp_path: Path) -> None:
-    with locked(tmp_path / NAME, url):
+    with locked(tmp_path / NAME, f"{url}\n{NETWORK}\n"):
         assert running_at(tmp_path) is None
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
-    with locked(tmp_path / "other", HERE):
+    with locked(tmp_path / "other", f"{HERE}\n{NETWORK}\n"):
         (tmp_path / NAME).symlink_to(tmp_path / "other")
         assert running_at(tmp_path) is None
 
@@ -71,8 +73,25 @@ def test_a_named_url_beats_the_server_of_the_folder(tmp_path: Path, monkeypatch:
     with published(tmp_path, HERE):
         assert server_of(load_settings(data_dir=tmp_path)) == HERE
         assert server_of(load_settings(data_dir=tmp_path, url="http://a")) == "http://a"
+        monkeypatch.setenv("MINIVAULT_DATA_DIR", str(tmp_path))
         monkeypatch.setenv("MINIVAULT_URL", "http://b")
-        assert server_of(load_settings(data_dir=tmp_path)) == "http://b"
+        assert server_of(load_settings()) == "http://b"
+
+
+def test_a_named_folder_beats_the_url_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINIVAULT_URL", "http://b")
+    with published(tmp_path, HERE):
+        assert server_of(load_settings(data_dir=tmp_path)) == HERE
+    assert server_of(load_settings(data_dir=tmp_path)) == "http://127.0.0.1:8000"
+
+
+@pytest.mark.skipif(not Path("/proc/self/ns/net").is_symlink(), reason="this system has one network alone")
+@pytest.mark.parametrize("network", ["net:[1]", ""])
+def test_the_address_of_a_container_is_not_believed_and_nothing_else_is_asked(network: str, tmp_path: Path) -> None:
+    with locked(tmp_path / NAME, f"http://127.0.0.1:8000\n{network}\n"):
+        assert running_at(tmp_path) is None
+        with pytest.raises(CliError, match="--url"):
+            server_of(load_settings(data_dir=tmp_path))
 
 
 def test_local_beside_a_server_is_refused_with_what_to_do(tmp_path: Path) -> None:

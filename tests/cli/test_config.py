@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from minivault.cli.config import template
+from minivault.cli.config import plain, template
 from minivault.settings import Settings, load_settings
 from tests.cli.process import minivault
 
@@ -35,6 +35,27 @@ def test_a_key_is_never_shown(tmp_path: Path) -> None:
         done = minivault("config", "show", "--data-dir", str(tmp_path), *flags, MINIVAULT_API_KEY="mv_abc_secret")
         assert "secret" not in done.stdout + done.stderr
     assert shown("--data-dir", str(tmp_path), MINIVAULT_API_KEY="mv_abc_secret")["api_key"]["value"] == "(set)"
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("redis://user:s3cret@db:6379/0", "redis://user:***@db:6379/0"),
+        ("redis://:s3c/r@t@db:6379", "redis://:***@db:6379"),
+        ("redis://s3cret@db", "redis://***@db"),
+        ("redis://db:6379/0?password=s3cret&db=1", "redis://db:6379/0?password=***&db=1"),
+        ("redis://db:6379/0", "redis://db:6379/0"),
+    ],
+)
+def test_a_password_in_a_url_is_never_shown(url: str, told: str) -> None:
+    settings = Settings.model_construct(limits_storage=url)
+    assert plain(settings, "limits_storage") == told
+
+
+def test_a_folder_on_the_command_line_beats_the_servers_variable(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("port = 9000\n", encoding="utf-8")
+    rows = shown("--data-dir", str(tmp_path), MINIVAULT_URL="http://example.org")
+    assert rows["url"] == {"value": "http://127.0.0.1:9000", "from": "default"}
 
 
 def test_a_variable_that_is_no_setting_is_told(tmp_path: Path) -> None:

@@ -17,16 +17,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from minivault.cli.console import CliError
+
 if TYPE_CHECKING:
     from minivault.settings import Settings
 
 NAME = "server.url"
-_MOST_BYTES = 200
+_MOST_BYTES = 300
+_NETWORK = Path("/proc/self/ns/net")
 
 
 @contextmanager
 def published(data_dir: Path, url: str) -> Iterator[None]:
     """Keep ``url`` in ``data_dir``, for its owner alone, for the length of a ``with`` block.
+
+    Order: the block ends before the port is closed, or whoever takes the port next is shown the API keys of commands.
 
     A directory that cannot take it is no fault: clients then have to be told the address.
     """
@@ -41,7 +46,7 @@ def published(data_dir: Path, url: str) -> Iterator[None]:
             stack.callback(_remove, descriptor, path)
             # Locked before it has its name: who finds it finds it locked.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.write(descriptor, f"{url}\n".encode())
+            os.write(descriptor, f"{url}\n{_network()}\n".encode())
             part.replace(path)
         yield
 
@@ -55,17 +60,37 @@ def names_server(settings: Settings, url: str | None, data_dir: Path | None) -> 
 
 
 def server_of(settings: Settings) -> str:
-    """The server to ask: the one that was named, or else that which runs on the data directory, or the usual one."""
+    """The server to ask: the one that was named, or else that which runs on the data directory, or the usual one.
+
+    Raises:
+        CliError: the data directory's server has a network of its own, where its address means another machine.
+    """
     if "url" in settings.model_fields_set:
         return settings.url
-    return running_at(settings.data_dir) or settings.url
+    found = _read(settings.data_dir)
+    if found is None:
+        return settings.url
+    url, network = found
+    if network != _network():
+        raise CliError(
+            "The server of this data directory runs in a network of its own, such as a container's. "
+            "Say how to reach it with --url."
+        )
+    return url if _is_here(url) else settings.url
 
 
 def running_at(data_dir: Path) -> str | None:
     """Where the server that runs on ``data_dir`` is to be reached; ``None``: none does, or it is not known.
 
-    Only an address of this machine is believed: whoever could write the file must not be sent an API key.
+    Only an address of this machine is believed, and of this network of it, for 127.0.0.1 is another in a container:
+    whoever could write the file must not be sent an API key.
     """
+    found = _read(data_dir)
+    return found[0] if found is not None and found[1] == _network() and _is_here(found[0]) else None
+
+
+def _read(data_dir: Path) -> tuple[str, str] | None:
+    """What the server that runs on ``data_dir`` wrote: its address, and the network that this is one of."""
     try:
         descriptor = os.open(data_dir / NAME, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -73,12 +98,20 @@ def running_at(data_dir: Path) -> str | None:
     try:
         if os.fstat(descriptor).st_uid not in (0, os.getuid()) or not _is_locked(descriptor):
             return None
-        url = os.read(descriptor, _MOST_BYTES).decode("ascii", "replace").strip()
+        url, _, network = os.read(descriptor, _MOST_BYTES).decode("ascii", "replace").partition("\n")
     except OSError:
         return None
     finally:
         os.close(descriptor)
-    return url if _is_here(url) else None
+    return url.strip(), network.strip()
+
+
+def _network() -> str:
+    """Which network of the kernel this process is in; empty where there is but one."""
+    try:
+        return str(_NETWORK.readlink())
+    except OSError:
+        return ""
 
 
 def _remove(descriptor: int, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_text
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,10 @@ Examples:
   minivault config init --data-dir ./mv
 """
 
+_CREDENTIAL = re.compile(r"(?<=://)(?P<user>[^/?#@:]*:)?.*@")
+"""Of a URL, up to the last ``@``: a password may hold any other sign, unescaped."""
+_SECRET_PARAMETER = re.compile(r"(?P<name>[?&][^=&]*(?:password|secret|token|key)[^=&]*=)[^&#]*", re.IGNORECASE)
+
 app = typer.Typer(help="What is set, and where.", no_args_is_help=True)
 
 
@@ -43,7 +48,7 @@ def show(data_dir: options.DataDir = None, json: options.Json = False) -> None:
     from minivault.settings import origins, unknown_variables
 
     settings = options.settings(data_dir=data_dir)
-    found = origins(settings.data_dir)
+    found = origins(settings.data_dir, folder_named=data_dir is not None)
     if data_dir is not None:
         found["data_dir"] = "--data-dir"
     rows = {name: {"value": plain(settings, name), "from": origin} for name, origin in found.items()}
@@ -99,7 +104,16 @@ def plain(settings: Settings, name: str) -> Any:
     value = getattr(settings, name)
     if value is not None and hasattr(value, "get_secret_value"):
         return "(set)"
-    return str(value) if isinstance(value, Path) else value
+    if isinstance(value, list):
+        return [_without_secret(one) for one in value]
+    return _without_secret(str(value)) if isinstance(value, str | Path) else value
+
+
+def _without_secret(text: str) -> str:
+    """A URL with stars for its password, or for what stands alone before the ``@``, where services have tokens."""
+    if "://" not in text:
+        return text
+    return _SECRET_PARAMETER.sub(r"\g<name>***", _CREDENTIAL.sub(lambda found: f"{found['user'] or ''}***@", text))
 
 
 def _word(value: Any) -> str:

@@ -248,7 +248,7 @@ def run(settings: Settings) -> None:
             listening.enter_context(published(settings.data_dir, url))
             announce(settings, url)
 
-        serve_on(listener, settings, ready)
+        serve_on(listener, settings, ready, listening.close)
 
 
 def refuse_open_door(settings: Settings) -> None:

@@ -37,8 +37,10 @@ _OTHER_DESCRIPTORS = 512
 """Files of the vault and of models, and what libraries hold."""
 
 
-def serve_on(listener: socket.socket, settings: Settings, on_start: Callable[[], None]) -> None:
-    """Serve until told to stop; returns after a clean end.
+def serve_on(
+    listener: socket.socket, settings: Settings, on_start: Callable[[], None], on_stop: Callable[[], None]
+) -> None:
+    """Serve until told to stop; returns after a clean end. ``on_stop`` runs while the port is still this server's.
 
     Raises:
         MiniVaultError: the server could not start, or its model could not be loaded.
@@ -47,7 +49,7 @@ def serve_on(listener: socket.socket, settings: Settings, on_start: Callable[[],
     app = create_app(settings)
     faults: list[Exception] = []
     _allow_descriptors(settings.max_connections)
-    server = Server(_config(_keep_startup_faults(app, faults), settings), app.state, faults, on_start)
+    server = Server(_config(_keep_startup_faults(app, faults), settings), app.state, faults, on_start, on_stop)
     _stop_on_signals(server)
     try:
         server.run(sockets=[listener])
@@ -65,12 +67,18 @@ class Server(uvicorn.Server):
     """
 
     def __init__(
-        self, config: uvicorn.Config, state: Any, faults: list[Exception], on_start: Callable[[], None]
+        self,
+        config: uvicorn.Config,
+        state: Any,
+        faults: list[Exception],
+        on_start: Callable[[], None],
+        on_stop: Callable[[], None],
     ) -> None:
         super().__init__(config)
         self._state = state
         self._faults = faults
         self._on_start = on_start
+        self._on_stop = on_stop
         self._loading: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -117,6 +125,7 @@ class Server(uvicorn.Server):
         draining = asyncio.create_task(self._state.drain())
         while not self.force_exit and not draining.done():
             await asyncio.wait([draining], timeout=0.1)
+        self._on_stop()
         await super().shutdown(sockets)
 
 
