@@ -14,6 +14,7 @@ import pytest
 
 from minivault.api.app import create_app
 from minivault.api.batching import Batching
+from minivault.api.room import MAX_UPLOADS
 from minivault.batches.store import BatchStore
 from minivault.batches.values import Batch
 from minivault.errors import InvalidRequest, LedgerUnavailable
@@ -409,6 +410,74 @@ async def test_when_all_room_is_taken_no_file_is_kept(tmp_path: Path) -> None:
         await uploaded(client, b"x" * 1000)
         answer = await client.post("/v1/files", files={"file": ("a", b"x" * 100)}, data={"purpose": "batch"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "storage_full")
+
+
+def form_of(size: int) -> tuple[dict[str, str], list[bytes]]:
+    """A form with a file of so many bytes, in two pieces."""
+    head = b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+    head += b'--b\r\nContent-Disposition: form-data; name="file"; filename="in"\r\n\r\n'
+    return {"content-type": "multipart/form-data; boundary=b"}, [head + b"x" * size, b"\r\n--b--\r\n"]
+
+
+async def test_uploads_at_the_same_time_share_the_room(tmp_path: Path) -> None:
+    go = asyncio.Event()
+    size = 1 << 20
+
+    async def held(pieces: list[bytes]) -> AsyncIterator[bytes]:
+        yield pieces[0]
+        await go.wait()
+        yield pieces[1]
+
+    async with server_of(make_bench(), tmp_path, max_stored_bytes=2 * size + 10) as client:
+        headers, pieces = form_of(size)
+        waiting = [asyncio.ensure_future(client.post("/v1/files", content=held(pieces), headers=headers))
+                   for _ in range(4)]  # fmt: skip
+        await until(lambda: sum(one.done() for one in waiting) == 2)  # before any of them has come whole
+        go.set()
+        answers = [await one for one in waiting]
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 413, 413]
+
+
+async def test_room_that_an_upload_held_is_free_when_it_ends(tmp_path: Path) -> None:
+    async with server_of(make_bench(), tmp_path, max_stored_bytes=2048) as client:
+        for _ in range(3):
+            refused = await client.post("/v1/files", files={"file": ("a", b"x" * 1500)}, data={"purpose": "none"})
+            assert refused.status_code == 422
+        file_id = await uploaded(client, b"x" * 1500)
+        assert (await client.delete(f"/v1/files/{file_id}")).status_code == 200
+        await uploaded(client, b"x" * 2048)
+
+
+@pytest.mark.parametrize(("length", "code"), [(100 << 20, "storage_full"), (200 << 20, "file_too_large")])
+async def test_an_upload_that_says_it_is_too_long_is_refused_before_it_comes(
+    tmp_path: Path, length: int, code: str
+) -> None:
+    async def never() -> AsyncIterator[bytes]:
+        raise AssertionError("it was read")
+        yield b""
+
+    async with server_of(make_bench(), tmp_path, max_stored_bytes=1 << 20) as client:
+        headers = form_of(0)[0] | {"content-length": str(length)}
+        answer = await client.post("/v1/files", content=never(), headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, code)
+
+
+async def test_one_client_has_few_uploads_under_way(tmp_path: Path) -> None:
+    go = asyncio.Event()
+
+    async def held(pieces: list[bytes]) -> AsyncIterator[bytes]:
+        await go.wait()
+        yield b"".join(pieces)
+
+    async with server_of(make_bench(), tmp_path) as client:
+        headers, pieces = form_of(1)
+        waiting = [asyncio.ensure_future(client.post("/v1/files", content=held(pieces), headers=headers))
+                   for _ in range(MAX_UPLOADS + 1)]  # fmt: skip
+        await until(lambda: any(one.done() for one in waiting))
+        go.set()
+        answers = [await one for one in waiting]
+    [refused] = [answer for answer in answers if answer.status_code != 200]
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_uploads")
 
 
 async def test_a_files_name_is_never_a_path(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from minivault.api import schema
-from minivault.api.files import batching_of, require_room
+from minivault.api.files import batching_of
 from minivault.api.native import caller_of, json_response, parsed
 from minivault.api.wire import batches as wire
 from minivault.batches.store import new_id
@@ -44,7 +44,7 @@ async def create(request: Request) -> Response:
     if file.purpose != "batch":
         raise InvalidRequest("input_file_id: the file's purpose must be batch", param="input_file_id")
     # Its lines are copied, and stay until it has ended.
-    await require_room(store, batching.bounds.max_stored_bytes, file.bytes)
+    await batching.room.require(store.stored_bytes, file.bytes)
     batch = Batch(
         id=new_id("batch"),
         owner=caller.api_key_id,

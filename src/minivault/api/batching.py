@@ -22,6 +22,7 @@ from minivault.access.roles import Permission
 from minivault.api.body import parse_json
 from minivault.api.line_answers import ENDPOINTS, Answer, ask, recorded, refusal
 from minivault.api.problems import Problem
+from minivault.api.room import Room
 from minivault.batches.reading import LineReader
 from minivault.batches.store import BatchStore
 from minivault.batches.values import UNFINISHED, Batch, IllegalStep, Line, Result, Status
@@ -77,6 +78,7 @@ class Batching:
         self._metrics = metrics
         self._now = now
         self.bounds = bounds
+        self.room = Room(bounds.max_stored_bytes)
 
     def now(self) -> int:
         """Seconds since 1970."""

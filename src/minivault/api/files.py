@@ -15,10 +15,11 @@ from starlette.responses import StreamingResponse
 from minivault.api import schema
 from minivault.api.batching import Batching
 from minivault.api.native import caller_of, json_response
-from minivault.api.problems import Problem
-from minivault.api.upload import read_form
+from minivault.api.room import Share
+from minivault.api.upload import declared_bytes, read_form
 from minivault.api.wire import batches as wire
 from minivault.batches.store import BatchStore
+from minivault.batches.values import StoredFile
 from minivault.errors import InvalidRequest
 
 router = APIRouter(prefix="/v1/files", tags=["openai"])
@@ -61,23 +62,31 @@ def batching_of(request: Request) -> Batching:
 async def upload(request: Request) -> Response:
     """A form with `purpose` (`batch`) and `file`: a request a line, as OpenAI's batches have them."""
     batching = batching_of(request)
+    most = batching.bounds.max_file_bytes
+    declared = declared_bytes(request, most)
     store = await batching.store()
-    await require_room(store, batching.bounds.max_stored_bytes)
-    file_id = await asyncio.to_thread(store.begin_file, caller_of(request).api_key_id, batching.now())
+    async with batching.room.upload(caller_of(request).fairness_key, store.stored_bytes, declared) as share:
+        return json_response(wire.file_body(await _uploaded(request, store, share, most)))
+
+
+async def _uploaded(request: Request, store: BatchStore, share: Share, most: int) -> StoredFile:
+    """The file of the form, which holds its room as it comes; what ends early leaves nothing."""
+    now = batching_of(request).now()
+    file_id = await asyncio.to_thread(store.begin_file, caller_of(request).api_key_id, now)
+
+    async def take(data: bytes) -> None:
+        share.take(len(data))
+        await asyncio.to_thread(store.append, file_id, data)
+
     try:
-
-        async def take(data: bytes) -> None:
-            await asyncio.to_thread(store.append, file_id, data)
-
-        form = await read_form(request, batching.bounds.max_file_bytes, take)
+        form = await read_form(request, most, take)
         if form.fields.get("purpose") != "batch":
             raise InvalidRequest("purpose must be batch", param="purpose")
-        await require_room(store, batching.bounds.max_stored_bytes)
-        file = await asyncio.to_thread(store.finish_file, file_id, form.filename, "batch")
+        await share.keep(lambda: store.finish_file(file_id, form.filename, "batch").bytes)
+        return await asyncio.to_thread(store.file, file_id)
     except BaseException:
         await asyncio.shield(asyncio.to_thread(store.drop_file, file_id))
         raise
-    return json_response(wire.file_body(file))
 
 
 @router.get(
@@ -151,17 +160,3 @@ async def _pieces(store: BatchStore, file_id: str) -> AsyncIterator[bytes]:
     pieces = store.content(file_id)
     while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
         yield piece
-
-
-async def require_room(store: BatchStore, most: int, more: int = 0) -> None:
-    """
-    Raises:
-        Problem: with ``more`` bytes, more than ``most`` would be kept.
-    """
-    if await asyncio.to_thread(store.stored_bytes) + more > most:
-        raise Problem(
-            413,
-            f"Files, and the lines of batches that have not ended, may have {most} bytes together: delete some "
-            "files, or wait until a batch has ended.",
-            code="storage_full",
-        )

@@ -96,6 +96,19 @@ class _Parts:
         self.ended = True
 
 
+def declared_bytes(request: Request, max_file_bytes: int) -> int:
+    """How many bytes the file has at least, by the length of the form; 0 where that is not said.
+
+    Raises:
+        Problem: 413, the form is longer than one with the largest file.
+    """
+    said = request.headers.get("content-length", "")
+    length = int(said) if said.isascii() and said.isdigit() else 0
+    if length > max_file_bytes + OVERHEAD_BYTES:
+        raise _too_large(max_file_bytes)
+    return max(0, length - OVERHEAD_BYTES)
+
+
 async def read_form(request: Request, max_file_bytes: int, take: Take) -> Form:
     """Read the form to its end; ``take`` gets the file's bytes in pieces.
 

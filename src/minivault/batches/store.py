@@ -160,7 +160,7 @@ class BatchStore:
             db.execute("DELETE FROM files WHERE id = ? AND NOT whole", (file_id,))
 
     def stored_bytes(self) -> int:
-        """Of all files, of the lines of batches that have not ended, and of those that are about to be copied."""
+        """Of all whole files, of the lines of batches that have not ended, and of those that are about to be copied."""
         with self._reading() as db:
             return int(db.execute(_STORED_BYTES, (Status.VALIDATING.value,)).get)
 
@@ -314,7 +314,7 @@ _UPDATE = (
     " WHERE id = ?1 AND status = ?14 RETURNING id"
 )
 _STORED_BYTES = (
-    "SELECT (SELECT coalesce(sum(length(data)), 0) FROM pieces)"
+    "SELECT (SELECT coalesce(sum(bytes), 0) FROM files WHERE whole)"
     " + (SELECT coalesce(sum(octet_length(body) + coalesce(octet_length(result), 0)), 0) FROM lines)"
     " + (SELECT coalesce(sum(bytes), 0) FROM batches JOIN files ON files.id = input_file_id WHERE status = ?)"
 )
