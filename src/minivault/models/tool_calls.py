@@ -1,8 +1,8 @@
 """How models are told of tools and how they call them: three families' ways, and a way for models that know none.
 
 From text to calls piece by piece, and from a choice of tools to the form that an answer must have. Pure; knows nothing
-of templates' languages, of engines or of surfaces. A call counts only if it names a tool that was offered; whatever
-else a model writes stays text.
+of templates' languages, of engines or of surfaces. A call counts only if it names a tool that was offered and
+every surface can send its arguments on; whatever else a model writes stays text.
 """
 
 from __future__ import annotations
@@ -10,21 +10,24 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 from minivault.errors import InvalidRequest, UnsupportedFeature
 from minivault.generation import GenerationRequest, JsonObject, Message, ToolCall
+from minivault.models.call_text import CLOSE, OpenCall, sound_arguments, values_of
 from minivault.models.structure import Structure
 
 MAX_CALLS = 8
 """Calls of one answer that is held to calling."""
-OPEN, CLOSE = "<tool_call>", "</tool_call>"
+OPEN = "<tool_call>"
 MISTRAL_MARK = "[TOOL_CALLS]"
 _NOTHING: JsonObject = {"type": "object", "properties": {}, "additionalProperties": False}
 """The arguments of a tool that takes none."""
+_PIECE = 4096
+"""Characters that are read at a time: what is left over is copied once for each call."""
 _MISTRAL_ID = 9
 """Mistral's own templates take ids of this length alone."""
 
@@ -80,12 +83,14 @@ def _flat(message: Message) -> Message:
         return Message("user", f"<tool_response>\n{message.content}\n</tool_response>")
     if not message.tool_calls:
         return message
-    calls = [_written(call) for call in message.tool_calls]
+    calls = [written(call.name, call.arguments) for call in message.tool_calls]
     return Message(message.role, "\n".join([message.content, *calls] if message.content else calls))
 
 
-def _written(call: ToolCall) -> str:
-    return f'{OPEN}\n{{"name": {json.dumps(call.name)}, "arguments": {call.arguments or "{}"}}}\n{CLOSE}'
+def written(name: str, arguments: str) -> str:
+    """A call in the tagged dialect. ``arguments``: JSON, in which the tag that ends a call is escaped."""
+    kept = (arguments or "{}").replace(CLOSE, "\\u003c" + CLOSE[1:])
+    return f'{OPEN}\n{{"name": {json.dumps(name)}, "arguments": {kept}}}\n{CLOSE}'
 
 
 # -- holding -----------------------------------------------------------------------------------------------------------
@@ -246,58 +251,72 @@ class _Reader:
         return calls
 
     def _name_and_arguments(self, value: Any) -> tuple[str, str] | None:
-        if not isinstance(value, Mapping) or value.get("name") not in self.names:
+        name = value.get("name") if isinstance(value, Mapping) else None
+        if not isinstance(name, str) or name not in self.names:
             return None
-        arguments = value.get("arguments", value.get("parameters", {}))
-        if isinstance(arguments, str):
-            return value["name"], arguments
-        return value["name"], json.dumps(arguments, ensure_ascii=False)
+        arguments = sound_arguments(value.get("arguments", value.get("parameters", {})))
+        return None if arguments is None else (name, arguments)
 
 
 class _TaggedParser:
-    """Words stream; a call comes when it is whole. White space around calls is no part of the words."""
+    """Words stream; a call comes when it is whole. White space around calls is no part of the words.
+
+    What is between tags and turns out to be no call is words, up to the first closing tag.
+    """
 
     def __init__(self, reader: _Reader) -> None:
         self._reader = reader
         self._held = ""
         self._space = ""
-        self._inside = False
+        self._open: OpenCall | None = None
         self._after_call = False
 
     def push(self, text: str) -> Said:
-        self._held += text
-        words: list[str] = []
-        calls: list[ToolCall] = []
-        while True:
-            mark = CLOSE if self._inside else OPEN
-            before, found, after = self._held.partition(mark)
-            if not found:
-                break
-            self._held = after
-            if not self._inside:
-                words.append(self._words(before))
-            elif (made := self._reader.calls(_values(before))) is not None:
-                calls.extend(made)
-                self._space, self._after_call = "", True
-            else:
-                words.append(self._words(OPEN + before + CLOSE))
-            self._inside = not self._inside
-        if not self._inside:
-            keep = overlap(self._held, OPEN)
-            words.append(self._words(self._held[: len(self._held) - keep]))
-            self._held = self._held[len(self._held) - keep :]
-        return Said("".join(words), tuple(calls))
+        return _together(self._read(text[start : start + _PIECE]) for start in range(0, len(text), _PIECE))
 
     def finish(self) -> Said:
-        calls: tuple[ToolCall, ...] | None = None
-        if self._inside:
-            calls = self._reader.calls(_values(self._held))
-            words = "" if calls is not None else self._words(OPEN + self._held)
-        else:
-            words = self._words(self._held)
-        if calls is None and not self._after_call:
-            words += self._space
-        return Said(words, calls or ())
+        said: list[Said] = []
+        while self._open is not None:
+            left, self._open = self._open, None
+            calls = self._reader.calls(values_of(left.text))
+            if calls is not None:
+                self._space, self._after_call = "", True
+                said.append(Said("", calls))
+            elif left.first is None:
+                self._held = OPEN + left.text
+            else:
+                end = left.first + len(CLOSE)
+                said += (Said(self._words(OPEN + left.text[:end])), self.push(left.text[end:]))
+        words = self._words(self._held)
+        said.append(Said(words if self._after_call else words + self._space))
+        return _together(said)
+
+    def _read(self, text: str) -> Said:
+        said: list[Said] = []
+        while True:
+            if self._open is None:
+                words, found, text = (self._held + text).partition(OPEN)
+                self._held = "" if found else words[len(words) - overlap(words, OPEN) :]
+                said.append(Said(self._words(words[: len(words) - len(self._held)])))
+                if not found:
+                    break
+                self._open = OpenCall()
+            end = self._open.push(text)
+            if end is None:
+                break
+            made, text = self._closed(self._open, end)
+            self._open = None
+            said.append(made)
+        return _together(said)
+
+    def _closed(self, call: OpenCall, end: int) -> tuple[Said, str]:
+        """What was between the tags, and the text behind it."""
+        calls = self._reader.calls(values_of(call.text[:end]))
+        if calls is not None:
+            self._space, self._after_call = "", True
+            return Said("", calls), call.text[end + len(CLOSE) :]
+        end = (end if call.first is None else call.first) + len(CLOSE)
+        return Said(self._words(OPEN + call.text[:end])), call.text[end:]
 
     def _words(self, text: str) -> str:
         """Holds back white space that a call may follow."""
@@ -332,7 +351,7 @@ class _WholeParser:
     def finish(self) -> Said:
         if self._is_words:
             return Said("")
-        values = _values(self._held.strip().removeprefix(MISTRAL_MARK))
+        values = values_of(self._held.strip().removeprefix(MISTRAL_MARK))
         flat = [one for value in values for one in (value if isinstance(value, list) else [value])]
         calls = self._reader.calls(flat)
         return Said(self._held) if calls is None else Said("", calls)
@@ -352,19 +371,9 @@ def parser_for(
     return _TaggedParser(reader) if dialect is Dialect.TAGGED else _WholeParser(reader, dialect)
 
 
-def _values(text: str) -> list[Any]:
-    """The JSON values of ``text``, divided by white space or semicolons; none if anything else is in it."""
-    decoder = json.JSONDecoder()
-    values: list[Any] = []
-    text = text.strip()
-    while text:
-        try:
-            value, end = decoder.raw_decode(text)
-        except (ValueError, RecursionError):
-            return []
-        values.append(value)
-        text = text[end:].lstrip(" \t\r\n;")
-    return values
+def _together(said: Iterable[Said]) -> Said:
+    parts = list(said)
+    return Said("".join(part.text for part in parts), tuple(call for part in parts for call in part.calls))
 
 
 def overlap(text: str, mark: str) -> int:

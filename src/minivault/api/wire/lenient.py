@@ -48,7 +48,7 @@ def as_object(arguments: str) -> dict[str, Any]:
     """The arguments of a call, for surfaces that take nothing but an object: what is none stands under ``value``."""
     try:
         value = json.loads(arguments)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = arguments
     return value if isinstance(value, dict) else {"value": value}
 

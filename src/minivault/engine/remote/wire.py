@@ -14,6 +14,7 @@ from typing import Any
 from minivault.engine.engine import TokenStep, TokenWords
 from minivault.errors import EngineFailed
 from minivault.generation import FinishReason, GenerationRequest, Message, SamplingParams, TokenLogprob, Usage
+from minivault.models.tool_calls import written
 
 UNREADABLE = "The upstream server sent an answer that cannot be read."
 BROKEN_OFF = "The upstream server broke off before its answer ended."
@@ -162,7 +163,7 @@ class Reading:
         """
         if self._reason is None:
             raise EngineFailed(BROKEN_OFF)
-        calls = [_written(name, arguments) for name, arguments in self._calls.values() if name]
+        calls = [written(name, arguments) for name, arguments in self._calls.values() if name]
         tail = _THOUGHT if self._thinking else ""
         tail += ("\n" if self._said and calls else "") + "\n".join(calls)
         if self._stopped_by in self._stop:
@@ -209,10 +210,6 @@ class Reading:
             function = _object(told.get("function"))
             call[0] += _text(function.get("name"))
             call[1] += _text(function.get("arguments"))
-
-
-def _written(name: str, arguments: str) -> str:
-    return f'<tool_call>\n{{"name": {json.dumps(name)}, "arguments": {arguments or "{}"}}}\n</tool_call>'
 
 
 def _object(value: Any) -> Mapping[str, Any]:
