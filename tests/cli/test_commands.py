@@ -261,8 +261,9 @@ def test_content_is_erased_through_the_server_that_writes_it(server: RunningServ
 
 def test_a_folder_beats_the_server_of_the_environment_when_erasing(server: RunningServer) -> None:
     there = ("--data-dir", str(server.data_dir))
-    refused = minivault("vault", "erase", "0", "--yes", *there, MINIVAULT_URL="http://127.0.0.1:1")
-    assert (refused.returncode, "--url" in refused.stderr) == (1, True)
+    answer = json.loads(minivault("generate", *ASK, "--json", "--url", server.url).stdout)
+    done = minivault("vault", "erase", answer["id"], "--yes", *there, MINIVAULT_URL="http://127.0.0.1:1")
+    assert (done.returncode, done.stdout) == (0, "Erased: the content of 1 call\n")
 
 
 def test_a_recorded_answer_comes_again_without_a_server(tmp_path: Path) -> None:
