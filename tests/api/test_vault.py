@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import Response
 from pyarrow import parquet
 
+from minivault.api.native import json_response
 from minivault.service import Service
 from minivault.vault.head import HeadPaths
 from minivault.vault.proof import check_proof
@@ -80,6 +83,20 @@ async def test_records_of_one_surface(tmp_path: Path) -> None:
     async with over_vault(tmp_path) as client:
         found = (await client.get("/vault/records", params={"surface": "native"})).json()["records"]
     assert [call["index"] for call in found] == [6]
+
+
+async def test_a_page_of_records_is_written_off_the_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[bool] = []
+
+    def noticed(value: Any) -> Response:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return json_response(value)
+
+    monkeypatch.setattr("minivault.api.vault.json_response", noticed)
+    async with over_vault(tmp_path) as client:
+        assert len((await client.get("/vault/records")).json()["records"]) == 4
+        assert (await client.get("/vault/records/0")).json()["index"] == 0
+    assert threads == [False, False]
 
 
 async def test_a_digest_says_that_nothing_was_kept(tmp_path: Path) -> None:

@@ -181,6 +181,37 @@ def test_an_id_used_twice_means_the_newest(tmp_path: Path) -> None:
     assert Reader.open(tmp_path / "vault.db").get("same").call.index == 2
 
 
+@pytest.mark.parametrize("query", [None, "question"])
+def test_a_page_ends_when_it_holds_much_and_its_cursor_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, query: str | None
+) -> None:
+    monkeypatch.setattr("minivault.vault.reader.PAGE_BYTES", 250)
+    ledger = open_ledger(tmp_path)
+    recorded = record_calls(ledger, 5, prompt_text="question " + "ü" * 45)  # about 110 bytes with its answer
+    reader, seen, cursor = Reader.open(tmp_path / "vault.db"), list[list[int]](), None
+    while True:
+        page = reader.list(CallFilter(query=query), cursor=cursor, limit=1000)
+        seen.append([call.index for call in page.calls])
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    assert [len(one) for one in seen] == [2, 2, 1]
+    assert [index for one in seen for index in one] == recorded[::-1]
+    assert [call.index for call in reader.walk()] == recorded
+    reader.close()
+    ledger.close()
+
+
+def test_a_call_that_is_larger_than_a_page_is_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minivault.vault.reader.PAGE_BYTES", 1)
+    ledger = open_ledger(tmp_path)
+    recorded = record_calls(ledger, 3)
+    reader = Reader.open(tmp_path / "vault.db")
+    assert [call.index for call in reader.walk()] == recorded
+    reader.close()
+    ledger.close()
+
+
 @pytest.mark.parametrize("limit", [0, 1001, -5])
 def test_limits_have_bounds(reader: Reader, limit: int) -> None:
     with pytest.raises(InvalidRequest, match=r"1 \.\. 1000"):

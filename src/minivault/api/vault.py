@@ -5,6 +5,7 @@ A caller whose key sees its own records alone gets those alone, on every path.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -158,7 +159,9 @@ async def list_records(
     cursor: Annotated[str | None, Query(pattern="^[0-9]{1,18}$")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
 ) -> Response:
-    """`query` holds words that prompt or response must have; words in double quotes must follow each other."""
+    """`query` holds words that prompt or response must have; words in double quotes must follow each other.
+
+    A page ends after `limit` calls, or before when it holds 16 MiB: go on with `next_cursor` until it is null."""
     page = await service_of(request).records.list(
         query=query,
         model=model,
@@ -171,7 +174,7 @@ async def list_records(
         cursor=cursor,
         limit=limit,
     )
-    return json_response(page)
+    return await asyncio.to_thread(json_response, page)
 
 
 @router.get(
@@ -183,7 +186,8 @@ async def list_records(
     },
 )
 async def get_record(request: Request, id: RecordId) -> Response:
-    return json_response(await service_of(request).records.get(id, owner=caller_of(request).owner))
+    call = await service_of(request).records.get(id, owner=caller_of(request).owner)
+    return await asyncio.to_thread(json_response, call)
 
 
 def _text_answer(description: str, **headers: str) -> dict[str, Any]:

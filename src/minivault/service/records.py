@@ -40,8 +40,12 @@ class Records:
             InvalidRequest: a filter is not well-formed.
         """
         chosen = call_filter(owner, **filters)
-        page = await asyncio.to_thread(lambda: self._reader.list(chosen, cursor=cursor, limit=limit))
-        return {"records": [call.as_dict() for call in page.calls], "next_cursor": page.next_cursor}
+
+        def read() -> dict[str, Any]:
+            page = self._reader.list(chosen, cursor=cursor, limit=limit)
+            return {"records": [call.as_dict() for call in page.calls], "next_cursor": page.next_cursor}
+
+        return await asyncio.to_thread(read)
 
     async def get(self, record_id: str, *, owner: str | None = None) -> dict[str, Any]:
         """One call in full.
@@ -49,7 +53,7 @@ class Records:
         Raises:
             UnknownRecord: there is none.
         """
-        return (await self.detail(record_id, owner=owner)).as_dict()
+        return await asyncio.to_thread(lambda: self._reader.get(record_id, owner=owner).as_dict())
 
     async def detail(self, record_id: str, *, owner: str | None = None) -> CallDetail:
         """As :meth:`get`, as the vault has it."""

@@ -13,7 +13,7 @@ import re
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ __all__ = ["Call", "CallDetail", "CallFilter", "ExportForm", "Page", "Reader"]
 
 MAX_PAGE = 1000
 EXPORT_PAGE = 500
+PAGE_BYTES = 16 << 20
+"""Of prompts and answers, after which a page ends, whatever its limit; a page has one call at least."""
 MAX_IDLE = 4
 """Connections kept for the next query: each may hold pages of the file in memory."""
 
@@ -110,6 +112,8 @@ class Reader:
     ) -> Page:
         """A page of calls, newest first unless ``oldest_first``; paged by key, so a page costs the same wherever it is.
 
+        It ends after ``limit`` calls, or before when it holds 16 MiB; ``next_cursor`` goes on in either case.
+
         Raises:
             InvalidRequest: ``limit`` is not in 1 .. 1000, or ``cursor`` was not made here, or a search without words.
         """
@@ -117,9 +121,7 @@ class Reader:
             raise InvalidRequest(f"limit must lie in 1 .. {MAX_PAGE}", param="limit")
         sql, values = select(filters or CallFilter(), cursor, limit + 1, oldest_first)
         with self.connection() as db:
-            rows = [] if db is None else list(db.execute(sql, values))
-        calls = tuple(call_of(row) for row in rows[:limit])
-        return Page(calls, str(calls[-1].index) if len(rows) > limit else None)
+            return Page((), None) if db is None else _page(db, sql, values, limit)
 
     def search(self, query: str, *, cursor: str | None = None, limit: int = 50) -> Page:
         """The newest calls whose prompt or response holds the words of ``query``."""
@@ -220,6 +222,19 @@ class Reader:
 
 
 _ERASABLE = "c.store = 1 AND c.outcome_index IS NOT NULL AND c.erased_index IS NULL AND c.intent_index > ?"
+
+
+def _page(db: Connection, sql: str, values: list[Any], limit: int) -> Page:
+    calls: list[Call] = []
+    held = 0
+    with closing(db.execute(sql, values)) as rows:  # a query that is left early would go on holding its snapshot
+        for row in rows:
+            call = call_of(row)
+            held += sum(len(text.encode()) for text in (call.prompt, call.response) if text is not None)
+            if len(calls) == limit or (calls and held > PAGE_BYTES):
+                return Page(tuple(calls), str(calls[-1].index))
+            calls.append(call)
+    return Page(tuple(calls), None)
 
 
 def _find(db: Connection, id_or_index: str | int, owner: str | None) -> int | None:
