@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import pytest
@@ -37,10 +38,8 @@ EVIL = {
 @pytest.mark.parametrize("name", EVIL)
 def test_a_body_of_a_mebibyte_is_read_in_linear_time(name: str) -> None:
     began = time.process_time()
-    try:
+    with contextlib.suppress(Problem):
         parse_json(EVIL[name])
-    except Problem as problem:
-        assert problem.status == 400
     assert time.process_time() - began < MOST_SECONDS
 
 

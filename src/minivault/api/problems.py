@@ -139,7 +139,9 @@ def validated(model: type[Body], value: object) -> Body:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise _problem(error.errors(), _schema_of(model)) from None
+        raise _problem(
+            error.errors(include_url=False, include_context=False, include_input=False), _schema_of(model)
+        ) from None
 
 
 @cache

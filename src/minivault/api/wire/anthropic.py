@@ -15,6 +15,7 @@ from pydantic import Field
 from minivault.api.wire.lenient import LEAST_TOP_P, LenientBody, function_tool, json_schema_format, listed
 from minivault.api.wire.native import MAX_STOPS, StopString
 from minivault.api.wire.openai import FunctionName
+from minivault.api.wire.strict import Items
 from minivault.errors import InvalidRequest, UnsupportedFeature
 from minivault.generation import GenerationRequest, JsonObject, Message, SamplingParams, ToolCall
 
@@ -36,7 +37,7 @@ class Block(LenientBody):
     name: str | None = Field(None, max_length=200, description="Of a tool_use: the tool.")
     input: dict[str, Any] | None = Field(None, description="Of a tool_use.")
     tool_use_id: str | None = Field(None, max_length=200, description="Of a tool_result: the call it answers.")
-    content: str | list[Block] | None = Field(None, description="Of a tool_result.")
+    content: str | Items[Block] | None = Field(None, description="Of a tool_result.")
     is_error: bool | None = Field(None, description="Of a tool_result.")
     thinking: str | None = Field(None, description="Of a thinking block, which an assistant's turn may have.")
     signature: str | None = Field(None, description="Of a thinking block; has no effect.")
@@ -61,7 +62,7 @@ class Block(LenientBody):
         return Message("tool", said, names[self.tool_use_id], tool_call_id=self.tool_use_id)
 
 
-Content = str | Annotated[list[Block], Field(max_length=10_000)]
+Content = str | Annotated[Items[Block], Field(max_length=10_000)]
 
 
 class Turn(LenientBody):
@@ -143,12 +144,12 @@ class CountBody(LenientBody):
     """What `POST /v1/messages/count_tokens` takes."""
 
     model: str = Field(min_length=1, max_length=200, description="A local model.")
-    messages: list[Turn] = Field(min_length=1, max_length=100_000)
+    messages: Items[Turn] = Field(min_length=1, max_length=100_000)
     system: Content | None = None
-    tools: Annotated[list[ClientTool], Field(max_length=128)] | None = None
+    tools: Annotated[Items[ClientTool], Field(max_length=128)] | None = None
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = Field(None, description="Reasoning is asked for and shown only if this says so.")
-    mcp_servers: list[Any] | None = Field(None, description="Refused unless empty.")
+    mcp_servers: Items[Any] | None = Field(None, description="Refused unless empty.")
 
     @property
     def thinks(self) -> bool:
@@ -184,7 +185,7 @@ class MessagesBody(CountBody):
 
     max_tokens: int = Field(ge=1, le=1_000_000, description="Most tokens to generate, cut to what fits.")
     stream: bool | None = None
-    stop_sequences: Annotated[list[StopString], Field(max_length=MAX_STOPS)] | None = None
+    stop_sequences: Annotated[Items[StopString], Field(max_length=MAX_STOPS)] | None = None
     temperature: float | None = Field(None, ge=0, le=1)
     top_k: int | None = Field(None, ge=0, le=1_000_000)
     top_p: float | None = Field(None, ge=0, le=1)

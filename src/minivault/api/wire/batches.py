@@ -10,10 +10,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, StringConstraints
 
 from minivault.api.wire.lenient import LenientBody
+from minivault.api.wire.strict import at_most
 from minivault.batches.values import WINDOW_SECONDS, Batch, Status, StoredFile
 
 MetadataKey = Annotated[str, StringConstraints(max_length=64)]
 MetadataValue = Annotated[str, StringConstraints(max_length=512)]
+MAX_METADATA = 16
 _TIMES = ("in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled")
 EndpointName = Literal["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings"]
 
@@ -24,7 +26,9 @@ class NewBatchBody(LenientBody):
     input_file_id: str = Field(min_length=1, max_length=200, description="A file with a request a line.")
     endpoint: EndpointName = Field(description="What each line asks.")
     completion_window: Literal["24h"] = Field(description="What is not done by then is not done.")
-    metadata: dict[MetadataKey, MetadataValue] | None = Field(None, max_length=16, description="Given back as it is.")
+    metadata: (
+        Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA), at_most(MAX_METADATA)] | None
+    ) = Field(None, description="Given back as it is.")
     concurrency: int | None = Field(
         None, ge=1, le=1024, description="Of this server alone: lines that run together, as far as it lets."
     )

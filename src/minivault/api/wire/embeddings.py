@@ -10,12 +10,13 @@ import struct
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 
 from minivault.api.wire.lenient import LenientBody, listed
 from minivault.api.wire.native import RecordBody
 from minivault.api.wire.ollama import KeepAlive, ModelName, Options, bare_name, seconds_of
 from minivault.api.wire.openai import Name, TokenId
+from minivault.api.wire.strict import Items, StrictBody
 from minivault.embedding import MAX_TEXTS, Embedded, EmbeddingRequest
 from minivault.errors import InvalidRequest
 
@@ -23,19 +24,17 @@ MAX_DIMENSIONS = 1 << 16
 MAX_TEXT_TOKENS = 1 << 20
 
 Text = Annotated[str, StringConstraints(min_length=1)]
-Texts = Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS, fail_fast=True)]
-TokenIds = Annotated[list[TokenId], Field(min_length=1, max_length=MAX_TEXT_TOKENS, fail_fast=True)]
-TokenTexts = Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_TEXTS, fail_fast=True)]
+Texts = Annotated[Items[Text], Field(min_length=1, max_length=MAX_TEXTS)]
+TokenIds = Annotated[Items[TokenId], Field(min_length=1, max_length=MAX_TEXT_TOKENS)]
+TokenTexts = Annotated[Items[TokenIds], Field(min_length=1, max_length=MAX_TEXTS)]
 Dimensions = Annotated[
     int | None,
     Field(ge=1, le=MAX_DIMENSIONS, description="So many numbers of each vector, scaled to length 1; by default all."),
 ]
 
 
-class EmbedRequest(BaseModel):
+class EmbedRequest(StrictBody):
     """`POST /embed`. An unknown field is refused."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     input: Text | Texts = Field(description="A text, or a list of texts.")
     model: Name | None = Field(None, description="By default, the server's default model.")
@@ -125,7 +124,7 @@ class OllamaEmbedBody(LenientBody):
     """Ollama's `POST /api/embed`. Without texts, the model is only made ready."""
 
     model: ModelName
-    input: str | Annotated[list[str], Field(max_length=MAX_TEXTS)] | None = None
+    input: str | Annotated[Items[str], Field(max_length=MAX_TEXTS)] | None = None
     truncate: bool | None = Field(None, description="By default true: texts that are too long are cut.")
     dimensions: Dimensions = None
     keep_alive: KeepAlive = None

@@ -6,16 +6,15 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, Field
 
 from minivault.access.key_file import KeyTerms
 from minivault.access.roles import Role
+from minivault.api.wire.strict import Items, StrictBody
 
 
-class TermsBody(BaseModel):
+class TermsBody(StrictBody):
     """What a key allows; what is left out keeps its default, or stays as it is."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     role: Literal["user", "auditor", "admin"] = Field(
         default="user",
@@ -30,7 +29,7 @@ class TermsBody(BaseModel):
         default="", max_length=200, description="Tokens of prompts and answers, such as `100000/day`; empty: no limit."
     )
     concurrent: int = Field(default=0, ge=0, le=100_000, description="Requests at one time; 0: no limit.")
-    models: list[str] = Field(default_factory=list, max_length=100, description="The only models; empty: all.")
+    models: Items[str] = Field(default_factory=list, max_length=100, description="The only models; empty: all.")
     store: bool = Field(default=True, description="False: the vault keeps commitments of what is said, not the words.")
     expires_at: AwareDatetime | None = Field(default=None, strict=False, description="RFC 3339; null: never.")
     note: str = Field(default="", max_length=500)
@@ -62,9 +61,7 @@ class ChangeKeyBody(TermsBody):
     name: str | None = Field(default=None, min_length=1, max_length=64)
 
 
-class RotateKeyBody(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
+class RotateKeyBody(StrictBody):
     grace_seconds: float = Field(
         default=0.0, ge=0, le=30 * 86_400, strict=False, description="The former secret is taken for so long."
     )

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
+
+from minivault.api.wire.strict import StrictBody
 
 LocalName = Field(default=None, min_length=1, max_length=100, description="What it is called here; null: after it.")
 
 
-class _Asked(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class PullModelBody(_Asked):
+class PullModelBody(StrictBody):
     model: str = Field(
         min_length=1,
         max_length=300,
@@ -23,14 +21,14 @@ class PullModelBody(_Asked):
     stream: bool = Field(default=True, description="False: one object, once it is there.")
 
 
-class ImportModelBody(_Asked):
+class ImportModelBody(StrictBody):
     path: str = Field(
         min_length=1, max_length=1000, description="A folder or a GGUF file, relative to the setting `import_dir`."
     )
     name: str | None = LocalName
 
 
-class LoadModelBody(_Asked):
+class LoadModelBody(StrictBody):
     keep_alive: float | None = Field(
         default=None,
         ge=-1,

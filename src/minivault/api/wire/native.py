@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
 
+from minivault.api.wire.strict import Items, StrictBody
 from minivault.errors import InvalidRequest
 from minivault.generation import Completion, GenerationRequest, Message, SamplingParams, TokenLogprob
 
@@ -22,17 +23,13 @@ LEAST_LOGPROB = -9999.0
 StopString = Annotated[str, StringConstraints(max_length=MAX_STOP_LENGTH)]
 
 
-class _Form(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class PlainForm(_Form):
+class PlainForm(StrictBody):
     """Any text, or any JSON object."""
 
     type: Literal["text", "json_object"]
 
 
-class NamedSchema(_Form):
+class NamedSchema(StrictBody):
     """A schema as OpenAI's clients wrap it; name, description and strict change nothing."""
 
     name: str | None = None
@@ -41,7 +38,7 @@ class NamedSchema(_Form):
     inner: dict[str, Any] | None = Field(None, alias="schema", description="A JSON Schema.")
 
 
-class SchemaForm(_Form):
+class SchemaForm(StrictBody):
     """JSON that fits a schema: `schema`, or `json_schema` with `schema` in it."""
 
     type: Literal["json_schema"]
@@ -49,14 +46,14 @@ class SchemaForm(_Form):
     json_schema: NamedSchema | None = None
 
 
-class RegexForm(_Form):
+class RegexForm(StrictBody):
     """Text that a regular expression matches whole."""
 
     type: Literal["regex"]
     regex: str = Field(min_length=1)
 
 
-class GrammarForm(_Form):
+class GrammarForm(StrictBody):
     """Text of a grammar in Lark's syntax."""
 
     type: Literal["grammar"]
@@ -84,22 +81,17 @@ ResponseFormat = Annotated[
 ]
 
 
-class TurnBody(BaseModel):
+class TurnBody(StrictBody):
     """One turn of a conversation."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     role: Literal["system", "user", "assistant"]
     content: str = Field(min_length=1)
 
 
-class GenerateRequest(BaseModel):
+class GenerateRequest(StrictBody):
     """What `POST /generate` takes: `prompt` or `messages`. Leave a field out, or send null, for its default."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        frozen=True,
         json_schema_extra={
             "example": {"prompt": "What model are you?", "max_tokens": 128, "seed": 7},
             "oneOf": [{"required": ["prompt"]}, {"required": ["messages"]}],
@@ -107,7 +99,7 @@ class GenerateRequest(BaseModel):
     )
 
     prompt: str | None = Field(None, min_length=1, description="What to answer.")
-    messages: Annotated[list[TurnBody], Field(min_length=1, max_length=MAX_TURNS)] | None = Field(
+    messages: Annotated[Items[TurnBody], Field(min_length=1, max_length=MAX_TURNS)] | None = Field(
         None, description="A conversation, in place of `prompt`; the last turn is the user's."
     )
     model: str | None = Field(None, min_length=1, max_length=200, description="A local model; the server's default.")
@@ -123,7 +115,7 @@ class GenerateRequest(BaseModel):
     repetition_penalty: float | None = Field(None, ge=0.01, le=10, description="Over prompt and answer; 1 is off.")
     presence_penalty: float | None = Field(None, ge=-2, le=2, description="Over the answer, once a token; 0 is off.")
     frequency_penalty: float | None = Field(None, ge=-2, le=2, description="Over the answer, each time; 0 is off.")
-    stop: StopString | Annotated[list[StopString], Field(max_length=MAX_STOPS)] | None = Field(
+    stop: StopString | Annotated[Items[StopString], Field(max_length=MAX_STOPS)] | None = Field(
         None, description="The answer ends before the first of these; it is not part of the answer."
     )
     min_tokens: int | None = Field(None, ge=0, le=1_000_000, description="No end before so many tokens.")

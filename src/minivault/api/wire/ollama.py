@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from minivault.api.wire.lenient import LEAST_TOP_P, LenientBody, function_tool, json_schema_format, listed
 from minivault.api.wire.native import MAX_STOPS, StopString
 from minivault.api.wire.openai import FunctionName, Name, OfferedFunction
+from minivault.api.wire.strict import Items
 from minivault.errors import UnsupportedFeature
 from minivault.generation import GenerationRequest, JsonObject, Message, SamplingParams, ToolCall
 
@@ -85,7 +86,7 @@ class Options(LenientBody):
     repeat_penalty: float | None = Field(None, ge=0.01, le=10, description="Over prompt and answer.")
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    stop: StopString | Annotated[list[StopString], Field(max_length=MAX_STOPS)] | None = None
+    stop: StopString | Annotated[Items[StopString], Field(max_length=MAX_STOPS)] | None = None
 
     def sampling(self, logprobs: int | None) -> SamplingParams:
         """
@@ -183,13 +184,13 @@ class GenerateBody(AskBody):
 
     prompt: str | None = Field(None, description="Nothing: the model is only made ready.")
     system: str | None = None
-    context: Annotated[list[Annotated[int, Field(ge=0, le=2**31)]], Field(max_length=NO_LIMIT)] | None = Field(
+    context: Annotated[Items[Annotated[int, Field(ge=0, le=2**31)]], Field(max_length=NO_LIMIT)] | None = Field(
         None, description="The `context` of an earlier answer, to go on from."
     )
     raw: bool | None = Field(None, description="True: the bare prompt, without the model's chat template.")
     suffix: str | None = Field(None, description="Refused unless empty.")
     template: str | None = Field(None, description="Refused unless empty: the template is the model's.")
-    images: list[str] | None = Field(None, description="Refused unless empty.")
+    images: Items[str] | None = Field(None, description="Refused unless empty.")
 
     @property
     def asks_nothing(self) -> bool:
@@ -240,9 +241,9 @@ class ChatMessage(LenientBody):
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str | None = None
-    images: list[str] | None = Field(None, description="Refused unless empty.")
+    images: Items[str] | None = Field(None, description="Refused unless empty.")
     thinking: str | None = Field(None, description="Of an answer: what its model wrote before it.")
-    tool_calls: Annotated[list[EarlierCall], Field(max_length=128)] | None = None
+    tool_calls: Annotated[Items[EarlierCall], Field(max_length=128)] | None = None
     tool_name: Name | None = Field(None, description="Of a tool's result: the tool.")
     tool_call_id: str | None = Field(None, max_length=200)
 
@@ -272,8 +273,8 @@ def _earlier(call: EarlierCall, place: int, number: int) -> ToolCall:
 class ChatBody(AskBody):
     """What `POST /api/chat` takes."""
 
-    messages: list[ChatMessage] | None = Field(None, description="None: the model is only made ready.")
-    tools: Annotated[list[Tool], Field(max_length=128)] | None = Field(None, description="What the model may call.")
+    messages: Items[ChatMessage] | None = Field(None, description="None: the model is only made ready.")
+    tools: Annotated[Items[Tool], Field(max_length=128)] | None = Field(None, description="What the model may call.")
 
     @property
     def asks_nothing(self) -> bool:

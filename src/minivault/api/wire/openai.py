@@ -20,11 +20,13 @@ from pydantic import (
 
 from minivault.api.wire.lenient import LEAST_TOP_P, LenientBody, listed
 from minivault.api.wire.native import MAX_STOPS, StopString
+from minivault.api.wire.strict import Items, at_most
 from minivault.errors import InvalidRequest, UnsupportedFeature
 from minivault.generation import GenerationRequest, Message, SamplingParams, ToolCall
 
 MAX_CHOICES = 128
 MAX_TOKENS = 1_000_000
+MAX_BIASES = 1024
 COMPLETION_MAX_TOKENS = 16
 """What /v1/completions has always meant by leaving ``max_tokens`` out."""
 SEEDS = 2**63
@@ -35,7 +37,7 @@ Bias = Annotated[float, Field(ge=-100, le=100)]
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
 BiasKey = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,10}$")]
 PromptText = str
-PromptTokens = Annotated[list[TokenId], Field(min_length=1, max_length=MAX_TOKENS, fail_fast=True)]
+PromptTokens = Annotated[Items[TokenId], Field(min_length=1, max_length=MAX_TOKENS)]
 
 
 class StreamOptions(LenientBody):
@@ -102,10 +104,10 @@ class ConversationTurn(LenientBody):
     """One turn. Content may be null beside tool calls, and a list of parts in every role."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[ContentPart] | None = None
+    content: str | Items[ContentPart] | None = None
     name: str | None = Field(None, max_length=200)
     reasoning_content: str | None = Field(None, description="Of an answer: what its model wrote before it.")
-    tool_calls: list[EarlierToolCall] | None = None
+    tool_calls: Items[EarlierToolCall] | None = None
     tool_call_id: str | None = Field(None, max_length=200)
 
     def message(self, place: int) -> Message:
@@ -146,9 +148,11 @@ class CommonRequest(LenientBody):
     repetition_penalty: float | None = Field(None, ge=0.01, le=10)
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    logit_bias: dict[BiasKey, Bias] | None = Field(None, max_length=1024, description="Token ids to values added.")
-    stop: StopString | Annotated[list[StopString], Field(max_length=MAX_STOPS)] | None = None
-    stop_token_ids: Annotated[list[TokenId], Field(max_length=64)] | None = None
+    logit_bias: Annotated[dict[BiasKey, Bias], Field(max_length=MAX_BIASES), at_most(MAX_BIASES)] | None = Field(
+        None, description="Token ids to values added."
+    )
+    stop: StopString | Annotated[Items[StopString], Field(max_length=MAX_STOPS)] | None = None
+    stop_token_ids: Annotated[Items[TokenId], Field(max_length=64)] | None = None
     min_tokens: int | None = Field(None, ge=0, le=MAX_TOKENS)
     ignore_eos: bool | None = None
     seed: int | None = Field(None, ge=-SEEDS, le=SEEDS - 1, description="Same request, same bytes.")
@@ -217,14 +221,14 @@ class ChatCompletionRequest(CommonRequest):
         }
     )
 
-    messages: list[ConversationTurn] = Field(min_length=1, max_length=10_000)
+    messages: Items[ConversationTurn] = Field(min_length=1, max_length=10_000)
     max_completion_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS, description="As many as fit, if left out.")
     max_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS, description="The same limit by its older name.")
     logprobs: bool | None = Field(None, description="Log-probabilities of the answer's tokens.")
     top_logprobs: int | None = Field(None, ge=0, le=20, description="With so many alternatives each.")
-    modalities: list[str] | None = Field(None, max_length=8)
+    modalities: Items[str] | None = Field(None, max_length=8)
     audio: dict[str, Any] | None = None
-    tools: list[OfferedTool] | None = Field(None, max_length=128)
+    tools: Items[OfferedTool] | None = Field(None, max_length=128)
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = Field(
         None, description="The last two ways hold the answer to calls while it is sampled."
     )
@@ -233,7 +237,7 @@ class ChatCompletionRequest(CommonRequest):
         None, max_length=32, description="`none`: no reasoning before the answer, where the model's template can tell."
     )
     chat_template_kwargs: TemplateOptions | None = None
-    functions: list[dict[str, Any]] | None = Field(None, description="Refused: send tools.")
+    functions: Items[dict[str, Any]] | None = Field(None, description="Refused: send tools.")
     function_call: str | dict[str, Any] | None = Field(None, description="Refused: send tool_choice.")
 
     def to_generation(self, *, request_id: str, raw_request: bytes) -> GenerationRequest:
@@ -294,9 +298,9 @@ class CompletionRequest(CommonRequest):
 
     prompt: (
         PromptText
-        | Annotated[list[PromptText], Field(min_length=1, max_length=MAX_CHOICES)]
+        | Annotated[Items[PromptText], Field(min_length=1, max_length=MAX_CHOICES)]
         | PromptTokens
-        | Annotated[list[PromptTokens], Field(min_length=1, max_length=MAX_CHOICES)]
+        | Annotated[Items[PromptTokens], Field(min_length=1, max_length=MAX_CHOICES)]
     ) = Field(description="Text, token ids, or a list of either.")
     max_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS, description=f"{COMPLETION_MAX_TOKENS}, if left out.")
     logprobs: int | None = Field(None, ge=0, le=20, description="Log-probabilities, with so many alternatives each.")

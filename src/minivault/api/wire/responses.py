@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field
 
 from minivault.api.wire.lenient import LenientBody
 from minivault.api.wire.openai import MAX_TOKENS, CommonRequest, ContentPart, FunctionName
+from minivault.api.wire.strict import Items
 from minivault.errors import InvalidRequest, UnsupportedFeature
 from minivault.generation import GenerationRequest, JsonObject, Message, ToolCall
 
@@ -28,11 +29,11 @@ class InputItem(LenientBody):
 
     type: Literal["message", "function_call", "function_call_output", "reasoning"] | None = None
     role: Literal["system", "developer", "user", "assistant"] | None = None
-    content: str | list[ContentPart] | None = None
+    content: str | Items[ContentPart] | None = None
     call_id: str | None = Field(None, max_length=200)
     name: FunctionName | None = None
     arguments: str | None = None
-    output: str | list[ContentPart] | None = None
+    output: str | Items[ContentPart] | None = None
 
 
 class TextFormat(LenientBody):
@@ -81,12 +82,12 @@ class ResponsesRequest(CommonRequest):
 
     model_config = ConfigDict(json_schema_extra={"example": {"model": "guide", "input": "What model are you?"}})
 
-    input: str | list[InputItem] = Field(min_length=1, description="Text, or the turns of a conversation.")
+    input: str | Items[InputItem] = Field(min_length=1, description="Text, or the turns of a conversation.")
     instructions: str | None = Field(None, description="A system turn; it is not taken over by later responses.")
     previous_response_id: str | None = Field(None, max_length=200, description="Goes on with that conversation.")
     max_output_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS, description="As many as fit, if left out.")
     text: TextOptions | None = None
-    tools: list[FlatTool] | None = Field(None, max_length=128)
+    tools: Items[FlatTool] | None = Field(None, max_length=128)
     tool_choice: Literal["none", "auto", "required"] | NamedFlatTool | None = None
     parallel_tool_calls: bool | None = None
     reasoning: ReasoningOptions | None = None
