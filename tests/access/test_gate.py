@@ -31,6 +31,14 @@ def test_without_keys_everybody_may_do_everything_but_make_keys(keys: KeyStore) 
     assert (caller.owner, caller.fairness_key, caller.cache_salt) == (None, "192.0.2.1", b"")
 
 
+def test_without_keys_the_addresses_of_one_ipv6_network_share_a_turn(keys: KeyStore) -> None:
+    one, beside, other = (
+        gate_of(keys).caller(None, address).fairness_key
+        for address in ("2001:db8::1", "2001:db8:0:0:ffff::9", "2001:db8:0:1::1")
+    )
+    assert one == beside != other
+
+
 @pytest.mark.parametrize(("role", "sees_all"), [(Role.USER, False), (Role.AUDITOR, True), (Role.ADMIN, True)])
 def test_a_users_key_sees_its_own_records_alone(keys: KeyStore, role: Role, sees_all: bool) -> None:
     made = keys.create("team", KeyTerms(role=role))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
-from typing import Any
+import logging
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import pytest
+import structlog
 
 from minivault.api.app import create_app
 from minivault.cli.connection import ConnectionLimits
 from minivault.models.chat_template import ChatTemplate
 from minivault.settings import Settings
+from minivault.telemetry.logging import configure_logging
 from tests.api.client import client_of
 from tests.api.raw import connected, listening
 from tests.fakes import make_bench, says
@@ -80,13 +85,30 @@ async def test_sse_forging_an_answer_cannot_write_events(path: str) -> None:
     assert all("error" not in event or event["error"] is None for event in events)
 
 
-async def test_log_injection_lines_are_one_each(capsys: pytest.CaptureFixture[str]) -> None:
-    bench = make_bench()
-    async with client_of(bench) as client:
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """The server's log in memory, without the diary of the tests' own client."""
+    root, client_log = logging.getLogger(), logging.getLogger("httpx")
+    handlers, level = root.handlers[:], root.level
+    client_log.disabled = True
+    yield io.StringIO()
+    client_log.disabled = False
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.getLogger("uvicorn.access").disabled = False
+    structlog.reset_defaults()
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+async def test_log_injection_lines_are_one_each(log: io.StringIO, form: Literal["json", "console"]) -> None:
+    configure_logging("info", form, log)
+    async with client_of(make_bench()) as client:
         await client.post("/generate%0aFORGED", json={"prompt": "FORGED\n"}, headers={"X-Request-ID": "a b\tFORGED"})
+        await client.post("/generate", json={"prompt": "FORGED\n"})
         await client.request("FORGED", "/generate")
-    said = "".join(capsys.readouterr())
-    assert "FORGED" not in said
+    lines = log.getvalue().splitlines()
+    assert len([line for line in lines if "minivault.api.middleware" in line]) == 3
+    assert "FORGED" not in log.getvalue()
 
 
 async def test_terminal_injection_control_characters_come_escaped_in_json() -> None:

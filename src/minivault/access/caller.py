@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address, ip_address
 
 from minivault.access.limits import Quota
 from minivault.access.roles import Permission, Role, granted, sees_all
@@ -35,7 +36,7 @@ class Caller:
     @property
     def fairness_key(self) -> str:
         """Callers with equal keys share one turn in the engine and one rate limit."""
-        return self.api_key_id or self.address
+        return self.api_key_id or network_of(self.address)
 
     @property
     def owner(self) -> str | None:
@@ -68,3 +69,16 @@ class Caller:
         """
         if not self.may_use(name):
             raise Forbidden(f"This API key may only use: {', '.join(self.models)}", param="model")
+
+
+def network_of(address: str) -> str:
+    """The addresses that are taken for one client: whoever has one IPv6 address has the 2**64 beside it."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    if not isinstance(parsed, IPv6Address):
+        return address
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return ":".join(parsed.exploded.split(":")[:4])

@@ -5,9 +5,7 @@ Knows nothing of HTTP: the key, if one was shown, and the address are given.
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address, ip_address
-
-from minivault.access.caller import Caller
+from minivault.access.caller import Caller, network_of
 from minivault.access.key_file import ApiKey
 from minivault.access.keys import KeyStore
 from minivault.access.limits import Limits, Quota, require_sound
@@ -76,7 +74,7 @@ class Gate:
         return self._caller_of(key, address)
 
     def quota_of_address(self, address: str) -> Quota:
-        return Quota.of(self.limits, f"address:{_network(address)}", self._rate_limit)
+        return Quota.of(self.limits, f"address:{network_of(address)}", self._rate_limit)
 
     def _caller_of(self, key: ApiKey, address: str) -> Caller:
         terms = key.terms
@@ -90,16 +88,3 @@ class Gate:
             cache_salt=b"" if self._share_prefix_cache else key.id.encode(),
             quota=Quota.of(self.limits, f"key:{key.id}", requests, terms.tokens, terms.concurrent),
         )
-
-
-def _network(address: str) -> str:
-    """Whoever has one IPv6 address has the 2**64 beside it."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address
-    if not isinstance(parsed, IPv6Address):
-        return address
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return ":".join(parsed.exploded.split(":")[:4])
