@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import httpx
 import pytest
 
+from minivault.api import responses
+from minivault.api.wire.responses import ResponsesRequest
+from minivault.service import EarlierCall
 from tests.api.client import client_of
 from tests.fakes import Bench, breaks_after, make_bench, says
 
@@ -99,6 +103,34 @@ async def test_a_response_goes_on_from_those_before_it_without_their_instruction
     await create(bench, input="three", previous_response_id=second, instructions="Be long.")
     assert prompts(bench)[1] == "<user>one<assistant>A.<user>two<assistant>"
     assert prompts(bench)[2] == "<system>Be long.<user>one<assistant>A.<user>two<assistant>A.<user>three<assistant>"
+
+
+async def test_going_back_over_much_text_is_refused_with_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = templated(says("A."))
+    first = (await create(bench, input="x" * 100)).json()["id"]
+    second = (await create(bench, input="x" * 100, previous_response_id=first)).json()["id"]
+    monkeypatch.setattr("minivault.api.responses.MAX_EARLIER_BYTES", 300)
+    assert (await create(bench, previous_response_id=first)).status_code == 200
+    refused = await create(bench, previous_response_id=second)
+    error = refused.json()["error"]
+    assert (refused.status_code, error["param"]) == (422, "previous_response_id")
+    assert "300 bytes" in error["message"]
+
+
+async def test_earlier_requests_are_parsed_off_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = templated(says("A."))
+    first = (await create(bench)).json()["id"]
+    threads: list[bool] = []
+
+    def noticed(call: EarlierCall) -> ResponsesRequest:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return body_of(call)
+
+    body_of = responses._body_of
+    monkeypatch.setattr(responses, "_body_of", noticed)
+    await create(bench, previous_response_id=first)
+    await get(bench, first)
+    assert threads == [False, False]
 
 
 async def test_the_result_of_a_call_goes_on_from_it() -> None:

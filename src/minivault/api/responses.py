@@ -5,6 +5,7 @@ Parses once, asks the service, writes the answer. Knows nothing of engines, or o
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import datetime
 from typing import Annotated
@@ -26,6 +27,8 @@ from minivault.service import EarlierCall, Generation
 
 MAX_EARLIER = 128
 """Responses that one may go back over."""
+MAX_EARLIER_BYTES = 8 << 20
+"""Of their requests and answers together."""
 
 router = APIRouter(prefix="/v1/responses", tags=["openai"])
 _created = schema.json_answer(answers.ResponseBody, "The response. A stream that fails has an event `error`.")
@@ -72,6 +75,10 @@ async def _create(request: Request, body: ResponsesRequest, raw: bytes) -> Respo
 async def retrieve(request: Request, response_id: ResponseId) -> Response:
     """From the vault. 404 if there is none, it did not end, or its content was erased or not stored."""
     call = await _call(request, response_id)
+    return await asyncio.to_thread(_retrieved, call)
+
+
+def _retrieved(call: EarlierCall) -> Response:
     body = _body_of(call)
     complete = call.finish_reason is FinishReason.STOP
     output = answers.whole_output(call.id, call.response, _parser(call, body), complete=complete)
@@ -113,17 +120,27 @@ async def _whole(request: Request, generation: Generation, head: answers.Respons
 async def _earlier_turns(request: Request, response_id: str | None) -> list[Message]:
     """The turns of the responses that ``response_id`` went on from, and its own, oldest first."""
     found: list[tuple[Message, ...]] = []
+    room = MAX_EARLIER_BYTES
     while response_id is not None:
         if len(found) == MAX_EARLIER:
-            raise InvalidRequest(
-                f"previous_response_id: at most {MAX_EARLIER} responses can be gone back over",
-                param="previous_response_id",
-            )
+            raise _too_far_back(f"at most {MAX_EARLIER} responses can be gone back over")
         call = await _call(request, response_id, param="previous_response_id")
-        body = _body_of(call)
-        found.append((*body.turns, _answer_turn(call, body)))
-        response_id = body.previous_response_id
+        room -= len(call.body) + len(call.response.encode())
+        if room < 0:
+            raise _too_far_back(f"the responses gone back over may have {MAX_EARLIER_BYTES} bytes together")
+        turns, response_id = await asyncio.to_thread(_turns_of, call)
+        found.append(turns)
     return [turn for turns in reversed(found) for turn in turns]
+
+
+def _turns_of(call: EarlierCall) -> tuple[tuple[Message, ...], str | None]:
+    """The turns of one response, and which it went on from. Blocking: a body may be long."""
+    body = _body_of(call)
+    return (*body.turns, _answer_turn(call, body)), body.previous_response_id
+
+
+def _too_far_back(message: str) -> InvalidRequest:
+    return InvalidRequest(f"previous_response_id: {message}", param="previous_response_id")
 
 
 def _answer_turn(call: EarlierCall, body: ResponsesRequest) -> Message:
