@@ -6,10 +6,8 @@ The frames are joined by hand around one escaped string, so that a token costs m
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
-from json.encoder import encode_basestring  # the C escaper behind json.dumps
 from typing import Any, Protocol, TypeVar
 
 from starlette.requests import Request
@@ -18,6 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from minivault.api.problems import Problem, problem_of
 from minivault.api.wire import native
+from minivault.api.wire.one_line import in_one_line, quoted
 from minivault.generation import Chunk, Completion
 from minivault.service import Generation
 from minivault.telemetry.logging import describe_error, get_logger
@@ -32,7 +31,6 @@ STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 T = TypeVar("T")
 Failure = Callable[[Problem], bytes]
 logger = get_logger(__name__)
-_quoted: Callable[[str], str] = encode_basestring
 
 
 class Abandonable(Protocol):
@@ -82,7 +80,7 @@ class SseFraming:
 
     def pieces(self, chunk: Chunk) -> list[bytes]:
         extra = _logprobs_member(chunk, self._token_bytes)
-        event = f'data: {{"token": {_quoted(chunk.text)}, "index": {self._index}{extra}}}\n\n'
+        event = f'data: {{"token": {quoted(chunk.text)}, "index": {self._index}{extra}}}\n\n'
         self._index += 1
         return [event.encode()]
 
@@ -107,7 +105,7 @@ class NdjsonFraming:
 
     def pieces(self, chunk: Chunk) -> list[bytes]:
         extra = _logprobs_member(chunk, self._token_bytes)
-        return [f'{{"response": {_quoted(chunk.text)}{extra}}}\n'.encode()]
+        return [f'{{"response": {quoted(chunk.text)}{extra}}}\n'.encode()]
 
     def last(self, completion: Completion) -> list[bytes]:
         return [_json({"response": "", "done": True} | _closing(completion)) + b"\n"]
@@ -337,8 +335,8 @@ def _closing(completion: Completion) -> dict[str, Any]:
 def _logprobs_member(chunk: Chunk, token_bytes: native.TokenBytes | None) -> str:
     if token_bytes is None:
         return ""
-    return f', "logprobs": {json.dumps(native.logprobs_of(chunk.logprobs, token_bytes), ensure_ascii=False)}'
+    return f', "logprobs": {in_one_line(native.logprobs_of(chunk.logprobs, token_bytes))}'
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode()
+    return in_one_line(value).encode()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from json.encoder import encode_basestring
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
@@ -15,6 +14,7 @@ from pydantic import BaseModel, Field
 from minivault.api.problems import ANTHROPIC_PREFIX, Problem
 from minivault.api.wire.anthropic import MessagesBody
 from minivault.api.wire.lenient import as_object, whole_said
+from minivault.api.wire.one_line import in_one_line, quoted
 from minivault.errors import InvalidRequest
 from minivault.generation import Chunk, Completion, FinishReason, ToolCall
 from minivault.models.tool_calls import Said, ToolCallParser
@@ -164,7 +164,7 @@ class Events:
     def _delta(self, text: str) -> bytes:
         return (
             f'event: content_block_delta\ndata: {{"type": "content_block_delta", "index": {self._index}, '
-            f'"delta": {{"type": "text_delta", "text": {encode_basestring(text)}}}}}\n\n'
+            f'"delta": {{"type": "text_delta", "text": {quoted(text)}}}}}\n\n'
         ).encode()
 
     def failure(self, problem: Problem) -> bytes:
@@ -211,13 +211,13 @@ def _tool_use(call: ToolCall) -> dict[str, Any]:
 
 
 def _event(kind: str, members: dict[str, Any]) -> bytes:
-    data = json.dumps({"type": kind, **members}, ensure_ascii=False)
+    data = in_one_line({"type": kind, **members})
     return f"event: {kind}\ndata: {data}\n\n".encode()
 
 
 def failure(problem: Problem) -> bytes:
     """The event of an error."""
-    return b"event: error\ndata: " + json.dumps(problem.body(ANTHROPIC_PREFIX)).encode() + b"\n\n"
+    return b"event: error\ndata: " + in_one_line(problem.body(ANTHROPIC_PREFIX)).encode() + b"\n\n"
 
 
 # -- models ------------------------------------------------------------------------------------------------------------

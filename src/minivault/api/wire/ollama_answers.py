@@ -5,9 +5,7 @@ Knows nothing of HTTP or of the service.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from json.encoder import encode_basestring
 from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,6 +14,7 @@ from minivault.api.problems import Problem
 from minivault.api.wire.lenient import as_object, whole_said
 from minivault.api.wire.native import TokenBytes, logprobs_of
 from minivault.api.wire.ollama import tagged
+from minivault.api.wire.one_line import in_one_line, quoted
 from minivault.generation import Chunk, Completion, FinishReason, ToolCall
 from minivault.models.pulling import PullProgress
 from minivault.models.reasoning import reasons
@@ -183,7 +182,7 @@ class Lines:
         self._raw = raw
         self._shows_thinking = shows_thinking
         self._model = tagged(generation.model)
-        self._start = f'{{"model": {json.dumps(self._model)}, "created_at": "'
+        self._start = f'{{"model": {quoted(self._model)}, "created_at": "'
 
     def first(self) -> list[bytes]:
         """Nothing comes before the first piece."""
@@ -203,21 +202,21 @@ class Lines:
         return self._line(said.text, chunk, said.calls, said.thinking)
 
     def _line(self, text: str, chunk: Chunk, calls: Sequence[ToolCall] = (), thinking: str = "") -> bytes:
-        quoted = encode_basestring(text)
+        words = quoted(text)
         if thinking:
-            quoted += f', "thinking": {encode_basestring(thinking)}'
-        said = f'"response": {quoted}' if self._kind == "generate" else f'"message": {_turn(quoted, calls)}'
+            words += f', "thinking": {quoted(thinking)}'
+        said = f'"response": {words}' if self._kind == "generate" else f'"message": {_turn(words, calls)}'
         extra = ""
         if self._token_bytes is not None:
-            extra = f', "logprobs": {json.dumps(logprobs_of(chunk.logprobs, self._token_bytes), ensure_ascii=False)}'
+            extra = f', "logprobs": {in_one_line(logprobs_of(chunk.logprobs, self._token_bytes))}'
         return f'{self._start}{self._now()}", {said}, "done": false{extra}}}\n'.encode()
 
     def last(self, completion: Completion) -> list[bytes]:
         rest = b"" if self._parser is None else self._said(self._parser.finish(), Chunk(""))
-        return [rest, json.dumps(self._done(completion, ""), ensure_ascii=False).encode() + b"\n"]
+        return [rest, in_one_line(self._done(completion, "")).encode() + b"\n"]
 
     def failure(self, problem: Problem) -> bytes:
-        return json.dumps({"error": problem.message}, ensure_ascii=False).encode() + b"\n"
+        return in_one_line({"error": problem.message}).encode() + b"\n"
 
     def whole(self, completion: Completion) -> dict[str, Any]:
         """The answer as one object."""
@@ -341,9 +340,9 @@ def size_word(parameters: int) -> str:
     return f"{parameters / 1000:.1f}K"
 
 
-def _turn(quoted: str, calls: Sequence[ToolCall]) -> str:
-    called = f', "tool_calls": {json.dumps(_called(calls), ensure_ascii=False)}' if calls else ""
-    return f'{{"role": "assistant", "content": {quoted}{called}}}'
+def _turn(words: str, calls: Sequence[ToolCall]) -> str:
+    called = f', "tool_calls": {in_one_line(_called(calls))}' if calls else ""
+    return f'{{"role": "assistant", "content": {words}{called}}}'
 
 
 def _called(calls: Sequence[ToolCall]) -> list[dict[str, Any]]:

@@ -6,10 +6,8 @@ A chunk is joined by hand around one escaped string, so that a token costs micro
 from __future__ import annotations
 
 import codecs
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from json.encoder import encode_basestring  # the C escaper behind json.dumps
 from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, Field
@@ -17,11 +15,11 @@ from pydantic import BaseModel, Field
 from minivault.api.problems import Problem
 from minivault.api.wire.lenient import whole_said
 from minivault.api.wire.native import LEAST_LOGPROB, UsageBody
+from minivault.api.wire.one_line import in_one_line, quoted
 from minivault.generation import Chunk, Completion, FinishReason, TokenLogprob, ToolCall
 from minivault.models.tool_calls import Said, ToolCallParser
 
 DONE = b"data: [DONE]\n\n"
-_quoted: Callable[[str], str] = encode_basestring
 
 
 class TokenWords(Protocol):
@@ -281,7 +279,7 @@ class _Chunks:
 
     def __post_init__(self) -> None:
         # Joined once: only the choice changes from chunk to chunk.
-        self._before = "data: " + json.dumps(self.head.members(self.kind), ensure_ascii=False)[:-1]
+        self._before = "data: " + in_one_line(self.head.members(self.kind))[:-1]
         self._usage = ', "usage": null' if self.includes_usage else ""
 
     _before: str = ""
@@ -289,7 +287,7 @@ class _Chunks:
 
     def chunk(self, choice: int, said: str, logprobs: Mapping[str, Any] | None, reason: str | None) -> bytes:
         """``said``: the choice's own member, as JSON."""
-        told = "null" if logprobs is None else json.dumps(logprobs, ensure_ascii=False)
+        told = "null" if logprobs is None else in_one_line(logprobs)
         ends = "null" if reason is None else f'"{reason}"'
         return (
             f'{self._before}, "choices": [{{"index": {choice}, {said}, "logprobs": {told}, '
@@ -303,7 +301,7 @@ class _Chunks:
             return []
         if not self.includes_usage:
             return [DONE]
-        usage = json.dumps(usage_of(self.ended, self.head))
+        usage = in_one_line(usage_of(self.ended, self.head))
         return [f'{self._before}, "choices": [], "usage": {usage}}}\n\n'.encode(), DONE]
 
 
@@ -337,7 +335,7 @@ class ChatFraming:
             self._untold[chunk.choice].extend(chunk.logprobs)
             return [self._said(chunk.choice, parser.push(chunk.text))]
         logprobs = None if self._words is None else chat_logprobs(chunk.logprobs, self._words)
-        return [self._chunks.chunk(chunk.choice, f'"delta": {{"content": {_quoted(chunk.text)}}}', logprobs, None)]
+        return [self._chunks.chunk(chunk.choice, f'"delta": {{"content": {quoted(chunk.text)}}}', logprobs, None)]
 
     def last(self, completion: Completion) -> list[bytes]:
         choice = completion.choice
@@ -360,7 +358,7 @@ class ChatFraming:
             self._called[choice] += len(said.calls)
         told, self._untold[choice] = self._untold[choice], []
         logprobs = None if self._words is None else chat_logprobs(told, self._words)
-        return self._chunks.chunk(choice, f'"delta": {json.dumps(delta, ensure_ascii=False)}', logprobs, None)
+        return self._chunks.chunk(choice, f'"delta": {in_one_line(delta)}', logprobs, None)
 
     def failure(self, problem: Problem) -> bytes:
         return failure(problem)
@@ -380,7 +378,7 @@ class TextFraming:
 
     def pieces(self, chunk: Chunk) -> list[bytes]:
         logprobs = None if self._logprobs is None else self._logprobs[chunk.choice].of(chunk.logprobs)
-        return [self._chunks.chunk(chunk.choice, f'"text": {_quoted(chunk.text)}', logprobs, None)]
+        return [self._chunks.chunk(chunk.choice, f'"text": {quoted(chunk.text)}', logprobs, None)]
 
     def last(self, completion: Completion) -> list[bytes]:
         reason = completion.finish_reason.value
@@ -392,4 +390,4 @@ class TextFraming:
 
 def failure(problem: Problem) -> bytes:
     """The event of a stream that broke; no ``[DONE]`` follows it."""
-    return b"data: " + json.dumps(problem.body(), ensure_ascii=False).encode() + b"\n\n"
+    return b"data: " + in_one_line(problem.body()).encode() + b"\n\n"

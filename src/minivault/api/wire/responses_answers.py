@@ -5,7 +5,6 @@ Both are made by one :class:`Output`, so what a stream adds up to is the whole r
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from minivault.api.problems import Problem
 from minivault.api.wire.lenient import whole_said
+from minivault.api.wire.one_line import in_one_line
 from minivault.api.wire.responses import ResponsesRequest
 from minivault.generation import Chunk, Completion, ToolCall
 from minivault.models.tool_calls import Said, ToolCallParser
@@ -268,7 +268,7 @@ class ResponseFraming:
     def _event(self, event: Event) -> bytes:
         numbered = {"type": event["type"], "sequence_number": self._number} | event
         self._number += 1
-        return f"event: {event['type']}\ndata: {json.dumps(numbered, ensure_ascii=False)}\n\n".encode()
+        return f"event: {event['type']}\ndata: {in_one_line(numbered)}\n\n".encode()
 
 
 def _sent(part: BaseModel) -> dict[str, Any]:
@@ -282,7 +282,7 @@ def _choice(asked: ResponsesRequest) -> str | dict[str, Any]:
 
 def failure(problem: Problem) -> bytes:
     """The event of an error, where it is the first."""
-    return b"event: error\ndata: " + json.dumps(_error(problem) | {"sequence_number": 0}).encode() + b"\n\n"
+    return b"event: error\ndata: " + in_one_line(_error(problem) | {"sequence_number": 0}).encode() + b"\n\n"
 
 
 def _error(problem: Problem) -> Event:
