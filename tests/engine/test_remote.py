@@ -11,10 +11,13 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from minivault.engine.engine import EngineRequest, TokenStep
 from minivault.engine.remote.engine import RemoteEngine, RemoteStream
 from minivault.engine.remote.upstream import Upstream, retry_after
+from minivault.engine.remote.wire import Reading
 from minivault.errors import ContextTooLong, EngineFailed, InvalidRequest, Overloaded
 from minivault.generation import FinishReason, GenerationRequest, Message, SamplingParams, ToolCall, Usage
 from minivault.models.lexicon import Lexicon
@@ -383,6 +386,75 @@ async def test_one_that_is_cancelled_at_once_ends_too() -> None:
     assert upstream.bodies == []
 
 
+ODD_EVENTS = {
+    "alternatives that are a number": delta({"content": ""}, logprobs={"content": [{"token": "a", "top_logprobs": 5}]}),
+    "half a pair in a token": delta({"content": ""}, logprobs={"content": [{"token": "\ud83d", "logprob": 0}]}),
+    "half a pair in another token": delta({}, logprobs={"tokens": ["\ud83d"], "token_logprobs": [0]}),
+    "half a pair in an alternative": delta(
+        {}, logprobs={"tokens": ["a"], "token_logprobs": [0], "top_logprobs": [{"\ud83d": -1}]}
+    ),
+    "a number beyond all bounds": delta({}, logprobs={"content": [{"token": "a", "logprob": 10**400}]}),
+}
+
+
+@pytest.mark.parametrize("name", ODD_EVENTS)
+async def test_what_has_an_unexpected_shape_is_left_out(name: str) -> None:
+    reply = events(ODD_EVENTS[name], delta({"content": "good"}), delta({}, "stop"))
+    async with serving(reply) as upstream, engine_for(upstream) as engine:
+        heard = await hear(engine, sampling=replace(SAMPLING, logprobs=1))
+    assert heard.text.endswith("good")
+
+
+async def test_half_a_surrogate_pair_is_no_text() -> None:
+    reply = events(delta({"reasoning": "a\ud83d"}), delta({"content": "b\ude00"}), delta({}, "stop"))
+    async with serving(reply) as upstream, engine_for(upstream) as engine:
+        assert (await hear(engine)).text == "<think>a\ufffd</think>\nb\ufffd"
+
+
+_NAMES = ("choices", "delta", "message", "content", "text", "reasoning", "tool_calls", "function", "name", "arguments",
+          "index", "logprobs", "tokens", "token_logprobs", "top_logprobs", "token", "bytes", "logprob", "usage",
+          "prompt_tokens", "completion_tokens", "finish_reason", "stop_reason")  # fmt: skip
+_LEAVES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(st.characters(codec=None), max_size=4)
+)
+_ANY = st.recursive(
+    _LEAVES,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(_NAMES), inner, max_size=6)),
+    max_leaves=20,
+)
+_CHOICE = st.dictionaries(st.sampled_from(_NAMES), _ANY, max_size=6)
+
+
+@given(st.lists(st.one_of(_ANY, st.fixed_dictionaries({"choices": st.lists(_CHOICE, max_size=2)})), max_size=4))
+def test_events_of_any_shape_are_read_as_far_as_they_make_sense(sent: list[Any]) -> None:
+    words = Lexicon()
+    reading = Reading(words, ("END",))
+    steps = [reading.push(event) for event in sent if isinstance(event, dict)]
+    steps += [reading.push(delta({}, "stop")), reading.finish()]
+    for step in steps:
+        for token in () if step is None else step.token_ids:
+            assert words.token_bytes(token).decode("utf-8", "replace") is not None
+        for told in () if step is None else step.logprobs:
+            json.dumps([told.logprob, [value for _, value in told.top]], allow_nan=False)
+    words.decoder().push([token for step in steps if step is not None for token in step.token_ids]).encode()
+
+
+async def test_a_call_that_goes_on_beyond_all_measure_is_cut_off() -> None:
+    call = {"tool_calls": [{"index": 0, "function": {"name": "add", "arguments": " "}}]}
+    async with serving(events(*(delta(call) for _ in range(200)))) as upstream, engine_for(upstream) as engine:
+        with pytest.raises(EngineFailed, match="max_tokens"):
+            await hear(engine, sampling=replace(SAMPLING, max_tokens=5))
+
+
+async def test_the_pieces_of_a_call_are_tokens_that_came_in_time() -> None:
+    call = delta({"tool_calls": [{"index": 0, "function": {"name": "add"}}]})
+    stalls = waits_for(asyncio.Event(), says(), after=[call])
+    patience = {"first_token_timeout": 60.0, "token_timeout": 0.2}
+    async with serving(stalls) as upstream, engine_for(upstream, **patience) as engine:
+        with pytest.raises(EngineFailed, match="in time"):
+            await hear(engine)
+
+
 # -- routing
 
 
@@ -469,6 +541,18 @@ async def test_health_is_looked_after_in_the_background() -> None:
     async with serving() as upstream, engine_for(upstream, health_interval=0.1) as engine:
         engine.watch()
         await until(lambda: len([asked for asked in upstream.asked if asked.method == "GET"]) >= 2)
+
+
+async def test_what_goes_wrong_in_one_look_at_health_ends_none_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def breaks(*_: Any) -> str:
+        raise ValueError
+
+    async with serving() as upstream, engine_for(upstream, health_interval=0.1) as engine:
+        with monkeypatch.context() as broken:
+            broken.setattr("minivault.engine.remote.upstream._whole", breaks)
+            engine.watch()
+            await until(lambda: not engine.stats().upstreams[0].healthy)
+        await until(lambda: engine.stats().upstreams[0].healthy)
 
 
 async def test_closing_ends_what_runs() -> None:

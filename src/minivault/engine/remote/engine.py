@@ -210,12 +210,12 @@ class RemoteEngine:
         most = _PATIENCE * (request.sampling.max_tokens or 1) + _SLACK
 
         def take(event: Mapping[str, Any]) -> bool:
-            step = reading.push(event)
+            before, step = reading.count, reading.push(event)
             if step is not None:
                 stream.put(step)
             if reading.count > most:
                 raise EngineFailed(ENDLESS)
-            return step is not None
+            return reading.count > before
 
         body = wire.body_of(asked, request.sampling, self._config.upstream_model)
         await upstream.ask(wire.path_of(asked), body, stream.begin, take)

@@ -96,6 +96,9 @@ class Upstream:
             self._set_health(answer.status_code < 500 and answer.status_code not in (401, 403))
         except (httpx.RequestError, TimeoutError):
             self._set_health(False)
+        except Exception:  # why: whatever one server does, the others are still looked after
+            logger.exception("upstream %s: its health cannot be told", self.address)
+            self._set_health(False)
 
     def failed(self, fault: Fault) -> None:
         """Remember a fault, for whoever chooses next."""

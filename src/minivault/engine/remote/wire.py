@@ -8,6 +8,7 @@ so that each surface can tell them in its own way.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,10 @@ _ALIKE = ("temperature", "top_p", "top_k", "min_p", "typical_p", "repetition_pen
 """Parameters that are called the same on both sides, and sent where they are given."""
 _REASONS = {"length": FinishReason.LENGTH}
 """All others ended of themselves."""
+_HALF_PAIRS = re.compile("[\ud800-\udfff]")
+"""Halves of surrogate pairs, which JSON can spell and UTF-8 cannot."""
+_LEAST_LOGPROB = -9999.0
+"""Stands for one that is not told, or is no number."""
 _THINK, _THOUGHT = "<think>", "</think>\n"
 
 
@@ -140,8 +145,7 @@ class Reading:
         if event.get("error"):
             raise EngineFailed(REPORTED)
         self._usage = _usage(event.get("usage")) or self._usage
-        choices = event.get("choices")
-        choice = choices[0] if isinstance(choices, list) and choices else None
+        choice = next(iter(_list(event.get("choices"))), None)
         if not isinstance(choice, dict):
             return None
         if isinstance(choice.get("finish_reason"), str):
@@ -203,13 +207,14 @@ class Reading:
         return self._words.id_of(text, text, text.encode())
 
     def _note_calls(self, deltas: Any) -> None:
-        for place, delta in enumerate(deltas if isinstance(deltas, list) else ()):
+        for place, delta in enumerate(_list(deltas)):
             told = _object(delta)
             index = told.get("index")
             call = self._calls.setdefault(index if isinstance(index, int) else place, ["", ""])
             function = _object(told.get("function"))
             call[0] += _text(function.get("name"))
             call[1] += _text(function.get("arguments"))
+            self._count += 1
 
 
 def _object(value: Any) -> Mapping[str, Any]:
@@ -217,7 +222,11 @@ def _object(value: Any) -> Mapping[str, Any]:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
+    return _HALF_PAIRS.sub("\ufffd", value) if isinstance(value, str) else ""
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _usage(value: Any) -> Usage | None:
@@ -234,24 +243,18 @@ def _told_logprobs(value: Any) -> list[_Told]:
     told = _object(value)
     if isinstance(told.get("content"), list):
         return [
-            (*_token(one), [_token(other) for other in one.get("top_logprobs") or () if isinstance(other, dict)])
+            (*_token(one), [_token(other) for other in _list(one.get("top_logprobs")) if isinstance(other, dict)])
             for one in told["content"]
             if isinstance(one, dict)
         ]
-    tokens, values, tops = told.get("tokens"), told.get("token_logprobs"), told.get("top_logprobs")
-    if not isinstance(tokens, list) or not isinstance(values, list):
-        return []
+    tokens, values, tops = _list(told.get("tokens")), _list(told.get("token_logprobs")), told.get("top_logprobs")
     tops = tops if isinstance(tops, list) else [None] * len(tokens)
     return [
-        (
-            token,
-            token.encode(),
-            _number(value),
-            [(word, word.encode(), _number(one)) for word, one in _object(top).items()],
-        )
+        (*_token({"token": token, "logprob": value}),
+         [_token({"token": word, "logprob": one}) for word, one in _object(top).items()])
         for token, value, top in zip(tokens, values, tops, strict=False)
         if isinstance(token, str)
-    ]
+    ]  # fmt: skip
 
 
 def _token(told: Mapping[str, Any]) -> tuple[str, bytes, float]:
@@ -261,4 +264,5 @@ def _token(told: Mapping[str, Any]) -> tuple[str, bytes, float]:
 
 
 def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else -9999.0
+    sound = isinstance(value, int | float) and _LEAST_LOGPROB <= value <= -_LEAST_LOGPROB
+    return float(value) if sound else _LEAST_LOGPROB
