@@ -107,7 +107,7 @@ async def test_log_injection_lines_are_one_each(log: io.StringIO, form: Literal[
         await client.post("/generate", json={"prompt": "FORGED\n"})
         await client.request("FORGED", "/generate")
     lines = log.getvalue().splitlines()
-    assert len([line for line in lines if "minivault.api.middleware" in line]) == 3
+    assert len([line for line in lines if "minivault.http" in line]) == len(lines) == 3
     assert "FORGED" not in log.getvalue()
 
 
