@@ -89,12 +89,13 @@ def test_a_number_that_is_none_is_told_its_bounds(monkeypatch: pytest.MonkeyPatc
         load_settings()
 
 
-def test_every_number_has_a_lower_bound() -> None:
+@pytest.mark.parametrize("sides", [("ge", "gt"), ("le", "lt")], ids=["lower", "upper"])
+def test_every_number_has_bounds(sides: tuple[str, str]) -> None:
     unbounded = [
         name
         for name, field in Settings.model_fields.items()
         if field.annotation in (int, float)
-        and not any(hasattr(rule, "ge") or hasattr(rule, "gt") for rule in field.metadata)
+        and not any(hasattr(rule, side) for rule in field.metadata for side in sides)
     ]
     assert unbounded == []
 

@@ -69,11 +69,15 @@ class Settings(BaseSettings):
         default_factory=list, description="More models to load at the start; all others load on first use."
     )
     memory_budget: int = Field(
-        default=0, ge=0, description="Bytes that loaded models take together; 0: three quarters of what is free."
+        default=0,
+        ge=0,
+        le=1 << 50,
+        description="Bytes that loaded models take together; 0: three quarters of what is free.",
     )
     keep_alive: float = Field(
         default=1800.0,
         ge=-1,
+        le=1e9,
         description="Seconds that an idle model stays in memory unless it was loaded at the start; -1: for ever.",
     )
     load_timeout: float = Field(default=300.0, gt=0, le=86_400, description="Seconds a request waits for its model.")
@@ -104,7 +108,10 @@ class Settings(BaseSettings):
         default="auto", description="Kernel set."
     )
     kv_cache_memory: int = Field(
-        default=0, ge=0, description="Bytes for a model's KV cache; 0 takes at most a quarter of memory_budget."
+        default=0,
+        ge=0,
+        le=1 << 50,
+        description="Bytes for a model's KV cache; 0 takes at most a quarter of memory_budget.",
     )
     max_batch_tokens: int = Field(default=512, ge=16, le=65536, description="Token budget of one engine step.")
     max_running: int = Field(default=64, ge=1, le=4096, description="Sequences that run together.")
@@ -153,7 +160,9 @@ class Settings(BaseSettings):
         default=None, description="A file with the key of an encrypted vault; none: it is not encrypted."
     )
     mirror: bool = Field(default=True, description="Write logs/log.jsonl; never beside an encrypted vault.")
-    mirror_max_bytes: int = Field(default=100 << 20, ge=4096, description="Size at which the mirror is rotated.")
+    mirror_max_bytes: int = Field(
+        default=100 << 20, ge=4096, le=1 << 50, description="Size at which the mirror is rotated."
+    )
     head_interval: float = Field(
         default=60.0, ge=1, le=86_400, description="Seconds between signed heads while records come in."
     )

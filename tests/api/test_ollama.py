@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -11,6 +12,7 @@ import pytest
 
 from minivault.api.wire.ollama import ChatBody
 from minivault.errors import ModelNotReady
+from minivault.service.service import utc_in
 from tests.api.client import client_of
 from tests.api.test_socket import serving
 from tests.fakes import breaks_after, make_bench, says, until
@@ -297,6 +299,22 @@ async def test_keep_alive_is_a_duration_or_seconds(said: Any, seconds: float) ->
     async with client_of(bench) as client:
         await client.post("/api/generate", json={"model": "fake", "keep_alive": said})
     assert bench.models.keep_alives == [seconds]
+
+
+@pytest.mark.parametrize("said", [1e12, 10**9 + 1, 10**399, "1000000000000s", "99999999999h"])
+@pytest.mark.parametrize("path", ["/api/generate", "/api/chat", "/api/embed", "/api/embeddings"])
+async def test_a_keep_alive_has_a_bound(path: str, said: Any) -> None:
+    bench = make_bench()
+    async with client_of(bench) as client:
+        response = await client.post(path, json={"model": "fake", "keep_alive": said})
+    assert response.status_code == 422
+    assert response.json()["error"].startswith("keep_alive: must be ")
+    assert "1000000000" in response.json()["error"]
+    assert bench.models.keep_alives == []
+
+
+def test_a_time_beyond_the_calendar_is_one_within_it() -> None:
+    assert datetime.fromisoformat(utc_in(1e300)).year > 2050
 
 
 async def test_ps_lists_what_is_in_memory() -> None:

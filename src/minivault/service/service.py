@@ -293,5 +293,6 @@ class Service:
 
 
 def utc_in(seconds: float = 0.0) -> str:
-    """The time in so many seconds from now."""
-    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """The time in so many seconds from now, of which a thousand million count: no calendar goes on for ever."""
+    then = datetime.now(UTC) + timedelta(seconds=min(seconds, 1e9))
+    return then.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -21,8 +21,11 @@ from minivault.errors import UnsupportedFeature
 from minivault.generation import GenerationRequest, JsonObject, Message, SamplingParams, ToolCall
 
 LATEST = ":latest"
+MAX_KEEP_SECONDS = 10**9
 NO_LIMIT = 1_000_000
 """Tokens; with ``fit`` it means: as many as the context has room for."""
+MAX_DURATION = 64
+"""Characters of a ``keep_alive``."""
 
 _DURATION = re.compile(r"[-+]?(0|((\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h))+|\d+(\.\d+)?)")
 
@@ -52,13 +55,15 @@ def seconds_of(duration: float | str | None) -> float | None:
 
 def _duration(value: Any) -> Any:
     """Check a ``keep_alive``."""
-    if isinstance(value, str) and (len(value) > 64 or not _DURATION.fullmatch(value)):
+    if isinstance(value, str) and (len(value) > MAX_DURATION or not _DURATION.fullmatch(value)):
         raise ValueError("must be a duration such as 10m, or a number of seconds; negative means for ever")
+    if isinstance(value, int | float | str) and (seconds_of(value) or 0) > MAX_KEEP_SECONDS:
+        raise ValueError(f"must be at most {MAX_KEEP_SECONDS} seconds; negative means for ever")
     return value
 
 
 KeepAlive = Annotated[
-    float | str | None,
+    Annotated[float, Field(le=MAX_KEEP_SECONDS)] | Annotated[str, Field(max_length=MAX_DURATION)] | None,
     BeforeValidator(_duration),
     Field(
         description="How long the model stays in memory after this: a duration such as 10m, or seconds; negative: for "
