@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from minivault.engine.engine import EngineRequest
+from minivault.engine.native import sizes
 from minivault.engine.native.engine import NativeEngine
 from minivault.engine.native.load import load_native_engine
 from minivault.engine.native.packing import Precision
@@ -70,6 +71,22 @@ async def test_a_cached_prefix_leaves_no_row_out() -> None:
         ):
             pass
         assert await vectors(served, [text]) == first
+    finally:
+        await served.close()
+
+
+async def test_embedded_texts_push_no_prefix_out_of_the_cache() -> None:
+    arch, _ = opened("llama-gqa")
+    options = RunnerOptions("f32", 1, kv_cache_memory=8 * sizes.block_bytes(arch, "f32"))
+    served = load_native_engine(*opened("llama-gqa"), options, pooling=PoolingConfig("mean"))
+    prompt = EngineRequest("1", tuple(range(3, 52)), SamplingParams(max_tokens=2, temperature=0.0, seed=1))
+    try:
+        assert [step async for step in served.submit(prompt)]
+        for start in range(6):
+            await vectors(served, [list(range(start, start + 40))])
+        assert [step async for step in served.submit(prompt)]
+        stats = served.stats()
+        assert (stats.prefix_cache_queries, stats.prefix_cache_hits) == (2 * 49, 48)
     finally:
         await served.close()
 

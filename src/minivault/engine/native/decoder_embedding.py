@@ -6,7 +6,6 @@ Knows nothing of how they are computed. Owned by the event loop.
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
@@ -56,12 +55,10 @@ class DecoderEmbedder:
 
     def run(self, text: Sequence[int], fairness_key: str) -> PooledStream:
         """For :class:`DecoderJob` alone."""
-        # A salt of its own: rows that a cached prefix gave would be missing from the pool.
         request = EngineRequest(
             request_id="",
             prompt_token_ids=tuple(text),
             sampling=_ONE_TOKEN,
-            cache_salt=secrets.token_bytes(16),
             fairness_key=fairness_key,
             pooling=self._kind,
             normalized=self.embedding.normalized,

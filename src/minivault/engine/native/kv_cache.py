@@ -166,7 +166,8 @@ class KVCache:
         full = sequence.num_computed // self.block_size
         if full == sequence.num_registered:
             return
-        if self.prefix_cache:
+        # A text that is pooled comes once: its blocks would push out prefixes that come again.
+        if self.prefix_cache and not sequence.pooling:
             self._extend_digests(sequence, full)
             for index in range(sequence.num_registered, full):
                 self.pool.register(sequence.block_table[index], sequence.block_digests[index])
@@ -187,7 +188,8 @@ class KVCache:
         return -(-tokens // self.block_size)
 
     def _shared_prefix(self, sequence: Sequence) -> list[int]:
-        if not self.prefix_cache:
+        # Rows that a cached prefix gave would be missing from the pool.
+        if not self.prefix_cache or sequence.pooling:
             return []
         most = (len(sequence.token_ids) - 1) // self.block_size
         self._extend_digests(sequence, most)

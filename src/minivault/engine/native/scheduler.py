@@ -274,7 +274,7 @@ class Scheduler:
         if sequence.state is State.WAITING:
             sequence.num_cached = sequence.num_computed
             self._prompt_tokens += sequence.prompt_length
-            if self._kv_cache.prefix_cache:
+            if self._kv_cache.prefix_cache and not sequence.pooling:
                 self._cache_queries += sequence.prompt_length
                 self._cache_hits += sequence.num_cached
         sequence.advance(Event.ADMIT)
