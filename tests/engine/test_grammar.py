@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from typing import Any
 
 import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minivault.engine.engine import EngineRequest
+from minivault.engine.engine import Constraint, EngineRequest, TokenStep
 from minivault.engine.native.engine import NativeEngine
 from minivault.engine.native.grammar import MAX_SOURCE_BYTES, GrammarCompiler, GrammarKind
 from minivault.engine.native.runner import RunnerOptions
@@ -74,6 +75,71 @@ def test_a_random_model_is_held_to_a_json_schema() -> None:
     assert ended
     for text in ended:
         jsonschema.validate(json.loads(text), schema)
+
+
+@pytest.mark.parametrize("asked", [{"min_tokens": 20}, {"ignore_eos": True}])
+async def test_a_grammar_decides_the_end_and_no_end_of_sequence_is_in_the_answer(asked: dict[str, Any]) -> None:
+    served = engine(NAME, RunnerOptions(threads=1))
+    try:
+        for seed in range(4):
+            params = SamplingParams(max_tokens=40, temperature=1.0, seed=seed, **asked)
+            constraint = COMPILER.compile("regex", "a+")
+            stream = served.submit(EngineRequest("r", (1, 2, 3), params, EOS, constraint=constraint))
+            steps = [step async for step in stream]
+            tokens = [token for step in steps for token in step.token_ids]
+            assert not set(tokens) & set(EOS)
+            assert re.fullmatch("a+", TOKENIZER.decode(tokens))
+    finally:
+        await served.close()
+
+
+class Panic(BaseException):
+    """As a library in another language may raise."""
+
+
+class Breaking:
+    """A constraint that breaks where it is told to, after some tokens."""
+
+    is_broken = is_complete = False
+
+    def __init__(self, place: str, after: int) -> None:
+        self._place, self._left = place, after
+
+    def mask(self) -> bytes:
+        self._break("mask")
+        return b"\xff" * 4 * -(-opened(NAME)[0].vocab_size // 32)
+
+    def accept(self, token_id: int) -> bool:
+        self._break("accept")
+        self._left -= 1
+        return True
+
+    def _break(self, place: str) -> None:
+        if self._left == 0 and place == self._place:
+            raise Panic("what the client wrote")
+
+
+@pytest.mark.parametrize("place", ["mask", "accept"])
+async def test_a_grammar_that_breaks_fails_its_own_sequence_and_no_other(
+    place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = engine(NAME, RunnerOptions(threads=1))
+    params = SamplingParams(max_tokens=12, temperature=1.0, seed=3, ignore_eos=True)
+
+    async def read(constraint: Constraint | None) -> tuple[int, TokenStep]:
+        steps = [
+            step async for step in served.submit(EngineRequest("r", (1, 2, 3), params, EOS, constraint=constraint))
+        ]
+        return sum(len(step.token_ids) for step in steps), steps[-1]
+
+    try:
+        (before, broken), (whole, good) = await asyncio.gather(read(Breaking(place, 5)), read(None))
+    finally:
+        await served.close()
+    assert (before, broken.finish_reason) == (5, FinishReason.FAILED)
+    assert (whole, good.finish_reason, served.failure) == (12, FinishReason.LENGTH, None)
+    assert broken.error == "The grammar became too complex to follow."
+    assert "what the client wrote" not in caplog.text
 
 
 def test_constrained_answers_do_not_depend_on_their_company() -> None:

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from minivault.engine.native import _native
 from minivault.engine.native.packing import Packer, Precision, core_spec, packed_key, set_hidden_norm
-from minivault.engine.native.sampling import sampled_token, sampler_state
-from minivault.engine.native.sequence import Batch, SampledTokens
+from minivault.engine.native.sampling import TOO_COMPLEX, hold_to_constraint, sampled_token, sampler_state
+from minivault.engine.native.sequence import Batch, SampledToken, SampledTokens
 from minivault.engine.native.turns import TURN
 from minivault.errors import ConfigError
 from minivault.models.description import Architecture
@@ -124,7 +124,8 @@ class NativeRunner:
         if self._core is None:
             raise RuntimeError("The runner is closed.")
         states, tokens, starts = [], [], []
-        for item in batch:
+        broken: set[int] = set()
+        for place, item in enumerate(batch):
             sequence = item.sequence
             state = sequence.sampler_state
             if not isinstance(state, _native.SequenceState):
@@ -134,8 +135,8 @@ class NativeRunner:
                 if isinstance(sequence.adapter, _native.Adapter):
                     state.adapt(sequence.adapter)
             state.sync_blocks(sequence.block_table)
-            if sequence.constraint is not None and item.sample:
-                state.allow(sequence.constraint.mask())
+            if item.sample and not hold_to_constraint(sequence, state):
+                broken.add(place)  # it runs along, and what comes of it is dropped
             states.append(state)
             tokens.append(sequence.token_ids[item.start : item.start + item.count] + item.draft)
             starts.append(item.start)
@@ -145,7 +146,12 @@ class NativeRunner:
         for item, state in zip(batch, states, strict=True):
             if item.sequence.pooling and item.sample:
                 item.sequence.vector = vector_bytes(self._core.pooled(state))
-        return [[sampled_token(item.sequence, one) for one in row] for item, row in zip(batch, sampled, strict=True)]
+        return [
+            [SampledToken(0, error=TOO_COMPLEX)]
+            if place in broken
+            else [sampled_token(item.sequence, one) for one in row]
+            for place, (item, row) in enumerate(zip(batch, sampled, strict=True))
+        ]
 
     def logits(
         self,

@@ -6,12 +6,16 @@ knows nothing of batches, nor of who computed the logits.
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 from numpy.typing import NDArray
 
 from minivault.engine.native import _native
 from minivault.engine.native.sequence import SampledToken, Sequence
 from minivault.generation import TokenLogprob
+
+logger = logging.getLogger("minivault.engine")
 
 NEUTRAL_TEMPERATURE = 1.0
 TOO_COMPLEX = "The grammar became too complex to follow."
@@ -46,6 +50,18 @@ def token_logprob(sampled: _native.Sampled) -> TokenLogprob:
     return TokenLogprob(sampled.token, sampled.logprob, tuple(sampled.top))
 
 
+def hold_to_constraint(sequence: Sequence, state: _native.SequenceState) -> bool:
+    """Let the next token be one that the sequence's constraint allows; False where the constraint broke."""
+    if sequence.constraint is None:
+        return True
+    try:
+        state.allow(sequence.constraint.mask())
+    except BaseException as error:  # also a panic of a library in another language: the other sequences go on
+        logger.warning("A grammar broke: %s", type(error).__name__)
+        return False
+    return True
+
+
 def sampled_token(sequence: Sequence, one: _native.Sampled) -> SampledToken:
     """What the core sampled, as the scheduler takes it; the sequence's constraint is told of it."""
     if not one.finite:
@@ -54,11 +70,16 @@ def sampled_token(sequence: Sequence, one: _native.Sampled) -> SampledToken:
     constraint = sequence.constraint
     if constraint is None:
         return SampledToken(one.token, logprob)
-    if not constraint.accept(one.token) or constraint.is_broken:
+    try:
+        followed = constraint.accept(one.token) and not constraint.is_broken
+        complete = constraint.is_complete
+    except BaseException as error:  # as above
+        logger.warning("A grammar broke: %s", type(error).__name__)
+        followed = complete = False
+    if not followed:
         return SampledToken(one.token, error=TOO_COMPLEX)
     # An end of sequence ends it by itself, and is no part of the answer.
-    ends = constraint.is_complete and one.token not in sequence.ending_ids
-    return SampledToken(one.token, logprob, ends=ends)
+    return SampledToken(one.token, logprob, ends=complete and one.token not in sequence.ending_ids)
 
 
 class Sampler:
@@ -71,9 +92,8 @@ class Sampler:
 
     def choose(self, logits: NDArray[np.float32]) -> SampledToken:
         """The next token, from its logits ``[vocab_size]``."""
-        constraint = self._sequence.constraint
-        if constraint is not None:
-            self._state.allow(constraint.mask())
+        if not hold_to_constraint(self._sequence, self._state):
+            return SampledToken(0, error=TOO_COMPLEX)
         one = _native.sample_once(self._state, logits, self._kernels)
         if one.finite:
             self._state.accept(one.token)

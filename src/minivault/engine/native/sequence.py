@@ -91,7 +91,7 @@ class Sequence:
 
     prompt_length: int = field(init=False)
     ending_ids: frozenset[int] = field(init=False)
-    """The tokens that end it: end of sequence unless ignored, and the stop ids."""
+    """The tokens that end it: end of sequence unless ignored, which no constraint does, and the stop ids."""
     state: State = State.WAITING
     max_length: int = 0
     """Tokens, prompt included, at which it ends with ``LENGTH``. Set by the scheduler, which knows the limits."""
@@ -124,7 +124,8 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self.prompt_length = len(self.token_ids)
-        eos = () if self.params.ignore_eos else self.eos_token_ids
+        ignored = self.params.ignore_eos and self.constraint is None
+        eos = () if ignored else self.eos_token_ids
         self.ending_ids = frozenset((*eos, *self.params.stop_token_ids))
 
     def advance(self, event: Event) -> None:
@@ -152,8 +153,11 @@ class Sequence:
         return len(self.token_ids) - self.num_computed
 
     def ends_with(self, token_id: int) -> bool:
-        """Whether ``token_id``, sampled now, ends the sequence. Never before ``min_tokens``."""
-        return token_id in self.ending_ids and self.num_generated >= self.params.min_tokens
+        """Whether ``token_id``, sampled now, ends the sequence. Not before ``min_tokens``, unless a constraint rules:
+        what it allows is sampled, and behind an end of sequence it allows nothing else.
+        """
+        due = self.constraint is not None or self.num_generated >= self.params.min_tokens
+        return due and token_id in self.ending_ids
 
 
 @dataclass(slots=True)
