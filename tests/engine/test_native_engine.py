@@ -13,10 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minivault.engine.engine import Engine, EngineRequest, TokenStep
+from minivault.engine.native import sizes
 from minivault.engine.native.engine import NativeEngine, Stream
+from minivault.engine.native.runner import RunnerOptions
 from minivault.engine.native.sequence import Batch, SampledTokens
 from minivault.errors import ContextTooLong, EngineFailed, InvalidRequest, Overloaded
 from minivault.generation import FinishReason, SamplingParams, TokenLogprob
+from minivault.models.architecture import Architecture
+from tests.engine import checkpoints
 from tests.engine.fakes import CONTEXT, EOS, INFO, VOCAB, FakeRunner, params, reference
 
 ENDLESS = params(CONTEXT, ignore_eos=True)
@@ -167,6 +171,27 @@ async def test_what_cannot_run_is_refused_at_once(make_engine: MakeEngine) -> No
         with pytest.raises(InvalidRequest, match=f"from 0 to {VOCAB - 1}"):
             engine.submit(request([1, bad]))
     assert engine.stats().waiting == 0
+
+
+async def test_an_engine_keeps_the_models_context_and_refuses_what_its_memory_cannot_hold() -> None:
+    """As it is loaded: a small KV cache must not pass for a short context, or answers end there unsaid."""
+    arch = checkpoints.opened("llama-gqa")[0]
+    loaded = checkpoints.engine("llama-gqa", RunnerOptions("f32", 1, kv_cache_memory=_bytes_of(arch, 64)))
+    try:
+        assert (loaded.info.context_length, loaded.info.kv_cache_tokens) == (arch.context_length, 64)
+        with pytest.raises(ContextTooLong, match=r"KV cache holds 64.*kv_cache_memory") as refused:
+            loaded.submit(request([1] * 5, params(61, ignore_eos=True)))
+        assert refused.value.param == "max_tokens"
+        with pytest.raises(ContextTooLong, match="KV cache holds 64"):
+            loaded.submit(request([1] * 5, params(arch.context_length * 8, ignore_eos=True)))
+        tokens, last = await read(loaded.submit(request([1] * 5, params(60, ignore_eos=True))))
+        assert (len(tokens), last.finish_reason) == (60, FinishReason.LENGTH)
+    finally:
+        await loaded.close()
+
+
+def _bytes_of(arch: Architecture, tokens: int) -> int:
+    return sizes.block_bytes(arch, "f32") * (tokens // sizes.BLOCK)
 
 
 async def test_a_full_queue_refuses_until_one_has_ended(make_engine: MakeEngine) -> None:

@@ -15,7 +15,8 @@ def resolve(
     given: SamplingParams | None = None, defaults: dict[str, Any] | None = None, **bounds: Any
 ) -> SamplingParams:
     known: dict[str, Any] = {"prompt_tokens": 10, "context_length": 100, "default_max_tokens": 50, "seed": 5} | bounds
-    return parameters.resolve(given or SamplingParams(), defaults or {}, **known)
+    longest = bounds.get("longest", known["context_length"])
+    return parameters.resolve(given or SamplingParams(), defaults or {}, **(known | {"longest": longest}))
 
 
 def test_the_caller_comes_before_the_checkpoint_and_the_checkpoint_before_neutral() -> None:
@@ -75,3 +76,21 @@ def test_a_limit_that_is_to_fit_is_cut_to_the_room_that_there_is() -> None:
     assert resolve(SamplingParams(max_tokens=1000), fit=True).max_tokens == 90
     assert resolve(SamplingParams(max_tokens=20), fit=True).max_tokens == 20
     assert resolve(fit=True).max_tokens == 50
+
+
+def test_max_tokens_that_the_kv_cache_cannot_hold_is_refused_and_names_the_setting() -> None:
+    with pytest.raises(ContextTooLong, match=r"10 tokens.*61.*at most 70.*at most 60.*kv_cache_memory") as caught:
+        resolve(SamplingParams(max_tokens=61), longest=70)
+    assert caught.value.param == "max_tokens"
+    assert resolve(SamplingParams(max_tokens=60), longest=70).max_tokens == 60
+
+
+def test_a_prompt_that_the_kv_cache_cannot_hold_is_refused_and_names_the_setting() -> None:
+    with pytest.raises(ContextTooLong, match=r"70 tokens.*at most 70.*kv_cache_memory") as caught:
+        resolve(prompt_tokens=70, longest=70)
+    assert caught.value.param == "prompt"
+
+
+def test_a_default_or_a_limit_that_is_to_fit_is_cut_to_what_the_kv_cache_holds() -> None:
+    assert resolve(longest=40).max_tokens == 30
+    assert resolve(SamplingParams(max_tokens=1000), fit=True, longest=40).max_tokens == 30

@@ -17,12 +17,15 @@ import pytest
 from minivault.access.caller import Caller
 from minivault.api.app import create_app
 from minivault.embedding import EmbeddingRequest
+from minivault.engine.embedding import EmbeddingInfo
 from minivault.errors import ContextTooLong
 from minivault.models.catalog import Catalog
 from minivault.service import ReplayVerdict, Service
 from minivault.service.opening import open_service
+from minivault.service.replay_vectors import why_vectors_not_comparable
 from minivault.settings import Settings
 from minivault.vault.reader import Reader
+from minivault.vault.record import Pin
 from tests.encoder_folder import LONGEST, WIDTH, encoder_folder
 
 CALLER = Caller("10.0.0.1")
@@ -84,6 +87,16 @@ async def test_a_replay_makes_the_same_vectors_and_is_itself_on_record(tmp_path:
         replayed = parts.reader().get(found.record.index)
     assert (found.verdict, found.compared_tokens) == (ReplayVerdict.MATCH, 3 + LONGEST)
     assert replayed.call.surface == "replay"
+
+
+async def test_a_text_that_the_engine_here_cannot_hold_is_not_comparable(tmp_path: Path) -> None:
+    async with opened(tmp_path) as parts:
+        await parts.service.embed(EmbeddingRequest(texts=("hello",), request_id="one"), CALLER)
+        detail = parts.reader().get("one")
+    pin = Pin(**detail.intent["pin"])
+    assert why_vectors_not_comparable(detail, pin, EmbeddingInfo(WIDTH, 3, True, "")) is None
+    reason = why_vectors_not_comparable(detail, pin, EmbeddingInfo(WIDTH, 2, True, ""))
+    assert reason == "a text of it does not fit the KV cache here: raise kv_cache_memory"
 
 
 async def test_a_text_that_is_too_long_is_refused_unless_it_may_be_cut(tmp_path: Path) -> None:

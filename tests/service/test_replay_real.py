@@ -10,11 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import pytest
 
 import minivault
 from minivault.access.caller import Caller
+from minivault.engine.native import sizes
+from minivault.errors import ContextTooLong, UnknownRecord
 from minivault.generation import GenerationRequest, Message, SamplingParams
+from minivault.models.architecture import read_architecture
 from minivault.models.catalog import Catalog
+from minivault.models.json_file import read_json_object
 from minivault.service import ReplayVerdict, Service
 from minivault.service.opening import open_service
 from minivault.settings import Settings
@@ -41,7 +46,8 @@ TOOL = {
 
 
 def settings(folder: Path, **more: Any) -> Settings:
-    return Settings(data_dir=folder, threads=1, kv_cache_memory=64 << 20, **more)
+    sized: dict[str, Any] = {"kv_cache_memory": 64 << 20} | more
+    return Settings(data_dir=folder, threads=1, **sized)
 
 
 def drawn_request(number: int) -> GenerationRequest:
@@ -94,6 +100,38 @@ async def test_a_tool_call_replays_and_not_by_another_compiler(tmp_path: Path) -
             ReplayVerdict.NOT_COMPARABLE,
             "its form was held by another grammar compiler",
         )
+
+
+def of_tokens(count: int) -> int:
+    """Bytes of KV cache for the guide model."""
+    arch = read_architecture(read_json_object(GUIDE / "config.json"))
+    return count // sizes.BLOCK * sizes.block_bytes(arch, "int8")
+
+
+def long_request(name: str, max_tokens: int | None) -> GenerationRequest:
+    sampling = SamplingParams(max_tokens=max_tokens, temperature=1.0, ignore_eos=True)
+    return GenerationRequest(prompt="Why?", raw=True, sampling=sampling, request_id=name)
+
+
+async def test_a_machine_with_less_memory_refuses_or_says_why_and_cuts_nothing_unsaid(tmp_path: Path) -> None:
+    async with open_service(settings(tmp_path)) as service:
+        answer = await service.generate(long_request("long", 200), CALLER)
+        assert len(answer.token_ids) == 200
+    async with open_service(settings(tmp_path, kv_cache_memory=of_tokens(64))) as service:
+        assert await verdict(service, "long") == (
+            ReplayVerdict.NOT_COMPARABLE,
+            "its prompt and max_tokens do not fit the KV cache here: raise kv_cache_memory",
+        )
+        with pytest.raises(ContextTooLong, match="kv_cache_memory"):
+            await service.generate(long_request("refused", 200), CALLER)
+        with pytest.raises(UnknownRecord):
+            await service.records.get("refused")
+        await service.generate(long_request("cut", None), CALLER)
+        prompt = len((await service.records.detail("cut")).prompt_token_ids or ())
+        assert (await service.records.get("cut"))["parameters"]["max_tokens"] == 65 - prompt
+    async with open_service(settings(tmp_path)) as service:
+        assert await verdict(service, "long") == (ReplayVerdict.MATCH, None)
+        assert await verdict(service, "cut") == (ReplayVerdict.MATCH, None)
 
 
 async def test_one_byte_of_the_weights_makes_it_not_comparable(tmp_path: Path) -> None:

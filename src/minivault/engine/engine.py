@@ -27,13 +27,21 @@ class EngineInfo:
     """The arithmetic profile, such as ``int8-g32-v1`` or ``f32-v1``. Equal profiles and weights give equal bytes."""
     exact: bool
     context_length: int
-    """Most tokens a sequence can have, prompt and answer together."""
+    """Most tokens a sequence can have, prompt and answer together: the model's own, whatever the memory."""
     vocab_size: int
     kernels: str = ""
     """The kernel set in use, such as ``avx512``; never changes a byte."""
     threads: int = 0
     speaks_text: bool = False
     """It is given requests in words, and its token ids mean something within one answer alone."""
+    kv_cache_tokens: int = 0
+    """Tokens that its KV cache holds; depends on the memory of this machine. 0: as many as a sequence can have."""
+
+    @property
+    def longest(self) -> int:
+        """Most tokens that a sequence can have here, prompt and answer together."""
+        # The last token of a sequence is given out and never run, so it needs no place.
+        return min(self.context_length, self.kv_cache_tokens + 1) if self.kv_cache_tokens else self.context_length
 
 
 class TokenWords(Protocol):

@@ -29,23 +29,24 @@ def resolve(
     *,
     prompt_tokens: int,
     context_length: int,
+    longest: int,
     default_max_tokens: int,
     seed: int,
     vocab_size: int | None = None,
     fit: bool = False,
 ) -> SamplingParams:
-    """Fill in every parameter. ``defaults`` are the checkpoint's; ``seed`` is used where the caller gave none; with
-    ``fit``, a ``max_tokens`` that does not fit is cut to what does.
+    """Fill in every parameter. ``defaults`` are the checkpoint's; ``longest`` is what the KV cache leaves of the
+    context; ``seed`` is used where the caller gave none; with ``fit``, a ``max_tokens`` that does not fit is cut.
 
     Raises:
-        ContextTooLong: prompt and ``max_tokens`` do not fit ``context_length``; names the lengths.
+        ContextTooLong: prompt and ``max_tokens`` do not fit ``context_length`` or ``longest``; names the lengths.
         InvalidRequest: ``min_tokens`` is above ``max_tokens``, or a token id is not below ``vocab_size``.
     """
     if vocab_size is not None:
         _check_ids("logit_bias", (token_id for token_id, _ in given.logit_bias), vocab_size)
         _check_ids("stop_token_ids", given.stop_token_ids, vocab_size)
     default = max(default_max_tokens, given.min_tokens)
-    max_tokens = _max_tokens(given.max_tokens, default, prompt_tokens, context_length, fit)
+    max_tokens = _max_tokens(given.max_tokens, default, prompt_tokens, context_length, longest, fit)
     if given.min_tokens > max_tokens:
         raise InvalidRequest(f"min_tokens must be at most max_tokens, which is {max_tokens}", param="min_tokens")
     filled = {
@@ -74,7 +75,9 @@ def from_record(values: Mapping[str, Any]) -> SamplingParams:
     return SamplingParams(**known)
 
 
-def _max_tokens(given: int | None, default: int, prompt_tokens: int, context_length: int, fit: bool) -> int:
+def _max_tokens(
+    given: int | None, default: int, prompt_tokens: int, context_length: int, longest: int, fit: bool
+) -> int:
     room = context_length - prompt_tokens
     if room < 1:
         raise ContextTooLong(
@@ -82,12 +85,25 @@ def _max_tokens(given: int | None, default: int, prompt_tokens: int, context_len
             "there is no room for an answer",
             param="prompt",
         )
+    held = min(room, longest - prompt_tokens)
+    if held < 1:
+        raise ContextTooLong(
+            f"the prompt has {prompt_tokens} tokens, and with an answer the KV cache here holds at most {longest}: "
+            "shorten the prompt, or raise kv_cache_memory",
+            param="prompt",
+        )
     if given is None or fit:
-        return min(default if given is None else given, room)
+        return min(default if given is None else given, held)
     if given > room:
         raise ContextTooLong(
             f"the prompt has {prompt_tokens} tokens, max_tokens is {given}, and the model's context is "
             f"{context_length}: max_tokens can be at most {room}",
+            param="max_tokens",
+        )
+    if given > held:
+        raise ContextTooLong(
+            f"the prompt has {prompt_tokens} tokens, max_tokens is {given}, and the KV cache here holds at most "
+            f"{longest}: max_tokens can be at most {held}, or raise kv_cache_memory",
             param="max_tokens",
         )
     return given

@@ -76,6 +76,7 @@ class Preparer:
             model.generation_defaults,
             prompt_tokens=prompt_tokens,
             context_length=context_length(request, info.context_length, prompt_tokens),
+            longest=info.longest,
             vocab_size=info.vocab_size,
             default_max_tokens=self._default_max_tokens,
             seed=self._draw_seed(),

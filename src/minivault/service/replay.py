@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from minivault.engine.engine import EngineInfo
 from minivault.generation import FinishReason, RecordRef
 from minivault.vault.reader import CallDetail
 from minivault.vault.record import Pin
@@ -74,6 +75,17 @@ def why_not_comparable(recorded: CallDetail, now: Pin) -> str | None:
     ):
         if pin.get(name) != getattr(now, name):
             return said
+    return None
+
+
+def why_too_long(recorded: CallDetail, info: EngineInfo) -> str | None:
+    """As :func:`why_not_comparable`, of how much of an answer the engine here could hold."""
+    prompt = len(recorded.prompt_token_ids or ())
+    if prompt >= info.context_length:
+        return "its prompt does not fit the model's context here"
+    most = recorded.intent.get("parameters", {}).get("max_tokens") or 1
+    if min(prompt + most, info.context_length) > info.longest:
+        return "its prompt and max_tokens do not fit the KV cache here: raise kv_cache_memory"
     return None
 
 

@@ -9,6 +9,7 @@ import json
 from itertools import accumulate, pairwise
 
 from minivault.embedding import Embedded, EmbeddingRequest
+from minivault.engine.embedding import EmbeddingInfo
 from minivault.generation import FinishReason
 from minivault.service.replay import ReplayResult, ReplayVerdict
 from minivault.vault.reader import CallDetail
@@ -30,12 +31,14 @@ def recorded_request(recorded: CallDetail, request_id: str) -> EmbeddingRequest:
     )
 
 
-def why_vectors_not_comparable(recorded: CallDetail, now: Pin) -> str | None:
+def why_vectors_not_comparable(recorded: CallDetail, now: Pin, known: EmbeddingInfo) -> str | None:
     """Beyond what holds for every call: the reason why making the vectors again would prove nothing."""
     if recorded.call.finish_reason != FinishReason.STOP or not recorded.call.response:
         return "no vectors of it are on record"
     if (recorded.intent.get("pin") or {}).get("template_digest") != now.template_digest:
         return "it was pooled in another way"
+    if max(recorded.intent["parameters"]["embedding"]["token_counts"], default=0) > known.max_tokens:
+        return "a text of it does not fit the KV cache here: raise kv_cache_memory"
     return None
 
 

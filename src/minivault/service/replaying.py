@@ -30,6 +30,7 @@ from minivault.service.replay import (
     why_form_not_comparable,
     why_never_comparable,
     why_not_comparable,
+    why_too_long,
 )
 from minivault.service.replay_vectors import (
     compare_vectors,
@@ -87,7 +88,7 @@ class Replayer:
             lease = await self._models.acquire(recorded.call.model)
             try:
                 model = generating(lease.model)
-                reason = why_not_comparable(recorded, pin_of(model))
+                reason = why_not_comparable(recorded, pin_of(model)) or why_too_long(recorded, model.engine.info)
                 if reason is None and recorded.intent.get("parameters", {}).get("response_format"):
                     reason = why_form_not_comparable(recorded, await asyncio.to_thread(_compiler_of, model))
                 if reason is not None:
@@ -139,8 +140,8 @@ class Replayer:
     ) -> ReplayResult:
         begun_ns, limit = self._calls.now_ns(), self._calls.limit_for(caller)
         async with within(limit), self._models.lease(recorded.call.model) as model:
-            pin = embedding_pin(embedding(model))
-        reason = why_not_comparable(recorded, pin) or why_vectors_not_comparable(recorded, pin)
+            pin, known = embedding_pin(embedding(model)), embedding(model).embedder.embedding
+        reason = why_not_comparable(recorded, pin) or why_vectors_not_comparable(recorded, pin, known)
         if reason is not None:
             return ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason=reason)
         again_asked, of = recorded_request(recorded, request_id), recorded.call.index

@@ -139,10 +139,10 @@ class NativeEngine:
         prefix_cache: bool = True,
     ) -> None:
         """Takes over ``runner`` and starts the engine thread; ``close`` ends it and frees the runner."""
-        self.info = info
+        kv_cache = KVCache(runner.num_blocks, runner.block_size, prefix_cache=prefix_cache)
+        self.info = replace(info, kv_cache_tokens=kv_cache.capacity)
         self.embedder: Embedder | None = None
         """Set once, by whoever builds the engine, where it embeds too."""
-        kv_cache = KVCache(runner.num_blocks, runner.block_size, prefix_cache=prefix_cache)
         # Values, and who hands them over: any thread may read, and none but the one named may replace them.
         self._limits = Limits(
             info.context_length,

@@ -45,8 +45,7 @@ def load_native_engine(
         build=__version__,
         arithmetic=ARITHMETIC[options.precision],
         exact=True,
-        # The last token of a sequence is given out and never run, so it needs no place.
-        context_length=min(arch.context_length, runner.num_blocks * runner.block_size + 1),
+        context_length=arch.context_length,
         vocab_size=arch.vocab_size,
         kernels=runner.kernels,
         threads=runner.threads,
@@ -61,7 +60,7 @@ def load_native_engine(
     )
     if pooling is not None:
         # The last token that is drawn, and thrown away, needs a place of its own.
-        longest = min(info.context_length - 1, pooling.max_tokens or info.context_length)
+        longest = min(engine.info.longest - 1, pooling.max_tokens or info.context_length)
         facts = EmbeddingInfo(arch.hidden_size, longest, pooling.normalized, pooling.digest)
         engine.embedder = DecoderEmbedder(engine, facts, pooling.kind)
     return engine

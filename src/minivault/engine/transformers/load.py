@@ -72,7 +72,7 @@ def load_transformers_engine(
         build=f"torch {torch.__version__}, transformers {transformers.__version__}",
         arithmetic=f"torch-{str(model.dtype).removeprefix('torch.')}-{device.type}",
         exact=False,
-        context_length=min(_context(text), num_blocks * BLOCK_SIZE + 1),
+        context_length=_context(text),
         vocab_size=vocab_size,
         kernels=device.type,
         threads=torch.get_num_threads(),
