@@ -210,6 +210,11 @@ def test_a_revoked_key_is_not_rotated(store: KeyStore) -> None:
         ({"models": ("",)}, "models"),
         ({"models": ("m",) * 101}, "models"),
         ({"note": "a\x1b[2J"}, "note"),
+        ({"requests": f"{'9' * 100}/minute"}, "requests"),
+        ({"tokens": f"1/{'9' * 100} years"}, "tokens"),
+        ({"expires_at": 253_402_343_999.0}, "expires_at"),
+        ({"expires_at": -1.0}, "expires_at"),
+        ({"expires_at": float("nan")}, "expires_at"),
         ({"note": "n" * 501}, "note"),
     ],
 )
@@ -229,6 +234,14 @@ def test_all_is_kept(store: KeyStore, clock: Clock) -> None:
     terms = KeyTerms(Role.ADMIN, "5/minute", "100/day", 3, ("guide", "b"), False, clock.now + 9, "for Ada")
     made = store.create("team", terms)
     assert KeyStore(store.path, clock).get("team") == made.key
+
+
+@pytest.mark.parametrize("kept", [253_402_343_999.0, 1e300, -1e300])
+def test_a_key_of_an_earlier_version_that_ends_beyond_the_calendar_shuts_no_door(store: KeyStore, kept: float) -> None:
+    store.create("team", KeyTerms(expires_at=0.0))
+    store.path.write_text(store.path.read_text().replace('"expires_at": 0.0', f'"expires_at": {kept}'))
+    shown = [key.as_dict()["expires_at"] for key in store.list()]
+    assert shown == ["1970-01-01T00:00:00Z" if kept < 0 else "9999-12-31T23:59:59Z"]
 
 
 # -- in doubt, nobody comes in -----------------------------------------------------------------------------------------

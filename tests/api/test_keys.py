@@ -263,6 +263,8 @@ async def test_an_admin_changes_rotates_lists_and_revokes() -> None:
         ({"name": "a", "concurrent": -1}, "concurrent"),
         ({"name": "a", "expires_at": "soon"}, "expires_at"),
         ({"name": "a", "expires_at": "2030-01-31T00:00:00"}, "expires_at"),
+        ({"name": "a", "expires_at": "9999-12-31T23:59:59-12:00"}, "expires_at"),
+        ({"name": "a", "expires_at": "0001-01-01T00:00:00+12:00"}, "expires_at"),
         ({"name": "a", "owner": "b"}, "owner"),
         ({"name": "user"}, "name"),
     ],
@@ -270,7 +272,9 @@ async def test_an_admin_changes_rotates_lists_and_revokes() -> None:
 async def test_a_term_that_cannot_be_is_422_and_names_the_field(body: dict[str, Any], param: str) -> None:
     async with keyed_client(make_bench()) as (client, keys):
         response = await client.post("/admin/keys", json=body, headers=keys.headers("admin"))
+        listed = await client.get("/admin/keys", headers=keys.headers("admin"))
     assert (response.status_code, response.json()["error"]["param"]) == (422, param)
+    assert listed.status_code == 200
 
 
 async def test_a_key_that_is_not_there_is_404() -> None:

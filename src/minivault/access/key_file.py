@@ -15,6 +15,8 @@ from minivault.errors import InvalidRequest, KeysUnavailable
 
 VERSION = 1
 MAX_CONCURRENT = 100_000
+LAST_TIME = 253_402_300_799
+"""The last second of the year 9999, where RFC 3339 ends."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@ -]{0,63}")
 _HEX = re.compile(r"[0-9a-f]{64}")
 _ID = re.compile(r"[a-z0-9]{12}")
@@ -50,6 +52,11 @@ class KeyTerms:
         )
         _require(len(self.models) <= 100, "models", "may be at most 100")
         _require(all(0 < len(name) <= 200 and name.isprintable() for name in self.models), "models", "must be names")
+        _require(
+            self.expires_at is None or 0 <= self.expires_at <= LAST_TIME,
+            "expires_at",
+            "must lie in 1970-01-01T00:00:00Z .. 9999-12-31T23:59:59Z",
+        )
         _require(len(self.note) <= 500 and self.note.isprintable(), "note", "may have 500 printable characters")
 
 
@@ -126,6 +133,9 @@ def _key(entry: Mapping[str, Any]) -> ApiKey:
     given = dict(entry["terms"])
     given["role"] = Role(given["role"])
     given["models"] = tuple(given["models"])
+    if given.get("expires_at") is not None:
+        # An earlier version took times beyond the calendar; one such key must not close the door for all others.
+        given["expires_at"] = _within(given["expires_at"])
     key = ApiKey(**{**entry, "terms": KeyTerms(**given)})
     for owner in (key, key.terms):
         for one in fields(owner):
@@ -154,6 +164,11 @@ def _check_type(name: str, annotation: str, value: object) -> None:
 def _require(sound: bool, param: str, said: str) -> None:
     if not sound:
         raise InvalidRequest(f"{param} {said}", param=param)
+
+
+def _within(seconds: float) -> float:
+    """A time that can be written. What is no number at all stays as it is, and is found later."""
+    return LAST_TIME if seconds > LAST_TIME else 0.0 if seconds < 0 else seconds
 
 
 def _time(seconds: float | None) -> str | None:

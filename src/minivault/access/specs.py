@@ -12,6 +12,9 @@ from limits import parse_many
 from minivault.errors import InvalidRequest
 
 MAX_LIMITS = 8
+MAX_AMOUNT = 10**15
+MAX_SECONDS = 100 * 366 * 86_400
+"""Of a window."""
 
 
 @lru_cache(maxsize=1024)
@@ -27,9 +30,12 @@ def parse_spec(spec: str, param: str) -> tuple[tuple[int, int], ...]:
         items = parse_many(spec) if len(spec) <= 200 else []
     except ValueError:
         items = []
-    if not items or len(items) > MAX_LIMITS or any(item.amount < 1 or item.get_expiry() < 1 for item in items):
+    if not 0 < len(items) <= MAX_LIMITS or not all(
+        1 <= item.amount <= MAX_AMOUNT and 1 <= item.get_expiry() <= MAX_SECONDS for item in items
+    ):
         raise InvalidRequest(
-            f'{param}: must be like 60/minute, or several such as "60/minute; 1000/day"; empty for no limit',
+            f'{param}: must be like 60/minute, or several such as "60/minute; 1000/day", with amounts up to '
+            f"{MAX_AMOUNT} and windows up to 100 years; empty for no limit",
             param=param,
         )
     # One window for each span: 60/minute; 30/60 second are two limits of the same, and the smaller binds.
