@@ -149,6 +149,19 @@ def test_a_key_is_made_and_its_secret_shown_once(admin: Page) -> None:
     assert "mv_c3d4_secret" not in admin.content()
 
 
+def test_a_key_is_bound_to_models_and_to_requests_at_one_time(admin: Page) -> None:
+    admin.get_by_role("button", name="New key").click()
+    admin.get_by_role("textbox", name="Name").fill("phone")
+    admin.get_by_role("spinbutton", name="At one time").fill("2")
+    admin.get_by_role("textbox", name="Models").fill("guide, my-llama,")
+    with admin.expect_request(lambda request: request.method == "POST") as sent:
+        admin.get_by_role("button", name="Make the key").click()
+    terms = sent.value.post_data_json
+    assert (terms["concurrent"], terms["models"]) == (2, ["guide", "my-llama"])
+    admin.get_by_role("button", name="I have it").click()
+    expect(admin.get_by_label("phone", exact=True)).to_contain_text("guide, my-llama")
+
+
 def test_a_key_is_rotated_and_revoked_after_a_question(admin: Page) -> None:
     card = admin.get_by_label("laptop", exact=True)
     card.get_by_role("button", name="Rotate").click()

@@ -38,6 +38,18 @@ def test_calls_are_found_as_you_type_and_by_filters(page: Page, server: Server) 
     expect(page.get_by_text("No call fits.")).to_be_visible()
 
 
+def test_every_surface_can_be_filtered_by(page: Page, server: Server) -> None:
+    asked = {"model": "guide", "input": "What about a wallaby please?", "max_output_tokens": 16}
+    httpx.post(f"{server.url}/v1/responses", json=asked, timeout=60).raise_for_status()
+    page.goto("/#/vault")
+    page.get_by_label("Search prompts and answers").fill("wallaby")
+    page.get_by_text("Filters").click()
+    page.get_by_label("Surface").select_option("import")
+    expect(page.get_by_text("No call fits.")).to_be_visible()
+    page.get_by_label("Surface").select_option("responses")
+    expect(page.locator(".call-prompt")).to_have_text(["What about a wallaby please?"])
+
+
 def test_older_calls_come_page_by_page(page: Page, server: Server) -> None:
     for number in range(32):
         recorded(server, f"pagination number {number}", max_tokens=1)

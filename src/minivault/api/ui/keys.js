@@ -90,6 +90,8 @@ function creation() {
       role: h("select", null, options(ROLES, "user")),
       requests: h("input", { type: "text", maxlength: 200, placeholder: "such as 60/minute; 1000/day" }),
       tokens: h("input", { type: "text", maxlength: 200, placeholder: "such as 100000/day" }),
+      concurrent: h("input", { type: "number", min: 0, max: 100000, step: 1 }),
+      models: h("input", { type: "text", placeholder: "such as guide, my-llama" }),
       expires_at: h("input", { type: "datetime-local" }),
       store: h("input", { type: "checkbox", checked: true, id: "key-store" }),
     };
@@ -105,6 +107,7 @@ function creation() {
     return h("form", { class: "stack", onsubmit: submitted },
       field("Name", inputs.name), field("Role", inputs.role),
       h("div", { class: "grid" }, field("Requests", inputs.requests, "Empty: the server's limit."), field("Tokens", inputs.tokens, "Empty: no limit.")),
+      h("div", { class: "grid" }, field("At one time", inputs.concurrent, "Requests. Empty: no limit."), field("Models", inputs.models, "With commas. Empty: all.")),
       field("Expires", inputs.expires_at, "Empty: never."),
       h("label", { class: "row", for: "key-store" }, inputs.store, "The vault keeps what is said with it"),
       problem, h("div", { class: "row end" }, h("button", { type: "submit", class: "primary" }, "Make the key")));
@@ -115,6 +118,9 @@ function termsOf(inputs) {
   const terms = { name: inputs.name.value.trim(), role: inputs.role.value, store: inputs.store.checked };
   if (inputs.requests.value.trim()) terms.requests = inputs.requests.value.trim();
   if (inputs.tokens.value.trim()) terms.tokens = inputs.tokens.value.trim();
+  if (inputs.concurrent.value) terms.concurrent = inputs.concurrent.valueAsNumber;
+  const models = inputs.models.value.split(",").map((name) => name.trim()).filter(Boolean);
+  if (models.length) terms.models = models;
   if (inputs.expires_at.value) terms.expires_at = new Date(inputs.expires_at.value).toISOString();
   return terms;
 }

@@ -8,7 +8,7 @@ import { showRecord } from "./record.js";
 import { forget, witness } from "./witness.js";
 
 const REASONS = ["stop", "length", "cancelled", "failed", "interrupted"];
-const SURFACES = ["native", "openai", "ollama", "anthropic", "replay"];
+const SURFACES = ["native", "openai", "responses", "ollama", "anthropic", "replay", "import"];
 const KINDS = { stop: "good", length: "", cancelled: "warn", failed: "bad", interrupted: "bad" };
 const PAUSE_MS = 220;
 const PAGE = 30;
