@@ -42,6 +42,13 @@ def test_what_the_workflows_run_is_there() -> None:
             assert (ROOT / program).exists(), program
 
 
+def test_the_scheduled_run_draws_all_cases_in_a_job_of_its_own() -> None:
+    ci = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    assert ci[True]["schedule"]  # YAML reads the key `on` as true
+    fuzz = ci["jobs"]["fuzz"]
+    assert (fuzz["if"], fuzz["steps"][-1]["run"]) == ("github.event_name == 'schedule'", "make fuzz")
+
+
 def test_every_action_has_a_version() -> None:
     used = [step["uses"] for step in steps() if "uses" in step]
     assert used
