@@ -25,6 +25,8 @@ from minivault.api.app import create_app
 from minivault.models.catalog import Catalog, ModelEntry
 from minivault.models.hub import Hub
 from minivault.models.pulling import PullProgress
+from minivault.models.remote_config import RemoteConfig
+from minivault.models.remote_entry import add_remote
 from minivault.service import Service
 from minivault.service.keeping import Keeper
 from minivault.settings import Settings
@@ -158,6 +160,25 @@ async def test_with_keys_only_an_admins_opens_the_hub_from_anywhere(
         response = await client.post("/models/pull", json=body, headers={"Authorization": f"Bearer {key}"})
     assert response.status_code == status
     assert bool(hub.authorizations) == (status == 200)
+
+
+@pytest.mark.parametrize(("role", "told"), [(Role.USER, False), (Role.AUDITOR, False), (Role.ADMIN, True)])
+async def test_where_the_servers_of_a_remote_model_are_is_for_admins(tmp_path: Path, role: Role, told: bool) -> None:
+    config = RemoteConfig(("http://10.0.0.7:9/v1",), "theirs", api_key_env="THEIR_KEY")
+    add_remote(Catalog(tmp_path / "models"), "far", config)
+    key = KeyStore.in_folder(tmp_path).create("k", KeyTerms(role=role)).text
+    async with client_of(tmp_path) as client:
+        shown = await client.get("/models/far", headers={"Authorization": f"Bearer {key}"})
+    assert shown.status_code == 200
+    assert ("10.0.0.7" in shown.text, "THEIR_KEY" in shown.text) == (told, told)
+
+
+@pytest.mark.parametrize(("address", "told"), [("192.0.2.7", False), ("127.0.0.1", True)])
+async def test_without_keys_they_are_for_this_machine(tmp_path: Path, address: str, told: bool) -> None:
+    add_remote(Catalog(tmp_path / "models"), "far", RemoteConfig(("http://10.0.0.7:9/v1",), "theirs"))
+    async with client_of(tmp_path, address=address) as client:
+        shown = await client.get("/models/far")
+    assert (shown.status_code, "10.0.0.7" in shown.text) == (200, told)
 
 
 @dataclass(slots=True)

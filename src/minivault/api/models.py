@@ -6,7 +6,6 @@ answers; knows nothing of hubs or files.
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from ipaddress import ip_address
@@ -16,6 +15,7 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from minivault.access.roles import Permission
 from minivault.api import schema, streaming
 from minivault.api.health import ModelBody, service_of
 from minivault.api.native import caller_of, json_response, parsed
@@ -29,6 +29,7 @@ from minivault.api.wire.models import (
     PullStepBody,
     VerifiedModelBody,
 )
+from minivault.api.wire.one_line import in_one_line
 from minivault.errors import Forbidden
 from minivault.models.catalog import ModelEntry
 from minivault.models.pulling import PullProgress
@@ -93,9 +94,11 @@ async def import_model(request: Request) -> Response:
     },
 )
 async def show(request: Request, name: Name) -> Response:
-    """Sizes, digests, chat template, licence files, and where it came from."""
+    """Sizes, digests, chat template, licence files, and where it came from. The servers of a remote model are for those
+    who may change models."""
     caller_of(request).require_model(name)
-    return json_response(await Keeper(request.app.state.settings, service_of(request)).details(name))
+    keeper = Keeper(request.app.state.settings, service_of(request))
+    return json_response(await keeper.details(name, whole=_may_change(request)))
 
 
 @router.delete(
@@ -161,8 +164,7 @@ def keeper_of(request: Request) -> Keeper:
         Forbidden: no keys are asked for, and the client is not on this machine, or a proxy speaks for it.
     """
     caller = caller_of(request)
-    forwarded = any(name in request.headers for name in FORWARDED)
-    if caller.role is None and (forwarded or not _on_this_machine(caller.address)):
+    if caller.role is None and not _may_change(request):
         raise Forbidden(
             "Without API keys, models are changed from the server's own machine alone. Make an admin's key: "
             "minivault keys create NAME --role admin"
@@ -170,6 +172,13 @@ def keeper_of(request: Request) -> Keeper:
     given: Keeper | None = getattr(request.app.state, "keeper", None)
     keeper = given or Keeper(request.app.state.settings, service_of(request))
     return replace(keeper, by=caller.api_key_id)
+
+
+def _may_change(request: Request) -> bool:
+    caller = caller_of(request)
+    if caller.role is not None:
+        return caller.may(Permission.MODELS)
+    return _on_this_machine(caller.address) and not any(name in request.headers for name in FORWARDED)
 
 
 def _on_this_machine(address: str) -> bool:
@@ -231,7 +240,7 @@ async def _next(steps: AsyncGenerator[PullProgress | ModelEntry]) -> PullProgres
 
 
 def _line(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode() + b"\n"
+    return in_one_line(value).encode() + b"\n"
 
 
 def _step(step: PullProgress) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from minivault.models.folder import LICENCE_NAMES
 from minivault.models.inspection import sizes_from
 from minivault.models.json_file import read_json_object
 from minivault.models.listing import SIZES, identity
-from minivault.models.tokenizer import Tokenizer
 
 
 def facts(entry: ModelEntry) -> dict[str, Any]:
@@ -53,7 +52,7 @@ def _sizes(entry: ModelEntry) -> dict[str, int | None]:
 
 def _template(entry: ModelEntry) -> str | None:
     try:
-        template = ChatTemplate.load(entry.whole.path, Tokenizer.load(entry.whole.path).special_tokens)
+        template = ChatTemplate.load(entry.whole.path)  # shown and not rendered, it needs no tokenizer
     except CheckpointError:
         return None
     return None if template is None else template.source

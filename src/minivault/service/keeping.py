@@ -50,12 +50,13 @@ class Keeper:
     def catalog(self) -> Catalog:
         return Catalog(self.settings.models_dir)
 
-    async def details(self, name: str) -> dict[str, Any]:
-        """
+    async def details(self, name: str, *, whole: bool = True) -> dict[str, Any]:
+        """What is known of a model. Not ``whole``: of one that other servers run, nothing of them or of their key.
+
         Raises:
             UnknownModel, CheckpointCorrupt: as :func:`minivault.models.details.details`.
         """
-        return await asyncio.to_thread(_told, self.catalog, name)
+        return await asyncio.to_thread(_told, self.catalog, name, whole)
 
     async def pull(self, model: str, name: str | None) -> AsyncGenerator[PullProgress | ModelEntry]:
         """How far it has come, again and again; at last the model. Closing this stops the pull; what came is kept.
@@ -152,9 +153,11 @@ class Keeper:
         return await asyncio.to_thread(self.catalog.verify, name)
 
 
-def _told(catalog: Catalog, name: str) -> dict[str, Any]:
+def _told(catalog: Catalog, name: str, whole: bool) -> dict[str, Any]:
     found = details(catalog, name)
     del found["path"]  # where things lie on this machine is nobody's business
+    if not whole and found["engine"] == "remote":
+        found["source"] = {"kind": "remote"}
     return found
 
 
