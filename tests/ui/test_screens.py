@@ -156,7 +156,7 @@ def test_a_key_is_bound_to_models_and_to_requests_at_one_time(admin: Page) -> No
     admin.get_by_role("textbox", name="Models").fill("guide, my-llama,")
     with admin.expect_request(lambda request: request.method == "POST") as sent:
         admin.get_by_role("button", name="Make the key").click()
-    terms = sent.value.post_data_json
+    terms = json.loads(sent.value.post_data or "")
     assert (terms["concurrent"], terms["models"]) == (2, ["guide", "my-llama"])
     admin.get_by_role("button", name="I have it").click()
     expect(admin.get_by_label("phone", exact=True)).to_contain_text("guide, my-llama")
