@@ -172,9 +172,9 @@ async def test_a_line_that_was_answered_before_the_crash_is_read_from_its_record
         batching: Batching = client._transport.app.state.batching  # type: ignore[attr-defined]
         store = await batching.store()
         # As a crash leaves it after the record and before the result.
-        store._db.execute("UPDATE batches SET status = 'in_progress', output_file_id = NULL")
-        row = json.dumps(body, ensure_ascii=False)
-        store._db.execute("UPDATE lines SET result = NULL, failed = NULL, body = ?", (row,))
+        store._db.execute("UPDATE batches SET status = 'in_progress', output_file_id = NULL, completed = 0")
+        row = (first["id"], json.dumps(body, ensure_ascii=False))
+        store._db.execute("INSERT INTO lines (batch_id, number, custom_id, body) VALUES (?, 0, 'c0', ?)", row)
     async with server_of(bench, tmp_path) as client:
         again = await ended(client, first["id"])
         [retold] = await rows_of(client, again["output_file_id"])
@@ -487,7 +487,16 @@ async def test_a_files_name_is_never_a_path(tmp_path: Path) -> None:
     assert answer.json()["filename"] == "passwd"
 
 
-@pytest.mark.parametrize("path", ["/v1/files/file-0", "/v1/files/file-0/content", "/v1/batches/batch_0"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/files?after=file-0",
+        "/v1/batches?after=batch_0",
+        "/v1/files/file-0",
+        "/v1/files/file-0/content",
+        "/v1/batches/batch_0",
+    ],
+)
 async def test_what_is_not_there_is_404(tmp_path: Path, path: str) -> None:
     async with server_of(make_bench(), tmp_path) as client:
         assert (await client.get(path)).status_code == 404

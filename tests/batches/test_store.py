@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from minivault.batches.store import MAX_UNFINISHED, BatchStore, new_id
+from minivault.batches.store import CHUNK_LINES, MAX_UNFINISHED, BatchStore, new_id
 from minivault.batches.values import Batch, Counts, Fault, IllegalStep, Line, Result, Status
 from minivault.errors import ConfigError, InvalidRequest, RateLimited, UnknownRecord
 from minivault.vault.cipher import VaultKey
@@ -108,6 +109,90 @@ def test_a_line_ends_once(tmp_path: Path) -> None:
     assert store.unfinished() == []
 
 
+def lines_in(store: BatchStore) -> int:
+    return int(store._db.execute("SELECT count(*) FROM lines").get)
+
+
+def test_a_batch_that_has_ended_keeps_its_counts_and_none_of_its_lines(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    batch = added(store)
+    store.begin(batch.id, LINES, 2)
+    store.finish_line(batch.id, 0, Result("zeroth", failed=False))
+    store.finish_line(batch.id, 2, Result("wrong", failed=True))
+    store.step(batch.id, Status.CANCELLING, 3)
+    store.end(batch.id, Status.CANCELLED, 4)
+    store.finish_line(batch.id, 1, Result("late", failed=False))
+    assert lines_in(store) == 0
+    assert [one.counts for one in store.batches()] == [Counts(3, 1, 1)]
+
+
+def test_what_is_wrong_with_a_late_line_leaves_none_of_the_lines(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    batch = added(store)
+
+    def broken() -> Iterator[Line]:
+        yield from (Line(number, f"c{number}", "{}") for number in range(CHUNK_LINES + 1))
+        assert lines_in(store) == CHUNK_LINES  # they are written while the rest is read
+        raise ValueError("a wrong line")
+
+    with pytest.raises(ValueError, match="a wrong line"):
+        store.begin(batch.id, broken(), 2)
+    assert (store.batch(batch.id), lines_in(store)) == (batch, 0)
+
+
+def test_lines_that_a_crash_left_behind_are_written_anew(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    batch = added(store)
+    store._copy(batch.id, LINES[:2])
+    store.close()
+    store = opened(tmp_path)
+    assert store.begin(batch.id, LINES, 2).counts == Counts(3, 0, 0)
+    assert store.pending(batch.id) == [0, 1, 2]
+
+
+def test_a_batch_that_is_cancelled_while_its_lines_are_read_has_none(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    batch = added(store)
+
+    def cancelled() -> Iterator[Line]:
+        yield LINES[0]
+        store.step(batch.id, Status.CANCELLING, 2)
+
+    with pytest.raises(IllegalStep):
+        store.begin(batch.id, cancelled(), 3)
+    assert (store.batch(batch.id).counts, lines_in(store)) == (Counts(), 0)
+
+
+def test_a_file_of_the_first_version_comes_with_its_counts(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    ended, running = added(store), added(store)
+    for batch in (ended, running):
+        store.begin(batch.id, LINES, 2)
+        store.finish_line(batch.id, 0, Result("zeroth", failed=False))
+        store.finish_line(batch.id, 1, Result("wrong", failed=True))
+    store._db.execute("UPDATE batches SET status = 'completed' WHERE id = ?", (ended.id,))  # as it left them then
+    for name in ("total", "completed", "failed"):
+        store._db.execute(f"ALTER TABLE batches DROP COLUMN {name}")
+    store._db.execute("PRAGMA user_version = 1")
+    store.close()
+    store = opened(tmp_path)
+    assert [store.batch(one.id).counts for one in (ended, running)] == [Counts(3, 1, 1)] * 2
+    assert (store.pending(ended.id), store.pending(running.id), lines_in(store)) == ([], [2], 3)
+    store.finish_line(running.id, 2, Result("second", failed=False))
+    assert store.batch(running.id).counts == Counts(3, 2, 1)
+
+
+@pytest.mark.parametrize("after", ["file-0", "batch_0", "other"])
+def test_a_page_behind_what_is_not_there_is_no_first_page(tmp_path: Path, after: str) -> None:
+    store = opened(tmp_path)
+    batch = added(store, "alice")
+    others = {"other": batch.id}
+    with pytest.raises(UnknownRecord):
+        store.batches("bob", after=others.get(after, after))
+    with pytest.raises(UnknownRecord):
+        store.files("bob", after=batch.input_file_id if after == "other" else after)
+
+
 def test_a_batch_that_was_cancelled_neither_begins_nor_completes(tmp_path: Path) -> None:
     store = opened(tmp_path)
     batch = added(store)
@@ -136,7 +221,7 @@ def test_lines_count_as_stored_until_their_batch_has_ended(tmp_path: Path) -> No
     batch = added(store)
     assert store.stored_bytes() == 2  # the file, and the copy of it that is about to be made
     store.begin(batch.id, [Line(0, "a", "ü" * 50)], 2)
-    assert store.stored_bytes() == 101
+    assert store.stored_bytes() == 102
     store.step(batch.id, Status.CANCELLING, 3)
     store.end(batch.id, Status.CANCELLED, 3)
     assert store.stored_bytes() == 1

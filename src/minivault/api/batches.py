@@ -64,7 +64,7 @@ async def create(request: Request) -> Response:
     summary="The batches",
     responses={
         200: schema.json_answer(wire.BatchListBody, "The batches."),
-        **schema.error_responses(403, 422, 429, 500, 503),
+        **schema.error_responses(403, 404, 422, 429, 500, 503),
     },
 )
 async def batches(
@@ -72,7 +72,7 @@ async def batches(
     after: Annotated[str | None, Query(max_length=200)] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Response:
-    """Those of the key that asks, newest first."""
+    """Those of the key that asks, newest first. 404 where there is nothing of the id `after`."""
     store = await batching_of(request).store()
     owner = caller_of(request).owner
     found = await asyncio.to_thread(lambda: store.batches(owner, after=after, limit=limit + 1))

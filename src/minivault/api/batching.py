@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -197,11 +197,11 @@ class Batching:
     def _validated(self, store: BatchStore, batch: Batch) -> Batch:
         """Read the input file; the batch is then in progress with all its lines, or failed. Blocking."""
         reader = LineReader(batch.endpoint, self.bounds.max_line_bytes, _parse)
-        lines = list(reader.lines(store.content(batch.input_file_id)))
         try:
-            if not reader.faults:
-                return store.begin(batch.id, lines, self.now())
-            failed = store.step(batch.id, Status.FAILED, self.now(), reader.faults)
+            try:
+                return store.begin(batch.id, _sound(reader, store.content(batch.input_file_id)), self.now())
+            except _Faulty:
+                failed = store.step(batch.id, Status.FAILED, self.now(), reader.faults)
         except IllegalStep:
             return store.batch(batch.id)  # it was cancelled meanwhile
         self._metrics.batch_ended(failed.status)
@@ -350,6 +350,23 @@ class Batching:
     def _end(self, store: BatchStore, batch: Batch, status: Status, now: int) -> None:
         store.end(batch.id, status, now)
         self._metrics.batch_ended(status)
+
+
+class _Faulty(Exception):
+    """Something is wrong with a line: the reader's faults say what."""
+
+
+def _sound(reader: LineReader, pieces: Iterable[bytes]) -> Iterator[Line]:
+    """The lines of an input file, one after the other.
+
+    Raises:
+        _Faulty: at the end, if one was none.
+    """
+    for line in reader.lines(pieces):
+        if not reader.faults:
+            yield line
+    if reader.faults:
+        raise _Faulty
 
 
 def endpoints() -> tuple[str, ...]:

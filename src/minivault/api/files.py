@@ -92,7 +92,10 @@ async def _uploaded(request: Request, store: BatchStore, share: Share, most: int
 @router.get(
     "",
     summary="The files",
-    responses={200: schema.json_answer(wire.FileListBody, "The files."), **schema.error_responses(403, 422, 429, 500)},
+    responses={
+        200: schema.json_answer(wire.FileListBody, "The files."),
+        **schema.error_responses(403, 404, 422, 429, 500, 503),
+    },
 )
 async def files(
     request: Request,
@@ -101,7 +104,7 @@ async def files(
     limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
     order: Annotated[Literal["desc"] | None, Query(description="Newest first is the only one.")] = None,
 ) -> Response:
-    """Those of the key that asks, newest first."""
+    """Those of the key that asks, newest first. 404 where there is nothing of the id `after`."""
     store = await batching_of(request).store()
     owner = caller_of(request).owner
     found = await asyncio.to_thread(lambda: store.files(owner, purpose=purpose, after=after, limit=limit + 1))

@@ -26,16 +26,31 @@ CREATE TABLE pieces (
 CREATE TABLE batches (
     id TEXT PRIMARY KEY, owner TEXT, address TEXT NOT NULL, endpoint TEXT NOT NULL, input_file_id TEXT NOT NULL,
     created_at INTEGER NOT NULL, status TEXT NOT NULL, metadata TEXT, concurrency INTEGER, times TEXT NOT NULL,
-    faults TEXT NOT NULL, output_file_id TEXT, error_file_id TEXT
+    faults TEXT NOT NULL, output_file_id TEXT, error_file_id TEXT, total INTEGER NOT NULL DEFAULT 0,
+    completed INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE lines (
     batch_id TEXT NOT NULL REFERENCES batches (id) ON DELETE CASCADE, number INTEGER NOT NULL,
     custom_id TEXT NOT NULL, body TEXT NOT NULL, result TEXT, failed INTEGER,
     PRIMARY KEY (batch_id, number), UNIQUE (batch_id, custom_id)
 ) STRICT;
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 """
-_VERSION = 1
+_VERSION = 2
+_FROM_VERSION_1 = """
+ALTER TABLE batches ADD COLUMN total INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE batches ADD COLUMN completed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE batches ADD COLUMN failed INTEGER NOT NULL DEFAULT 0;
+UPDATE batches SET (total, completed, failed) = (
+    SELECT count(*), count(*) FILTER (WHERE lines.failed = 0), count(*) FILTER (WHERE lines.failed = 1)
+    FROM lines WHERE batch_id = batches.id
+);
+DELETE FROM lines WHERE batch_id IN (
+    SELECT id FROM batches WHERE status IN ('failed', 'completed', 'expired', 'cancelled')
+);
+PRAGMA user_version = 2;
+"""
+"""Batches have counts of their own, and those that have ended have no lines."""
 
 
 def open_database(path: Path, key: VaultKey | None) -> Connection:
@@ -101,8 +116,10 @@ def _prepare(db: Connection) -> None:
         ("secure_delete", True),  # what is deleted is overwritten, not merely given up
     ):
         db.pragma(name, value)
-    if db.pragma("user_version") == 0:
+    steps = {0: _SCHEMA, 1: _FROM_VERSION_1}
+    step = steps.get(db.pragma("user_version"))
+    if step is not None:
         with db:
-            db.execute(_SCHEMA)
+            db.execute(step)
     with db:
         db.execute("DELETE FROM files WHERE NOT whole")

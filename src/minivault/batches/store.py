@@ -27,10 +27,13 @@ from minivault.batches.values import (
     Status,
     StoredFile,
 )
-from minivault.errors import InvalidRequest, RateLimited, UnknownRecord
+from minivault.errors import InvalidRequest, LedgerUnavailable, RateLimited, UnknownRecord
 from minivault.vault.cipher import VaultKey
 
 PIECE_BYTES: Final = 256 << 10
+CHUNK_LINES: Final = 1000
+CHUNK_CHARACTERS: Final = 4 << 20
+"""Of lines that are written at a time."""
 MAX_FILES: Final = 10_000
 """Of one owner."""
 MAX_UNFINISHED: Final = 20
@@ -40,11 +43,11 @@ BUSY_RETRY_SECONDS: Final = 60
 _FILE = "SELECT id, owner, filename, purpose, bytes, created_at FROM files WHERE whole"
 _BATCH = (
     "SELECT id, owner, address, endpoint, input_file_id, created_at, status, metadata, concurrency, times, faults,"
-    " output_file_id, error_file_id FROM batches"
+    " output_file_id, error_file_id, total, completed, failed FROM batches"
 )
 _PAGE = "AND (?1 IS NULL OR owner = ?1) AND (?2 IS NULL OR rowid < ?2) ORDER BY rowid DESC LIMIT ?3"
 _PURPOSE = "AND (?4 IS NULL OR purpose = ?4)"
-_INSERT = "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT = "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0)"
 
 
 class BatchStore:
@@ -113,9 +116,13 @@ class BatchStore:
     def files(
         self, owner: str | None = None, *, purpose: str | None = None, after: str | None = None, limit: int = 10_000
     ) -> list[StoredFile]:
-        """Newest first, those behind the file ``after``."""
+        """Newest first, those behind the file ``after``.
+
+        Raises:
+            UnknownRecord: ``after`` is none of theirs, or not there any more.
+        """
         with self._reading() as db:
-            before = None if after is None else db.execute("SELECT rowid FROM files WHERE id = ?", (after,)).get
+            before = _place(db, "files", after, owner)
             rows = db.execute(f"{_FILE} {_PURPOSE} {_PAGE}", (owner, before, limit, purpose))
             return [StoredFile(*row) for row in rows]
 
@@ -201,36 +208,60 @@ class BatchStore:
             row = db.execute(f"{_BATCH} WHERE id = ?1 AND (?2 IS NULL OR owner = ?2)", (batch_id, owner)).fetchone()
             if row is None:
                 raise UnknownRecord("there is no such batch")
-            return _batch(row, _counts(db, batch_id))
+            return _batch(row)
 
     def batches(self, owner: str | None = None, *, after: str | None = None, limit: int = 20) -> list[Batch]:
-        """Newest first, those behind the batch ``after``."""
+        """Newest first, those behind the batch ``after``.
+
+        Raises:
+            UnknownRecord: ``after`` is none of theirs.
+        """
         with self._reading() as db:
-            before = None if after is None else db.execute("SELECT rowid FROM batches WHERE id = ?", (after,)).get
+            before = _place(db, "batches", after, owner)
             rows = db.execute(f"{_BATCH} WHERE true {_PAGE}", (owner, before, limit)).fetchall()
-            return [_batch(row, _counts(db, str(row[0]))) for row in rows]
+            return [_batch(row) for row in rows]
 
     def unfinished(self) -> list[Batch]:
         """Oldest first."""
         with self._reading() as db:
             rows = db.execute(f"{_BATCH} WHERE status IN (?, ?, ?, ?) ORDER BY rowid", UNFINISHED).fetchall()
-            return [_batch(row, _counts(db, str(row[0]))) for row in rows]
+            return [_batch(row) for row in rows]
 
     def begin(self, batch_id: str, lines: Iterable[Line], now: int) -> Batch:
-        """Write that a batch is in progress, and all its lines, or nothing. Returns it as it is then.
+        """Write the lines of a batch, some at a time, and then that it is in progress. Returns it as it is then.
+
+        What ``lines`` raises leaves the batch where it was, without lines.
 
         Raises:
             IllegalStep: it is no longer where it could begin.
         """
         with self._writing() as db:
-            batch = self.batch(batch_id)
-            begun = batch.become(Status.IN_PROGRESS, now)
-            db.execute("DELETE FROM lines WHERE batch_id = ?", (batch_id,))
-            db.executemany(
-                "INSERT INTO lines (batch_id, number, custom_id, body) VALUES (?, ?, ?, ?)",
-                ((batch_id, line.number, line.custom_id, line.body) for line in lines),
-            )
-            return _step(db, batch, begun)
+            self.batch(batch_id).become(Status.IN_PROGRESS, now)
+            _drop_lines(db, batch_id)  # of a process that did not come to their end
+        try:
+            total = self._copy(batch_id, lines)
+            with self._writing() as db:
+                batch = self.batch(batch_id)
+                begun = _step(db, batch, batch.become(Status.IN_PROGRESS, now))
+                db.execute("UPDATE batches SET total = ? WHERE id = ?", (total, batch_id))
+            return replace(begun, counts=Counts(total))
+        except BaseException:
+            with contextlib.suppress(LedgerUnavailable), self._writing() as db:
+                _drop_lines(db, batch_id)
+            raise
+
+    def _copy(self, batch_id: str, lines: Iterable[Line]) -> int:
+        """How many they were. They are read while nothing is locked, and never more than a chunk of them held."""
+        total = 0
+        for chunk in _chunks(lines):
+            with self._writing() as db:
+                self.batch(batch_id).become(Status.IN_PROGRESS, 0)  # it may be cancelled meanwhile
+                db.executemany(
+                    "INSERT INTO lines (batch_id, number, custom_id, body) VALUES (?, ?, ?, ?)",
+                    ((batch_id, line.number, line.custom_id, line.body) for line in chunk),
+                )
+            total += len(chunk)
+        return total
 
     def pending(self, batch_id: str) -> list[int]:
         """Numbers of the lines that have no result."""
@@ -246,13 +277,16 @@ class BatchStore:
 
     def finish_line(self, batch_id: str, number: int, result: Result) -> None:
         """Point of no return of a line: it is never run again. A second result changes nothing."""
-        sql = "UPDATE lines SET result = ?, failed = ? WHERE batch_id = ? AND number = ? AND result IS NULL"
+        sql = "UPDATE lines SET result = ?1, failed = ?2 WHERE batch_id = ?3 AND number = ?4 AND result IS NULL"
+        counts = "UPDATE batches SET completed = completed + 1 - ?2, failed = failed + ?2 WHERE id = ?1"
+        failed = int(result.failed)
         with self._writing() as db:
-            db.execute(sql, (result.text, int(result.failed), batch_id, number))
+            if db.execute(f"{sql} RETURNING number", (result.text, failed, batch_id, number)).fetchone() is not None:
+                db.execute(counts, (batch_id, failed))
 
     def end(self, batch_id: str, status: Status, now: int) -> Batch:
-        """Write the output and error files of a batch, and what it is now, in one step. Lines end without a result
-        if they have none. Returns the batch with its files.
+        """Write the output and error files of a batch, and what it is now, in one step; its lines go, also those
+        without a result. Returns the batch with its files.
 
         Raises:
             IllegalStep: it cannot end so from where it is now; nothing is written.
@@ -263,7 +297,7 @@ class BatchStore:
             output = _write_file(db, batch, 0, "output", now)
             error = _write_file(db, batch, 1, "error", now)
             _step(db, batch, replace(ended, output_file_id=output, error_file_id=error))
-            db.execute("UPDATE lines SET body = '', result = '' WHERE batch_id = ?", (batch_id,))
+            _drop_lines(db, batch_id)
         return self.batch(batch_id)
 
     # -- within --------------------------------------------------------------------------------------------------------
@@ -315,9 +349,38 @@ _UPDATE = (
 )
 _STORED_BYTES = (
     "SELECT (SELECT coalesce(sum(bytes), 0) FROM files WHERE whole)"
-    " + (SELECT coalesce(sum(octet_length(body) + coalesce(octet_length(result), 0)), 0) FROM lines)"
-    " + (SELECT coalesce(sum(bytes), 0) FROM batches JOIN files ON files.id = input_file_id WHERE status = ?)"
+    " + (SELECT coalesce(sum(octet_length(custom_id) + octet_length(body) + coalesce(octet_length(result), 0)), 0)"
+    " FROM lines JOIN batches ON batches.id = batch_id WHERE status <> ?1)"
+    " + (SELECT coalesce(sum(bytes), 0) FROM batches JOIN files ON files.id = input_file_id WHERE status = ?1)"
 )
+
+
+def _place(db: Connection, table: str, after: str | None, owner: str | None) -> int | None:
+    """Where a page goes on."""
+    if after is None:
+        return None
+    sql = f"SELECT rowid FROM {table} WHERE id = ?1 AND (?2 IS NULL OR owner = ?2)"  # noqa: S608 - constants
+    found: int | None = db.execute(sql, (after, owner)).get
+    if found is None:
+        raise UnknownRecord("after: there is nothing of this id to go on from", param="after")
+    return found
+
+
+def _chunks(lines: Iterable[Line]) -> Iterator[list[Line]]:
+    chunk: list[Line] = []
+    held = 0
+    for line in lines:
+        chunk.append(line)
+        held += len(line.body)
+        if len(chunk) == CHUNK_LINES or held >= CHUNK_CHARACTERS:
+            yield chunk
+            chunk, held = [], 0
+    if chunk:
+        yield chunk
+
+
+def _drop_lines(db: Connection, batch_id: str) -> None:
+    db.execute("DELETE FROM lines WHERE batch_id = ?", (batch_id,))
 
 
 def _step(db: Connection, was: Batch, becomes: Batch) -> Batch:
@@ -348,9 +411,9 @@ def _row(batch: Batch) -> tuple[Any, ...]:
     )
 
 
-def _batch(row: Sequence[Any], counts: Counts) -> Batch:
+def _batch(row: Sequence[Any]) -> Batch:
     (batch_id, owner, address, endpoint, input_file_id, created_at, status, metadata, concurrency, times, faults,
-     output, error) = row  # fmt: skip
+     output, error, *counts) = row  # fmt: skip
     return Batch(
         id=batch_id,
         owner=owner,
@@ -365,11 +428,5 @@ def _batch(row: Sequence[Any], counts: Counts) -> Batch:
         faults=tuple(Fault(**fault) for fault in json.loads(faults)),
         output_file_id=output,
         error_file_id=error,
-        counts=counts,
+        counts=Counts(*counts),
     )
-
-
-def _counts(db: Connection, batch_id: str) -> Counts:
-    sql = "SELECT count(*), count(*) FILTER (WHERE failed = 0), count(*) FILTER (WHERE failed = 1) FROM lines"
-    row: Any = db.execute(f"{sql} WHERE batch_id = ?", (batch_id,)).fetchone()
-    return Counts(*row)
