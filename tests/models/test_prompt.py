@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import pytest
 
-from minivault.errors import InvalidRequest
+from minivault.errors import InvalidRequest, Overloaded
 from minivault.generation import GenerationRequest, Message, ToolCall
+from minivault.models import prompt as module
 from minivault.models.chat_template import ChatTemplate, default_template
-from minivault.models.prompt import Prompt, read_prompt
+from minivault.models.prompt import LONG_TEXT, Prompt, read_prompt
+from minivault.models.threads import Threads
 from tests.fakes import SPECIAL, ByteTokenizer, TurnTemplate
 
 TURNS = (Message("system", "Be brief."), Message("user", "Hi"), Message("assistant", "Hello."), Message("user", "Why?"))
@@ -76,3 +82,90 @@ async def test_tool_choice_none_tells_the_model_of_no_tools() -> None:
     tool = {"type": "function", "function": {"name": "add"}}
     prompt = await prompt_of(GenerationRequest(messages=TURNS[1:2], tools=(tool,), tool_choice="none"), TurnTemplate())
     assert (text_of(prompt), prompt.calling) == ("<user>Hi<assistant>", None)
+
+
+class WatchedTokenizer(ByteTokenizer):
+    """Tells in which threads it works; with ``go``, it works only then."""
+
+    def __init__(self, go: threading.Event | None = None) -> None:
+        self.threads: set[str] = set()
+        self._go = go
+
+    def encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        self._work()
+        return super().encode(text, add_special_tokens)
+
+    def decoder(self) -> Any:
+        self._work()
+        return super().decoder()
+
+    def _work(self) -> None:
+        self.threads.add(threading.current_thread().name)
+        assert self._go is None or self._go.wait(60)
+
+
+def calls_of(arguments: str) -> tuple[Message, ...]:
+    return (Message("assistant", "", tool_calls=(ToolCall("c", "f", arguments),)), Message("user", "Why?"))
+
+
+LONG = "x" * LONG_TEXT
+REQUESTS = {
+    "a prompt": GenerationRequest(prompt=LONG),
+    "a system prompt": GenerationRequest(prompt="Hi", system=LONG),
+    "a turn": GenerationRequest(messages=(Message("user", LONG),)),
+    "reasoning": GenerationRequest(messages=(Message("assistant", "", thinking=LONG), TURNS[3])),
+    "arguments": GenerationRequest(messages=calls_of(f'{{"x": "{LONG}"}}')),
+    "ids of calls": GenerationRequest(messages=(Message("tool", "", tool_call_id=LONG), TURNS[3])),
+    "many calls": GenerationRequest(messages=(Message("assistant", "", tool_calls=(ToolCall("", "", ""),) * 999),)),
+    "many empty turns": GenerationRequest(messages=(Message("user", ""),) * 999),
+    "many tokens": GenerationRequest(prompt_token_ids=(65,) * LONG_TEXT),
+    "a long context": GenerationRequest(prompt="Hi", context=(65,) * LONG_TEXT),
+    "tools": GenerationRequest(messages=TURNS, tools=({"type": "function", "function": {"name": "add"}},)),
+}
+SHORT = {
+    "a prompt": GenerationRequest(prompt="Hi"),
+    "turns": GenerationRequest(messages=TURNS),
+    "a call": GenerationRequest(messages=calls_of('{"x": 5}')),
+    "tokens": GenerationRequest(prompt_token_ids=(65,) * 9),
+}
+
+
+@pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS.keys())
+async def test_what_is_long_in_any_way_leaves_the_event_loop(request_: GenerationRequest) -> None:
+    tokenizer = WatchedTokenizer()
+    await read_prompt(request_, tokenizer, TurnTemplate(), 257)
+    assert [name.partition("_")[0] for name in tokenizer.threads] == ["minivault-prompt"]
+
+
+@pytest.mark.parametrize("request_", SHORT.values(), ids=SHORT.keys())
+async def test_what_is_short_does_not(request_: GenerationRequest) -> None:
+    tokenizer = WatchedTokenizer()
+    await read_prompt(request_, tokenizer, TurnTemplate(), 257)
+    assert tokenizer.threads == {threading.current_thread().name}
+
+
+@pytest.fixture
+def go() -> Iterator[threading.Event]:
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+@pytest.mark.parametrize("field", ["prompt", "messages"])
+async def test_tokenising_has_a_deadline(monkeypatch: pytest.MonkeyPatch, go: threading.Event, field: str) -> None:
+    monkeypatch.setattr(module, "PROMPT_SECONDS", 0.01)
+    words: Sequence[Message] | str = LONG if field == "prompt" else (Message("user", LONG),)
+    request = GenerationRequest(**{field: words})  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequest, match=rf"{field}: did not become tokens within 0\.01 seconds") as refused:
+        await read_prompt(request, WatchedTokenizer(go), TurnTemplate(), 257)
+    assert refused.value.param == field
+
+
+async def test_prompts_that_find_no_thread_are_an_overload(go: threading.Event) -> None:
+    threads = Threads("test", count=1, patience=0.01)
+    busy = threads._pool.submit(go.wait, 60)
+    with pytest.raises(Overloaded):
+        await read_prompt(GenerationRequest(prompt=LONG), ByteTokenizer(), None, 257, threads)
+    go.set()
+    assert busy.result()
+    threads.close()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from typing import Any
 
 import pytest
 
-from minivault.errors import InvalidRequest
+from minivault.errors import InvalidRequest, Overloaded
 from minivault.models.structure import LazyGrammars, Structure, compiled, structure_of
+from minivault.models.threads import Threads
 
 SCHEMA = {"type": "object", "properties": {"z": {"type": "integer"}, "a": {"type": "string"}}}
 
@@ -111,6 +113,31 @@ async def test_a_grammar_that_takes_too_long_is_refused() -> None:
             await compiled(Structure("regex", "a"), slow, seconds=0.01)
     finally:
         slow.go.set()
+
+
+async def test_a_grammar_that_finds_no_thread_is_no_fault_of_its_callers() -> None:
+    go, threads = threading.Event(), Threads("test", count=1, patience=0.01)
+    busy = threads._pool.submit(go.wait, 60)
+    try:
+        with pytest.raises(Overloaded):
+            await compiled(Structure("regex", "a"), Slow(), threads=threads)
+    finally:
+        go.set()
+    assert busy.result()
+    threads.close()
+
+
+async def test_a_grammar_compiles_while_every_thread_of_asyncio_waits() -> None:
+    """As they do for scans of the vault, and checksums of models."""
+    go = threading.Event()
+    waiting = [asyncio.ensure_future(asyncio.to_thread(go.wait, 60)) for _ in range(64)]
+    at_once = Slow()
+    at_once.go.set()
+    try:
+        await compiled(Structure("regex", "a"), at_once)
+    finally:
+        go.set()
+    assert all(await asyncio.gather(*waiting))
 
 
 def test_a_compiler_is_made_once_and_not_before_it_is_needed() -> None:

@@ -5,7 +5,6 @@ Knows nothing of engines, records or HTTP. Long prompts are worked on in a threa
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,10 +15,18 @@ from minivault.models.answer_text import Decoder
 from minivault.models.chat_template import DEFAULT_STOPS, default_template
 from minivault.models.reasoning import Reasoning, reasoning_of
 from minivault.models.spelled import KnowsSpecials, Marking
+from minivault.models.threads import Limit, Threads
 from minivault.models.tool_calls import Calling, Dialect, calling_of, is_formed, told_in_words
 
 LONG_TEXT = 4096
 """Characters from which on rendering and tokenising leave the event loop."""
+TURN_SIZE = 64
+"""A turn or a call without a word costs as much as so many characters."""
+TOKEN_SIZE = 4
+"""As does a token that is to be checked and decoded."""
+PROMPT_SECONDS = 10.0
+"""Most that a long prompt may take from when a thread begins it; a template has its own bound within this."""
+PROMPT_THREADS = Threads("prompt")
 
 
 class PromptTokenizer(Protocol):
@@ -69,21 +76,45 @@ class Prompt:
 
 
 async def read_prompt(
-    request: GenerationRequest, tokenizer: PromptTokenizer, template: PromptTemplate | None, vocab_size: int
+    request: GenerationRequest,
+    tokenizer: PromptTokenizer,
+    template: PromptTemplate | None,
+    vocab_size: int,
+    threads: Threads = PROMPT_THREADS,
 ) -> Prompt:
     """A request's prompt. ``vocab_size``: how many token ids the model has.
 
     Raises:
-        InvalidRequest: the prompt has no tokens, or one that the model does not have; or the template refuses it.
+        InvalidRequest: the prompt has no tokens, or one that the model does not have; or the template refuses it; or
+            it took too long.
         UnsupportedFeature: a system prompt beside a bare prompt, and the model has no chat template.
+        Overloaded: so many others are worked on that it did not begin.
     """
-    _check_ids("context", request.context, vocab_size)
-    if request.prompt_token_ids:
-        return _of_tokens(request.prompt_token_ids, tokenizer, vocab_size)
-    length = len(request.prompt or "") + sum(len(message.content) for message in request.messages)
-    if length + len(request.system or "") < LONG_TEXT and not request.tools:
+
+    def read() -> Prompt:
+        _check_ids("context", request.context, vocab_size)
+        if request.prompt_token_ids:
+            return _of_tokens(request.prompt_token_ids, tokenizer, vocab_size)
         return _of_text(request, tokenizer, template)
-    return await asyncio.to_thread(_of_text, request, tokenizer, template)
+
+    if not _is_long(request):
+        return read()
+    field = "messages" if request.messages else "prompt"
+    late = InvalidRequest(f"{field}: did not become tokens within {PROMPT_SECONDS:g} seconds", param=field)
+    return await threads.do(read, Limit(PROMPT_SECONDS, late))
+
+
+def _is_long(request: GenerationRequest) -> bool:
+    """Whether the loop would feel the work. Tools always count as long: they are JSON to be written."""
+    tokens = len(request.prompt_token_ids) + len(request.context)
+    size = len(request.prompt or "") + len(request.system or "") + tokens * TOKEN_SIZE
+    for turn in request.messages:
+        if size >= LONG_TEXT:
+            break
+        calls = sum(TURN_SIZE + len(call.id) + len(call.name) + len(call.arguments) for call in turn.tool_calls)
+        named = len(turn.name or "") + len(turn.tool_call_id or "")
+        size += TURN_SIZE + len(turn.content) + len(turn.thinking) + named + calls
+    return size >= LONG_TEXT or bool(request.tools)
 
 
 def _of_tokens(ids: tuple[int, ...], tokenizer: PromptTokenizer, vocab_size: int) -> Prompt:

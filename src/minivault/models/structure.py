@@ -5,7 +5,6 @@ Knows nothing of how grammars are parsed (see :class:`Compiler`), of engines or 
 
 from __future__ import annotations
 
-import asyncio
 import json
 import threading
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from minivault.errors import InvalidRequest
+from minivault.models.threads import Limit, Threads
 
 if TYPE_CHECKING:
     from minivault.engine.engine import Constraint
@@ -21,6 +21,7 @@ GrammarKind = Literal["json_object", "json_schema", "regex", "lark"]
 KINDS: tuple[GrammarKind, ...] = ("json_object", "json_schema", "regex", "lark")
 
 COMPILE_SECONDS = 2.0
+GRAMMAR_THREADS = Threads("grammar")
 
 _ONE_LINE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """How JSON answers are written: on one line. A model cannot lose itself in white space then."""
@@ -105,21 +106,21 @@ def structure_of(response_format: Mapping[str, Any] | None) -> Structure | None:
     )
 
 
-async def compiled(structure: Structure, source: GrammarSource, seconds: float = COMPILE_SECONDS) -> Constraint:
+async def compiled(
+    structure: Structure, source: GrammarSource, seconds: float = COMPILE_SECONDS, threads: Threads = GRAMMAR_THREADS
+) -> Constraint:
     """Compile off the event loop.
 
     Raises:
-        InvalidRequest: not a sound grammar, too complex, or not compiled within ``seconds``.
+        InvalidRequest: not a sound grammar, too complex, or not compiled within ``seconds`` of its beginning.
+        Overloaded: so many others compile that it did not begin.
     """
-    await asyncio.to_thread(source.prepare)  # not on the caller's time
-    try:
-        async with asyncio.timeout(seconds):
-            # The thread of a grammar that takes too long ends by itself: the compiler's own limits see to that.
-            return await asyncio.to_thread(source.compile, structure.kind, structure.source)
-    except TimeoutError:
-        raise InvalidRequest(
-            f"response_format: its grammar did not compile within {seconds:g} seconds", param="response_format"
-        ) from None
+    late = InvalidRequest(
+        f"response_format: its grammar did not compile within {seconds:g} seconds", param="response_format"
+    )
+    await threads.do(source.prepare)  # not on the caller's time
+    # The thread of a grammar that takes too long ends by itself: the compiler's own limits see to that.
+    return await threads.do(lambda: source.compile(structure.kind, structure.source), Limit(seconds, late))
 
 
 class LazyGrammars:
