@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from minivault.access.guard import HostGuard
+from minivault.errors import ConfigError
 
 LOCAL = HostGuard("127.0.0.1")
 
@@ -44,8 +45,13 @@ def test_a_server_on_every_address_answers_to_addresses_but_not_to_names(bound: 
     assert not guard.permits_host("evil.example")
 
 
-def test_a_star_permits_all() -> None:
-    assert HostGuard("127.0.0.1", ["*"]).permits_host("anything.example")
+def test_a_star_permits_all_where_keys_are_asked_for() -> None:
+    assert HostGuard("127.0.0.1", ["*"], lambda: True).permits_host("anything.example")
+
+
+def test_a_star_without_keys_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"allowed_hosts.*keys create"):
+        HostGuard("127.0.0.1", ["vault.lan", "*"])
 
 
 @pytest.mark.parametrize("origin", [None, "http://localhost:8000"])

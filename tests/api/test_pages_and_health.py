@@ -42,7 +42,7 @@ async def test_the_front_is_a_page_to_browsers() -> None:
     ],
 )
 async def test_the_front_names_the_address_it_was_asked_by(host: str, shown: str) -> None:
-    async with client_of(make_bench(), allowed_hosts=["*"]) as client:
+    async with client_of(make_bench(), allowed_hosts=["*"], require_keys=True) as client:
         page = (await client.get("/", headers={"accept": "text/html", "host": host})).text
     assert f"curl -X POST http://{shown}/generate " in page
     assert "{host}" not in page

@@ -5,10 +5,13 @@ Pure decisions over strings. Knows nothing of requests, responses or status code
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from minivault.errors import ConfigError
+
+ANY_NAME = "*"
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 _WILDCARDS = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, never bound to
 
@@ -38,11 +41,23 @@ class HostGuard:
     """The allow-list of names. A name an attacker controls may resolve to this machine, so names are listed;
     an address cannot be rebound, so a server bound to every address answers to any address literal."""
 
-    def __init__(self, bound_host: str, allowed_hosts: Iterable[str] = ()) -> None:
+    def __init__(
+        self, bound_host: str, allowed_hosts: Sequence[str] = (), asks_for_keys: Callable[[], bool] = lambda: False
+    ) -> None:
+        """``asks_for_keys`` is asked only where every name is allowed.
+
+        Raises:
+            ConfigError: every name is allowed, and no key keeps out the pages that use one.
+        """
+        if ANY_NAME in allowed_hosts and not asks_for_keys():
+            raise ConfigError(
+                "allowed_hosts: * lets every web page that you visit reach this server under a name of its own. List "
+                "the names, or ask for keys first: require_keys, or minivault keys create NAME --role admin."
+            )
         self._any_address = bound_host in _WILDCARDS
         listed = [*LOOPBACK_NAMES, bound_host, *allowed_hosts]
         self._names = {name for host in listed if (name := host_name(f"[{host}]" if host.count(":") > 1 else host))}
-        self._everything = "*" in listed
+        self._everything = ANY_NAME in allowed_hosts
 
     def permits_host(self, host: str | None) -> bool:
         if self._everything:

@@ -121,7 +121,7 @@ def create_app(
     )
     app.add_middleware(
         Door,
-        guard=HostGuard(settings.host, settings.allowed_hosts),
+        guard=HostGuard(settings.host, settings.allowed_hosts, gate.asks_for_keys),
         cross_origin=CrossOrigin(settings.cors_origins),
         metrics=metrics,
     )
