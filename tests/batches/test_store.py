@@ -126,6 +126,27 @@ def test_a_batch_that_has_ended_keeps_its_counts_and_none_of_its_lines(tmp_path:
     assert [one.counts for one in store.batches()] == [Counts(3, 1, 1)]
 
 
+def everything_on_disk(tmp_path: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
+
+
+def test_what_was_deleted_is_nowhere_on_the_disk(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    kept, old, deleted = (filled(store, name) for name in (b"kept words", b"old words", b"deleted words"))
+    store._db.execute("UPDATE files SET created_at = 100 WHERE id <> ?", (old,))
+    batch = Batch(new_id("batch"), None, "local", "/v1/completions", kept, created_at=1)
+    store.add(batch)
+    store.begin(batch.id, [Line(0, "secret name", "secret body")], 2)
+    store.step(batch.id, Status.CANCELLING, 3)
+    store.end(batch.id, Status.CANCELLED, 4)
+    assert b"secret" not in everything_on_disk(tmp_path)
+    store.expire(50)
+    assert b"old words" not in everything_on_disk(tmp_path)
+    store.delete_file(deleted)
+    assert b"deleted words" not in everything_on_disk(tmp_path)
+    assert b"kept words" in everything_on_disk(tmp_path)
+
+
 def test_what_is_wrong_with_a_late_line_leaves_none_of_the_lines(tmp_path: Path) -> None:
     store = opened(tmp_path)
     batch = added(store)

@@ -75,6 +75,12 @@ def open_database(path: Path, key: VaultKey | None) -> Connection:
     return db
 
 
+def empty_log(db: Connection) -> None:
+    """Bring the write-ahead log into the file, and cut it off; not while another program reads the file."""
+    with contextlib.suppress(apsw.BusyError):
+        db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+
 @contextlib.contextmanager
 def failures() -> Iterator[None]:
     """What SQLite cannot do in the block, as LedgerUnavailable."""
@@ -123,3 +129,4 @@ def _prepare(db: Connection) -> None:
             db.execute(step)
     with db:
         db.execute("DELETE FROM files WHERE NOT whole")
+    empty_log(db)

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from minivault.batches.database import Connection, failures, open_database
+from minivault.batches.database import Connection, empty_log, failures, open_database
 from minivault.batches.values import (
     UNFINISHED,
     Batch,
@@ -149,6 +149,7 @@ class BatchStore:
             if any(batch.input_file_id == file_id for batch in self.unfinished()):
                 raise InvalidRequest("file_id: a batch that has not ended needs this file", param="file_id")
             db.execute("DELETE FROM files WHERE id = ?", (file_id,))
+        self._forget()
 
     def expire(self, before: int) -> int:
         """Delete the files that were made before then, except those that a batch that has not ended needs.
@@ -157,14 +158,16 @@ class BatchStore:
         """
         with self._writing() as db:
             sql = "DELETE FROM files WHERE whole AND created_at < ? AND id NOT IN (SELECT input_file_id FROM batches"
-            return len(
-                db.execute(f"{sql} WHERE status IN (?, ?, ?, ?)) RETURNING id", (before, *UNFINISHED)).fetchall()
-            )
+            gone = db.execute(f"{sql} WHERE status IN (?, ?, ?, ?)) RETURNING id", (before, *UNFINISHED)).fetchall()
+        if gone:
+            self._forget()
+        return len(gone)
 
     def drop_file(self, file_id: str) -> None:
         """Let go of a file that was begun and never finished."""
         with self._writing() as db:
             db.execute("DELETE FROM files WHERE id = ? AND NOT whole", (file_id,))
+        self._forget()
 
     def stored_bytes(self) -> int:
         """Of all whole files, of the lines of batches that have not ended, and of those that are about to be copied."""
@@ -298,7 +301,14 @@ class BatchStore:
             error = _write_file(db, batch, 1, "error", now)
             _step(db, batch, replace(ended, output_file_id=output, error_file_id=error))
             _drop_lines(db, batch_id)
+        self._forget()
         return self.batch(batch_id)
+
+    def _forget(self) -> None:
+        """Empty the write-ahead log, where what was deleted still stands. If the disk does not let it, the next one
+        does, or the next start."""
+        with contextlib.suppress(LedgerUnavailable), self._reading() as db:
+            empty_log(db)
 
     # -- within --------------------------------------------------------------------------------------------------------
 
