@@ -87,7 +87,12 @@ class EmbeddingsRequest(LenientBody):
     user: str | None = Field(None, max_length=512)
 
     def to_embedding(self, *, request_id: str, raw_request: bytes) -> EmbeddingRequest:
-        """The request of this body."""
+        """The request of this body.
+
+        Raises:
+            UnsupportedFeature: a limit was sent that is none here.
+        """
+        self.refuse_limits()
         given: Any = self.input
         is_text = isinstance(given, str) or isinstance(given[0], str)
         of_ids = () if is_text else (tuple(given),) if isinstance(given[0], int) else tuple(map(tuple, given))

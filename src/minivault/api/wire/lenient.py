@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from minivault.errors import UnsupportedFeature
 from minivault.generation import JsonObject
 from minivault.models.tool_calls import Said, ToolCallParser
 
@@ -18,6 +19,12 @@ MAX_IGNORED = 64
 MAX_IGNORED_LENGTH = 64
 LEAST_TOP_P = 1e-9
 """Stands for 0, which other servers take: the likeliest token alone is kept."""
+LIMITS = frozenset({
+    "max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens", "max_tokens_to_sample", "max_length",
+    "max_prompt_tokens", "max_tool_calls", "max_time", "n_predict", "num_predict", "num_ctx", "reasoning_budget",
+    "thinking_budget", "thinking_token_budget", "timeout", "truncate_prompt_tokens",
+})  # fmt: skip
+"""What some server calls a limit. Where one of these is not a field, it is refused: whoever sends it relies on it."""
 
 
 class LenientBody(BaseModel):
@@ -28,6 +35,17 @@ class LenientBody(BaseModel):
     def unknown(self, prefix: str = "") -> list[str]:
         """The names of the fields that were sent and are not known; null asks for nothing."""
         return [prefix + name for name, value in (self.model_extra or {}).items() if value is not None]
+
+    def refuse_limits(self, prefix: str = "") -> None:
+        """
+        Raises:
+            UnsupportedFeature: a limit was sent that is none here.
+        """
+        for name in self.unknown():
+            if name in LIMITS:
+                raise UnsupportedFeature(
+                    f"{prefix}{name}: this limit is not kept on this surface; leave it out", param=prefix + name
+                )
 
 
 def listed(names: Iterable[str]) -> tuple[str, ...]:

@@ -169,6 +169,8 @@ class AskBody(LenientBody):
     def common(self, request_id: str, raw_request: bytes) -> dict[str, Any]:
         """Fields of a GenerationRequest."""
         options = self.options or Options.model_validate({})
+        self.refuse_limits()
+        options.refuse_limits("options.")
         return {
             "model": bare_name(self.model),
             "keep_alive": self.keep_seconds,

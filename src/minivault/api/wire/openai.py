@@ -30,6 +30,7 @@ MAX_BIASES = 1024
 COMPLETION_MAX_TOKENS = 16
 """What /v1/completions has always meant by leaving ``max_tokens`` out."""
 SEEDS = 2**63
+LIMIT_NAMES = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 TokenId = Annotated[int, Field(ge=0, le=2**31)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -158,6 +159,21 @@ class CommonRequest(LenientBody):
     seed: int | None = Field(None, ge=-SEEDS, le=SEEDS - 1, description="Same request, same bytes.")
     store: bool | None = Field(None, description="False: the vault keeps commitments, and not the content.")
     response_format: AnswerForm | None = None
+    max_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS, description="Most tokens of an answer.")
+    max_completion_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS, description="The same limit by another name.")
+    max_output_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS, description="The same limit by another name.")
+
+    @property
+    def limit(self) -> int | None:
+        """The most tokens of an answer, under whichever name it came.
+
+        Raises:
+            InvalidRequest: two names, two limits.
+        """
+        sent = {name: value for name in LIMIT_NAMES if (value := getattr(self, name)) is not None}
+        if len(set(sent.values())) > 1:
+            raise InvalidRequest(f"{' and '.join(sent)} are one limit: send one", param=next(iter(sent)))
+        return next(iter(sent.values()), None)
 
     @property
     def choices(self) -> int:
@@ -193,6 +209,7 @@ class CommonRequest(LenientBody):
         return self.unknown()
 
     def _request(self, request_id: str, raw_request: bytes, **fields: Any) -> GenerationRequest:
+        self.refuse_limits()
         return GenerationRequest(
             model=self.model,
             stream=self.stream or False,
@@ -246,7 +263,7 @@ class ChatCompletionRequest(CommonRequest):
             UnsupportedFeature, InvalidRequest: a part that no model here can take, or a turn without content.
         """
         self._refuse()
-        limit = self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
+        limit = self.limit
         logprobs = (self.top_logprobs or 0) if self.logprobs else None
         return self._request(
             request_id,
@@ -279,8 +296,6 @@ class ChatCompletionRequest(CommonRequest):
         return f"named:{chosen.function.name}" if isinstance(chosen, NamedTool) else chosen or "auto"
 
     def _refuse(self) -> None:
-        if len({self.max_completion_tokens, self.max_tokens} - {None}) > 1:
-            raise InvalidRequest("max_tokens and max_completion_tokens are one limit: send one", param="max_tokens")
         if self.top_logprobs is not None and not self.logprobs:
             raise InvalidRequest("top_logprobs needs logprobs to be true", param="top_logprobs")
         if self.audio is not None or any(kind != "text" for kind in self.modalities or ()):
@@ -334,10 +349,11 @@ class CompletionRequest(CommonRequest):
             UnsupportedFeature, InvalidRequest: what no model here can do, or more choices than are allowed.
         """
         self._refuse()
-        limit = COMPLETION_MAX_TOKENS if self.max_tokens is None else self.max_tokens
+        asked = self.limit
+        limit = COMPLETION_MAX_TOKENS if asked is None else asked
         fields: dict[str, Any] = {
             "sampling": self._sampling(max(limit, self.min_tokens or 0), self.logprobs),
-            "fit": self.max_tokens is None,
+            "fit": asked is None,
             "echo": self.echo or False,
             "raw": True,
         }

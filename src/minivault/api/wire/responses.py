@@ -113,12 +113,13 @@ class ResponsesRequest(CommonRequest):
     def to_generation(self, *, request_id: str, raw_request: bytes, earlier: Sequence[Message]) -> GenerationRequest:
         """``earlier``: the turns of the responses that this one goes on from. Raises as :attr:`turns`."""
         self._refuse()
+        limit = self.limit
         asked = self._request(
             request_id,
             raw_request,
             messages=(*self._instructions(), *earlier, *self.turns),
-            sampling=self._sampling(MAX_TOKENS if self.max_output_tokens is None else self.max_output_tokens, None),
-            fit=self.max_output_tokens is None,
+            sampling=self._sampling(MAX_TOKENS if limit is None else limit, None),
+            fit=limit is None,
             tools=self.offered,
             tool_choice=self._choice(),
             parallel_tool_calls=self.parallel_tool_calls is not False,
@@ -146,6 +147,8 @@ class ResponsesRequest(CommonRequest):
         return None if form is None else {"type": form.type, "schema": form.json_schema}
 
     def _refuse(self) -> None:
+        if self.reasoning is not None:
+            self.reasoning.refuse_limits("reasoning.")
         if self.n not in (None, 1):
             raise UnsupportedFeature("n: a response has one answer", param="n")
         for name in ("background", "conversation", "prompt"):

@@ -192,7 +192,7 @@ class ResponseHead:
             "created_at": created,
             "error": None,
             "instructions": asked.instructions,
-            "max_output_tokens": asked.max_output_tokens,
+            "max_output_tokens": asked.limit,
             "metadata": asked.metadata or {},
             "model": model,
             "parallel_tool_calls": asked.parallel_tool_calls is not False,
