@@ -260,6 +260,13 @@ def open_reader(path: Path, key: VaultKey | None = None) -> Connection:
     return db
 
 
+def open_scratch() -> Connection:
+    """An empty database in memory: nothing that is put into it reaches a disk."""
+    db = Connection(":memory:")
+    db.pragma("temp_store", "memory")
+    return db
+
+
 def open_still(path: Path, key: VaultKey | None) -> Connection:
     """A read-only connection to a vault that nobody writes; it may name the file that it copies to as a URI.
 

@@ -23,6 +23,8 @@ class Fault(StrEnum):
     PAIRING = "pairing broken"
     TREE = "tree altered"
     HEAD = "head altered"
+    SCHEMA = "schema altered"
+    SEARCH = "search index altered"
     FILE = "file damaged"
 
 

@@ -9,6 +9,8 @@ from minivault.vault.findings import Fault
 from minivault.vault.record import ContentKind, RecordKind, commitment, parse_time
 from minivault.vault.walk import Walk
 
+_NAMES = frozenset(kind.value for kind in ContentKind)
+
 
 def check_leaf_content(
     walk: Walk,
@@ -18,10 +20,11 @@ def check_leaf_content(
     endings: dict[int, tuple[Any, ...]],
     pieces: dict[str, tuple[bytes, bytes]] | None,
 ) -> None:
-    """``pieces``: the content that is there; ``None`` where it is gone, and the list names the record that says so."""
+    """``leaf`` is well shaped. ``pieces``: the content that is there; ``None`` where it is gone, and the list names the
+    record that says so."""
     policy: str | None
     if leaf.get("kind") == RecordKind.INTENT:
-        policy = str(leaf.get("policy"))
+        policy = str(leaf["policy"])
         walk.calls += 1
         walk.digest_only += policy == "digest"
         walk.policies[index] = policy
@@ -48,8 +51,8 @@ def _check_erasure(walk: Walk, index: int, leaf: Mapping[str, Any]) -> None:
 
 
 def erased_by(leaf: Mapping[str, Any]) -> set[int]:
-    intents = leaf.get("intents")
-    return {intent for intent in intents if isinstance(intent, int)} if isinstance(intents, list) else set()
+    """The calls that a well-shaped leaf of an erasure names."""
+    return set(leaf["intents"])
 
 
 def note_not_erased(walk: Walk, intent: int, erasure: int) -> None:
@@ -59,15 +62,16 @@ def note_not_erased(walk: Walk, intent: int, erasure: int) -> None:
 
 
 def _check_outcome(walk: Walk, index: int, leaf: Mapping[str, Any], endings: dict[int, tuple[Any, ...]]) -> str | None:
-    intent = leaf.get("intent_index")
+    intent: int = leaf["intent_index"]
     row = endings.pop(index, None)
-    if not isinstance(intent, int) or not 0 <= intent < index:
+    if not 0 <= intent < index:
         walk.found(Fault.PAIRING, index, f"record {index} is an outcome of no earlier record")
         return None
-    if walk.ended[intent]:
-        walk.found(Fault.PAIRING, index, f"record {index} is a second outcome of record {intent}")
-        return None
-    walk.ended[intent] = 1
+    if intent >= walk.first:
+        if walk.ended[intent - walk.first]:
+            walk.found(Fault.PAIRING, index, f"record {index} is a second outcome of record {intent}")
+            return None
+        walk.ended[intent - walk.first] = 1
     policy = walk.policies.pop(intent, None)
     if policy is None and intent in walk.unsound:
         return None
@@ -81,9 +85,10 @@ def _check_outcome(walk: Walk, index: int, leaf: Mapping[str, Any], endings: dic
 def _check_contents(
     walk: Walk, index: int, leaf: Mapping[str, Any], policy: str, pieces: dict[str, tuple[bytes, bytes]]
 ) -> None:
-    commitments = leaf.get("commitments", {})
+    commitments: dict[str, str] = leaf.get("commitments", {})
     for kind in pieces.keys() - commitments.keys():
-        walk.found(Fault.CONTENT_UNEXPECTED, index, f"record {index} has a content that it does not name: {kind}")
+        said = f": {kind}" if kind in _NAMES else ""
+        walk.found(Fault.CONTENT_UNEXPECTED, index, f"record {index} has a content that it does not name{said}")
     for kind, committed in commitments.items():
         piece = pieces.get(kind)
         if piece is None:
@@ -115,20 +120,18 @@ def _intent_row(leaf: Mapping[str, Any]) -> tuple[Any, ...] | None:
             leaf["mode"],
             int(leaf["policy"] == "full"),
         )
-    except (KeyError, TypeError, ValueError):
+    except (ValueError, OverflowError):
+        # The time is none.
         return None
 
 
-def _outcome_row(leaf: Mapping[str, Any]) -> tuple[Any, ...] | None:
-    try:
-        return (
-            leaf["index"],
-            leaf["intent_index"],
-            leaf["request_id"],
-            leaf["finish_reason"],
-            leaf["prompt_tokens"],
-            leaf["completion_tokens"],
-            leaf["timings"].get("total_ns"),
-        )
-    except (KeyError, TypeError, AttributeError):
-        return None
+def _outcome_row(leaf: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (
+        leaf["index"],
+        leaf["intent_index"],
+        leaf["request_id"],
+        leaf["finish_reason"],
+        leaf["prompt_tokens"],
+        leaf["completion_tokens"],
+        leaf["timings"].get("total_ns"),
+    )

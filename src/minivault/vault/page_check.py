@@ -6,7 +6,6 @@ record, to name what is wrong. Knows nothing of heads or of what came before the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from itertools import pairwise
@@ -15,16 +14,17 @@ from typing import Any
 from minivault.vault.database import Connection
 from minivault.vault.findings import Fault
 from minivault.vault.leaf_check import check_leaf_content
+from minivault.vault.leaf_shape import misshapen, read_leaf
 from minivault.vault.merkle import leaf_hash
 from minivault.vault.record import FORMAT
 from minivault.vault.walk import Walk
-
-_raw_decode = json.JSONDecoder().raw_decode
 
 
 def check_page(walk: Walk, db: Connection, first: int, end: int) -> None:
     """Check the records ``first .. end - 1``, in one snapshot that the caller holds."""
     span = (first, end - 1)
+    # A page at a time: the head's word on how many records there are is not yet believed.
+    walk.ended.extend(bytes(end - walk.first - len(walk.ended)))
     gone: set[int] = set()
     calls = _rows(walk, db, _CALLS_BY_INTENT, span, gone)
     endings = _rows(walk, db, _CALLS_BY_OUTCOME, span, gone)
@@ -121,17 +121,20 @@ def _check_hash(walk: Walk, nodes: Mapping[tuple[int, int], bytes], index: int, 
 
 def _read(walk: Walk, index: int, data: bytes, *, told: bool = False) -> dict[str, Any] | None:
     """The leaf, if it can be read and stands in its place. ``told``: that it is altered is known already."""
-    try:
-        text = data.decode("utf-8")
-        leaf, end = _raw_decode(text)
-    except ValueError:
-        leaf, end = None, -1
-    if not isinstance(leaf, dict) or end != len(text) or leaf.get("format") != FORMAT:
+    leaf = read_leaf(data)
+    if leaf is None:
         if not told:
             walk.found(Fault.ALTERED, index, f"record {index} is not of the format {FORMAT}")
         return None
-    if leaf.get("index") != index:
-        walk.found(Fault.MOVED, index, f"record {index} is not in its place: it was recorded as {leaf.get('index')}")
+    place, field = leaf.get("index"), misshapen(leaf)
+    if type(place) is int and place != index:
+        # Not a number that would fill the screen.
+        said = place if 0 <= place < 1 << 63 else "another"
+        walk.found(Fault.MOVED, index, f"record {index} is not in its place: it was recorded as {said}")
+        return None
+    if field is not None:
+        if not told:
+            walk.found(Fault.ALTERED, index, f"record {index} is not as a record is written: its {field} is not")
         return None
     return leaf
 

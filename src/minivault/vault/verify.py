@@ -10,7 +10,6 @@ Reads in pages on short snapshots, so a running server is not held up; what is r
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -19,9 +18,13 @@ from minivault.vault.database import Connection, StorageError, describe, stored_
 from minivault.vault.findings import Fault, Finding, Verified, VerifyReport
 from minivault.vault.head import Head, HeadPaths
 from minivault.vault.leaf_check import erased_by, note_not_erased
+from minivault.vault.leaf_shape import misshapen, read_leaf
 from minivault.vault.merkle import EMPTY_ROOT, Tree, leaf_hash, root_of
 from minivault.vault.page_check import check_page
 from minivault.vault.reader import Reader
+from minivault.vault.record import RecordKind
+from minivault.vault.schema_check import check_schema
+from minivault.vault.search_check import check_search
 from minivault.vault.walk import MAX_FINDINGS, Enough, Walk
 
 PAGE = 1024
@@ -38,8 +41,9 @@ def verify(
     since: Verified | None = None,
     progress: Progress | None = None,
 ) -> VerifyReport:
-    """Verify the vault; with ``contents`` false, only its records and tree: neither the content that they commit to nor
-    SQLite's own check of the whole file (faster). ``against``: a head that was kept elsewhere.
+    """Verify the vault; with ``contents`` false (faster), only its records, its tree, its schema, and that the search
+    index has a row for each call: neither the content that they commit to, nor the words in that index, nor SQLite's
+    own check of the whole file. ``against``: a head that was kept elsewhere.
     ``since``: what an earlier run verified; only what came later is looked at, and that the tree goes on from there.
 
     Raises:
@@ -60,7 +64,7 @@ def verify(
             pass
         except StorageError as error:
             walk.findings.append(Finding(Fault.FILE, walk.tree.size, f"reading stopped: {describe(error)}"))
-        except (TypeError, ValueError, OverflowError):
+        except (TypeError, ValueError, OverflowError, LookupError, AttributeError, RecursionError, MemoryError):
             message = "reading stopped: the file holds a value of another type than it must have"
             walk.findings.append(Finding(Fault.FILE, walk.tree.size, message))
     return VerifyReport(
@@ -81,6 +85,7 @@ def verify(
 def _check_all(walk: Walk, db: Connection, since: Verified | None, progress: Progress | None) -> bytes:
     if walk.contents and since is None:
         _check_file(walk, db)
+    check_schema(walk, db)
     with _snapshot(db):
         root = _start(walk, db)
         if since is not None and not _take_up(walk, db, since):
@@ -91,6 +96,8 @@ def _check_all(walk: Walk, db: Connection, since: Verified | None, progress: Pro
         if progress is not None:
             progress(min(first + PAGE, walk.size), walk.size)
     _check_end(walk, db, root)
+    with _snapshot(db):
+        check_search(walk, db, words=walk.contents and since is None)
     return root
 
 
@@ -130,8 +137,7 @@ def _start(walk: Walk, db: Connection) -> bytes:
         walk.found(Fault.UNEXPECTED, index, f"record {index} lies behind the head, which counts {size} records")
     for index in range(there, min(size, there + MAX_FINDINGS)):
         walk.missing(index, f": the head counts {size} records")
-    walk.size = min(size, there)
-    walk.ended = bytearray(walk.size)
+    walk.size = max(0, min(size, there))
     return bytes(root)
 
 
@@ -170,7 +176,9 @@ def _check_late_erasures(walk: Walk, db: Connection) -> None:
     for erasure, intents in walk.claims.items():
         row = next(db.execute("SELECT hash, data FROM leaves WHERE leaf_index = ?", (erasure,)), None)
         sound = row is not None and erasure >= walk.size and leaf_hash(row[1]) == row[0]
-        named = erased_by(json.loads(row[1])) if row is not None and sound else set()
+        leaf = read_leaf(row[1]) if row is not None and sound else None
+        is_erasure = leaf is not None and leaf.get("kind") == RecordKind.ERASURE and misshapen(leaf) is None
+        named = erased_by(leaf) if leaf is not None and is_erasure else set()
         walk.erased += len(named & intents)
         for intent in sorted(intents - named):
             if erasure not in walk.unsound:

@@ -28,7 +28,7 @@ class Walk:
     policies: dict[int, str] = field(default_factory=dict)
     """Of calls whose outcome has not been met."""
     ended: bytearray = field(default_factory=bytearray)
-    """By index: 1 for an intent whose outcome was met."""
+    """From ``first`` on, as far as the walk has come: 1 for an intent whose outcome was met."""
     calls: int = 0
     digest_only: int = 0
     erased: int = 0
@@ -36,6 +36,8 @@ class Walk:
     """Calls that the list names as erased, by the record that is to say so; until that record is met."""
     unsound: set[int] = field(default_factory=set)
     """Records that were found missing, altered or moved: what hangs on them is not reported again."""
+    remade: set[str] = field(default_factory=set)
+    """Tables and views that are not those that the vault was made with."""
     roots: dict[int, bytes] = field(default_factory=dict)
     """Recomputed roots at the sizes of the heads to compare with; filled on the way."""
     whole: bool = True
