@@ -5,11 +5,10 @@ Knows nothing of how vectors are made, or of HTTP.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from minivault.access.caller import Caller
 from minivault.access.limits import Reservation
@@ -19,13 +18,11 @@ from minivault.engine.engine import Engine
 from minivault.errors import ContextTooLong, InvalidRequest, UnsupportedFeature
 from minivault.generation import SamplingParams
 from minivault.models.pooled import PooledModel
-from minivault.models.prompt import PromptTokenizer
+from minivault.models.prompt import LONG_TEXT, PROMPT_SECONDS, PROMPT_THREADS, TOKEN_SIZE, TURN_SIZE, PromptTokenizer
+from minivault.models.threads import Limit
 from minivault.service.admission import Place
 from minivault.service.ports import ModelLease
 from minivault.vault.record import Intent, Pin
-
-LONG_TEXT = 4096
-"""Characters from which on tokenising leaves the event loop."""
 
 
 class EmbeddingModel(Protocol):
@@ -94,19 +91,18 @@ async def prepared_texts(
     Raises:
         InvalidRequest: a text is empty or too long, or a bound is broken.
         UnsupportedFeature: the model cannot embed.
+        Overloaded: so many other requests are prepared that this one was not begun.
     """
     model = embedding(lease.model)
     known = model.embedder.embedding
     _check_bounds(request, known.width)
-    whole = await _tokens(request, model)
-    texts = tuple(_fitting(text, place, known.max_tokens, request) for place, text in enumerate(whole))
+    texts, words, truncated = await _read(request, model, known.max_tokens)
     said = {
         "token_counts": [len(text) for text in texts],
         "pooling": known.pooling_digest,
         "dimensions": request.dimensions,
-        "truncated": sum(len(one) != len(text) for one, text in zip(whole, texts, strict=True)),
+        "truncated": truncated,
     }
-    words = _words(request, texts, model.tokenizer)
     return PreparedTexts(
         request=request,
         caller=caller,
@@ -126,19 +122,38 @@ def _check_bounds(request: EmbeddingRequest, width: int) -> None:
         raise InvalidRequest(f"dimensions must be from 1 to {width} for this model", param="dimensions")
 
 
-async def _tokens(request: EmbeddingRequest, model: EmbeddingModel) -> tuple[tuple[int, ...], ...]:
+class _Read(NamedTuple):
+    texts: tuple[tuple[int, ...], ...]
+    words: str
+    truncated: int
+    """How many of them were cut."""
+
+
+async def _read(request: EmbeddingRequest, model: EmbeddingModel, longest: int) -> _Read:
+    """The tokens of each text within the model's bound, and what the vault shows."""
+
+    def read() -> _Read:
+        whole = _tokens(request, model)
+        texts = tuple(_fitting(text, place, longest, request) for place, text in enumerate(whole))
+        cut = sum(len(one) != len(text) for one, text in zip(whole, texts, strict=True))
+        return _Read(texts, _words(request, texts, model.tokenizer), cut)
+
+    size = sum(map(len, request.texts)) + TOKEN_SIZE * sum(map(len, request.token_ids)) + TURN_SIZE * request.count
+    if size < LONG_TEXT:
+        return read()
+    late = InvalidRequest(f"input: did not become tokens within {PROMPT_SECONDS:g} seconds", param="input")
+    return await PROMPT_THREADS.do(read, Limit(PROMPT_SECONDS, late))
+
+
+def _tokens(request: EmbeddingRequest, model: EmbeddingModel) -> tuple[tuple[int, ...], ...]:
     if request.token_ids:
         most = model.engine.info.vocab_size
         if not all(0 <= token_id < most for text in request.token_ids for token_id in text):
             raise InvalidRequest(f"input: token ids must lie in 0 to {most - 1}", param="input")
         return request.token_ids
     lower = getattr(model, "lower_case", False)
-
-    def encoded() -> tuple[tuple[int, ...], ...]:
-        texts = (text.lower() if lower else text for text in request.texts)
-        return tuple(tuple(model.tokenizer.encode(text, add_special_tokens=True)) for text in texts)
-
-    return encoded() if sum(map(len, request.texts)) < LONG_TEXT else await asyncio.to_thread(encoded)
+    texts = (text.lower() if lower else text for text in request.texts)
+    return tuple(tuple(model.tokenizer.encode(text, add_special_tokens=True)) for text in texts)
 
 
 def _fitting(text: tuple[int, ...], place: int, longest: int, request: EmbeddingRequest) -> tuple[int, ...]:
