@@ -10,6 +10,7 @@
 #include "binding_values.hpp"
 #include "model.hpp"
 #include "packed_weights.hpp"
+#include "plain_floats.hpp"
 #include "pooling.hpp"
 
 namespace nb = nanobind;
@@ -109,6 +110,7 @@ class Core {
     Core(const nb::dict& spec, const std::string& kernels, int threads) {
         const KernelSet& set = kernels_named(kernels);
         if (threads < 1 || threads > 1024) throw std::invalid_argument("threads must be 1..1024");
+        [[maybe_unused]] const PlainFloats plain;  // for numbers that are made floats, and the frequencies of ropes
         model_ = std::make_unique<Model>(parse_spec(spec), set, threads);
     }
 
@@ -158,6 +160,7 @@ class Core {
         require(ready_, "the model is not finished");
         auto adapter = std::make_shared<Adapter>(model_->spec().layers);
         nb::gil_scoped_release release;
+        [[maybe_unused]] const PlainFloats plain;
         for (const auto& [layer, name, a, b] : parts) {
             require(layer >= 0 && layer < model_->spec().layers, "a layer is out of range");
             const Slot slot = parse_word<Slot>(name, {{"qkv", Slot::qkv},
@@ -237,6 +240,7 @@ class Core {
     nb::ndarray<nb::numpy, float> pooled(const SequenceState& state) const {
         require(state.pool && state.pool->count() > 0, "there are no rows to pool");
         auto vector = new_vector(state.pool->width());
+        [[maybe_unused]] const PlainFloats plain;
         state.pool->finish(model_->kernels(), state.normalized, vector.data());
         return vector;
     }
@@ -326,6 +330,7 @@ class Core {
         std::vector<std::vector<Sampled>> sampled;
         nb::gil_scoped_release release;
         model_->step(items, sampled);
+        [[maybe_unused]] const PlainFloats plain;  // for the sums of pools
         int row = 0;
         for (std::size_t i = 0; i < states.size(); ++i) {
             if (!states[i]->pool) continue;
@@ -354,6 +359,7 @@ Sampled sample_once(const SequenceState& state, const Floats& logits, const std:
     const KernelSet& set = kernels_named(kernels);
     std::vector<float> scratch = to_vector(logits);
     std::vector<float> weights;
+    [[maybe_unused]] const PlainFloats plain;
     return state.sampler.sample(set, scratch.data(), static_cast<int>(scratch.size()), weights);
 }
 
@@ -361,6 +367,13 @@ Sampled sample_once(const SequenceState& state, const Floats& logits, const std:
 
 NB_MODULE(_native, m) {
     m.doc() = "The exact CPU core of MiniVault's native engine.";
+    nb::register_exception_translator([](const std::exception_ptr& thrown, void*) {
+        try {
+            std::rethrow_exception(thrown);
+        } catch (const std::domain_error& error) {  // a weight that is no number; ValueError is for a wrong call
+            PyErr_SetString(PyExc_ArithmeticError, error.what());
+        }
+    });
     m.def("available_kernels", &available_kernels, "Kernel sets that this build and this machine have, best first.");
     m.def("block_bytes", [](const nb::dict& spec) { return Model::block_bytes(parse_spec(spec)); },
           "Bytes of one KV cache block of 16 positions over all layers.");

@@ -90,10 +90,11 @@ void Encoder::reserve(int rows, int blocks, int length) {
         blocks_capacity_ = blocks;
     }
     if (length > length_capacity_) {
-        score_stride_ = round_up(length, 2 * kBlock);
-        scores_ = Buffer(static_cast<std::size_t>(team_.size()) * kMaxQueries * score_stride_ * 4);
-        block_table_.resize(score_stride_ / kBlock);
+        const std::ptrdiff_t stride = round_up(length, 2 * kBlock);
+        scores_ = Buffer(static_cast<std::size_t>(team_.size()) * kMaxQueries * stride * 4);
+        block_table_.resize(stride / kBlock);
         for (std::size_t i = 0; i < block_table_.size(); ++i) block_table_[i] = static_cast<std::int32_t>(i);
+        score_stride_ = stride;  // only now: a stride of more than there is would write beyond it
         length_capacity_ = length;
     }
 }

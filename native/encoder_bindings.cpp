@@ -4,6 +4,7 @@
 
 #include "binding_values.hpp"
 #include "encoder.hpp"
+#include "plain_floats.hpp"
 
 namespace nb = nanobind;
 
@@ -38,6 +39,7 @@ class EncoderCore {
   public:
     EncoderCore(const nb::dict& spec, const std::string& kernels, int threads) {
         require(threads >= 1 && threads <= 1024, "threads must be 1..1024");
+        [[maybe_unused]] const PlainFloats plain;  // for numbers that are made floats
         encoder_ = std::make_unique<Encoder>(parse_encoder_spec(spec), kernels_named(kernels), threads);
     }
 

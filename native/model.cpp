@@ -88,8 +88,9 @@ void Model::reserve(int rows, int logit_rows, int length) {
         logits_capacity_ = logit_rows;
     }
     if (length > length_capacity_) {
-        score_stride_ = round_up(2 * length, 2 * kBlock);
-        scores_ = Buffer(static_cast<std::size_t>(team_.size()) * kMaxQueries * score_stride_ * 4);
+        const std::ptrdiff_t stride = round_up(2 * length, 2 * kBlock);
+        scores_ = Buffer(static_cast<std::size_t>(team_.size()) * kMaxQueries * stride * 4);
+        score_stride_ = stride;  // only now: a stride of more than there is would write beyond it
         length_capacity_ = 2 * length;
     }
     const int kept = static_cast<int>(kept_source_.size());

@@ -1,8 +1,8 @@
 #include "threads.hpp"
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
+#include <utility>
+
+#include "plain_floats.hpp"
 
 namespace minivault {
 namespace {
@@ -21,34 +21,23 @@ inline void relax(int spins) {
 #endif
 }
 
-// Round to nearest, no flushing of subnormals: a library that was loaded may have set it otherwise for its thread.
-class PlainFloats {
-  public:
-#if defined(__x86_64__)
-    PlainFloats() : saved_(_mm_getcsr()) { _mm_setcsr(0x1f80); }
-    ~PlainFloats() { _mm_setcsr(saved_); }
-
-  private:
-    unsigned saved_;
-#elif defined(__aarch64__)
-    PlainFloats() {
-        asm volatile("mrs %0, fpcr" : "=r"(saved_));
-        asm volatile("msr fpcr, %0" : : "r"(std::uint64_t{0}));
-    }
-    ~PlainFloats() { asm volatile("msr fpcr, %0" : : "r"(saved_)); }
-
-  private:
-    std::uint64_t saved_ = 0;
-#endif
-};
+// Thrown at a barrier that will never be full: another member has left with an exception.
+struct Abandoned {};
 
 }  // namespace
 
 Team::Team(int threads) : size_(threads < 1 ? 1 : threads) {
-    for (int member = 1; member < size_; ++member) helpers_.emplace_back([this, member] { serve(member); });
+    try {
+        for (int member = 1; member < size_; ++member) helpers_.emplace_back([this, member] { serve(member); });
+    } catch (...) {
+        stop();
+        throw;
+    }
 }
 
-Team::~Team() {
+Team::~Team() { stop(); }
+
+void Team::stop() {
     {
         std::lock_guard lock(mutex_);
         stopping_.store(true);
@@ -71,8 +60,13 @@ void Team::run(const std::function<void(int)>& work) {
         round_.fetch_add(1, std::memory_order_release);
     }
     wake_.notify_all();
-    work(0);
+    attempt(0);
+    // Order: `work` and what it refers to must outlive every helper's part, also when this one's has failed.
     for (int spins = 0; finished_.load(std::memory_order_acquire) != size_ - 1; ++spins) relax(spins);
+    if (!failed_.load(std::memory_order_acquire)) return;
+    arrived_.store(0, std::memory_order_relaxed);
+    failed_.store(false, std::memory_order_relaxed);
+    std::rethrow_exception(std::exchange(failure_, nullptr));
 }
 
 void Team::serve(int member) {
@@ -87,8 +81,19 @@ void Team::serve(int member) {
         }
         seen = round_.load(std::memory_order_acquire);
         if (stopping_.load()) return;
-        (*work_)(member);
+        attempt(member);
         finished_.fetch_add(1, std::memory_order_release);
+    }
+}
+
+void Team::attempt(int member) {
+    try {
+        (*work_)(member);
+    } catch (const Abandoned&) {  // who left it has said why
+    } catch (...) {
+        std::lock_guard lock(mutex_);
+        if (!failure_) failure_ = std::current_exception();
+        failed_.store(true, std::memory_order_release);
     }
 }
 
@@ -100,7 +105,10 @@ void Team::barrier() {
         generation_.fetch_add(1, std::memory_order_release);
         return;
     }
-    for (int spins = 0; generation_.load(std::memory_order_acquire) == generation; ++spins) relax(spins);
+    for (int spins = 0; generation_.load(std::memory_order_acquire) == generation; ++spins) {
+        if (failed_.load(std::memory_order_relaxed)) throw Abandoned{};
+        relax(spins);
+    }
 }
 
 }  // namespace minivault

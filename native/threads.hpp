@@ -4,6 +4,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <mutex>
 #include <thread>
@@ -30,8 +31,8 @@ class Team {
     Team& operator=(const Team&) = delete;
 
     int size() const { return size_; }
-    // Calls work(member) on every member, the caller being member 0; returns when all have returned.
-    // One caller at a time.
+    // Calls work(member) on every member, the caller being member 0; returns when all have returned. What the first of
+    // them to fail threw is thrown again then; the others leave at their next barrier. One caller at a time.
     void run(const std::function<void(int)>& work);
     // Inside `run`: waits for all members, then all see queue `reset`. Spins, since phases are microseconds long, but
     // gives the core away soon, since others (the event loop) need it.
@@ -39,6 +40,8 @@ class Team {
 
   private:
     void serve(int member);
+    void attempt(int member);
+    void stop();
 
     int size_;
     std::vector<std::thread> helpers_;
@@ -48,8 +51,10 @@ class Team {
     std::atomic<int> finished_{0};
     std::atomic<bool> stopping_{false};
     const std::function<void(int)>* work_ = nullptr;
+    std::exception_ptr failure_;  // under mutex_ while a round runs
     alignas(64) std::atomic<int> arrived_{0};
     alignas(64) std::atomic<std::uint32_t> generation_{0};
+    std::atomic<bool> failed_{false};  // beside what is polled anyway
 };
 
 }  // namespace minivault

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minivault.engine.native import _native
-from minivault.engine.native.packing import Precision, source_bytes, source_floats
+from minivault.engine.native.packing import Precision, finite, source_bytes, source_floats
 from minivault.errors import CheckpointCorrupt
 from minivault.models.encoder import EncoderArchitecture, EncoderWeights
 from minivault.models.pooling import PoolingConfig
@@ -66,7 +66,7 @@ class EncoderPacker:
                 source = weights[name]
                 core.set_table(name, source_bytes(source), source.view.dtype, *source.view.shape)
             if arch.token_types:
-                core.set_token_type(source_floats(weights["token_type"])[0])
+                core.set_token_type(finite("token_type", source_floats(weights["token_type"]))[0])
             before = (-1, "embed_norm")
             for layer in range(arch.layers):
                 self._linear(layer, "qkv", ("q", "k", "v"), hidden, 3 * hidden, before)
@@ -80,7 +80,10 @@ class EncoderPacker:
 
     def _norm(self, layer: int, slot: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         name = slot if layer < 0 else f"layers.{layer}.{slot}"
-        return source_floats(self._weights[f"{name}.weight"]), source_floats(self._weights[f"{name}.bias"])
+        return self._vector(f"{name}.weight"), self._vector(f"{name}.bias")
+
+    def _vector(self, name: str) -> NDArray[np.float32]:
+        return finite(name, source_floats(self._weights[name]))
 
     def _linear(
         self, layer: int, slot: str, names: tuple[str, ...], inputs: int, outputs: int, norm: tuple[int, str] | None
@@ -89,7 +92,7 @@ class EncoderPacker:
         sources = [self._weights[f"layers.{layer}.{name}.weight"] for name in names]
         parts = []
         for name, source in zip(names, sources, strict=True):
-            bias = np.ascontiguousarray(source_floats(self._weights[f"layers.{layer}.{name}.bias"]))
+            bias = np.ascontiguousarray(self._vector(f"layers.{layer}.{name}.bias"))
             parts.append((source_bytes(source), source.view.dtype, False, source.rows, 0, source.rows, bias))
         if norm is not None:
             weight, bias = self._norm(*norm)

@@ -172,7 +172,7 @@ class Packer:
 
     def _vector(self, name: str) -> NDArray[np.float32]:
         """Rank 1 sources, one after the other, as floats."""
-        return np.concatenate([source_floats(part) for part in sources(self._weights, name)])
+        return finite(name, np.concatenate([source_floats(part) for part in sources(self._weights, name)]))
 
     def _linear(
         self,
@@ -224,8 +224,20 @@ def set_hidden_norm(core: _native.Core, arch: Architecture, weights: WeightSet) 
     """Give the core the final norm as it is stored: the one that it has for logits is balanced with the head."""
     (weight,) = sources(weights, "final_norm.weight")
     bias = sources(weights, "final_norm.bias")[0] if "final_norm.bias" in weights else None
-    scale = source_floats(weight) + np.float32(arch.norm_offset)
-    core.set_norm(-1, "hidden_norm", scale, None if bias is None else source_floats(bias))
+    scale = finite("final_norm.weight", source_floats(weight)) + np.float32(arch.norm_offset)
+    shift = None if bias is None else finite("final_norm.bias", source_floats(bias))
+    core.set_norm(-1, "hidden_norm", scale, shift)
+
+
+def finite(name: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """``values``, checked.
+
+    Raises:
+        CheckpointCorrupt: one is infinite or not a number.
+    """
+    if not np.isfinite(values).all():
+        raise CheckpointCorrupt(f"In {name}, a value is infinite or not a number")
+    return values
 
 
 def source_bytes(source: LinearSource) -> NDArray[np.uint8]:
