@@ -14,8 +14,9 @@ from minivault.errors import ContextTooLong, ModelNotReady, UnsupportedFeature
 from minivault.generation import GenerationRequest, SamplingParams
 from minivault.models import parameters
 from minivault.models.loaded_remote import RemoteModel
-from minivault.models.prompt import Prompt, read_prompt
-from minivault.models.structure import Structure, compiled, structure_of
+from minivault.models.prompt import LONG_TEXT, Prompt, read_prompt
+from minivault.models.structure import GRAMMAR_THREADS, Structure, compiled, structure_of
+from minivault.models.tool_calls import Calling
 from minivault.models.words import limited, read_words
 from minivault.service.ports import ModelLease, ServedModel, generating
 from minivault.service.prepared import Prepared
@@ -39,6 +40,7 @@ class Preparer:
         Raises:
             InvalidRequest, UnsupportedFeature, ContextTooLong: a field is wrong for this model.
             ModelNotReady: its engine has stopped.
+            Overloaded: so many other requests are prepared that this one was not begun.
         """
         model = generating(lease.model)
         if model.engine.failure is not None:
@@ -46,10 +48,8 @@ class Preparer:
         info = model.engine.info
         if info.speaks_text:
             return self._in_words(request, caller, lease, begun_ns)
-        structure = structure_of(request.response_format)
         prompt = await read_prompt(request, model.tokenizer, model.chat_template, info.vocab_size)
-        if prompt.calling is not None:
-            structure = prompt.calling.structure(structure)
+        structure = await _structure(request, prompt.calling)
         sampling = self._sampling(request, prompt, model)
         constraint = await constraint_of(model, structure)
         named = request if request.request_id else replace(request, request_id=self._new_id())
@@ -106,6 +106,16 @@ class Preparer:
         )
 
 
+async def _structure(request: GenerationRequest, calling: Calling | None) -> Structure | None:
+    """The form that the answer must have. Schemas are as long as requests, at most."""
+
+    def read() -> Structure | None:
+        structure = structure_of(request.response_format)
+        return structure if calling is None else calling.structure(structure)
+
+    return read() if len(request.raw_request) < LONG_TEXT else await GRAMMAR_THREADS.do(read)
+
+
 def context_length(request: GenerationRequest, length: int, prompt_tokens: int) -> int:
     """The model's, or less where the request says so."""
     limit = request.context_limit
@@ -134,6 +144,7 @@ async def constraint_of(model: ServedModel, structure: Structure | None) -> Cons
     Raises:
         UnsupportedFeature: the model's engine cannot.
         InvalidRequest: it does not compile.
+        Overloaded: so many others compile that it did not begin.
     """
     if structure is None:
         return None
