@@ -98,6 +98,7 @@ def test_what_the_engine_lacks_is_refused_by_name_with_a_way_out(config: dict[st
         ({"head_dim": 63}, "head_dim"),
         ({"rms_norm_eps": float("nan")}, "rms_norm_eps"),
         ({"rope_theta": float("inf")}, "rope_theta"),
+        ({"rope_theta": 1.0}, "rope_theta must be above 1"),
         ({"max_position_embeddings": -1}, "max_position_embeddings"),
         ({"attention_bias": "yes"}, "attention_bias"),
         ({"rope_scaling": [1]}, "rope_scaling"),

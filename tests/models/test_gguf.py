@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import gguf
@@ -19,8 +20,10 @@ from minivault.models import gguf_file, gguf_tensors
 from minivault.models.architecture import read_architecture
 from minivault.models.catalog import Catalog
 from minivault.models.checkpoint import Checkpoint
+from minivault.models.gguf_config import Metadata, config_of
 from minivault.models.gguf_file import BLOCKS, GgufFile
 from minivault.models.gguf_import import import_gguf
+from minivault.models.gguf_names import conversions
 from minivault.models.tokenizer import Tokenizer
 from minivault.models.weights import weight_map
 from tests.models.folders import copy_of, safetensors_bytes
@@ -350,17 +353,79 @@ def test_what_is_not_supported_is_named(catalog: Catalog, tmp_path: Path, old: b
         import_gguf(catalog, path)
 
 
-@pytest.fixture(scope="module")
-def sound_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    return tiny_gguf(tmp_path_factory.mktemp("fuzz")).read_bytes()
+def llama3_gguf(tmp_path: Path) -> Path:
+    """A file with ``rope_freqs.weight``."""
+    return write_gguf(source_of("llama3-rope", tmp_path), tmp_path / "tiny.gguf", Kind.Q8_0)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("factor", [0.0, -1.0, float("nan"), float("inf"), 1e-9])
+def test_rope_factors_that_cannot_be_are_refused(catalog: Catalog, tmp_path: Path, factor: float) -> None:
+    path = llama3_gguf(tmp_path)
+    with GgufFile.open(path) as found:
+        tensor = found.tensors["rope_freqs.weight"]
+    data = bytearray(path.read_bytes())
+    data[tensor.start : tensor.start + tensor.size] = struct.pack("<f", factor) * (tensor.size // 4)
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"rope_freqs\.weight"):
+        import_gguf(catalog, path)
+    assert left_in(catalog) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "kind", "value", "said"),
+    [
+        ("llama.rope.freq_base", 6, struct.pack("<f", -10_000), "freq_base"),
+        ("llama.rope.freq_base", 6, struct.pack("<f", 0), "freq_base"),
+        ("llama.rope.freq_base", 6, struct.pack("<f", 3e38), "freq_base"),
+        ("llama.attention.key_length", 4, struct.pack("<I", (1 << 32) - 1), "values that are not as wide"),
+        ("llama.embedding_length", 4, struct.pack("<I", 1 << 20), "hidden_size"),
+        ("llama.embedding_length", 4, struct.pack("<I", 128), "shape"),
+    ],
+)
+def test_metadata_that_cannot_be_is_refused(
+    catalog: Catalog, tmp_path: Path, key: str, kind: int, value: bytes, said: str
+) -> None:
+    path = llama3_gguf(tmp_path)
+    data = bytearray(path.read_bytes())
+    at = data.index(key.encode() + struct.pack("<I", kind)) + len(key) + 4
+    data[at : at + 4] = value
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match=said):
+        import_gguf(catalog, path)
+    assert left_in(catalog) == []
+
+
+@pytest.mark.parametrize("dimension", [2, 16, 34, 1 << 39])
+def test_rope_factors_must_be_as_many_as_a_head_has_pairs(dimension: int) -> None:
+    values = {
+        "general.architecture": "llama", "llama.embedding_length": 64, "llama.attention.head_count": 2,
+        "llama.attention.key_length": dimension, "llama.attention.value_length": dimension, "llama.block_count": 2,
+        "llama.feed_forward_length": 96, "llama.context_length": 256,
+        "llama.attention.layer_norm_rms_epsilon": 1e-5,
+    }  # fmt: skip
+    meta = Metadata(values, {"token_embd.weight": (320, 64), "output.weight": (320, 64)})
+    with pytest.raises(CheckpointCorrupt, match="for each two dimensions"):
+        config_of(meta, [1.0] * 16)
+
+
+def test_the_shape_of_a_tensor_is_checked_before_anything_of_its_size_is_made() -> None:
+    shapes = {"blk.0.attn_q.bias": (1 << 40,)}
+    with pytest.raises(CheckpointCorrupt, match="heads"):
+        list(conversions("llama", {"num_attention_heads": 2, "num_key_value_heads": 2}, shapes))
+
+
+@pytest.fixture(scope="module", params=[tiny_gguf, llama3_gguf], ids=["llama", "llama3"])
+def sound_bytes(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> bytes:
+    make: Callable[[Path], Path] = request.param
+    return make(tmp_path_factory.mktemp("fuzz")).read_bytes()
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_any_damage_is_a_clear_error_or_a_sound_model(tmp_path: Path, sound_bytes: bytes, data: st.DataObject) -> None:
     damaged = bytearray(sound_bytes)
     for _ in range(data.draw(st.integers(1, 4))):
-        place = data.draw(st.integers(0, 12_000))
+        place = data.draw(st.integers(0, 12_000) | st.integers(len(sound_bytes) - 1024, len(sound_bytes) - 1))
         damage = data.draw(st.one_of(st.binary(min_size=1, max_size=8), st.just(b"\xff" * 8)))
         damaged[place : place + len(damage)] = damage
     path = tmp_path / "damaged.gguf"

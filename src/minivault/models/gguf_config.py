@@ -13,6 +13,7 @@ from typing import Any
 
 from minivault.errors import CheckpointCorrupt, UnsupportedCheckpoint
 from minivault.models.json_file import shown
+from minivault.models.rope_config import MAX_THETA
 
 Config = dict[str, Any]
 
@@ -35,13 +36,13 @@ class Metadata:
     def integer(self, name: str, default: int | None = None) -> int:
         found = int(self._typed(name, int, default))
         if not 0 <= found < 1 << 40:
-            raise CheckpointCorrupt(f"{name} of the GGUF file is out of bounds")
+            raise CheckpointCorrupt(f"{shown(self._full(name))} of the GGUF file is out of bounds")
         return found
 
     def number(self, name: str, default: float | None = None) -> float:
         found = self._typed(name, (int, float), default)
         if not math.isfinite(found) or abs(found) > 3e38:
-            raise CheckpointCorrupt(f"{name} of the GGUF file is not finite")
+            raise CheckpointCorrupt(f"{shown(self._full(name))} of the GGUF file is not finite")
         return _shortest(float(found))
 
     def flag(self, name: str, default: bool | None = None) -> bool:
@@ -153,13 +154,18 @@ def _scaling(meta: Metadata) -> Config | None:
 
 def _llama3_scaling(factors: Sequence[float], config: Config) -> Config:
     """Llama 3's scaling, told from the divisors that were computed from it: its other values are always these."""
-    dimension = config["head_dim"]
+    dimension, theta = config["head_dim"], config["rope_theta"]
+    if dimension % 2 or len(factors) != dimension // 2:
+        raise CheckpointCorrupt(
+            "rope_freqs.weight of the GGUF file must have a value for each two dimensions of a head"
+        )
+    if not all(math.isfinite(factor) and factor > 0 for factor in factors):
+        raise CheckpointCorrupt("rope_freqs.weight of the GGUF file must hold finite numbers above 0")
+    if not 1 < theta <= MAX_THETA:
+        raise CheckpointCorrupt(f"rope.freq_base of the GGUF file must be above 1 and at most {MAX_THETA:g}")
     factor = round(max(factors, default=0.0), 3)
     for original in (8192, *(1 << power for power in range(6, 20))):
-        found = _llama3_factors(factor, original, config["rope_theta"], dimension)
-        if len(found) == len(factors) and all(
-            math.isclose(one, other, rel_tol=1e-3) for one, other in zip(found, factors, strict=True)
-        ):
+        if factor >= 1 and _are_close(factors, _llama3_factors(factor, original, theta, dimension)):
             return {
                 "rope_type": "llama3",
                 "factor": factor,
@@ -168,6 +174,10 @@ def _llama3_scaling(factors: Sequence[float], config: Config) -> Config:
                 "original_max_position_embeddings": original,
             }
     raise UnsupportedCheckpoint("The GGUF file's rope_freqs.weight is not the scaling of Llama 3")
+
+
+def _are_close(factors: Sequence[float], found: Sequence[float]) -> bool:
+    return all(math.isclose(one, other, rel_tol=1e-3) for one, other in zip(found, factors, strict=True))
 
 
 def _llama3_factors(factor: float, original: int, theta: float, dimension: int) -> list[float]:

@@ -11,19 +11,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from minivault.errors import CheckpointCorrupt, UnsupportedCheckpoint
+from minivault.models.architecture import read_architecture
 from minivault.models.catalog import Catalog, ModelEntry
-from minivault.models.checkpoint import SINGLE_FILE, file_sha256
+from minivault.models.checkpoint import SINGLE_FILE, Checkpoint, TensorView, file_sha256
+from minivault.models.description import MAX_HEAD_DIM
 from minivault.models.folder import Progress, StoredFile, check_room, counter
 from minivault.models.gguf_config import Metadata, config_of
 from minivault.models.gguf_file import GgufFile, GgufTensor
-from minivault.models.gguf_names import Conversion, conversions
+from minivault.models.gguf_names import Conversion, conversions, target_shape
 from minivault.models.gguf_tensors import expected_bytes, read_floats, write_checkpoint
 from minivault.models.gguf_tokenizer import GgufTokenizer, tokenizer_of
 from minivault.models.inspection import check_config
 from minivault.models.naming import default_name
+from minivault.models.weights import weight_map
 
 ROPE_FACTORS = "rope_freqs.weight"
-MAX_ROPE_FACTORS = 4096
+MAX_ROPE_FACTORS = MAX_HEAD_DIM // 2
 
 
 def import_gguf(catalog: Catalog, path: Path, name: str | None = None, progress: Progress | None = None) -> ModelEntry:
@@ -43,6 +47,7 @@ def import_gguf(catalog: Catalog, path: Path, name: str | None = None, progress:
         check_config(config)
         tokenizer = tokenizer_of(meta)
         plan = list(conversions(meta.architecture, config, meta.tensors))
+        _check_shapes(config, source, plan)
         described = {
             "kind": "gguf",
             "file": path.name,
@@ -59,6 +64,21 @@ def import_gguf(catalog: Catalog, path: Path, name: str | None = None, progress:
             }
 
         return catalog.adopt(name, fill)
+
+
+def _check_shapes(config: Mapping[str, Any], source: GgufFile, plan: list[Conversion]) -> None:
+    """Hold every tensor's shape against the config, before anything is made of it.
+
+    Raises:
+        CheckpointCorrupt: one is missing, or of another shape.
+    """
+    try:
+        arch = read_architecture(config)
+    except UnsupportedCheckpoint:
+        return  # why: what another engine runs is for that engine to check
+    shapes = {step.target: target_shape(step, source.tensors[step.source].shape) for step in plan}
+    views = {name: TensorView("F32", shape, memoryview(b"")) for name, shape in shapes.items()}
+    weight_map(arch, Checkpoint(Path(), views, ()))
 
 
 def _fill(
@@ -83,8 +103,10 @@ def _fill(
 
 def _rope_factors(source: GgufFile) -> list[float] | None:
     tensor = source.tensors.get(ROPE_FACTORS)
-    if tensor is None or tensor.shape[0] > MAX_ROPE_FACTORS or len(tensor.shape) != 1:
+    if tensor is None:
         return None
+    if len(tensor.shape) != 1 or tensor.shape[0] > MAX_ROPE_FACTORS:
+        raise CheckpointCorrupt(f"{ROPE_FACTORS} of the GGUF file must have 1 to {MAX_ROPE_FACTORS} values")
     return read_floats(source, tensor)
 
 

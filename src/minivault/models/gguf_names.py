@@ -7,11 +7,13 @@ GPT-2's matrices. Pure functions over names and numbers.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 from minivault.errors import CheckpointCorrupt, UnsupportedCheckpoint
+from minivault.models.description import MAX_ATTENTION_HEADS, MAX_HEAD_DIM
 from minivault.models.json_file import shown
 
 _LLAMA = {
@@ -74,13 +76,19 @@ _BLOCK = re.compile(r"blk\.(\d{1,5})\.([a-z0-9_]+)\.(weight|bias)")
 _WHOLE = re.compile(r"([a-z0-9_]+)\.(weight|bias)")
 
 
+_MOST_ROWS = 3 * MAX_ATTENTION_HEADS * MAX_HEAD_DIM
+
+Rows: TypeAlias = Callable[[], tuple[int, ...]]
+"""Numbers of rows, made when they are needed: a plan has one for each tensor."""
+
+
 @dataclass(frozen=True, slots=True)
 class Conversion:
     """How one tensor is made."""
 
     source: str
     target: str
-    rows: tuple[int, ...] | None = None
+    rows: Rows | None = None
     """The source's row for each row of the target; ``None``: in the same order."""
     transposed: bool = False
     added: float = 0.0
@@ -118,19 +126,22 @@ def conversions(
         )
 
 
-def _rows(architecture: str, config: Mapping[str, Any], part: str, rows: int) -> tuple[int, ...] | None:
+def _rows(architecture: str, config: Mapping[str, Any], part: str, rows: int) -> Rows | None:
     if architecture == "llama" and part in ("attn_q", "attn_k"):
         heads = config["num_attention_heads" if part == "attn_q" else "num_key_value_heads"]
-        return _half_apart(rows, heads)
+        if heads < 1 or rows > _MOST_ROWS or rows % (2 * heads):
+            raise CheckpointCorrupt("The GGUF file's queries or keys do not divide into its heads")
+        return partial(_half_apart, rows, heads)
     if architecture == "falcon" and part == "attn_qkv":
-        return _by_key_head(rows, config["num_attention_heads"], config["num_kv_heads"])
+        heads, kv_heads = config["num_attention_heads"], config["num_kv_heads"]
+        if min(heads, kv_heads) < 1 or heads % kv_heads or rows > _MOST_ROWS or rows % (heads + 2 * kv_heads):
+            raise CheckpointCorrupt("The GGUF file's fused attention does not divide into its heads")
+        return partial(_by_key_head, rows, heads, kv_heads)
     return None
 
 
 def _half_apart(rows: int, heads: int) -> tuple[int, ...]:
     """The file has a head's rotary pairs side by side, a checkpoint half a head apart."""
-    if heads < 1 or rows % (2 * heads):
-        raise CheckpointCorrupt("The GGUF file's queries or keys do not divide into its heads")
     size = rows // heads
     return tuple(head * size + 2 * (place % (size // 2)) + place // (size // 2)
                  for head in range(heads) for place in range(size))  # fmt: skip
@@ -138,8 +149,6 @@ def _half_apart(rows: int, heads: int) -> tuple[int, ...]:
 
 def _by_key_head(rows: int, heads: int, kv_heads: int) -> tuple[int, ...]:
     """The file has all queries, all keys, all values; a checkpoint, for each key head, its queries, key and value."""
-    if min(heads, kv_heads) < 1 or heads % kv_heads or rows % (heads + 2 * kv_heads):
-        raise CheckpointCorrupt("The GGUF file's fused attention does not divide into its heads")
     size, group = rows // (heads + 2 * kv_heads), heads // kv_heads
     found: list[int] = []
     for kv_head in range(kv_heads):

@@ -129,11 +129,12 @@ def _write_tensor(
 
 def _converted(source: GgufFile, tensor: GgufTensor, step: Conversion, dtype: str) -> Iterator[Array]:
     """The target's values in order, contiguous, in the form that safetensors has for ``dtype``."""
+    rows = None if step.rows is None else step.rows()
     if step.transposed:
-        whole = [_as_dtype(tensor, piece, step, dtype) for piece in _pieces(source, tensor, step.rows)]
+        whole = [_as_dtype(tensor, piece, step, dtype) for piece in _pieces(source, tensor, rows)]
         yield np.ascontiguousarray(np.concatenate(whole).T)
         return
-    for piece in _pieces(source, tensor, step.rows):
+    for piece in _pieces(source, tensor, rows):
         yield np.ascontiguousarray(_as_dtype(tensor, piece, step, dtype))
 
 

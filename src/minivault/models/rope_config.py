@@ -11,6 +11,7 @@ import math
 from minivault.models.config_values import Config, corrupt, flag, integer, named, number, section, unsupported
 from minivault.models.description import MAX_CONTEXT_LENGTH, Rope, RopeScaling
 
+MAX_THETA = 1e12
 KINDS = ("default", "linear", "llama3", "dynamic", "yarn")
 
 _KNOWN_OPTIONS = frozenset(
@@ -47,14 +48,16 @@ def read_rope(
         CheckpointCorrupt: a value is missing or out of bounds.
     """
     source = options if options.get("rope_theta") is not None else config
-    theta = number(source, "rope_theta", 1.0, 1e12, default=theta)
+    theta = number(source, "rope_theta", 1.0, MAX_THETA, default=theta)
+    if theta == 1:  # why: no frequency would differ from another
+        raise corrupt(f"rope_theta must be above 1 and at most {MAX_THETA:g}")
     kind = _kind(options)
     if kind not in kinds:
         raise unsupported(f"rope scaling {named(kind)}", wanted="rope scaling " + ", ".join(kinds))
     for name, value in options.items():
         if name not in _KNOWN_OPTIONS and value is not None:
             raise unsupported(f"the rope option {named(name)}", wanted=", ".join(sorted(_KNOWN_OPTIONS)))
-    return Rope(theta, _scaling(str(kind), config, options, context, rotary_dim, theta))
+    return Rope(theta, _scaling(str(kind), config, options, context, rotary_dim))
 
 
 def rotary_dim(config: Config, options: Config, head_dim: int, *, partial: bool = False) -> int:
@@ -87,13 +90,11 @@ def _kind(options: Config) -> object:
     return "default"
 
 
-def _scaling(
-    kind: str, config: Config, options: Config, context: int, rotary_dim: int, theta: float
-) -> RopeScaling | None:
+def _scaling(kind: str, config: Config, options: Config, context: int, rotary_dim: int) -> RopeScaling | None:
     if kind == "default":
         return None
     if kind == "yarn":
-        return _yarn(config, options, context, theta)
+        return _yarn(config, options, context)
     factor = number(options, "factor", 1.0, 1e6)
     if kind == "linear":
         return RopeScaling("linear", factor)
@@ -125,15 +126,13 @@ def _dynamic(options: Config, factor: float, context: int, rotary_dim: int) -> R
     return RopeScaling("dynamic", factor, original_context_length=context)
 
 
-def _yarn(config: Config, options: Config, context: int, theta: float) -> RopeScaling:
+def _yarn(config: Config, options: Config, context: int) -> RopeScaling:
     original = _original(config, options, context)
     factor = number(options, "factor", 1.0, 1e6, default=max(1.0, context / original))
     fast = number(options, "beta_fast", 0.0, 1e6) if options.get("beta_fast") else 32.0
     slow = number(options, "beta_slow", 0.0, 1e6) if options.get("beta_slow") else 1.0
     if fast < slow:
         raise corrupt("beta_fast must not be below beta_slow")
-    if theta <= 1:
-        raise corrupt("rope_theta must be above 1 with yarn")
     return RopeScaling(
         "yarn",
         factor,
