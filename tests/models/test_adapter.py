@@ -119,6 +119,7 @@ def test_an_adapter_has_no_adapters(catalog: Catalog) -> None:
         ("a_setting_of_next_year", 1, "a_setting_of_next_year"),
         ("lora_alpha", "16", "lora_alpha"),
         ("lora_alpha", float("nan"), "lora_alpha"),
+        ("lora_alpha", 10**400, "lora_alpha"),
         ("r", 0, "r must be"),
         ("r", 9, "rank of lora_A"),
     ],

@@ -24,6 +24,7 @@ from minivault.models.weights import WeightSet, sources, weight_map
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 MAX_RANK = 1024
+MAX_ALPHA = 1e6
 
 _PEFT_PREFIX = "base_model.model."
 _TENSOR = re.compile(r"(.+)\.lora_(A|B)\.weight")
@@ -131,8 +132,8 @@ def read_config(folder: Path) -> Mapping[str, Any]:
         if value and name not in _HARMLESS:
             raise _unsupported(shown(name), value, "none")
     alpha, rank = config.get("lora_alpha"), config.get("r")
-    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not math.isfinite(alpha):
-        raise CheckpointCorrupt(f"{CONFIG}: lora_alpha must be a number")
+    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not -MAX_ALPHA <= alpha <= MAX_ALPHA:
+        raise CheckpointCorrupt(f"{CONFIG}: lora_alpha must be a number from {-MAX_ALPHA:g} to {MAX_ALPHA:g}")
     if type(rank) is not int or not 1 <= rank <= MAX_RANK:
         raise CheckpointCorrupt(f"{CONFIG}: r must be a whole number from 1 to {MAX_RANK}")
     return config

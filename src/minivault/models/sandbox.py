@@ -282,6 +282,18 @@ def _tojson(
     """JSON as chat templates mean it: plain text, nothing escaped for HTML."""
     if (indent or 0) > 16 or len("".join(separators or ())) > 16:
         raise TooCostly("JSON with an indent or separators of more than 16 characters")
-    return json.dumps(
-        measured(value), ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-    )
+    _check_indented(measured(value), indent or 0)
+    found = json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    return str(measured(found))
+
+
+def _check_indented(value: Any, indent: int) -> None:
+    """Hold the white space that JSON with ``indent`` has against the bound, before it is made."""
+    size, level, margin = 0, [value], indent
+    while level and indent > 0:
+        groups = [one.values() if isinstance(one, Mapping) else one for one in level
+                  if isinstance(one, Mapping | list | tuple)]  # fmt: skip
+        level = [item for group in groups for item in group]
+        size += (len(level) + len(groups)) * margin
+        _check_size(size)
+        margin += indent
