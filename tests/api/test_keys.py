@@ -156,6 +156,9 @@ async def test_so_many_of_a_keys_requests_run_at_one_time() -> None:
         after = await client.post("/generate", json=ASK, headers=headers)
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "concurrency_limit_exceeded")
     assert refused.headers["retry-after"] == "1"
+    assert refused.headers["ratelimit-policy"] == '"concurrent";q=2;qu="concurrent-requests"'
+    assert refused.headers["ratelimit"] == '"concurrent";r=0;t=1'
+    assert refused.headers["x-ratelimit-limit-concurrent"] == "2"
     assert [one.status_code for one in (*ended, looked, after)] == [200, 200, 200, 200]
 
 
@@ -201,6 +204,8 @@ async def test_guesses_count_against_the_address() -> None:
         guesses = [await client.get("/health", headers={"x-api-key": f"mv_{n}"}) for n in range(5)]
         known = await client.post("/generate", json=ASK, headers=keys.headers("user"))
     assert [response.status_code for response in guesses] == [401, 401, 401, 429, 429]
+    assert guesses[3].headers["ratelimit-policy"] == '"default";q=3;w=60'
+    assert guesses[3].headers["x-ratelimit-remaining-requests"] == "0"
     assert known.status_code == 200
 
 

@@ -235,6 +235,13 @@ def test_generate_documents_its_body_and_its_errors() -> None:
     assert schema["properties"]["max_tokens"]["nullable"] is True
 
 
+async def test_the_document_is_written_once_and_not_sent_twice() -> None:
+    async with client_of(make_bench()) as client:
+        first = await client.get("/openapi.json")
+        second = await client.get("/openapi.json", headers={"if-none-match": first.headers["etag"]})
+    assert (first.status_code, second.status_code, second.content) == (200, 304, b"")
+
+
 async def test_the_answers_have_the_documented_fields() -> None:
     async with client_of(make_bench()) as client:
         answer = (await client.post("/generate", json=ASK)).json()

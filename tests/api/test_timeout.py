@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -40,7 +41,19 @@ async def test_the_native_field_says_it_too_and_a_stream_ends_in_an_error() -> N
     assert "[DONE]" not in response.text
 
 
-@pytest.mark.parametrize("given", ["", "0", "-1", "1e3", "nan", "inf", "86401", "1 s", "٣"])
+@pytest.mark.parametrize("given", ["0.000001", "0.50", "9", "9999", "86399.999999", "86400", "86400.0"])
+async def test_a_timeout_is_taken_as_it_is_documented(given: str) -> None:
+    async with client_of(make_bench()) as client:
+        response = await client.post("/generate/stream", json={"prompt": "hi"}, headers={"MiniVault-Timeout": given})
+        document = (await client.get("/openapi.json")).json()
+    named = [one for one in document["paths"]["/generate"]["post"]["parameters"] if one["name"] == "MiniVault-Timeout"]
+    assert response.status_code != 422
+    assert re.search(named[0]["schema"]["pattern"], given)
+
+
+@pytest.mark.parametrize(
+    "given", ["", "0", "0.0", "0.0000001", "07", "-1", "1e3", "nan", "inf", "86401", "86400.1", "1 s", "٣"]
+)
 async def test_a_timeout_that_cannot_be_read_is_refused_by_name(given: str) -> None:
     bench = make_bench()
     async with client_of(bench) as client:

@@ -18,7 +18,7 @@ from minivault.access.specs import parse_spec
 from minivault.access.windows import Take, Window, WindowStorage
 from minivault.errors import ConfigError, InvalidRequest, RateLimited
 
-Kind = Literal["requests", "tokens"]
+Kind = Literal["requests", "tokens", "concurrent"]
 BUSY_RETRY_SECONDS = 1.0
 
 
@@ -30,7 +30,7 @@ class Verdict:
     limit: int
     """Requests or tokens a window."""
     window: int
-    """Seconds."""
+    """Seconds; 0 of requests at one time, which have none."""
     remaining: int
     reset: float
     """Seconds until the oldest of the window is forgotten; of a refusal, until there is room."""
@@ -106,7 +106,7 @@ class Quota:
     concurrent: int = 0
     limits: Limits | None = None
     verdicts: dict[Kind, Verdict] = field(default_factory=dict)
-    """The newest of each kind."""
+    """The newest of each kind; of requests at one time, only a refusal."""
 
     @classmethod
     def of(cls, limits: Limits, client: str, requests: str, tokens: str = "", concurrent: int = 0) -> Quota:
@@ -168,6 +168,7 @@ class Quota:
             RateLimited: too many run at one time.
         """
         if self.limits is not None and not self.limits.enter(self.client, self.concurrent):
+            self.verdicts["concurrent"] = Verdict(False, self.concurrent, 0, 0, BUSY_RETRY_SECONDS)
             error = RateLimited(
                 f"Too many requests at one time: {self.concurrent} may run.", retry_after=BUSY_RETRY_SECONDS
             )

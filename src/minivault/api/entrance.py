@@ -49,7 +49,13 @@ class Entrance:
         path = scope["path"]
         quota = Quota()
         try:
-            caller = await self._let_in(scope)
+            try:
+                caller = self._caller(scope)
+            except Unauthorized:
+                # Guesses count against the address, and after too many of them the answer is 429.
+                quota = self._gate.quota_of_address(address_of(scope))
+                await quota.admit()
+                raise
             scope.setdefault("state", {})["caller"] = caller  # a refusal is logged with its key too
             quota = caller.quota
             if path not in UNCOUNTED_PATHS:
@@ -74,18 +80,12 @@ class Entrance:
             if works:
                 quota.leave()
 
-    async def _let_in(self, scope: Scope) -> Caller:
+    def _caller(self, scope: Scope) -> Caller:
         """
         Raises:
-            Unauthorized, RateLimited, KeysUnavailable, LimitsUnavailable: it may not come in.
+            Unauthorized, KeysUnavailable: it may not come in.
         """
-        address = address_of(scope)
-        try:
-            return self._gate.caller(shown_key(Headers(scope=scope)), address)
-        except Unauthorized:
-            # Guesses count against the address, and after too many of them the answer is 429.
-            await self._gate.quota_of_address(address).admit()
-            raise
+        return self._gate.caller(shown_key(Headers(scope=scope)), address_of(scope))
 
 
 def _authorise(caller: Caller, needed: Permission | None) -> None:
@@ -148,7 +148,7 @@ def limit_headers(verdicts: Mapping[Kind, Verdict]) -> dict[str, str]:
         return {}
     named = {("default" if kind == "requests" else kind): verdict for kind, verdict in verdicts.items()}
     headers = {
-        "ratelimit-policy": ", ".join(f'"{name}";q={one.limit};w={one.window}' for name, one in named.items()),
+        "ratelimit-policy": ", ".join(f'"{name}";q={one.limit};{_of_what(one)}' for name, one in named.items()),
         "ratelimit": ", ".join(f'"{name}";r={one.remaining};t={one.retry_after}' for name, one in named.items()),
     }
     for kind, verdict in verdicts.items():
@@ -156,6 +156,10 @@ def limit_headers(verdicts: Mapping[Kind, Verdict]) -> dict[str, str]:
         headers[f"x-ratelimit-remaining-{kind}"] = str(verdict.remaining)
         headers[f"x-ratelimit-reset-{kind}"] = f"{verdict.retry_after}s"
     return headers
+
+
+def _of_what(verdict: Verdict) -> str:
+    return f"w={verdict.window}" if verdict.window else 'qu="concurrent-requests"'
 
 
 def _with_limits(send: Send, quota: Quota) -> Send:

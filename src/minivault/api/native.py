@@ -27,7 +27,7 @@ FROM_HEADER = "minivault-from-record"
 TIMEOUT_HEADER = "minivault-timeout"
 """On every surface, for clients whose bodies cannot say it."""
 MOST_SECONDS = 86_400
-_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
+_SECONDS = re.compile(schema.TIMEOUT_PATTERN)
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -136,10 +136,10 @@ def caller_of(request: Request) -> Caller:
     given = request.headers.get(TIMEOUT_HEADER)
     if given is None:
         return caller
-    if not _SECONDS.fullmatch(given) or not 0 < float(given) <= MOST_SECONDS:
+    if not _SECONDS.fullmatch(given):
         raise Problem(
             422,
-            f"{TIMEOUT_HEADER} must be a number of seconds above 0 and up to {MOST_SECONDS}.",
+            f"{TIMEOUT_HEADER} must be a number of seconds above 0 and up to {MOST_SECONDS}, such as 30 or 2.5.",
             code="invalid_value",
             param=TIMEOUT_HEADER,
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+import json
 import re
 from functools import cache
 from importlib.resources import files
@@ -18,7 +19,6 @@ from fastapi import APIRouter, Request, Response
 
 from minivault import __version__
 from minivault.api import negotiation
-from minivault.api.native import json_response
 from minivault.api.problems import Problem
 
 RUNNING = "MiniVault is running"
@@ -102,7 +102,10 @@ async def asset(request: Request) -> Response:
 
 @router.get("/openapi.json")
 async def openapi(request: Request) -> Response:
-    return json_response(request.app.openapi())
+    app = request.app
+    if (found := getattr(app.state, "openapi", None)) is None:
+        found = app.state.openapi = _asset(json.dumps(app.openapi()).encode(), "application/json")
+    return _page(request, found)
 
 
 def _page(request: Request, asset: Asset) -> Response:

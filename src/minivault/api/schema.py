@@ -20,6 +20,11 @@ EVENTS: Mapping[str, Any] = {"schema": {"description": "Server-Sent Events."}}
 """Of no type: to some readers it is that of the whole body, to others that of an event."""
 
 OPENAPI_VERSION = "3.0.3"
+TIMEOUT_PATTERN = (
+    r"^(([1-9][0-9]{0,3}|[1-7][0-9]{4}|8[0-5][0-9]{3}|86[0-3][0-9]{2})(\.[0-9]{1,6})?|86400(\.0{1,6})?"
+    r"|0\.([1-9][0-9]{0,5}|0[1-9][0-9]{0,4}|00[1-9][0-9]{0,3}|000[1-9][0-9]{0,2}|0000[1-9][0-9]?|00000[1-9]))$"
+)
+"""Seconds above 0 and up to 86400, to the microsecond: what the header `MiniVault-Timeout` is held to."""
 _REF = "#/components/schemas/"
 
 _ERRORS: Mapping[int, str] = {
@@ -37,10 +42,19 @@ _ERRORS: Mapping[int, str] = {
     504: "It took longer than `timeout`, `MiniVault-Timeout` or the server's `request_timeout` allow.",
 }
 
+_WAIT = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}}
+_COUNTED = {
+    "RateLimit-Policy": {
+        "description": "The limits, as the IETF's draft writes them: `q` in `w` seconds, or at one time.",
+        "schema": {"type": "string"},
+    },
+    "RateLimit": {"description": "What is left of them, `r`, for `t` seconds.", "schema": {"type": "string"}},
+}
 _HEADERS: Mapping[int, Mapping[str, Any]] = {
-    code: {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}}
-    for code in (429, 503)
-} | {401: {"WWW-Authenticate": {"description": "`Bearer`.", "schema": {"type": "string"}}}}
+    401: {"WWW-Authenticate": {"description": "`Bearer`.", "schema": {"type": "string"}}},
+    429: _WAIT | _COUNTED,
+    503: _WAIT,
+}
 
 _SCHEMES: Mapping[str, Any] = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, as `Authorization: Bearer`."},
@@ -73,7 +87,7 @@ _TIMEOUT_ASKED = {
     "required": False,
     "description": "Most seconds that the request may take, waiting included; the tightest of this, `timeout` and the "
     "setting request_timeout counts.",
-    "schema": {"type": "string", "pattern": "^[1-9][0-9]{0,3}$"},
+    "schema": {"type": "string", "pattern": TIMEOUT_PATTERN},
 }
 _FROM_RECORD = {
     "description": "The record that the answer was taken from; of several answers, the first. Absent where it was "
