@@ -96,6 +96,14 @@ async def test_each_line_is_answered_under_its_name(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+async def test_what_ends_a_line_to_some_readers_ends_none_of_a_result(tmp_path: Path) -> None:
+    said = "a\n\r\v\x1c\x85\u2028\u2029b"
+    async with server_of(make_bench(says(said, at_once=99), template=True), tmp_path) as client:
+        batch = await ended(client, await started(client, lines(chat(said))))
+        (row,) = await rows_of(client, batch["output_file_id"])
+    assert row["response"]["body"]["choices"][0]["message"]["content"] == said
+
+
 async def test_lines_that_are_refused_stand_in_the_error_file(tmp_path: Path) -> None:
     async with server_of(make_bench(says("Yes."), template=True), tmp_path) as client:
         data = lines(chat(temperature=-1), chat(), {"model": "nope", "messages": chat()["messages"]})

@@ -8,7 +8,6 @@ batches are kept, or of what the routes do. Owned by the event loop.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -23,6 +22,7 @@ from minivault.api.body import parse_json
 from minivault.api.line_answers import ENDPOINTS, Answer, ask, recorded, refusal
 from minivault.api.problems import Problem
 from minivault.api.room import Room
+from minivault.api.wire.one_line import in_one_line
 from minivault.batches.reading import LineReader
 from minivault.batches.store import BatchStore
 from minivault.batches.values import UNFINISHED, Batch, IllegalStep, Line, Result, Status
@@ -381,13 +381,13 @@ def _result(batch: Batch, line: Line, answer: Answer) -> Result:
         "response": {"status_code": answer.status, "request_id": answer.request_id, "body": answer.body},
         "error": None,
     }
-    return Result(json.dumps(text, ensure_ascii=False), failed=answer.status != 200)
+    return Result(in_one_line(text), failed=answer.status != 200)
 
 
 def _expired(line: Line) -> Result:
     error = {"code": "batch_expired", "message": "The batch's time was over before this line was run."}
     text = {"id": None, "custom_id": line.custom_id, "response": None, "error": error}
-    return Result(json.dumps(text, ensure_ascii=False), failed=True)
+    return Result(in_one_line(text), failed=True)
 
 
 def _parse(raw: bytes) -> object:
