@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from minivault.batches.database import recode_file
 from minivault.batches.store import CHUNK_LINES, MAX_UNFINISHED, BatchStore, new_id
 from minivault.batches.values import Batch, Counts, Fault, IllegalStep, Line, Result, Status
 from minivault.errors import ConfigError, InvalidRequest, RateLimited, UnknownRecord
@@ -285,6 +286,31 @@ def test_with_the_vaults_key_the_file_is_encrypted_also_one_that_was_plain(tmp_p
     store.close()
     assert b"a secret of ours" not in (tmp_path / "batches.db").read_bytes()
     assert opened(tmp_path, tmp_path / "key").file(file_id).bytes == 16
+
+
+@pytest.mark.parametrize("first", [None, "one"])
+@pytest.mark.parametrize("then", [None, "one", "two"])
+@pytest.mark.parametrize("again", [False, True])
+def test_its_key_is_exchanged_with_the_vaults(tmp_path: Path, first: str | None, then: str | None, again: bool) -> None:
+    for name in ("one", "two"):
+        VaultKey.create(tmp_path / name)
+    before, after = (None if name is None else tmp_path / name for name in (first, then))
+    store = opened(tmp_path, before)
+    file_id = filled(store, b"what is asked it")
+    store.close()
+    old, new = VaultKey.of(before), VaultKey.of(after)
+    for _ in range(1 + again):
+        recode_file(tmp_path / "batches.db", old, new)
+    assert opened(tmp_path, after).file(file_id).bytes == 16
+    plain = b"what is asked" in b"".join(path.read_bytes() for path in tmp_path.glob("batches.db*"))
+    assert plain == (after is None)
+
+
+def test_a_key_is_not_exchanged_without_the_present_one(tmp_path: Path) -> None:
+    VaultKey.create(tmp_path / "key")
+    opened(tmp_path, tmp_path / "key").close()
+    with pytest.raises(ConfigError):
+        recode_file(tmp_path / "batches.db", VaultKey(bytes(32)), VaultKey(bytes(range(32))))
 
 
 def test_without_its_key_an_encrypted_file_does_not_open(tmp_path: Path) -> None:

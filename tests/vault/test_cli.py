@@ -18,10 +18,12 @@ from pyarrow import parquet
 
 from minivault.access.key_file import KeyTerms
 from minivault.access.keys import KeyStore
+from minivault.batches.store import BatchStore
 from minivault.cli.main import main
 from minivault.cli.vault import app as vault_app
 from minivault.cli.vault_erase import _key_id
 from minivault.settings import load_settings
+from minivault.vault.cipher import is_plain
 from tests.vault.samples import intent, open_ledger, outcome, record_calls
 
 
@@ -360,6 +362,21 @@ def test_a_vault_is_encrypted_and_read_by_its_key(
     assert vault("verify", data_dir=own_vault).code == 0
     assert vault("erase", "2", "--yes", data_dir=own_vault).code == 0
     assert vault("decrypt", data_dir=own_vault).code == 0
+
+
+def test_files_and_batches_get_the_vaults_key_with_it(
+    vault: Command, own_vault: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [tmp_path_factory.mktemp("keys") / name for name in ("one", "two")]
+    batches = own_vault / "batches.db"
+    BatchStore.open(batches).close()
+    for key in keys:
+        assert vault("encrypt", "--key-file", str(key), data_dir=own_vault).code == 0
+        BatchStore.open(batches, key).close()
+        assert is_plain(batches) is False
+        monkeypatch.setenv("MINIVAULT_VAULT_KEY_FILE", str(key))
+    assert vault("decrypt", data_dir=own_vault).code == 0
+    assert is_plain(batches)
 
 
 def test_a_key_that_was_made_in_vain_is_not_left(vault: Command, own_vault: Path) -> None:

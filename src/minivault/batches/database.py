@@ -75,6 +75,35 @@ def open_database(path: Path, key: VaultKey | None) -> Connection:
     return db
 
 
+def recode_file(path: Path, old: VaultKey | None, new: VaultKey | None) -> None:
+    """Give the file the key ``new`` in the place of ``old``, ``None`` being none; what was recoded before is left so.
+
+    One transaction: a crash leaves the one key or the other. Nobody else may have the file open.
+
+    Raises:
+        ConfigError: it opens with neither.
+        LedgerUnavailable: it cannot be read or written, or another process has it open.
+    """
+    if not path.exists():
+        return
+    encrypted = is_plain(path) is False
+    try:
+        db = open_database(path, old if encrypted else None)
+    except ConfigError:
+        if new is None or not encrypted:
+            raise
+        open_database(path, new).close()
+        return
+    try:
+        if encrypted or new is not None:
+            with failures():
+                db.pragma("journal_mode", "delete")  # no key changes beside a write-ahead log
+                db.pragma("cipher", CIPHER)
+                db.pragma("rekey", new.passphrase if new is not None else "")
+    finally:
+        db.close()
+
+
 def empty_log(db: Connection) -> None:
     """Bring the write-ahead log into the file, and cut it off; not while another program reads the file."""
     with contextlib.suppress(apsw.BusyError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -81,10 +82,12 @@ def decrypt(data_dir: options.DataDir = None) -> None:
 
 
 def _recode(settings: Settings, old: VaultKey | None, new: VaultKey | None, done: str) -> None:
+    from minivault.batches.database import recode_file
     from minivault.vault.recode import recode
 
+    beside = partial(recode_file, settings.batches_path)
     with counting("Writing anew and verifying", "records") as progress:
-        report = recode(settings.vault_path, old, new, progress=progress)
+        report = recode(settings.vault_path, old, new, progress=progress, beside=beside)
     line(f"{done} and verified: {counted(report.records, 'record')} of {counted(report.calls, 'call')}")
 
 
@@ -94,4 +97,6 @@ def _say_what_is_left(settings: Settings, path: Path) -> None:
         note("or MINIVAULT_VAULT_KEY_FILE. Without the key nobody reads the vault again: keep a copy of it safe.")
     if any(settings.log_dir.glob("log.jsonl*")):
         note(f"What {settings.log_dir} holds is plain text still, and is written no more: delete it.")
+    for aside in sorted(settings.vault_path.parent.glob(f"{settings.vault_path.name}.before-*")):
+        note(f"{aside} was put aside by a restore and is as it was: delete it, if nobody needs it.")
     note("Backups that were made before are as they were. What a disk keeps of deleted files is not wiped.")

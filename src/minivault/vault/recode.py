@@ -5,6 +5,7 @@ Knows nothing of where keys are kept.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from minivault.errors import InvalidRequest
@@ -17,11 +18,21 @@ from minivault.vault.head import HeadPaths
 from minivault.vault.lock import WriterLock
 from minivault.vault.verify import Progress
 
+Beside = Callable[[VaultKey | None, VaultKey | None], None]
+
 
 def recode(
-    vault: Path, old: VaultKey | None, new: VaultKey | None, *, progress: Progress | None = None
+    vault: Path,
+    old: VaultKey | None,
+    new: VaultKey | None,
+    *,
+    progress: Progress | None = None,
+    beside: Beside | None = None,
 ) -> VerifyReport:
     """Give the vault the key ``new`` in the place of ``old``; ``None`` is no encryption. No server may be running.
+
+    ``beside``: does the same to what lies beside the vault, once it is written anew and verified, before it is put in
+    place. It must bear to be called again, and the other way round.
 
     Its records, and so its heads and proofs, stay what they are. The file that it was is deleted at the end; a crash
     leaves the one or the other, whole.
@@ -46,7 +57,14 @@ def recode(
         # An old write-ahead log beside a new file would be taken for its own. It is empty since it was settled.
         for end in ("-wal", "-shm"):
             vault.with_name(vault.name + end).unlink(missing_ok=True)
-        put_in_place(part, vault)
+        if beside is not None:
+            beside(old, new)
+        try:
+            put_in_place(part, vault)
+        except BaseException:
+            if beside is not None:
+                beside(new, old)
+            raise
         return report
     finally:
         part.unlink(missing_ok=True)
