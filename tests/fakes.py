@@ -349,6 +349,8 @@ class MemoryLedger:
         self.outcomes: list[Outcome] = []
         self.erasures: list[Erasure] = []
         self.faults: list[str] = []
+        self.altered: set[int] = set()
+        """Calls of which something else is on record than what was committed to."""
         self.hold = False
         self.writable = True
         self._size = 0
@@ -422,6 +424,9 @@ class MemoryLedger:
         intent = self._indexes[index]
         erased = any(index in erasure.intents for erasure in self.erasures)
         return intent.raw_request if intent.store and not erased else None
+
+    def is_sound(self, index: int, /) -> bool:
+        return index not in self.altered
 
     def repeats(self, repeat_key: int, /, *, owner: str | None = None) -> tuple[CallDetail, ...]:
         return tuple(

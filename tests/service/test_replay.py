@@ -115,6 +115,15 @@ async def test_a_call_without_a_token_is_not_comparable() -> None:
     assert "no token" in await _not_comparable(bench)
 
 
+async def test_a_record_that_was_altered_is_a_mismatch_and_nothing_is_run() -> None:
+    bench = make_bench()
+    await recorded(bench)
+    bench.ledger.altered.add(0)
+    result = await bench.service.replay("r1", CALLER)
+    assert (result.verdict, result.position, len(bench.engine.requests)) == (ReplayVerdict.MISMATCH, None, 1)
+    assert "not what was committed to" in (result.reason or "")
+
+
 async def test_an_unknown_record_is_said_to_be_unknown() -> None:
     with pytest.raises(UnknownRecord):
         await make_bench().service.replay("nope", CALLER)

@@ -152,21 +152,37 @@ async def test_one_byte_of_the_weights_makes_it_not_comparable(tmp_path: Path) -
         assert await verdict(service, "r") == (ReplayVerdict.NOT_COMPARABLE, "it was answered by other weights")
 
 
-async def test_a_forged_answer_is_found_by_verify_and_is_a_mismatch(tmp_path: Path) -> None:
+FORGED = "UPDATE contents SET data = zeroblob(length(data)) WHERE kind = "
+FORGERIES = {
+    "the answer's text": FORGED + "'response_text'",
+    "the answer's tokens": FORGED + "'response_token_ids'",
+    "a token torn": "UPDATE contents SET data = x'00' WHERE kind = 'response_token_ids'",
+    "the prompt's text": FORGED + "'prompt_text'",
+    "the prompt's tokens": FORGED + "'prompt_token_ids'",
+    "the answer's text gone": "DELETE FROM contents WHERE kind = 'response_text'",
+    "the answer's tokens gone": "DELETE FROM contents WHERE kind = 'response_token_ids'",
+    "the view that shows it": (
+        "DROP VIEW call_texts; CREATE VIEW call_texts (intent_index, prompt, response)"
+        " AS SELECT intent_index, 'a lie', 'another' FROM calls"
+    ),
+    "the intent": (
+        "UPDATE leaves SET data = CAST(replace(CAST(data AS TEXT), 'http', 'htt_') AS BLOB) WHERE leaf_index = 0"
+    ),
+}
+
+
+@pytest.mark.parametrize("sql", FORGERIES.values(), ids=FORGERIES)
+async def test_a_forged_record_is_found_by_verify_and_is_a_mismatch(tmp_path: Path, sql: str) -> None:
     async with open_service(settings(tmp_path)) as service:
-        answer = await service.generate(drawn_request(1), CALLER)
+        await service.generate(drawn_request(1), CALLER)
         db = apsw.Connection(str(tmp_path / "vault.db"))
-        db.execute(
-            "UPDATE contents SET data = zeroblob(length(data)) WHERE leaf_index = ? AND kind = 'response_token_ids'",
-            (answer.record.index,),
-        )
+        db.execute(sql)
         db.close()
         result = await service.replay("q1", CALLER)
-        assert (result.verdict, result.position, result.actual_token_id) == (
-            ReplayVerdict.MISMATCH, 0, answer.token_ids[0],
-        )  # fmt: skip
+        assert (result.verdict, result.record) == (ReplayVerdict.MISMATCH, None)
+        assert "not what was committed to" in (result.reason or "")
     reader = Reader.open(tmp_path / "vault.db")
-    assert [finding.index for finding in verify(reader).findings] == [answer.record.index]
+    assert not verify(reader).ok
     reader.close()
 
 

@@ -116,7 +116,8 @@ class ErasedBody(BaseModel):
 
 
 class ReplayBody(BaseModel):
-    """What a replay found. MISMATCH names the first position that differs, NOT COMPARABLE the reason."""
+    """What a replay found. MISMATCH names the first position that differs, or gives the reason where the record itself
+    was altered and nothing was run; NOT COMPARABLE gives the reason."""
 
     verdict: Literal["MATCH", "MISMATCH", "NOT COMPARABLE"]
     reason: str | None

@@ -144,6 +144,8 @@ def sentence(result: Mapping[str, Any]) -> str:
         return f"MATCH: {_all(result['compared_tokens'])}"
     if verdict == "NOT COMPARABLE":
         return f"NOT COMPARABLE: {result['reason']}"
+    if result["position"] is None:
+        return f"MISMATCH: {result['reason'] or 'what came has another digest'}"
     recorded, now = (_token(result[name]) for name in ("expected_token_id", "actual_token_id"))
     return f"MISMATCH at token {result['position']}: {recorded} is on record, and {now} came"
 

@@ -59,6 +59,10 @@ class Records:
         """As :meth:`get`, as the vault has it."""
         return await asyncio.to_thread(lambda: self._reader.get(record_id, owner=owner))
 
+    async def is_sound(self, index: int) -> bool:
+        """Whether the call whose intent has this index is on record as its records commit to."""
+        return await asyncio.to_thread(self._reader.is_sound, index)
+
     async def repeats(self, repeat_key: int, *, owner: str | None = None) -> tuple[CallDetail, ...]:
         """Whole and sound calls of this key, oldest first."""
         return await asyncio.to_thread(lambda: self._reader.repeats(repeat_key, owner=owner))

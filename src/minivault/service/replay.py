@@ -21,7 +21,7 @@ class ReplayVerdict(StrEnum):
     MATCH = "MATCH"
     """Every token is the same."""
     MISMATCH = "MISMATCH"
-    """A token differs; the first such position is named."""
+    """A token differs, and the first such position is named; or what is on record is not what its records commit to."""
     NOT_COMPARABLE = "NOT COMPARABLE"
     """No replay of this record can prove anything here; the reason is named."""
 
@@ -32,7 +32,7 @@ class ReplayResult:
 
     verdict: ReplayVerdict
     reason: str | None = None
-    """Why it is not comparable."""
+    """Why it is not comparable, or a mismatch that no token shows."""
     position: int | None = None
     """Index of the first token that differs, from 0."""
     expected_token_id: int | None = None
@@ -42,6 +42,8 @@ class ReplayResult:
     record: RecordRef | None = None
     """The outcome of the replay, which is itself a recorded call."""
 
+
+ALTERED = "what is on record of it is not what was committed to: it was altered; run vault verify"
 
 _WHOLE = (FinishReason.STOP, FinishReason.LENGTH)
 _BEGUN = (FinishReason.CANCELLED, FinishReason.FAILED, FinishReason.INTERRUPTED)

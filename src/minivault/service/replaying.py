@@ -24,6 +24,7 @@ from minivault.service.prepared import Prepared, pin_of
 from minivault.service.preparing import constraint_of, reserved
 from minivault.service.records import Records
 from minivault.service.replay import (
+    ALTERED,
     ReplayResult,
     ReplayVerdict,
     compare,
@@ -61,6 +62,8 @@ class Replayer:
         """See :meth:`minivault.service.service.Service.replay`."""
         recorded = await self._records.detail(record_id, owner=caller.owner)
         caller.require_model(recorded.call.model)
+        if not await self._records.is_sound(recorded.call.index):
+            return ReplayResult(ReplayVerdict.MISMATCH, reason=ALTERED)
         reason = why_never_comparable(recorded)
         if reason is not None:
             return ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason=reason)

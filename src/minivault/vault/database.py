@@ -260,6 +260,17 @@ def open_reader(path: Path, key: VaultKey | None = None) -> Connection:
     return db
 
 
+@contextlib.contextmanager
+def snapshot(db: Connection) -> Iterator[None]:
+    """One state of the file for all reads of the block: an erasure takes content and changes the list together."""
+    db.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if db.in_transaction:
+            db.execute("COMMIT")
+
+
 def open_scratch() -> Connection:
     """An empty database in memory: nothing that is put into it reaches a disk."""
     db = Connection(":memory:")

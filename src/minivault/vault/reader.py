@@ -27,6 +27,7 @@ from minivault.vault.queries import COLUMNS, call_of, select, where
 from minivault.vault.record import unpack_token_ids
 from minivault.vault.repeats import repeats
 from minivault.vault.schema import is_empty
+from minivault.vault.soundness import is_sound
 from minivault.vault.statistics import statistics
 
 __all__ = ["Call", "CallDetail", "CallFilter", "ExportForm", "Page", "Reader"]
@@ -152,6 +153,11 @@ class Reader:
         """
         with self.connection() as db:
             return () if db is None else repeats(db, repeat_key, owner, _detail)
+
+    def is_sound(self, index: int, /) -> bool:
+        """Whether the call whose intent has this index is on record as its records commit to, leaves and content."""
+        with self.connection() as db:
+            return db is not None and is_sound(db, index)
 
     def erasable(self, filters: CallFilter | None = None, *, after: int = -1, limit: int = 64) -> tuple[int, ...]:
         """Indexes of the intents of calls behind ``after`` that have ended and whose content is there, oldest first."""

@@ -10,11 +10,10 @@ Reads in pages on short snapshots, so a running server is not held up; what is r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from minivault.errors import VaultCorrupt
-from minivault.vault.database import Connection, StorageError, describe, stored_node
+from minivault.vault.database import Connection, StorageError, describe, snapshot, stored_node
 from minivault.vault.findings import Fault, Finding, Verified, VerifyReport
 from minivault.vault.head import Head, HeadPaths
 from minivault.vault.leaf_check import erased_by, note_not_erased
@@ -86,17 +85,17 @@ def _check_all(walk: Walk, db: Connection, since: Verified | None, progress: Pro
     if walk.contents and since is None:
         _check_file(walk, db)
     check_schema(walk, db)
-    with _snapshot(db):
+    with snapshot(db):
         root = _start(walk, db)
         if since is not None and not _take_up(walk, db, since):
             return root
     for first in range(walk.first, walk.size, PAGE):
-        with _snapshot(db):
+        with snapshot(db):
             check_page(walk, db, first, min(first + PAGE, walk.size))
         if progress is not None:
             progress(min(first + PAGE, walk.size), walk.size)
     _check_end(walk, db, root)
-    with _snapshot(db):
+    with snapshot(db):
         check_search(walk, db, words=walk.contents and since is None)
     return root
 
@@ -196,17 +195,6 @@ def _check_end(walk: Walk, db: Connection, root: bytes) -> None:
     orphans = db.execute(_ORPHANS, (walk.first,)).get
     if orphans:
         walk.found(Fault.CONTENT_UNEXPECTED, None, f"{orphans} contents belong to no record")
-
-
-@contextmanager
-def _snapshot(db: Connection) -> Iterator[None]:
-    """One state of the file for all reads of the block: an erasure takes content and changes the list together."""
-    db.execute("BEGIN")
-    try:
-        yield
-    finally:
-        if db.in_transaction:
-            db.execute("COMMIT")
 
 
 _ORPHANS = """
