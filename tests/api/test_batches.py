@@ -274,7 +274,7 @@ async def test_a_line_that_waits_for_its_turn_keeps_its_id(tmp_path: Path) -> No
             quota.leave()
 
         batching._wait = leaves  # type: ignore[method-assign]
-        await batching.submit(Batch("batch_a", keys.ids["narrow"], "local", CHAT, file_id, batching.now()))
+        await batching.submit(Batch("batch_a", keys.ids["narrow"], "local", CHAT, file_id, batching.now()), 1)
         await ended(client, "batch_a")
     assert waits == [1.0]
     assert [intent.request_id for intent in bench.ledger.intents] == ["batch_a-0"]
@@ -319,6 +319,15 @@ async def test_a_batch_whose_lines_have_no_room_is_refused(tmp_path: Path) -> No
         asked = {"input_file_id": file_id, "endpoint": CHAT, "completion_window": "24h"}
         answer = await client.post("/v1/batches", json=asked)
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "storage_full")
+
+
+async def test_batches_made_at_the_same_time_share_the_room(tmp_path: Path) -> None:
+    data = lines(chat("x" * 1000))
+    async with server_of(make_bench(template=True), tmp_path, max_stored_bytes=2 * len(data) + 500) as client:
+        asked = {"input_file_id": await uploaded(client, data), "endpoint": CHAT, "completion_window": "24h"}
+        batching_of(client)._start = lambda batch: None  # type: ignore[method-assign]  # none of them ends meanwhile
+        answers = await asyncio.gather(*(client.post("/v1/batches", json=asked) for _ in range(4)))
+    assert sorted(answer.status_code for answer in answers) == [200, 413, 413, 413]
 
 
 async def test_files_go_when_their_time_is_over(tmp_path: Path) -> None:

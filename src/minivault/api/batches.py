@@ -43,8 +43,6 @@ async def create(request: Request) -> Response:
     file = await asyncio.to_thread(store.file, body.input_file_id, caller.owner)
     if file.purpose != "batch":
         raise InvalidRequest("input_file_id: the file's purpose must be batch", param="input_file_id")
-    # Its lines are copied, and stay until it has ended.
-    await batching.room.require(store.stored_bytes, file.bytes)
     batch = Batch(
         id=new_id("batch"),
         owner=caller.api_key_id,
@@ -55,7 +53,7 @@ async def create(request: Request) -> Response:
         metadata=body.metadata,
         concurrency=body.concurrency,
     )
-    await batching.submit(batch)
+    await batching.submit(batch, file.bytes)
     return json_response(wire.batch_body(batch))
 
 

@@ -102,10 +102,22 @@ class Batching:
         for batch in await asyncio.to_thread(store.unfinished):
             self._start(batch)
 
-    async def submit(self, batch: Batch) -> None:
-        """Take a batch on; from now on it is run to its end, by this process or a later one."""
+    async def submit(self, batch: Batch, size: int) -> None:
+        """Take a batch on; from now on it is run to its end, by this process or a later one. Its ``size`` bytes of
+        lines are copied, and stay until it has ended.
+
+        Raises:
+            Problem: 413, there is no room for them.
+            RateLimited: its owner has too many that have not ended.
+        """
         store = await self.store()
-        await asyncio.to_thread(store.add, batch)
+
+        def add() -> int:
+            store.add(batch)
+            return size
+
+        async with self.room.held(store.stored_bytes, size) as share:
+            await share.keep(add)
         self._start(batch)
 
     async def cancel(self, batch: Batch) -> Batch:

@@ -30,22 +30,13 @@ class Room:
         self._turn = asyncio.Lock()
         self._uploads: Counter[str] = Counter()
 
-    async def require(self, stored: Callable[[], int], more: int) -> None:
-        """
-        Raises:
-            Problem: 413, with ``more`` bytes, more would be kept than may be.
-        """
-        async with self._turn:
-            await self._look(stored)
-            self._check(more)
-
     @asynccontextmanager
     async def upload(self, client: str, stored: Callable[[], int], declared: int) -> AsyncIterator[Share]:
-        """The share of an upload, for as long as it is under way. ``stored`` is blocking; ``declared``: bytes, 0 where
-        the client does not say.
+        """The share of an upload, for as long as it is under way: :meth:`held` of what the client declares, 0 bytes
+        where it does not say.
 
         Raises:
-            Problem: 413, there is no room for ``declared`` bytes.
+            Problem: 413, there is no room.
             RateLimited: the client has too many under way.
         """
         if self._uploads[client] >= MAX_UPLOADS:
@@ -53,18 +44,27 @@ class Room:
             error.code, error.limit = "too_many_uploads", "concurrent"
             raise error
         self._uploads[client] += 1
+        try:
+            async with self.held(stored, declared) as share:
+                yield share
+        finally:
+            self._uploads -= Counter((client,))
+
+    @asynccontextmanager
+    async def held(self, stored: Callable[[], int], size: int) -> AsyncIterator[Share]:
+        """A share of ``size`` bytes, which may grow, until the block ends. ``stored`` is blocking.
+
+        Raises:
+            Problem: 413, there is no room.
+        """
         share = Share(self)
         try:
             async with self._turn:
-                await self._look(stored)
-                share.hold(declared)
+                self._stored = await asyncio.to_thread(stored)
+                share.hold(size)
             yield share
         finally:
             self._held -= share.held
-            self._uploads -= Counter((client,))
-
-    async def _look(self, stored: Callable[[], int]) -> None:
-        self._stored = await asyncio.to_thread(stored)
 
     def _check(self, more: int) -> None:
         if self._stored + self._held + more > self._most:
@@ -78,7 +78,7 @@ class Room:
 
 
 class Share:
-    """What one upload holds."""
+    """What one of those that write holds."""
 
     def __init__(self, room: Room) -> None:
         self._room = room
@@ -101,7 +101,7 @@ class Share:
             self.held += more
 
     async def keep(self, finish: Callable[[], int]) -> None:
-        """Make what came whole: ``finish`` gives its size, and counts from now on as stored."""
+        """Make it last: ``finish`` is blocking and gives the size, which counts from now on as stored."""
         async with self._room._turn:
             self._room._stored += await asyncio.to_thread(finish)
             self._room._held -= self.held
