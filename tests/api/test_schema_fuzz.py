@@ -7,13 +7,16 @@ draws 20,000.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -21,6 +24,9 @@ from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.core.result import Ok
 
+from minivault.access.key_file import KeyTerms
+from minivault.access.keys import KeyStore
+from minivault.access.roles import Role
 from minivault.api.app import create_app
 from minivault.service import Service
 from minivault.settings import Settings
@@ -29,15 +35,33 @@ from minivault.vault.reader import Reader
 from tests.api.test_socket import Server
 from tests.fakes import FakeModel, FakeModels, ScriptedEngine, TurnTemplate, says
 
+Prepare = Callable[[Any], None]
+Send = Callable[[Any, GenerationMode], None]
 CASES = int(os.environ.get("MINIVAULT_FUZZ_CASES") or 400)
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of fakes without any key."""
+    with serving(tmp_path_factory.mktemp("fuzz")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, KeyStore, dict[str, str]]]:
+    """One that has keys, its keys, and the headers of an admin whose name nobody will guess."""
+    folder: Path = tmp_path_factory.mktemp("keyed")
+    keys = KeyStore.in_folder(folder)
+    made = keys.create("an admin of this test alone", KeyTerms(role=Role.ADMIN))
+    with serving(folder) as found:
+        yield found, keys, {"Authorization": f"Bearer {made.text}"}
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
     """A server of fakes on a thread of its own."""
     import uvicorn
 
-    folder: Path = tmp_path_factory.mktemp("fuzz")
     started = threading.Event()
     found: list[str] = []
 
@@ -58,25 +82,54 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         await running
         ledger.close()
 
-    ends: list[object] = []
+    ends: list[Callable[[], None]] = []
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()
     assert started.wait(60)
-    yield found[0]
-    ends[0]()  # type: ignore[operator]
-    thread.join(60)
+    try:
+        yield found[0]
+    finally:
+        ends[0]()
+        thread.join(60)
 
 
 def test_every_route_answers_as_the_document_says(url: str) -> None:
+    assert_true(operations_of(url), url, {})
+
+
+def test_an_admins_routes_answer_as_the_document_says(keyed: tuple[str, KeyStore, dict[str, str]]) -> None:
+    url, keys, headers = keyed
+    fresh = (keys.create(f"drawn {number}", KeyTerms()).key.id for number in itertools.count())
+
+    def of_a_key(case: Any) -> None:
+        """A sound request is for a key that is there."""
+        if "key_id" in (case.path_parameters or {}):
+            case.path_parameters["key_id"] = next(fresh)
+
+    operations = [one for one in operations_of(url) if one.path.startswith("/admin")]
+    assert len(operations) > 4
+    assert_true(operations, url, headers, of_a_key)
+    listed = httpx.get(f"{url}/admin/keys", headers=headers).json()["keys"]
+    assert {key["state"] for key in listed} >= {"active", "revoked"}
+    assert any(key["rotated_at"] for key in listed)
+
+
+def assert_true(operations: list[Any], url: str, headers: dict[str, str], prepare: Prepare = lambda case: None) -> None:
+    """``prepare`` may change a sound request before it is sent."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its own, about its own
-        operations = operations_of(url)
         each = max(2, CASES // (2 * len(operations)))
+
+        def send(case: Any, mode: GenerationMode) -> None:
+            if mode is GenerationMode.POSITIVE:
+                prepare(case)
+            case.call_and_validate(base_url=url, headers=headers)
+
         wrong = [
             fault
             for operation in operations
             for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
-            for fault in _draw(operation, mode, each, url)
+            for fault in _draw(operation, mode, each, send)
         ]
     assert not wrong, "\n\n".join(wrong)
 
@@ -97,7 +150,7 @@ def operations_of(url: str) -> list[Any]:
     return [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
 
 
-def _draw(operation: Any, mode: GenerationMode, count: int, url: str) -> list[str]:
+def _draw(operation: Any, mode: GenerationMode, count: int, send: Send) -> list[str]:
     """What was wrong with the answers."""
     cases = operation.as_strategy(generation_mode=mode)
 
@@ -110,7 +163,7 @@ def _draw(operation: Any, mode: GenerationMode, count: int, url: str) -> list[st
     )
     @given(case=cases)
     def drawn(case: Any) -> None:
-        case.call_and_validate(base_url=url)
+        send(case, mode)
 
     try:
         drawn()
