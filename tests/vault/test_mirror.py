@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -262,3 +263,35 @@ def test_what_could_not_be_written_is_made_up_for_without_another_record(
     eventually(lambda: len(tries) == 2 and ledger.status().mirror_error is None)
     assert ids(tmp_path) == ["gen-0"]
     ledger.close()
+
+
+def test_a_full_file_is_on_the_disk_before_it_has_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deeds: list[str] = []
+    fsync, rename = os.fsync, Path.rename
+
+    def noted_fsync(fd: int) -> None:
+        target = Path(f"/proc/self/fd/{fd}").readlink()
+        if tmp_path / "logs" in (target, target.parent):
+            deeds.append(f"sync {target.name}")
+        fsync(fd)
+
+    def noted_rename(path: Path, target: Path) -> Path:
+        deeds.append(f"{path.name} -> {target.name}")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(Path, "rename", noted_rename)
+    record(tmp_path, 2, mirror_max_bytes=300)
+    assert deeds == ["sync log.jsonl", "log.jsonl -> log.jsonl.1", "sync logs"]
+
+
+@pytest.mark.parametrize("kept", [0, 40, -7, -1])
+def test_a_full_file_whose_end_a_crash_took_is_repaired_and_no_line_is_lost(tmp_path: Path, kept: int) -> None:
+    record(tmp_path, 3, mirror_max_bytes=300)
+    logs = tmp_path / "logs"
+    (logs / "log.jsonl").unlink()
+    full = logs / "log.jsonl.2"
+    full.write_bytes(full.read_bytes()[:kept])
+    record(tmp_path, 0)
+    files = [path for path in ("log.jsonl.1", "log.jsonl.2", "log.jsonl") if (logs / path).stat().st_size]
+    assert [id for path in files for id in ids(tmp_path, path)] == ["gen-0", "gen-1", "gen-2"]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from minivault.vault.database import Connection, StorageError, describe
+from minivault.vault.folder import sync_folder
 from minivault.vault.record import format_time
 from minivault.vault.scrub import without_erased
 
@@ -131,11 +132,18 @@ class Mirror:
         return self._fd
 
     def _rotate(self) -> None:
-        """Put the full file aside under the next number: one rename, so a crash leaves either name, never none."""
+        """Put the full file aside under the next number: one rename, so a crash leaves either name, never none.
+
+        On the disk before it has its number, for only the newest file's end is looked at after a crash; and the name is
+        on the disk before a line goes into the next.
+        """
+        if self._fd is not None:
+            os.fsync(self._fd)
         self._release()
         self._scrub = None
         numbers = [number for number, _ in self._rotated()]
         self.path.rename(self.folder / f"{FILE_NAME}.{max(numbers, default=0) + 1}")
+        sync_folder(self.folder)
         self._size = 0
 
     def _rotated(self) -> list[tuple[int, Path]]:
@@ -153,9 +161,13 @@ class Mirror:
                 return -1
             if position >= 0:
                 return position
-        rotated = self._rotated()
-        position = _repair(rotated[-1][1], db, cut=False) if rotated else None
-        return -1 if position is None else position
+        for _, path in reversed(self._rotated()):
+            position = _repair(path, db) if path.stat().st_size else -1
+            if position is None:
+                break
+            if position >= 0:
+                return position
+        return -1
 
 
 def _line(row: tuple[Any, ...]) -> dict[str, Any]:
@@ -179,13 +191,13 @@ def _line(row: tuple[Any, ...]) -> dict[str, Any]:
     }
 
 
-def _repair(path: Path, db: Connection, *, cut: bool = True) -> int | None:
+def _repair(path: Path, db: Connection) -> int | None:
     """Cut off what a crash has torn, and give the outcome index of the last line.
 
     -1: the file held nothing but a torn line of a mirror, and is empty now. ``None``: not a mirror of this vault (which
     was replaced or set back, say).
     """
-    with path.open("r+b" if cut else "rb") as file:
+    with path.open("r+b") as file:
         end = whole = file.seek(0, os.SEEK_END)
         for _ in range(_MAX_TORN_LINES):
             whole = _line_start(file, whole)
@@ -195,14 +207,14 @@ def _repair(path: Path, db: Connection, *, cut: bool = True) -> int | None:
             if entry is not None:
                 if not _agrees(entry, db):
                     return None
-                if cut and whole != end:
+                if whole != end:
                     file.truncate(whole)
                 return int(entry["index"])
             whole = start
             if not whole:
                 break
         file.seek(0)
-        if whole or not cut or not file.read(len(_LINE_START)).startswith(_LINE_START):
+        if whole or not file.read(len(_LINE_START)).startswith(_LINE_START):
             return None
         file.truncate(0)
         return -1
