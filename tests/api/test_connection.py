@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -65,6 +66,27 @@ async def test_half_a_head_is_told_that_it_came_too_late() -> None:
         answer = await reader.read()
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"request_timeout" in answer
+
+
+@pytest.mark.parametrize(
+    ("path", "shape"),
+    [
+        ("/generate", {"error": {"message", "type", "param", "code"}}),
+        ("/v1/chat/completions", {"error": {"message", "type", "param", "code"}}),
+        ("/v1/messages?beta=true", {"type": None, "error": {"type", "message"}}),
+        ("/api/chat", {"error": None}),
+    ],
+)
+async def test_what_comes_too_late_is_told_in_the_shape_of_its_surface(
+    path: str, shape: dict[str, set[str] | None]
+) -> None:
+    async with served(QUICK) as port, connected(port) as (reader, writer):
+        writer.write(posted(path, b"{", length=1000))
+        answer = await reader.read()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    told = json.loads(body)
+    assert head.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+    assert {name: set(value) if isinstance(value, dict) else None for name, value in told.items()} == shape
 
 
 async def test_slowloris_a_body_that_drips_is_cut_at_its_deadline() -> None:

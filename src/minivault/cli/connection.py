@@ -2,20 +2,20 @@
 
 A request's head and body each have an absolute deadline, so that sending a byte now and then gains nothing; a head has
 a size; a client that does not read is cut; and there are only so many connections. Knows nothing of routes or of the
-application: what it refuses never reaches them.
+application: what it refuses never reaches them, and is told in the words of ``minivault.api.unheard``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import dataclass
 from enum import Enum
-from http import HTTPStatus
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from minivault.api import unheard
+from minivault.api.problems import Problem
 from minivault.settings import Settings
 
 MAX_HEADERS = 100
@@ -77,6 +77,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
+        self.url = b""  # uvicorn has none before the first request
         self._reading = _Reading.NOTHING
         self._read_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
@@ -88,7 +89,7 @@ class BoundedConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > self.limits.max_connections:
-            self._refuse(503, "too_many_connections", "This server has too many connections. Try again in a moment.")
+            self._refuse(unheard.too_many_connections())
             return
         self._await_head()
 
@@ -152,7 +153,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._stop_reading()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(400, "invalid_http", "This is not a sound HTTP request.")
+        self._refuse(unheard.not_http())
 
     # -- uvicorn's calls
 
@@ -198,7 +199,7 @@ class BoundedConnection(HttpToolsProtocol):
             self.transport.close()  # nobody asks for anything, so there is nothing to say
             self._await_reader()
             return
-        self._refuse(408, "request_timeout", "The request did not come in time.")
+        self._refuse(unheard.too_slow())
 
     def _await_reader(self) -> None:
         """Cut the connection unless what was written is read in time."""
@@ -218,12 +219,9 @@ class BoundedConnection(HttpToolsProtocol):
             raise _Refused
 
     def _refuse_head(self) -> None:
-        many = (
-            f"The request's head is larger than {self.limits.max_head_bytes} bytes or has over {MAX_HEADERS} headers."
-        )
-        self._refuse(431, "head_too_large", many)
+        self._refuse(unheard.head_too_large(self.limits.max_head_bytes, MAX_HEADERS))
 
-    def _refuse(self, status: int, code: str, message: str) -> None:
+    def _refuse(self, problem: Problem) -> None:
         """Answer if nothing was answered yet, and close. The application, if it waits for a body, is told: gone."""
         if self._refused or self._closing:
             return
@@ -234,7 +232,7 @@ class BoundedConnection(HttpToolsProtocol):
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         if may_answer:
-            self.transport.write(_answer(status, code, message))
+            self.transport.write(unheard.as_http(problem, self.url))
         self.transport.close()
         self._await_reader()
 
@@ -242,15 +240,3 @@ class BoundedConnection(HttpToolsProtocol):
 def _declared_length(headers: list[tuple[bytes, bytes]]) -> int:
     declared = next((value for name, value in headers if name == b"content-length"), b"")
     return int(declared) if declared.isdigit() and len(declared) < 16 else 0
-
-
-def _answer(status: int, code: str, message: str) -> bytes:
-    kind = "unavailable_error" if status == 503 else "invalid_request_error"
-    error = {"message": message, "type": kind, "param": None, "code": code}
-    body = json.dumps({"error": error}).encode()
-    retry = "retry-after: 1\r\n" if status == 503 else ""
-    head = (
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n{retry}"
-        f"x-content-type-options: nosniff\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
-    )
-    return head.encode() + body

@@ -1,0 +1,52 @@
+"""What is answered to a request that never reaches the application: no HTTP, too large, too slow, or one too many.
+
+Knows nothing of sockets or deadlines: whoever holds the connection says which it is, and writes the bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+
+from minivault.api.problems import Problem
+
+
+def too_many_connections() -> Problem:
+    return Problem(
+        503,
+        "This server has too many connections. Try again in a moment.",
+        code="too_many_connections",
+        headers={"retry-after": "1"},
+    )
+
+
+def not_http() -> Problem:
+    return Problem(400, "This is not a sound HTTP request.", code="invalid_http")
+
+
+def too_slow() -> Problem:
+    return Problem(408, "The request did not come in time.", code="request_timeout")
+
+
+def head_too_large(max_bytes: int, max_headers: int) -> Problem:
+    return Problem(
+        431,
+        f"The request's head is larger than {max_bytes} bytes or has over {max_headers} headers.",
+        code="head_too_large",
+    )
+
+
+def as_http(problem: Problem, target: bytes) -> bytes:
+    """A whole HTTP/1.1 response, after which the connection ends. ``target``: what came of the request's, maybe
+    nothing; it chooses the shape, as the path of one that is heard does."""
+    path = target.partition(b"?")[0].decode("ascii", "replace")
+    body = json.dumps(problem.body(path)).encode()
+    headers = {
+        "content-type": "application/json",
+        **problem.headers,
+        "x-content-type-options": "nosniff",
+        "content-length": str(len(body)),
+        "connection": "close",
+    }
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\n{lines}\r\n".encode() + body
