@@ -145,6 +145,8 @@ def test_none_takes_a_limit_away(folder: Path) -> None:
         ("--role", "king"),
         ("--expires", "soon"),
         ("--expires", "9999999d"),
+        ("--expires", "0d"),
+        ("--expires", "2020-01-01"),
         ("--requests", "often"),
         ("--tokens", "5"),
         ("--note", "n" * 501),

@@ -84,6 +84,23 @@ def test_list_filters_by_time(vault: Command, data_dir: Path) -> None:
     assert "No call on record fits" in ended.err
 
 
+@pytest.mark.parametrize("command", [("list", "--json"), ("search", "question", "--json"), ("export",)])
+@pytest.mark.parametrize(
+    ("asked", "some"),
+    [
+        (("--source", "http"), True),
+        (("--source", "cli"), False),
+        (("--min-duration-ms", "2.5"), True),
+        (("--max-duration-ms", "2.4"), False),
+        (("--min-duration-ms", "1", "--max-duration-ms", "3"), True),
+    ],
+)
+def test_calls_are_filtered_by_source_and_duration(
+    vault: Command, data_dir: Path, command: tuple[str, ...], asked: tuple[str, ...], some: bool
+) -> None:
+    assert bool(vault(*command, *asked, data_dir=data_dir).out) is some
+
+
 def test_show_finds_by_index_and_by_id(vault: Command, data_dir: Path) -> None:
     assert "question 1" in vault("show", "3", data_dir=data_dir).out
     assert json.loads(vault("show", "gen-1", "--json", data_dir=data_dir).out)["response_token_ids"] == [4, 5]
@@ -214,7 +231,7 @@ def test_a_file_in_a_folder_that_is_missing_is_told_by_the_folder(
 def test_backup_and_restore(vault: Command, data_dir: Path, tmp_path: Path) -> None:
     copy, other = tmp_path / "copy.db", tmp_path / "other"
     ended = vault("backup", str(copy), data_dir=data_dir)
-    assert (ended.code, "8 records of 4 calls, attested up to record 7" in ended.out) == (0, True)
+    assert (ended.code, "8 records of 4 calls, self-attested up to record 7" in ended.out) == (0, True)
     assert vault("restore", str(copy), data_dir=other).code == 0
     assert "question 1" in vault("list", data_dir=other).out
     ended = vault("restore", str(copy), data_dir=other)

@@ -253,7 +253,12 @@ def _given(
         "note": note,
     }
     given = {name: value for name, value in terms.items() if value is not None}
-    return given if expires is None else given | {"expires_at": _moment(expires)}
+    if expires is None:
+        return given
+    moment = _moment(expires)
+    if moment is not None and moment <= time.time():
+        raise CliError("--expires must lie ahead; `minivault keys revoke NAME` ends a key at once.", exit_code=2)
+    return given | {"expires_at": moment}
 
 
 def _role(name: str) -> Any:

@@ -43,7 +43,7 @@ def backup(
     require_folder(file)
     with counting("Copying and verifying", "records") as progress:
         report = back_up(settings.vault_path, file, key=vault_key, progress=progress)
-    line(f"Backed up and verified: {_said(report)}")
+    line(f"Backed up and verified: {_said(report, 'self-attested')}")
     note("The key that signs heads is not in it: keep vault.key safe by itself.")
     if vault_key is not None:
         note("It is encrypted with the vault's key, which is not in it either.")
@@ -69,7 +69,7 @@ def restore(
     head = None if against is None else open_note(read_file(against), verifier_key(key, HeadPaths(vault)))
     with counting("Verifying and copying", "records") as progress:
         restored = restore_vault(file, vault, key=vault_key, against=head, replace=replace, progress=progress)
-    line(f"Restored and verified: {_said(restored.report)}")
+    line(f"Restored and verified: {_said(restored.report, 'self-attested' if head is None else 'attested')}")
     for path in restored.aside:
         note(f"Put aside: {path}")
     if restored.lost:
@@ -77,6 +77,7 @@ def restore(
         note(f"The vault had signed for {more} more than this backup holds; a new head is begun.")
 
 
-def _said(report: VerifyReport) -> str:
-    reach = f", attested up to record {report.attested_size - 1}" if report.attested_size else ""
+def _said(report: VerifyReport, how: str) -> str:
+    """``how`` the newest head bears on it: one that was kept elsewhere attests, the vault's own is self-attested."""
+    reach = f", {how} up to record {report.attested_size - 1}" if report.attested_size else ""
     return f"{counted(report.records, 'record')} of {counted(report.calls, 'call')}{reach}"

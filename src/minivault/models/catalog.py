@@ -177,7 +177,10 @@ class Catalog:
         except OSError as error:
             raise ServerError(f"The model cannot be removed: {error.strerror}") from None
         if not removed:
-            raise ModelInUse("This model is in use: unload it, or stop the server that serves it", param="model")
+            raise ModelInUse(
+                f"This model is in memory: minivault models unload {name}, or stop the server that serves it",
+                param="model",
+            )
 
     def check_removable(self, name: str) -> None:
         """Refuse what :meth:`remove` would refuse at any time; whether the model is in use shows only then.
@@ -243,7 +246,11 @@ class Catalog:
         closest = difflib.get_close_matches(name.lower()[:MAX_NAME], names, n=_CLOSEST, cutoff=0.3)
         raise UnknownModel(
             "There is no model of this name here. "
-            + (did_you_mean(closest) if closest else f"There are: {', '.join(names[:_CLOSEST])}.")
+            + (
+                did_you_mean(closest)
+                if closest
+                else f"There {'are' if len(names) <= _CLOSEST else 'are, among others'}: {', '.join(names[:_CLOSEST])}."
+            )
             + f" Get one with: minivault models pull {closest_short_name(name)}, or minivault models import PATH",
             param="model",
         )
