@@ -64,6 +64,34 @@ async def test_an_export_as_parquet(tmp_path: Path) -> None:
     assert parquet.read_table(io.BytesIO(answer.content))["store"].to_pylist() == [True, True, True, False]
 
 
+@pytest.mark.parametrize(
+    ("asked", "calls"),
+    [
+        ({"source": "http"}, 4),
+        ({"source": "cli"}, 0),
+        ({"min_duration_ms": "2.5"}, 4),
+        ({"min_duration_ms": "2.500001"}, 0),
+        ({"max_duration_ms": "2.5"}, 4),
+        ({"max_duration_ms": "2.4"}, 0),
+        ({"finish_reason": "imported"}, 0),
+    ],
+)
+async def test_lists_and_exports_filter_by_source_and_duration(
+    tmp_path: Path, asked: dict[str, str], calls: int
+) -> None:
+    async with over_vault(tmp_path) as client:
+        listed = (await client.get("/vault/records", params=asked)).json()["records"]
+        exported = (await client.get("/vault/export", params=asked)).text.splitlines()
+    assert (len(listed), len(exported)) == (calls, calls)
+
+
+@pytest.mark.parametrize("value", ["-1", "nan", "inf", "1e10", "long", ""])
+async def test_a_duration_that_is_none_is_refused(tmp_path: Path, value: str) -> None:
+    async with over_vault(tmp_path) as client:
+        answer = await client.get("/vault/records", params={"min_duration_ms": value})
+    assert (answer.status_code, "min_duration_ms" in answer.text) == (422, True)
+
+
 @pytest.mark.parametrize("asked", [{"format": "xml"}, {"after": "yesterday"}, {"query": "?!"}])
 async def test_a_wrong_export_is_refused_before_it_begins(tmp_path: Path, asked: dict[str, str]) -> None:
     async with over_vault(tmp_path) as client:

@@ -19,6 +19,8 @@ from minivault.api.query import only_known
 from minivault.api.streaming import cancelled_by_disconnect
 from minivault.api.wire.native import RecordBody, UsageBody
 
+MAX_DURATION_MS = 1e9
+
 router = APIRouter(prefix="/vault", tags=["vault"], dependencies=[Depends(only_known)])
 
 
@@ -137,7 +139,11 @@ Time = Annotated[
     str | None,
     Query(max_length=40, description="RFC 3339; no offset means UTC.", json_schema_extra={"format": "date-time"}),
 ]
-Reason = Annotated[Literal["stop", "length", "cancelled", "failed", "interrupted"] | None, Query()]
+Reason = Annotated[Literal["stop", "length", "cancelled", "failed", "interrupted", "imported"] | None, Query()]
+Duration = Annotated[
+    float | None,
+    Query(ge=0, le=MAX_DURATION_MS, description="Of `processing_time_ms`; calls that have not ended do not fit."),
+]
 
 
 @router.get(
@@ -157,6 +163,9 @@ async def list_records(
     after: Time = None,
     before: Time = None,
     finish_reason: Reason = None,
+    source: Name = None,
+    min_duration_ms: Duration = None,
+    max_duration_ms: Duration = None,
     cursor: Annotated[str | None, Query(pattern="^[0-9]{1,18}$")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
 ) -> Response:
@@ -172,6 +181,9 @@ async def list_records(
         after=after,
         before=before,
         finish_reason=finish_reason,
+        source=source,
+        min_duration_ms=min_duration_ms,
+        max_duration_ms=max_duration_ms,
         cursor=cursor,
         limit=limit,
     )
@@ -340,6 +352,9 @@ async def export(
     after: Time = None,
     before: Time = None,
     finish_reason: Reason = None,
+    source: Name = None,
+    min_duration_ms: Duration = None,
+    max_duration_ms: Duration = None,
 ) -> Response:
     """Streamed. JSON lines and Parquet have token ids and parameters; what was not stored or is erased is null."""
     pieces = await service_of(request).records.export(
@@ -352,6 +367,9 @@ async def export(
         after=after,
         before=before,
         finish_reason=finish_reason,
+        source=source,
+        min_duration_ms=min_duration_ms,
+        max_duration_ms=max_duration_ms,
     )
     headers = {"content-disposition": f'attachment; filename="vault.{format}"'}
     return StreamingResponse(pieces, media_type=_MEDIA_TYPES[format], headers=headers)

@@ -64,6 +64,13 @@ Model = Annotated[str | None, typer.Option("--model", "-m", metavar="NAME", help
 Key = Annotated[str | None, typer.Option(metavar="ID", help="Asked with this API key's id.")]
 Surface = Annotated[str | None, typer.Option(metavar="NAME", help="Asked through this surface, such as native.")]
 FinishReason = Annotated[str | None, typer.Option(metavar="WORD", help="Ended so: stop, length, cancelled, failed ...")]
+Source = Annotated[str | None, typer.Option(metavar="NAME", help="From this source, such as http or cli.")]
+MinDuration = Annotated[
+    float | None, typer.Option(metavar="MS", min=0, max=1e9, help="That took so many milliseconds or more.")
+]
+MaxDuration = Annotated[
+    float | None, typer.Option(metavar="MS", min=0, max=1e9, help="That took so many milliseconds or less.")
+]
 
 
 LIST_EXAMPLES = """\
@@ -74,6 +81,8 @@ Examples:
   minivault vault list --model guide --after 2026-01-31     of one model, from a day on
 
   minivault vault list --key alice --finish-reason failed --json
+
+  minivault vault list --source http --min-duration-ms 5000   that took five seconds or more
 """
 
 SEARCH_EXAMPLES = """\
@@ -113,10 +122,15 @@ def list_calls(
     key: Key = None,
     surface: Surface = None,
     finish_reason: FinishReason = None,
+    source: Source = None,
+    min_duration_ms: MinDuration = None,
+    max_duration_ms: MaxDuration = None,
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
-    filters = _filters(None, after, before, model, key, surface, finish_reason)
+    filters = _filters(
+        None, after, before, model, key, surface, finish_reason, source, min_duration_ms, max_duration_ms
+    )
     _print_page(data_dir, filters, number, cursor, json)
 
 
@@ -134,10 +148,15 @@ def search(
     key: Key = None,
     surface: Surface = None,
     finish_reason: FinishReason = None,
+    source: Source = None,
+    min_duration_ms: MinDuration = None,
+    max_duration_ms: MaxDuration = None,
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
-    filters = _filters(query, after, before, model, key, surface, finish_reason)
+    filters = _filters(
+        query, after, before, model, key, surface, finish_reason, source, min_duration_ms, max_duration_ms
+    )
     _print_page(data_dir, filters, number, cursor, json)
 
 
@@ -194,11 +213,16 @@ def export(
     key: Key = None,
     surface: Surface = None,
     finish_reason: FinishReason = None,
+    source: Source = None,
+    min_duration_ms: MinDuration = None,
+    max_duration_ms: MaxDuration = None,
     data_dir: options.DataDir = None,
 ) -> None:
     from minivault.vault.export import ExportForm
 
-    filters = _filters(None, after, before, model, key, surface, finish_reason)
+    filters = _filters(
+        None, after, before, model, key, surface, finish_reason, source, min_duration_ms, max_duration_ms
+    )
     if form is ExportFormat.PARQUET and output is None and sys.stdout.isatty():
         raise CliError("Parquet is no text: name a file with --output.", exit_code=2)
     with open_vault(data_dir) as (reader, _):
@@ -227,6 +251,9 @@ def _filters(
     key: str | None,
     surface: str | None,
     finish_reason: str | None,
+    source: str | None = None,
+    min_duration_ms: float | None = None,
+    max_duration_ms: float | None = None,
 ) -> CallFilter:
     from minivault.vault.reader import CallFilter
 
@@ -238,7 +265,14 @@ def _filters(
         api_key_id=key,
         surface=surface,
         finish_reason=finish_reason,
+        source=source,
+        min_duration_ns=_nanoseconds(min_duration_ms),
+        max_duration_ns=_nanoseconds(max_duration_ms),
     )
+
+
+def _nanoseconds(milliseconds: float | None) -> int | None:
+    return None if milliseconds is None else round(milliseconds * 1e6)
 
 
 def parse_time_option(option: str, text: str | None) -> int | None:

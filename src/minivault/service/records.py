@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from minivault.errors import InvalidRequest
 from minivault.service.earlier import EarlierCall, earlier_call
@@ -32,7 +32,7 @@ class Records:
         self._ledger = ledger
 
     async def list(
-        self, *, owner: str | None = None, cursor: str | None = None, limit: int = 50, **filters: str | None
+        self, *, owner: str | None = None, cursor: str | None = None, limit: int = 50, **filters: Unpack[Filters]
     ) -> dict[str, Any]:
         """A page of calls, newest first. ``filters``: see :func:`call_filter`.
 
@@ -88,7 +88,7 @@ class Records:
             await asyncio.shield(asyncio.wrap_future(self._ledger.sign_head()))
         return await asyncio.to_thread(lambda: self._reader.proof(record_id, owner=owner))
 
-    async def export(self, form: str, *, owner: str | None = None, **filters: str | None) -> AsyncIterator[bytes]:
+    async def export(self, form: str, *, owner: str | None = None, **filters: Unpack[Filters]) -> AsyncIterator[bytes]:
         """The calls that fit, oldest first, in pieces of bytes. ``form``: jsonl, csv or parquet.
 
         Raises:
@@ -146,7 +146,7 @@ class Records:
         """
         return await asyncio.to_thread(lambda: earlier_call(self._reader, record_id, surface, owner=owner))
 
-    async def statistics(self, *, owner: str | None = None, **filters: str | None) -> dict[str, Any]:
+    async def statistics(self, *, owner: str | None = None, **filters: Unpack[Filters]) -> dict[str, Any]:
         """Totals of the calls that fit, and by day, model and key.
 
         Raises:
@@ -155,32 +155,44 @@ class Records:
         return await asyncio.to_thread(self._reader.stats, call_filter(owner, **filters))
 
 
-def call_filter(
-    owner: str | None = None,
-    *,
-    query: str | None = None,
-    model: str | None = None,
-    key: str | None = None,
-    surface: str | None = None,
-    finish_reason: str | None = None,
-    after: str | None = None,
-    before: str | None = None,
-) -> CallFilter:
-    """A filter of what a request says. ``after`` and ``before`` are RFC 3339 times.
+class Filters(TypedDict, total=False):
+    """What a request says of the calls that it wants. ``after`` and ``before`` are RFC 3339 times."""
+
+    query: str | None
+    model: str | None
+    key: str | None
+    surface: str | None
+    source: str | None
+    finish_reason: str | None
+    after: str | None
+    before: str | None
+    min_duration_ms: float | None
+    max_duration_ms: float | None
+
+
+def call_filter(owner: str | None = None, **asked: Unpack[Filters]) -> CallFilter:
+    """A filter of what a request says.
 
     Raises:
         InvalidRequest: a time is none.
     """
     return CallFilter(
-        query=query,
-        model=model,
-        api_key_id=key,
+        query=asked.get("query"),
+        model=asked.get("model"),
+        api_key_id=asked.get("key"),
         owner=owner,
-        surface=surface,
-        finish_reason=finish_reason,
-        after_ns=_time_ns(after, "after"),
-        before_ns=_time_ns(before, "before"),
+        surface=asked.get("surface"),
+        source=asked.get("source"),
+        finish_reason=asked.get("finish_reason"),
+        after_ns=_time_ns(asked.get("after"), "after"),
+        before_ns=_time_ns(asked.get("before"), "before"),
+        min_duration_ns=_nanoseconds(asked.get("min_duration_ms")),
+        max_duration_ns=_nanoseconds(asked.get("max_duration_ms")),
     )
+
+
+def _nanoseconds(milliseconds: float | None) -> int | None:
+    return None if milliseconds is None else round(milliseconds * 1e6)
 
 
 async def _streamed(first: bytes, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
