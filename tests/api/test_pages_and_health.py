@@ -16,6 +16,12 @@ from tests.fakes import make_bench, says
 ASK = {"prompt": "hi", "seed": 7}
 
 
+async def test_a_page_that_names_no_icon_gets_one() -> None:
+    async with client_of(make_bench()) as client:
+        found = await client.get("/favicon.ico")
+    assert (found.status_code, found.headers["content-type"]) == (200, "image/svg+xml")
+
+
 @pytest.mark.parametrize("accept", [None, "*/*", "text/plain", "application/json"])
 async def test_the_front_says_one_line_to_programs(accept: str | None) -> None:
     async with client_of(make_bench()) as client:

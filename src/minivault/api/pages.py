@@ -58,6 +58,7 @@ def assets() -> dict[str, Asset]:
         if (suffix := file.name[file.name.rfind(".") :]) in _TYPES
     }
     return scripts | {
+        "/favicon.ico": scripts["/assets/favicon.svg"],  # what browsers ask for where a page names none
         "/docs": _asset((ours / "docs.html").read_bytes(), _HTML, DOCS_POLICY),
         "/docs/start.js": _asset((ours / "docs.js").read_bytes(), _TYPES[".js"], DOCS_POLICY),
         "/docs/swagger-ui.css": _asset((swagger / "swagger-ui.css").read_bytes(), _TYPES[".css"], DOCS_POLICY),
@@ -93,6 +94,7 @@ async def front(request: Request) -> Response:
 @router.get("/docs/swagger-ui.css")
 @router.get("/docs/swagger-ui-bundle.js")
 @router.get("/assets/{name}")
+@router.get("/favicon.ico")
 async def asset(request: Request) -> Response:
     found = assets().get(request.scope["path"])
     if found is None:
