@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from minivault.errors import InvalidRequest, Overloaded
+from minivault.errors import InvalidRequest, Overloaded, UnsupportedFeature
 from minivault.models.structure import LazyGrammars, Structure, compiled, structure_of
 from minivault.models.threads import Threads
 
@@ -28,6 +28,12 @@ def test_a_schema_keeps_the_order_of_its_properties(response_format: dict[str, A
     assert structure is not None
     assert structure.kind == "json_schema"
     assert list(json.loads(structure.source)["properties"]) == ["z", "a"]
+
+
+@pytest.mark.parametrize("value", [{"kind": "later", "source": "x"}, {"source": "x"}, {"kind": "regex"}])
+def test_a_record_of_an_unknown_kind_is_a_clear_error(value: dict[str, str]) -> None:
+    with pytest.raises(UnsupportedFeature, match="kind"):
+        Structure.from_record(value)
 
 
 def test_integers_without_bounds_get_them_and_nothing_else_changes() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from minivault.errors import InvalidRequest
+from minivault.errors import InvalidRequest, UnsupportedFeature
 from minivault.models.threads import Limit, Threads
 
 if TYPE_CHECKING:
@@ -67,10 +67,16 @@ class Structure:
 
     @classmethod
     def from_record(cls, value: Mapping[str, Any] | None) -> Structure | None:
-        """The inverse of :meth:`to_record`; ``None`` for ``None``."""
+        """The inverse of :meth:`to_record`; ``None`` for ``None``.
+
+        Raises:
+            UnsupportedFeature: a kind that is not known here, as a later version's record may have.
+        """
         if not value:
             return None
-        kind = next(known for known in KINDS if known == value["kind"])
+        kind = next((known for known in KINDS if known == value.get("kind")), None)
+        if kind is None or not isinstance(value.get("source"), str):
+            raise UnsupportedFeature("response_format of the record is of a kind that is not known here")
         return cls(kind, value["source"])
 
     @classmethod
