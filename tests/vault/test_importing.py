@@ -10,7 +10,7 @@ import pytest
 
 from minivault.errors import InvalidRequest
 from minivault.vault.importing import ImportReport, import_calls
-from minivault.vault.old_calls import OldCall, read_old_calls
+from minivault.vault.old_calls import OldCall, Unreadable, read_old_calls
 from minivault.vault.reader import Reader
 from minivault.vault.verify import verify
 from tests.vault.samples import open_ledger, record_calls
@@ -122,3 +122,17 @@ def test_a_damaged_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "old.db").write_bytes(b"SQLite format 3\0" + b"\xff" * 5000)
     with pytest.raises(InvalidRequest, match="cannot be read"):
         list(read_old_calls(tmp_path / "old.db"))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", ""])
+def test_a_line_that_is_too_long_is_named_and_never_held_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setattr("minivault.vault.old_calls.MAX_LINE_BYTES", 200)
+    monkeypatch.setattr("minivault.vault.old_calls._PIECE", 64)
+    good = json.dumps({"prompt": "a", "response": "b"})
+    (tmp_path / "old.jsonl").write_bytes(f"{good}\n{'x' * 10_000}\n{good}{end}".encode())
+    found = list(read_old_calls(tmp_path / "old.jsonl"))
+    assert [(call.place, isinstance(call, OldCall)) for call in found] == [(1, True), (2, False), (3, True)]
+    assert isinstance(found[1], Unreadable)
+    assert found[1].reason == "longer than 200 bytes"

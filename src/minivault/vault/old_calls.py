@@ -12,12 +12,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from minivault.errors import InvalidRequest
 from minivault.vault.database import StorageError, describe, open_foreign
 
 MAX_LINE_BYTES = 16 << 20
+_MARGIN = 1 << 10
+"""For a byte order mark and the line's end, which do not count."""
+_PIECE = 1 << 20
 _MAGIC = b"SQLite format 3\0"
 _PROMPT, _RESPONSE = ("prompt", "input"), ("response", "output", "completion")
 _TIMESTAMP = ("timestamp", "time", "created_at")
@@ -76,10 +79,19 @@ def read_old_calls(path: Path) -> Iterator[OldCall | Unreadable]:
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes, Mapping[str, Any] | Unreadable]]:
     with path.open("rb") as file:
-        for place, line in enumerate(file, 1):
+        for place, line in enumerate(iter(lambda: _line(file), b""), 1):
             raw = line.removeprefix(b"\xef\xbb\xbf" if place == 1 else b"").strip()
             if raw:
                 yield place, raw, _parsed(place, raw)
+
+
+def _line(file: BinaryIO) -> bytes:
+    """The next line; of one that is too long only the beginning, still too long, is held. Empty at the end."""
+    line = file.readline(MAX_LINE_BYTES + _MARGIN)
+    rest = line
+    while rest and not rest.endswith(b"\n"):
+        rest = file.readline(_PIECE)
+    return line
 
 
 def _parsed(place: int, raw: bytes) -> Mapping[str, Any] | Unreadable:
