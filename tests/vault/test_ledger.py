@@ -430,3 +430,21 @@ def test_a_ledger_that_cannot_even_go_down_is_not_writable(tmp_path: Path) -> No
     with pytest.raises(LedgerUnavailable):
         ledger.sign_head().result(30)
     ledger.close()
+
+
+def test_an_opening_that_fails_at_its_end_lets_the_vault_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("threading.Thread.start", none_left)
+        with pytest.raises(RuntimeError):
+            open_ledger(tmp_path)
+    open_ledger(tmp_path).close()
+
+
+def test_the_name_of_each_new_folder_is_made_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr("minivault.vault.ledger.sync_folder", synced.append)
+    open_ledger(tmp_path / "a" / "b" / "c").close()
+    assert synced == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]

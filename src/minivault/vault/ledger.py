@@ -132,20 +132,26 @@ class Ledger:
             book.drop()
             lock.release()
             raise
-        mirror = Mirror(mirror_dir, mirror_max_bytes) if mirror_dir is not None else None
-        ledger = cls(
-            book,
-            lock,
-            mirror,
-            heads,
-            head_interval=head_interval or 0.0,
-            retention_days=retention_days,
-            receipt_deadline=receipt_deadline,
-            clock=clock,
-            observer=observer,
-            max_waiting=max_waiting,
-        )
-        ledger._thread.start()
+        try:
+            mirror = Mirror(mirror_dir, mirror_max_bytes) if mirror_dir is not None else None
+            ledger = cls(
+                book,
+                lock,
+                mirror,
+                heads,
+                head_interval=head_interval or 0.0,
+                retention_days=retention_days,
+                receipt_deadline=receipt_deadline,
+                clock=clock,
+                observer=observer,
+                max_waiting=max_waiting,
+            )
+            ledger._thread.start()
+        except BaseException:
+            book.drop()
+            lock.release()
+            raise
+        # From here on both are the ledger thread's.
         ledger._watchdog.start()
         return ledger
 
@@ -406,9 +412,10 @@ def _recover(book: Book, heads: HeadKeeper | None, clock: Clock) -> None:
     close_orphans(book, orphans, reason=FinishReason.INTERRUPTED, clock=clock)
 
 
-def _make_folder(folder: Path) -> None:
-    """Create the vault's folder for its owner alone, and make its name durable."""
+def _make_folder(folder: Path, mode: int = 0o700) -> None:
+    """Create the vault's folder for its owner alone, and make its name durable, and that of each folder on the way."""
     if folder.is_dir():
         return
-    folder.mkdir(mode=0o700, parents=True)
+    _make_folder(folder.parent, 0o777)
+    folder.mkdir(mode=mode, exist_ok=True)
     sync_folder(folder.parent)
