@@ -346,3 +346,12 @@ async def test_models_are_listed_in_the_form_of_the_client_that_asks() -> None:
     assert (anthropic["first_id"], anthropic["data"]) == ("fake", [one])
     assert (one["type"], one["id"]) == ("model", "fake")
     assert (wrong.status_code, "s3cr3t" in wrong.text) == (422, False)
+
+
+async def test_a_budget_of_thinking_is_taken_and_the_record_says_that_it_had_no_effect() -> None:
+    bench = make_bench(template=True)
+    body = {"model": "fake", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+    async with client_of(bench) as client:
+        thinking = {"type": "enabled", "budget_tokens": 3}
+        assert (await client.post("/v1/messages", json=body | {"thinking": thinking})).status_code == 200
+    assert bench.ledger.intents[-1].ignored == ("thinking.budget_tokens",)

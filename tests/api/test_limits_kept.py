@@ -46,11 +46,6 @@ async def test_two_names_with_two_limits_are_refused(path: str) -> None:
         ("/v1/completions", {"prompt": "hi", "n_predict": 3}, "n_predict"),
         ("/v1/embeddings", {"input": "hi", "truncate_prompt_tokens": 3}, "truncate_prompt_tokens"),
         ("/v1/messages", {"messages": TURNS, "max_tokens": 9, "max_completion_tokens": 3}, "max_completion_tokens"),
-        (
-            "/v1/messages",
-            {"messages": TURNS, "max_tokens": 9, "thinking": {"type": "enabled", "budget_tokens": 3}},
-            "thinking.budget_tokens",
-        ),
         ("/api/generate", {"prompt": "hi", "max_tokens": 3}, "max_tokens"),
         ("/api/chat", {"messages": TURNS, "options": {"max_tokens": 3}}, "options.max_tokens"),
     ],

@@ -136,7 +136,7 @@ class Thinking(LenientBody):
 
     type: Literal["enabled", "disabled", "adaptive"]
     budget_tokens: int | None = Field(
-        None, ge=1, le=1_000_000, description="Refused below `max_tokens`, which bounds reasoning and answer together."
+        None, ge=1, le=1_000_000, description="No effect: `max_tokens` bounds reasoning and answer together."
     )
 
 
@@ -202,7 +202,7 @@ class MessagesBody(CountBody):
         Raises:
             UnsupportedFeature: a field asks for what this server does not do.
         """
-        self._refuse_limits()
+        self.refuse_limits()
         return GenerationRequest(
             **self.conversation(),
             sampling=SamplingParams(
@@ -220,16 +220,6 @@ class MessagesBody(CountBody):
             raw_request=raw_request,
         )
 
-    def _refuse_limits(self) -> None:
-        self.refuse_limits()
-        budget = self.thinking.budget_tokens if self.thinking is not None and self.thinks else None
-        if budget is not None and budget < self.max_tokens:
-            raise UnsupportedFeature(
-                "thinking.budget_tokens: reasoning has no limit of its own here, max_tokens bounds it and the answer "
-                "together; leave it out and send the type adaptive, or send no less than max_tokens",
-                param="thinking.budget_tokens",
-            )
-
     def _response_format(self) -> JsonObject | None:
         asked = (self.output_config.format if self.output_config else None) or self.output_format
         return None if asked is None else json_schema_format(asked.form)
@@ -237,6 +227,8 @@ class MessagesBody(CountBody):
     def _ignored(self) -> Iterable[str]:
         yield from (["metadata"] if self.metadata else [])
         if self.thinking is not None:
+            # Every client that asks for reasoning must name one, below max_tokens: refusing it would refuse them all.
+            yield from (["thinking.budget_tokens"] if self.thinking.budget_tokens is not None else [])
             yield from self.thinking.unknown("thinking.")
         yield from self.unknown()
         yield from self.output_config.unknown("output_config.") if self.output_config else ()
