@@ -1,4 +1,4 @@
-"""Chat templates as each family writes its turns, in words of our own: the marks, the order and the forms are the families'."""
+"""Chat templates as each family writes its turns, in words of our own: marks, order and forms are the families'."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ LLAMA_3 = """\
     {%- elif turn.tool_calls %}
         {%- if turn.tool_calls | length != 1 %}{{ raise_exception('One call at a time') }}{% endif %}
         {%- set call = turn.tool_calls[0].function %}
-        {{- head('assistant') + '{"name": "' + call.name + '", "parameters": ' + call.arguments | tojson + '}<|eot_id|>' }}
+        {{- head('assistant') + '{"name": "' + call.name + '", "parameters": ' }}
+        {{- call.arguments | tojson + '}<|eot_id|>' }}
     {%- elif tools and loop.first and turn.role == 'user' %}
         {{- head('user') + 'Functions:\\n\\n' }}
         {%- for tool in tools %}{{- tool | tojson(indent=4) + '\\n\\n' }}{% endfor %}
