@@ -95,7 +95,7 @@ async def test_anthropic_gives_a_thinking_block_when_it_is_asked_for() -> None:
         {"type": "thinking", "thinking": THOUGHT, "signature": ""},
         {"type": "text", "text": WORDS},
     ]
-    assert bench.ledger.intents[0].ignored == ()
+    assert bench.ledger.intents[0].ignored == ("thinking.budget_tokens",)
     events = events_of(await ask(thinker(), "/v1/messages", stream=True, **asked))
     blocks = [event["content_block"]["type"] for event in events if event["type"] == "content_block_start"]
     deltas = [event["delta"] for event in events if event["type"] == "content_block_delta"]
