@@ -267,6 +267,7 @@ async def test_an_admin_changes_rotates_lists_and_revokes() -> None:
         ({"name": "a", "requests": "often"}, "requests"),
         ({"name": "a", "concurrent": -1}, "concurrent"),
         ({"name": "a", "expires_at": "soon"}, "expires_at"),
+        ({"name": "a", "expires_at": 1900000000}, "expires_at"),
         ({"name": "a", "expires_at": "2030-01-31T00:00:00"}, "expires_at"),
         ({"name": "a", "expires_at": "9999-12-31T23:59:59-12:00"}, "expires_at"),
         ({"name": "a", "expires_at": "0001-01-01T00:00:00+12:00"}, "expires_at"),

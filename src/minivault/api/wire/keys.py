@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field, field_validator
 
 from minivault.access.key_file import KeyTerms
 from minivault.access.roles import Role
@@ -33,6 +33,14 @@ class TermsBody(StrictBody):
     store: bool = Field(default=True, description="False: the vault keeps commitments of what is said, not the words.")
     expires_at: AwareDatetime | None = Field(default=None, strict=False, description="RFC 3339; null: never.")
     note: str = Field(default="", max_length=500)
+
+    @field_validator("expires_at", mode="before")
+    @classmethod
+    def _written(cls, value: Any) -> Any:
+        """A number would be taken for seconds."""
+        if value is not None and not isinstance(value, str):
+            raise ValueError("must be a text: a time as RFC 3339 writes it")
+        return value
 
     def over(self, terms: KeyTerms) -> KeyTerms:
         """``terms`` with what was given.
@@ -63,7 +71,7 @@ class ChangeKeyBody(TermsBody):
 
 class RotateKeyBody(StrictBody):
     grace_seconds: float = Field(
-        default=0.0, ge=0, le=30 * 86_400, strict=False, description="The former secret is taken for so long."
+        default=0.0, ge=0, le=30 * 86_400, description="The former secret is taken for so long."
     )
 
 

@@ -33,7 +33,6 @@ class LoadModelBody(StrictBody):
         default=None,
         ge=-1,
         le=1e9,
-        strict=False,
         description="Seconds that it stays when it is idle; -1: until its room is needed.",
     )
 
