@@ -16,7 +16,7 @@ from tests.e2e.server import Server, serving
 
 SEEDED = {"seed": 7, "num_predict": 40}
 ENDLESS = {"temperature": 10.0, "num_predict": -1, "top_p": 1.0, "top_k": 0, "seed": 3}
-"""Random words, which go on to the end of the context. By chance one in five would end before: this seed draws no end."""
+"""Random words to the end of the context. By chance one answer in five would end before; this seed draws no end."""
 ASK = "What model are you?"
 TURNS = [{"role": "user", "content": ASK}]
 
