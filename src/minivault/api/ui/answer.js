@@ -11,9 +11,18 @@ import { shownOf } from "./store.js";
 export function promptView(text, edit) {
   const bubble = h("div", { class: "bubble" }, text);
   const tools = h("div", { class: "tools" }, copyButton(() => text, "Copy message"),
-    edit ? iconButton("edit", "Edit message", () => view.replaceWith(editor(text, edit, () => promptView(text, edit)))) : null);
+    edit ? iconButton("edit", "Edit message", () => openEditor(view, text, edit)) : null);
   const view = h("article", { class: "turn asked", "aria-label": "You" }, bubble, tools);
   return view;
+}
+
+/** Puts the editor in the view's place. The focus moves at once: a frame later it could take the marks of who types. */
+function openEditor(view, text, edit) {
+  const form = editor(text, edit, () => promptView(text, edit));
+  view.replaceWith(form);
+  const input = form.querySelector("textarea");
+  input.focus();
+  input.setSelectionRange(text.length, text.length);
 }
 
 function editor(text, edit, back) {
@@ -32,10 +41,6 @@ function editor(text, edit, back) {
       event.preventDefault();
       form.requestSubmit();
     }
-  });
-  requestAnimationFrame(() => {
-    input.focus();
-    input.setSelectionRange(text.length, text.length);
   });
   return form;
 }
