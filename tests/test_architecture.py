@@ -23,7 +23,7 @@ FLOORS = (
     (2, ("minivault.engine", "minivault.vault", "minivault.access", "minivault.models", "minivault.telemetry")),
     (2, ("minivault.batches",)),
     (1, ("minivault.embedding", "minivault.generation", "minivault.errors", "minivault.settings", "minivault.guide")),
-    (1, ("minivault.bounds",)),
+    (1, ("minivault.bounds", "minivault.one_line")),
     (0, ("minivault",)),
 )
 
@@ -81,7 +81,13 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "uvicorn": ("minivault.cli.server", "minivault.cli.connection"),
 }
 
-STDLIB_ONLY = ("minivault.bounds", "minivault.embedding", "minivault.generation", "minivault.errors")
+STDLIB_ONLY = (
+    "minivault.bounds",
+    "minivault.embedding",
+    "minivault.generation",
+    "minivault.errors",
+    "minivault.one_line",
+)
 NO_ARRAYS = (
     "minivault.engine.native.scheduler",
     "minivault.engine.native.sequence",

@@ -78,12 +78,12 @@ def test_an_interrupted_call_has_its_line(tmp_path: Path) -> None:
 
 
 def test_any_text_is_one_line(tmp_path: Path) -> None:
-    text = 'a\nb\r\n\u2028 "quoted" \x00 \U0001f600'
+    text = 'a\nb\r\n\u2028\u2029\x85\x0b\x1c "quoted" \x00 \U0001f600'
     ledger = open_ledger(tmp_path, mirror_dir=tmp_path / "logs")
     record_calls(ledger, 1, prompt_text=text)
     ledger.close()
     raw = (tmp_path / "logs" / "log.jsonl").read_bytes()
-    assert raw.count(b"\n") == 1
+    assert len(raw.decode("utf-8").splitlines()) == 1
     assert json.loads(raw)["prompt"] == text
 
 

@@ -22,11 +22,11 @@ from minivault.api.body import parse_json
 from minivault.api.line_answers import ENDPOINTS, Answer, ask, recorded, refusal
 from minivault.api.problems import Problem
 from minivault.api.room import Room
-from minivault.api.wire.one_line import in_one_line
 from minivault.batches.reading import LineReader
 from minivault.batches.store import BatchStore
 from minivault.batches.values import UNFINISHED, Batch, IllegalStep, Line, Result, Status
 from minivault.errors import InvalidRequest, LedgerUnavailable, MiniVaultError, UnknownRecord
+from minivault.one_line import in_one_line
 from minivault.telemetry.logging import describe_error, get_logger
 from minivault.telemetry.metrics import Metrics
 

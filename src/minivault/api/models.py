@@ -29,10 +29,10 @@ from minivault.api.wire.models import (
     PullStepBody,
     VerifiedModelBody,
 )
-from minivault.api.wire.one_line import in_one_line
 from minivault.errors import Forbidden
 from minivault.models.catalog import ModelEntry
 from minivault.models.pulling import PullProgress
+from minivault.one_line import in_one_line
 from minivault.service.keeping import Keeper
 from minivault.telemetry.logging import describe_error, get_logger
 

@@ -16,8 +16,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from minivault.api.problems import Problem, problem_of
 from minivault.api.wire import native
-from minivault.api.wire.one_line import in_one_line, quoted
 from minivault.generation import Chunk, Completion
+from minivault.one_line import in_one_line, quoted
 from minivault.service import Generation
 from minivault.telemetry.logging import describe_error, get_logger
 

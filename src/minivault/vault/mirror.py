@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from minivault.one_line import in_one_line
 from minivault.vault.database import Connection, StorageError, describe
 from minivault.vault.folder import sync_folder
 from minivault.vault.record import format_time
@@ -113,7 +114,7 @@ class Mirror:
             self._fd = None
 
     def _write_line(self, row: tuple[Any, ...]) -> None:
-        line = (json.dumps(_line(row), ensure_ascii=False) + "\n").encode("utf-8")
+        line = (in_one_line(_line(row)) + "\n").encode("utf-8")
         file = self._open()
         if self._size and self._size + len(line) > self.max_bytes:
             self._rotate()

@@ -14,10 +14,10 @@ from pydantic import BaseModel, Field
 from minivault.api.problems import ANTHROPIC_PREFIX, Problem
 from minivault.api.wire.anthropic import MessagesBody
 from minivault.api.wire.lenient import as_object, whole_said
-from minivault.api.wire.one_line import in_one_line, quoted
 from minivault.errors import InvalidRequest
 from minivault.generation import Chunk, Completion, FinishReason, ToolCall
 from minivault.models.tool_calls import Said, ToolCallParser
+from minivault.one_line import in_one_line, quoted
 
 
 class MessageUsageBody(BaseModel):

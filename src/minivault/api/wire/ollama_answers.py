@@ -14,11 +14,11 @@ from minivault.api.problems import Problem
 from minivault.api.wire.lenient import as_object, whole_said
 from minivault.api.wire.native import TokenBytes, logprobs_of
 from minivault.api.wire.ollama import tagged
-from minivault.api.wire.one_line import in_one_line, quoted
 from minivault.generation import Chunk, Completion, FinishReason, ToolCall
 from minivault.models.pulling import PullProgress
 from minivault.models.reasoning import reasons
 from minivault.models.tool_calls import Said, ToolCallParser
+from minivault.one_line import in_one_line, quoted
 
 FOR_EVER = "9999-12-31T23:59:59Z"
 """When a loaded model leaves memory: not while the server runs."""

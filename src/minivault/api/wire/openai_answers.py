@@ -15,9 +15,9 @@ from pydantic import BaseModel, Field
 from minivault.api.problems import Problem
 from minivault.api.wire.lenient import whole_said
 from minivault.api.wire.native import LEAST_LOGPROB, UsageBody
-from minivault.api.wire.one_line import in_one_line, quoted
 from minivault.generation import Chunk, Completion, FinishReason, TokenLogprob, ToolCall
 from minivault.models.tool_calls import Said, ToolCallParser
+from minivault.one_line import in_one_line, quoted
 
 DONE = b"data: [DONE]\n\n"
 

@@ -12,10 +12,10 @@ from pydantic import BaseModel, Field
 
 from minivault.api.problems import Problem
 from minivault.api.wire.lenient import whole_said
-from minivault.api.wire.one_line import in_one_line
 from minivault.api.wire.responses import ResponsesRequest
 from minivault.generation import Chunk, Completion, ToolCall
 from minivault.models.tool_calls import Said, ToolCallParser
+from minivault.one_line import in_one_line
 
 Event = dict[str, Any]
 

@@ -1,8 +1,8 @@
-"""JSON in which a line ends nowhere: for streams, whose readers cut lines before they read JSON.
+"""JSON in which a line ends nowhere: for streams and JSON Lines, whose readers cut lines before they read JSON.
 
 JSON lets U+0085, U+2028 and U+2029 stand in a string as they are, but ``str.splitlines`` ends a line at them, and with
 it httpx's ``iter_lines``, which the ``ollama`` package reads by. The others at which it does are below U+0020, and JSON
-escapes those by itself. Knows nothing of what is written.
+escapes those by itself. Standard library only; knows nothing of what is written.
 """
 
 from __future__ import annotations
