@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from minivault.batches.database import recode_file
-from minivault.batches.store import CHUNK_LINES, MAX_UNFINISHED, BatchStore, new_id
+from minivault.batches.lines import CHUNK_LINES
+from minivault.batches.store import MAX_UNFINISHED, BatchStore, new_id
 from minivault.batches.values import Batch, Counts, Fault, IllegalStep, Line, Result, Status
 from minivault.errors import ConfigError, InvalidRequest, RateLimited, UnknownRecord
 from minivault.vault.cipher import VaultKey
