@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from minivault.cli.console import escape, note, one_line, pairs, table, whole_columns, write_json
+from minivault.cli.console import escape, fitted, note, one_line, pairs, table, whole_columns, write_json
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,20 @@ def test_narrow_columns_stay_whole_where_the_others_can_be_read(
     widths: list[int], room: int, whole: list[bool]
 ) -> None:
     assert whole_columns(widths, room) == whole
+
+
+@pytest.mark.parametrize(
+    ("room", "widths"),
+    [
+        (80, {"record": 6, "model": 5, "prompt": 31, "response": 32}),
+        (60, {"record": 6, "model": 5, "prompt": 21, "response": 22}),
+        (30, {"record": 6, "model": 5, "prompt": 15}),
+        (8, {"record": 6, "model": 1}),
+    ],
+)
+def test_long_columns_share_the_room_and_the_last_give_way(room: int, widths: dict[str, int]) -> None:
+    wanted = {"record": 6, "model": 5, "prompt": 40, "response": 90}
+    assert fitted(wanted, {"model": 5, "prompt": 12, "response": 12}, room) == widths
 
 
 def test_names_and_values_stand_below_each_other(capsys: pytest.CaptureFixture[str]) -> None:

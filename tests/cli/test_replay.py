@@ -18,7 +18,14 @@ MISMATCH = {
 
 
 def call(index: int, **changes: Any) -> dict[str, Any]:
-    return {"index": index, "surface": "native", "finish_reason": "stop", "prompt": "x", **changes}
+    return {
+        "index": index,
+        "outcome_index": index + 1,
+        "surface": "native",
+        "finish_reason": "stop",
+        "prompt": "x",
+        **changes,
+    }
 
 
 class ScriptedBackend:
@@ -61,14 +68,14 @@ def test_what_cannot_be_compared_is_passed_over_and_counted() -> None:
     backend = ScriptedBackend(
         call(8), call(6, surface="replay"), call(4, prompt=None), call(2, finish_reason=None), call(0, surface="import")
     )
-    assert comparable(backend) == ([8], 3)
+    assert comparable(backend) == ([(8, 9)], 3)
 
 
 def test_all_are_replayed_and_only_what_differs_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     backend = ScriptedBackend(call(4), call(2), call(0), _2=MISMATCH)
     assert audit(backend, None, None, json=False) == {"MATCH": 2, "MISMATCH": 1}
     assert capsys.readouterr().out.splitlines() == [
-        "2: MISMATCH at token 1: token id 5 is on record, and the end came",
+        "record 3: MISMATCH at token 1: token id 5 is on record, and the end came",
         "3 replayed: 2 MATCH, 1 MISMATCH, 0 NOT COMPARABLE",
     ]
 

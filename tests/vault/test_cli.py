@@ -68,7 +68,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_list_shows_the_newest_first_and_how_to_go_on(vault: Command, data_dir: Path) -> None:
     ended = vault("list", "-n", "2", data_dir=data_dir)
-    assert [line.split("\t")[0] for line in ended.out.splitlines()] == ["index", "6", "4"]
+    assert [line.split("\t")[0] for line in ended.out.splitlines()] == ["record", "7", "5"]
     assert "--cursor 4" in ended.err
     assert ended.code == 0
 
@@ -354,7 +354,7 @@ def test_a_search_shows_the_words_in_their_column(vault: Command, tmp_path: Path
     record_calls(ledger, 1, prompt_text="so " * 40 + "needle " + "on " * 40)
     ledger.close()
     row = vault("search", "needle", data_dir=tmp_path).out.splitlines()[1].split("\t")
-    assert ("needle" in row[5], row[6]) == (True, "answer to 0")
+    assert ("needle" in row[6], row[7]) == (True, "answer to 0")
 
 
 def test_the_head_as_json(vault: Command, data_dir: Path) -> None:

@@ -260,10 +260,11 @@ def test_csv_reads_back(reader: Reader) -> None:
     rows = list(csv.DictReader(io.StringIO(b"".join(reader.export(ExportForm.CSV)).decode())))
     assert [row["prompt"] for row in rows][:3] == [changes["prompt_text"] for changes in CALLS][:3]
     assert rows[1]["finish_reason"] == "length"
+    assert (rows[1]["record"], rows[4]["record"]) == ("3", "8")  # the call that has not ended is shown by its intent
 
 
 def test_csv_of_nothing_has_a_head(tmp_path: Path) -> None:
-    assert b"".join(Reader.open(tmp_path / "vault.db").export(ExportForm.CSV)).startswith(b"index,")
+    assert b"".join(Reader.open(tmp_path / "vault.db").export(ExportForm.CSV)).startswith(b"record,index,")
 
 
 def test_parquet_reads_back(reader: Reader, tmp_path: Path) -> None:
@@ -274,6 +275,7 @@ def test_parquet_reads_back(reader: Reader, tmp_path: Path) -> None:
     assert rows[0]["prompt_token_ids"] == [1, 2, 3]
     assert json.loads(rows[0]["parameters"]) == reader.get(0).intent["parameters"]
     assert (rows[3]["store"], rows[4]["outcome_index"]) == (False, None)
+    assert (rows[1]["record"], rows[4]["record"]) == (3, 8)
 
 
 def test_parquet_is_written_in_groups(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,17 +93,37 @@ def error(text: str) -> None:
         sys.stderr.write(f"Error: {escape(text)}\n")
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns for people on a terminal; tab-separated lines, headings first, when piped."""
+def terminal_width() -> int | None:
+    """Characters in a line of standard output; ``None`` where that is no terminal."""
+    return console().width if sys.stdout.isatty() else None
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]], cut: Mapping[str, int] | None = None) -> None:
+    """Columns for people on a terminal; tab-separated lines, headings first, when piped.
+
+    ``cut``: the headings of columns that are shortened so that no line is wrapped, and the least width of each. Where
+    even that is not to be had, the last of them are left out.
+    """
     safe = [[escape(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         for cells in ([*headings], *safe):
             sys.stdout.write("\t".join(cells) + "\n")
         return
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
     target = console()
+    if cut is not None:
+        columns = list(zip(headings, *safe, strict=True))
+        given = fitted({column[0]: max(map(cell_len, column)) for column in columns}, cut, target.width)
+        drawn = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+        for heading, width in given.items():
+            drawn.add_column(heading, no_wrap=True, overflow="ellipsis", max_width=width)
+        for cells in safe:
+            drawn.add_row(*[Text(cell) for cell, heading in zip(cells, headings, strict=True) if heading in given])
+        target.print(drawn)
+        return
     drawn = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     widths = [max(map(len, column)) for column in zip(headings, *safe, strict=True)]
     for heading, whole in zip(headings, whole_columns(widths, target.width), strict=True):
@@ -111,6 +131,22 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for cells in safe:
         drawn.add_row(*[Text(cell) for cell in cells])
     target.print(drawn)
+
+
+def fitted(widths: Mapping[str, int], cut: Mapping[str, int], room: int) -> dict[str, int]:
+    """The widths of the columns in ``room``, two spaces between them: those in ``cut`` share what the others leave."""
+    kept = dict(widths)
+    while True:
+        left = room - sum(width + 2 for name, width in kept.items() if name not in cut) + 2
+        giving = {name: width for name, width in kept.items() if name in cut}
+        left -= 2 * len(giving)
+        if not giving or sum(min(width, cut[name]) for name, width in giving.items()) <= left or len(giving) == 1:
+            break
+        kept.pop([*giving][-1])
+    for number, (name, width) in enumerate(sorted(giving.items(), key=lambda one: one[1])):
+        kept[name] = max(1, min(width, left // (len(giving) - number)))
+        left -= kept[name]
+    return kept
 
 
 def whole_columns(widths: Sequence[int], room: int) -> list[bool]:

@@ -139,7 +139,7 @@ def _show(call: Call, full: bool) -> None:
     head.append(f"{call.prompt_tokens} + {counted(call.completion_tokens or 0, 'token')}")
     if call.duration_ns is not None:
         head.append(f"{call.duration_ns / 1e9:.2f} s")
-    head.append(f"record {call.index if call.outcome_index is None else call.outcome_index}")
+    head.append(f"record {call.record_index}")
     console().print(one_line("  ".join(head), 1000), style="bold")
     for mark, text in ((">", call.prompt), ("<", call.response)):
         if text is None:

@@ -19,7 +19,7 @@ from minivault.cli.units import counted
 EXAMPLES = """\
 Examples:
 
-  minivault vault replay 4711            by the index of one of its records
+  minivault vault replay 4711            by its record, as every listing shows it
   minivault vault replay 4711 --local    without a server
   minivault vault replay ID --json       by its id, for programs
   minivault vault replay --sample 200    200 calls drawn from the whole vault
@@ -78,13 +78,13 @@ def audit(backend: Backend, sample: int | None, seed: int | None, json: bool) ->
         chosen = random.Random(seed).sample(chosen, min(sample, len(chosen)))  # noqa: S311 - which calls, no secret
     verdicts: Counter[str] = Counter()
     with working(f"Replaying {counted(len(chosen), 'call')}"):
-        for index in chosen:
+        for index, record in chosen:
             result = replay_one(backend, index)
             verdicts[result["verdict"]] += 1
             if json:
                 write_json({"index": index, **result})
             elif result["verdict"] != "MATCH":
-                line(f"{index}: {sentence(result)}")
+                line(f"record {record}: {sentence(result)}")
     if not json:
         counts = [f"{verdicts[verdict]} {verdict}" for verdict in ("MATCH", "MISMATCH", "NOT COMPARABLE")]
         line(f"{len(chosen)} replayed: {', '.join(counts)}")
@@ -93,9 +93,10 @@ def audit(backend: Backend, sample: int | None, seed: int | None, json: bool) ->
     return verdicts
 
 
-def comparable(backend: Backend) -> tuple[list[int], int]:
-    """Indexes of the calls that may be compared, newest first, without former replays; and how many cannot be."""
-    chosen: list[int] = []
+def comparable(backend: Backend) -> tuple[list[tuple[int, int]], int]:
+    """The calls that may be compared, each by the indexes of its intent and its outcome, newest first, without former
+    replays; and how many cannot be."""
+    chosen: list[tuple[int, int]] = []
     passed_over, cursor = 0, None
     while True:
         page = backend.records(cursor)
@@ -105,7 +106,7 @@ def comparable(backend: Backend) -> tuple[list[int], int]:
             if call["finish_reason"] is None or call["prompt"] is None or call["surface"] == "import":
                 passed_over += 1
             else:
-                chosen.append(call["index"])
+                chosen.append((call["index"], call["outcome_index"]))
         cursor = page["next_cursor"]
         if cursor is None:
             return chosen, passed_over

@@ -14,7 +14,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from minivault.cli import options, vault_proofs
-from minivault.cli.console import CliError, counting, line, note, one_line, pairs, table, working, write, write_json
+from minivault.cli.console import (
+    CliError,
+    counting,
+    line,
+    note,
+    one_line,
+    pairs,
+    table,
+    terminal_width,
+    working,
+    write,
+    write_json,
+)
 from minivault.cli.files import write_file
 from minivault.cli.log import absent
 from minivault.cli.units import named, word
@@ -28,7 +40,7 @@ Examples:
 
   minivault vault list --model guide -n 20        the last calls to one model
 
-  minivault vault show 4711                       one call, by the index of its record or by its id
+  minivault vault show 4711                       one call, by its record or its id
 
   minivault vault search "rate limit"             prompts and answers that hold these words
 
@@ -73,6 +85,11 @@ MaxDuration = Annotated[
 ]
 
 
+CUT = {"model": 8, "prompt": 14, "response": 14}
+"""Columns of a list that give way to a terminal's width, and what each must keep to be worth showing."""
+MOST_SHOWN = 200
+"""Characters of a prompt or a response in a list."""
+
 LIST_EXAMPLES = """\
 Examples:
 
@@ -112,7 +129,9 @@ Examples:
 """
 
 
-@app.command("list", help="List calls, the newest first.", epilog=LIST_EXAMPLES)
+@app.command(
+    "list", help="List calls, the newest first; `record` is what the other commands take.", epilog=LIST_EXAMPLES
+)
 def list_calls(
     number: Number = 20,
     cursor: Cursor = None,
@@ -307,19 +326,20 @@ def _print_page(data_dir: Path | None, filters: CallFilter, number: int, cursor:
 
 
 def _show_page(page: Page) -> None:
-    headings = ["index", "time", "model", "finish", "tokens", "prompt", "response"]
-    table(headings, [_row(call) for call in page.calls])
+    headings = ["record", "time", "surface", "model", "finish", "tokens", "prompt", "response"]
+    table(headings, [_row(call) for call in page.calls], cut=CUT)
 
 
 def _row(call: Call) -> list[str]:
     return [
-        str(call.index),
-        call.timestamp[:19] + "Z",
+        str(call.record_index),
+        call.timestamp[:19] + "Z" if terminal_width() is None else call.timestamp[:16].replace("T", " "),
+        call.surface,
         call.model,
         call.finish_reason or "running",
         f"{call.prompt_tokens}+{call.completion_tokens or 0}",
-        absent(call) if call.prompt is None else one_line(call.prompt_snippet or call.prompt, 40),
-        _no_answer(call) if call.response is None else one_line(call.response_snippet or call.response, 60),
+        absent(call) if call.prompt is None else one_line(call.prompt_snippet or call.prompt, MOST_SHOWN),
+        _no_answer(call) if call.response is None else one_line(call.response_snippet or call.response, MOST_SHOWN),
     ]
 
 
@@ -330,7 +350,8 @@ def _no_answer(call: Call) -> str:
 def _show_detail(detail: CallDetail) -> None:
     fields = detail.as_dict()
     told = ("id", "timestamp", "model", "surface", "source", "api_key_id", "mode", "finish_reason", "error")
-    rows = [(name, word(name, fields[name])) for name in told if fields[name] is not None]
+    rows = [("record", str(detail.call.record_index))]
+    rows += [(name, word(name, fields[name])) for name in told if fields[name] is not None]
     rows.append(("tokens", f"{detail.call.prompt_tokens} + {detail.call.completion_tokens or 0}"))
     rows.append(("intent", f"{detail.call.index}  {detail.intent_leaf}"))
     if detail.outcome is not None:

@@ -56,6 +56,11 @@ class Call:
     response_snippet: str | None = None
 
     @property
+    def record_index(self) -> int:
+        """The one index that people are shown: that of the receipt, the outcome's; the intent's until there is one."""
+        return self.index if self.outcome_index is None else self.outcome_index
+
+    @property
     def timestamp(self) -> str:
         """When the call was recorded: UTC, RFC 3339, nine digits."""
         return format_time(self.time_ns)

@@ -21,6 +21,7 @@ Progress = Callable[[int, int], None]
 """``(calls done, calls in all)``."""
 
 CSV_FIELDS: Final = (
+    "record",
     "index",
     "outcome_index",
     "id",
@@ -96,5 +97,5 @@ def _csv(calls: Iterator[Call]) -> Iterator[bytes]:
 
 
 def _csv_row(call: Call) -> list[Any]:
-    fields = call.as_dict() | call.as_dict()["usage"]
+    fields = call.as_dict() | call.as_dict()["usage"] | {"record": call.record_index}
     return [fields[name] for name in CSV_FIELDS]

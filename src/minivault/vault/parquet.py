@@ -92,6 +92,7 @@ def _schema(pyarrow: Any) -> Any:
     text, number, token_ids = pyarrow.string(), pyarrow.int64(), pyarrow.list_(pyarrow.uint32())
     return pyarrow.schema(
         {
+            "record": number,
             "index": number,
             "outcome_index": number,
             "id": text,
@@ -123,6 +124,7 @@ def _row(detail: CallDetail) -> dict[str, Any]:
     return {
         **fields,
         **fields["usage"],
+        "record": detail.call.record_index,
         "timestamp": detail.call.time_ns,
         "pin": json.dumps(fields["pin"], ensure_ascii=False),
         "parameters": json.dumps(fields["parameters"], ensure_ascii=False),

@@ -66,7 +66,7 @@ def _index_of(reader: Reader, id_or_index: str | int, owner: str | None) -> int:
         return number
     if number is not None and number in (call.index, call.outcome_index):
         return number
-    return call.index if call.outcome_index is None else call.outcome_index
+    return call.record_index
 
 
 def _is_leaf(reader: Reader, index: int) -> bool:
