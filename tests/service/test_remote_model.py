@@ -29,7 +29,8 @@ from minivault.vault.reader import Reader
 from minivault.vault.verify import verify
 from tests.access.clock import Clock
 from tests.engine.upstream import Reply, ScriptedUpstream, delta, events, refuses, says, serving, waits_for
-from tests.fakes import FakeModels, MemoryLedger, until
+from tests.fake_ledger import MemoryLedger
+from tests.fakes import FakeModels, until
 
 CALLER = Caller("10.0.0.1")
 TOOL: dict[str, Any] = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
