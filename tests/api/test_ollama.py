@@ -346,7 +346,7 @@ async def test_the_version_can_be_compared() -> None:
         ("POST", "/api/pull", 422, "ORG/NAME"),
         ("POST", "/api/embed", 422, "cannot embed"),
         ("POST", "/api/create", 404, "nothing at this path"),
-        ("GET", "/api/generate", 405, "method"),
+        ("GET", "/api/generate", 405, "only POST"),
     ],
 )
 async def test_what_this_server_does_not_do_is_said_in_ollamas_shape(

@@ -112,13 +112,12 @@ def create_app(
     )
     for part in parts:
         app.include_router(part.router)
-    problems.install(app)
+    routes = [route for part in parts for route in part.router.routes]
+    problems.install(app, routes)
     schema.install(app)
     # The last one added sees a request first.
     app.add_middleware(HeadAsGet)
-    app.add_middleware(
-        Entrance, gate=gate, metrics=metrics, routes=[route for part in parts for route in part.router.routes]
-    )
+    app.add_middleware(Entrance, gate=gate, metrics=metrics, routes=routes)
     app.add_middleware(
         Door,
         guard=HostGuard(settings.host, settings.allowed_hosts, gate.asks_for_keys),

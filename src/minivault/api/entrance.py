@@ -17,8 +17,9 @@ from minivault.access.caller import Caller
 from minivault.access.gate import Gate
 from minivault.access.limits import Kind, Quota, Verdict
 from minivault.access.roles import Permission, Role
+from minivault.api.methods import methods_of
 from minivault.api.permissions import is_open, permission_of
-from minivault.api.problems import Problem, problem_of
+from minivault.api.problems import Problem, method_not_allowed, problem_of
 from minivault.errors import InvalidRequest, MiniVaultError, Unauthorized, limit_of
 from minivault.telemetry.metrics import Metrics
 
@@ -36,7 +37,8 @@ class Entrance:
     """Lets in who may, and leaves the :class:`Caller` in the request's state."""
 
     def __init__(self, app: ASGIApp, gate: Gate, metrics: Metrics, routes: Sequence[BaseRoute] = ()) -> None:
-        """``routes``: where requests go that are let in; those that are not are logged under them."""
+        """``routes``: where requests go that are let in. Those that are not are logged under them, and their methods
+        are told where the path takes another than was sent."""
         self._routes = routes
         self._app = app
         self._gate = gate
@@ -61,6 +63,8 @@ class Entrance:
             if path not in UNCOUNTED_PATHS:
                 await quota.admit()
             needed = permission_of(scope["method"], path)
+            if needed is None:
+                self._refuse_method(scope)
             _authorise(caller, needed)
             wish = wish_of(Headers(scope=scope)) if needed is Permission.GENERATE else None
             works = needed in WORK and not path.startswith(ERRANDS)
@@ -79,6 +83,15 @@ class Entrance:
         finally:
             if works:
                 quota.leave()
+
+    def _refuse_method(self, scope: Scope) -> None:
+        """
+        Raises:
+            Problem: 405, there are routes at this path, and all of them take other methods.
+        """
+        methods = methods_of(scope, self._routes)
+        if methods and scope["method"] not in methods:
+            raise method_not_allowed(methods)
 
     def _caller(self, scope: Scope) -> Caller:
         """

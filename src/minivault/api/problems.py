@@ -17,8 +17,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute
 
 from minivault import errors
+from minivault.api.methods import methods_of
 from minivault.api.wire.bounds import Place, Schema, place_of, schema_of, schema_of_parameters
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -155,7 +157,7 @@ def _problem(faults: Sequence[Any], schema: Schema) -> Problem:
     name = place.name
     if fault["type"] == "extra_forbidden":
         # The name of an unknown field is the client's own text: named, but bounded and made printable.
-        name = ".".join([*([name] if name else []), _printable(str(fault["loc"][-1]))])
+        name = ".".join([*([name] if name else []), printable(str(fault["loc"][-1]))])
         said = "is not a field of this request"
     elif fault["type"] == "missing":
         said = "is required"
@@ -190,7 +192,8 @@ def _weight(fault: Any, place: Place) -> tuple[bool, int]:
     return not fault["type"].endswith("_type"), place.name.count(".")
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
+    """A name that a client thought of, as an error may show it."""
     kept = "".join(character for character in name if character.isprintable())
     return kept if len(kept) <= 64 else kept[:64] + "..."
 
@@ -208,8 +211,17 @@ def _code_of(kind: str) -> str:
     return "invalid_type" if kind.endswith("_type") else "invalid_value"
 
 
-def install(app: FastAPI) -> None:
-    """Answer every error of ``app`` in the shape of its surface."""
+def method_not_allowed(methods: Sequence[str]) -> Problem:
+    """405, which says what the path takes. What was sent may be any word, and is not repeated."""
+    *others, last = methods
+    said = f"{', '.join(others)} and {last}" if others else last
+    return Problem(
+        405, f"This path takes only {said}.", code="method_not_allowed", headers={"allow": ", ".join(methods)}
+    )
+
+
+def install(app: FastAPI, routes: Sequence[BaseRoute] = ()) -> None:
+    """Answer every error of ``app`` in the shape of its surface. ``routes``: all that it has."""
 
     async def ours(request: Request, error: Exception) -> Response:
         return problem_of(error).response(request.scope["path"])
@@ -220,7 +232,9 @@ def install(app: FastAPI) -> None:
 
     async def plain(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - as registered below
-        return _of_status(error.status_code, error.headers).response(request.scope["path"])
+        methods = methods_of(request.scope, routes) if error.status_code == 405 else ()
+        problem = method_not_allowed(methods) if methods else _of_status(error.status_code, error.headers)
+        return problem.response(request.scope["path"])
 
     app.add_exception_handler(Problem, ours)
     app.add_exception_handler(errors.MiniVaultError, ours)
@@ -238,5 +252,5 @@ def _of_parameter(request: Request, error: RequestValidationError) -> Problem:
 
 def _of_status(status: int, headers: Mapping[str, str] | None) -> Problem:
     phrase = HTTPStatus(status).phrase
-    message = {404: "There is nothing at this path.", 405: "This path does not take this method."}.get(status, phrase)
+    message = "There is nothing at this path." if status == 404 else phrase
     return Problem(status, message, code=phrase.lower().replace(" ", "_").replace("-", "_"), headers=headers)

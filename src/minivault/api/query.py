@@ -8,20 +8,25 @@ from __future__ import annotations
 from fastapi import Request
 from fastapi.routing import APIRoute
 
-from minivault.errors import InvalidRequest
+from minivault.api.problems import Problem, printable
 
 
 async def only_known(request: Request) -> None:
     """A dependency of routers.
 
     Raises:
-        InvalidRequest: the request has a query parameter that its route does not take. Names those that it does.
+        Problem: 422, the request has a query parameter that its route does not take. Names it, and those that it does.
     """
     route = request.scope.get("route")
     if not isinstance(route, APIRoute) or 422 not in route.responses:
         return
     known = {parameter.alias for parameter in route.dependant.query_params}
-    if all(name in known for name in request.query_params):
+    unknown = next((name for name in request.query_params if name not in known), None)
+    if unknown is None:
         return
-    takes = ", ".join(sorted(known)) or "none"
-    raise InvalidRequest(f"a query parameter is unknown here; this path takes: {takes}", param="query")
+    # The client's own text, as the name of an unknown field of a body is: named, but bounded and made printable.
+    name = printable(unknown)
+    takes = f"takes {', '.join(sorted(known))}" if known else "takes none"
+    raise Problem(
+        422, f"{name}: is not a query parameter of this path, which {takes}", code="unknown_field", param=name
+    )
