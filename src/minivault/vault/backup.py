@@ -7,7 +7,9 @@ often.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from typing import Final
 
 from minivault.errors import ConfigError, InvalidRequest, LedgerUnavailable, VaultCorrupt
 from minivault.vault.cipher import VaultKey
@@ -17,6 +19,7 @@ from minivault.vault.findings import Verified, VerifyReport
 from minivault.vault.folder import sync_folder
 from minivault.vault.head import Head, HeadPaths
 from minivault.vault.lock import WriterLock
+from minivault.vault.moving import Move, list_of, move_all, require_settled
 from minivault.vault.reader import Reader
 from minivault.vault.verify import Progress, verify
 
@@ -45,6 +48,7 @@ def back_up(
         VaultCorrupt: the copy does not verify: the vault does not either.
         LedgerUnavailable: it could not be read or written.
     """
+    require_settled(vault)
     if not vault.is_file():
         raise InvalidRequest("there is no vault to back up", param="vault")
     if target.exists():
@@ -58,7 +62,7 @@ def back_up(
         report = verified_copy(vault, part, head, key, progress)
         put_in_place(part, target)
     finally:
-        part.unlink(missing_ok=True)
+        discard(part)
     return report
 
 
@@ -75,7 +79,8 @@ def restore(
 
     It is verified first: against the head ``against``, or else the vault's newest, as far as the backup reaches. With
     ``replace``, a vault that is there is put aside, never deleted; so is a newest head that covers more than this.
-    ``key``: that of the backup, and of the vault from then on.
+    ``key``: that of the backup, and of the vault from then on. Killed at any point, it leaves the former vault in
+    place, or a list by which the next start, or the next restore, puts the new one there.
 
     Raises:
         InvalidRequest: there is a vault and ``replace`` was not said, or the file is not there.
@@ -84,8 +89,8 @@ def restore(
     """
     if not file.is_file():
         raise InvalidRequest("there is no such backup", param="file")
-    if vault.exists() and not replace:
-        raise InvalidRequest("there is a vault already; to put it aside, say --replace", param="replace")
+    if vault.exists() and not replace and not list_of(vault).exists():
+        raise InvalidRequest(_THERE, param="replace")
     paths, part = HeadPaths(vault), vault.with_name(vault.name + ".restored")
     try:
         vault.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -93,19 +98,23 @@ def restore(
     except OSError as error:
         raise as_error(error, "the vault's folder cannot be used") from error
     try:
+        if vault.exists() and not replace:
+            raise InvalidRequest(f"{_FINISHED if lock.finished_restore else ''}{_THERE}", param="replace")
         newest = paths.load_head()
-        # What a killed restore left.
-        part.unlink(missing_ok=True)
         size = _size_of(file, key)
         lost = 0 if newest is None else max(0, newest.size - size)
         report = verified_copy(file, part, against or (None if lost else newest), key, progress)
         # What was verified before was another file.
         Verified.path(vault).unlink(missing_ok=True)
-        aside = _put_aside(vault, paths.head if lost else None)
-        put_in_place(part, vault)
-        return Restored(report, aside, lost)
+        aside = _aside(vault, paths.head if lost else None)
+        try:
+            move_all(vault, [*aside, (part, vault)])
+        except OSError as error:
+            raise as_error(error, "the backup could not be put in place") from error
+        return Restored(report, tuple(target for _, target in aside), lost)
     finally:
-        part.unlink(missing_ok=True)
+        if not list_of(vault).exists():
+            discard(part)
         lock.release()
 
 
@@ -118,7 +127,7 @@ def verified_copy(
         VaultCorrupt: it does not verify.
         LedgerUnavailable: it could not be read or written.
     """
-    part.unlink(missing_ok=True)
+    discard(part)
     try:
         copy_database(source, part, key)
     except (StorageError, OSError) as error:
@@ -160,20 +169,28 @@ def _size_of(file: Path, key: VaultKey | None) -> int:
         reader.close()
 
 
-def _put_aside(vault: Path, head: Path | None) -> tuple[Path, ...]:
-    """The head goes first: a crash in between leaves a vault without a newest head, never a head without its vault."""
-    number = 1
-    while vault.with_name(f"{vault.name}.before-{number}").exists():
-        number += 1
-    names = [(path, path.name) for path in ([] if head is None else [head])]
-    names += [(vault.with_name(vault.name + end), vault.name) for end in ("", "-wal", "-shm")]
-    aside = []
-    for path, stem in names:
-        if path.exists():
-            moved = path.with_name(f"{stem}.before-{number}{path.name.removeprefix(stem)}")
-            path.replace(moved)
-            aside.append(moved)
-    return tuple(aside)
+def _aside(vault: Path, head: Path | None) -> list[Move]:
+    """What is to be moved out of the way, and where to: names of one number, all of which are free."""
+    sources = [(path, path.name) for path in ([] if head is None else [head])]
+    # Beside another file each of these would be taken for its own.
+    sources += [(vault.with_name(vault.name + end), vault.name) for end in ("", *_BESIDE)]
+    for number in count(1):
+        ends = [(path, f"{stem}.before-{number}{path.name.removeprefix(stem)}") for path, stem in sources]
+        targets = [(path, path.with_name(name)) for path, name in ends]
+        if not any(target.exists() for _, target in targets):
+            return [(path, target) for path, target in targets if path.exists()]
+    raise AssertionError("numbers do not end")
+
+
+def discard(part: Path) -> None:
+    """Delete a copy that is not to be used, and what SQLite keeps beside one that is being written."""
+    for end in ("", *_BESIDE):
+        part.with_name(part.name + end).unlink(missing_ok=True)
+
+
+_BESIDE: Final = ("-wal", "-shm", "-journal")
+_THERE: Final = "there is a vault already; to put it aside, say --replace"
+_FINISHED: Final = "a restore that was interrupted is finished now, with the backup that it was given: "
 
 
 def put_in_place(part: Path, target: Path) -> None:

@@ -23,6 +23,7 @@ from minivault.vault.cipher import VaultKey
 from minivault.vault.database import Connection, StorageError, as_error, open_reader
 from minivault.vault.export import ExportForm, Progress, export
 from minivault.vault.head import HeadPaths
+from minivault.vault.moving import list_of, require_settled
 from minivault.vault.queries import COLUMNS, call_of, select, where
 from minivault.vault.record import unpack_token_ids
 from minivault.vault.repeats import repeats
@@ -62,8 +63,8 @@ class Reader:
 
     @property
     def exists(self) -> bool:
-        """Whether there is a vault at all."""
-        return self.path.is_file()
+        """Whether there is a vault at all; one that is being put in place counts."""
+        return self.path.is_file() or list_of(self.path).exists()
 
     @contextmanager
     def connection(self) -> Iterator[Connection | None]:
@@ -95,6 +96,7 @@ class Reader:
             return None
 
     def _connect(self) -> Connection | None:
+        require_settled(self.path)
         if not self.exists:
             return None
         db = open_reader(self.path, self._key)

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from minivault.errors import InvalidRequest
-from minivault.vault.backup import put_in_place, verified
+from minivault.vault.backup import discard, put_in_place, verified
 from minivault.vault.cipher import VaultKey
 from minivault.vault.copying import recode_database
 from minivault.vault.database import StorageError, Writer, as_error
 from minivault.vault.findings import VerifyReport
 from minivault.vault.head import HeadPaths
 from minivault.vault.lock import WriterLock
+from minivault.vault.moving import require_settled
 from minivault.vault.verify import Progress
 
 Beside = Callable[[VaultKey | None, VaultKey | None], None]
@@ -42,12 +43,13 @@ def recode(
         ConfigError, VaultCorrupt: ``old`` is not its key, or it does not verify.
         LedgerUnavailable: another process writes it, or it could not be read or written.
     """
+    require_settled(vault)
     if not vault.is_file():
         raise InvalidRequest("there is no vault to encrypt", param="vault")
     lock, part = WriterLock(vault), vault.with_name(vault.name + ".recoded")
     try:
         head = HeadPaths(vault).load_head()
-        part.unlink(missing_ok=True)
+        discard(part)
         try:
             _settle(vault, old)
             recode_database(vault, part, old, new)
@@ -67,7 +69,7 @@ def recode(
             raise
         return report
     finally:
-        part.unlink(missing_ok=True)
+        discard(part)
         lock.release()
 
 

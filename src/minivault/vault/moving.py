@@ -1,0 +1,106 @@
+"""Renames beside a vault that happen all or not at all, whatever kills the process: listed on the disk, then done.
+
+Until the list has its name, nothing has moved. From then on whoever takes the vault's lock does what is left of it, and
+nobody reads the vault before that. The last rename decides: once it is done, all are. Knows nothing of what the files
+hold.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from minivault.errors import LedgerUnavailable, VaultCorrupt
+from minivault.vault.folder import sync_folder
+
+Move = tuple[Path, Path]
+"""From where to where, in the vault's folder."""
+
+logger = logging.getLogger("minivault.vault")
+
+
+def list_of(vault: Path) -> Path:
+    """The list of the renames under way; there while they are not all done."""
+    return vault.with_name(vault.name + ".moves")
+
+
+def require_settled(vault: Path) -> None:
+    """That no renames are under way: some file may stand in its place and another not yet.
+
+    Raises:
+        LedgerUnavailable: they are.
+    """
+    if list_of(vault).exists():
+        raise LedgerUnavailable(
+            "a restore of this vault is under way, or was interrupted: starting the server finishes it, and so does"
+            " minivault vault restore",
+            retry_after=1.0,
+        )
+
+
+def move_all(vault: Path, moves: Sequence[Move]) -> None:
+    """Do the renames, of which no target but the last may be there. The caller holds the vault's lock; what is moved is
+    on the disk.
+
+    Raises:
+        OSError: it could not be done. If it had begun, the next holder of the lock goes on with it.
+    """
+    path = list_of(vault)
+    part = path.with_name(path.name + ".part")
+    with open(part, "wb", opener=_for_the_owner) as file:
+        file.write(json.dumps([[source.name, target.name] for source, target in moves]).encode("ascii"))
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    # The point of no return; what is to be moved has its name for good by this as well.
+    sync_folder(path.parent)
+    _do(vault, moves)
+
+
+def finish(vault: Path) -> bool:
+    """Do what a killed process left of its renames; whether there was anything. The caller holds the vault's lock.
+
+    Raises:
+        VaultCorrupt: the list is none.
+        OSError: it could not be done.
+    """
+    try:
+        moves = _read(vault)
+    except FileNotFoundError:
+        return False
+    _do(vault, moves)
+    logger.warning("a restore of the vault that was interrupted is finished: the backup is in place")
+    return True
+
+
+def _do(vault: Path, moves: Sequence[Move]) -> None:
+    """Any number of times: a rename whose target is there is done."""
+    if moves[-1][0].exists():
+        for source, target in moves[:-1]:
+            if source.exists() and not target.exists():
+                source.replace(target)
+        # On the disk before the last: an old write-ahead log beside a new vault would be taken for its own.
+        sync_folder(vault.parent)
+        moves[-1][0].replace(moves[-1][1])
+        sync_folder(vault.parent)
+    list_of(vault).unlink()
+    sync_folder(vault.parent)
+
+
+def _read(vault: Path) -> list[Move]:
+    path = list_of(vault)
+    try:
+        names = json.loads(path.read_bytes())
+        moves = [(path.with_name(source), path.with_name(target)) for source, target in names]
+    except (ValueError, TypeError):
+        moves = []
+    if not moves:
+        raise VaultCorrupt(f"{path.name}, the list of files to put in place, cannot be read; move it away to go on")
+    return moves
+
+
+def _for_the_owner(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
