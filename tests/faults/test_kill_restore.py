@@ -1,4 +1,4 @@
-"""A restore that is killed before each single thing that it does to a file: one vault or the other is in place, whole."""
+"""A restore that is killed before each thing that it does to a file: one vault or the other is in place, whole."""
 
 from __future__ import annotations
 
