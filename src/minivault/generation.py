@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 JsonObject = Mapping[str, Any]
 
@@ -88,6 +88,17 @@ class Message:
     """Of an answer: the reasoning before it. Templates of models that reason may write it out again."""
 
 
+class FormNames(NamedTuple):
+    """What the client calls ``response_format``, and the JSON Schema in it; for errors."""
+
+    form: str = "response_format"
+    schema: str = "response_format.json_schema.schema"
+
+
+RESPONSE_FORMAT = FormNames()
+"""As OpenAI's clients send it."""
+
+
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """One request after parsing: exactly one of ``prompt``, ``prompt_token_ids`` and ``messages`` is set.
@@ -126,6 +137,7 @@ class GenerationRequest:
     stream: bool = False
     response_format: JsonObject | None = None
     """``type`` is text, json_object, json_schema, regex or grammar; see ``models/structure.py``."""
+    form_names: FormNames = RESPONSE_FORMAT
     timeout: float | None = None
     """Most seconds that it may take, waiting included; then it ends as failed."""
     choice: int = 0

@@ -205,7 +205,9 @@ def calling_of(request: GenerationRequest, dialect: Dialect | None) -> Calling |
     name = choice.removeprefix("named:") if choice.startswith("named:") else None
     allowed = tuple(tool for tool in request.tools if name in (None, tool["function"]["name"]))
     if choice not in ("auto", "none") and not allowed:
-        raise InvalidRequest("tool_choice: there is no such tool in tools", param="tool_choice")
+        if not request.tools:
+            raise InvalidRequest("tool_choice: a tool must be called, so tools must offer one", param="tool_choice")
+        raise InvalidRequest("tool_choice: its tool is not one of tools", param="tool_choice")
     if choice == "none" or not allowed:
         return None
     several = request.parallel_tool_calls and name is None

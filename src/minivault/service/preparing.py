@@ -18,6 +18,7 @@ from minivault.models.prompt import LONG_TEXT, Prompt, read_prompt
 from minivault.models.structure import GRAMMAR_THREADS, Structure, compiled, structure_of
 from minivault.models.tool_calls import Calling
 from minivault.models.words import limited, read_words
+from minivault.service.named import named_as_sent
 from minivault.service.ports import ModelLease, ServedModel, generating
 from minivault.service.prepared import Prepared
 
@@ -49,9 +50,11 @@ class Preparer:
         if info.speaks_text:
             return self._in_words(request, caller, lease, begun_ns)
         prompt = await read_prompt(request, model.tokenizer, model.chat_template, info.vocab_size)
-        structure = await _structure(request, prompt.calling)
+        with named_as_sent(request, prompt.calling, None):
+            structure = await _structure(request, prompt.calling)
         sampling = self._sampling(request, prompt, model)
-        constraint = await constraint_of(model, structure)
+        with named_as_sent(request, prompt.calling, structure):
+            constraint = await constraint_of(model, structure)
         named = request if request.request_id else replace(request, request_id=self._new_id())
         return Prepared(
             request=named,
@@ -87,6 +90,8 @@ class Preparer:
         """For a model that other servers run: there are no tokens, and the servers hold answers to a form."""
         model = generating(lease.model)
         prompt = read_words(request)
+        with named_as_sent(request, prompt.calling, None):
+            structure = structure_of(request.response_format)
         default, seed = self._default_max_tokens, self._draw_seed()
         sampling = limited(request.sampling, default_max_tokens=default, seed=seed)
         # A limit that cannot be passed on is at least on record as such.
@@ -100,7 +105,7 @@ class Preparer:
             prompt_token_ids=(),
             sampling=sampling,
             begun_ns=begun_ns,
-            structure=structure_of(request.response_format),
+            structure=structure,
             calling=prompt.calling,
             reasoning=prompt.reasoning,
         )
@@ -149,5 +154,7 @@ async def constraint_of(model: ServedModel, structure: Structure | None) -> Cons
     if structure is None:
         return None
     if model.grammars is None:
-        raise UnsupportedFeature("this model's engine cannot hold answers to a form", param="response_format")
+        raise UnsupportedFeature(
+            "response_format: this model's engine cannot hold answers to a form", param="response_format"
+        )
     return await compiled(structure, model.grammars)

@@ -17,7 +17,7 @@ from minivault.api.wire.native import MAX_STOPS, StopString
 from minivault.api.wire.openai import FunctionName
 from minivault.api.wire.strict import Items
 from minivault.errors import InvalidRequest, UnsupportedFeature
-from minivault.generation import GenerationRequest, JsonObject, Message, SamplingParams, ToolCall
+from minivault.generation import FormNames, GenerationRequest, JsonObject, Message, SamplingParams, ToolCall
 
 KNOWN_BLOCKS = frozenset(
     {"image", "document", "search_result", "thinking", "redacted_thinking", "tool_use", "tool_result"}
@@ -203,6 +203,7 @@ class MessagesBody(CountBody):
             UnsupportedFeature: a field asks for what this server does not do.
         """
         self.refuse_limits()
+        field, asked = self._format()
         return GenerationRequest(
             **self.conversation(),
             sampling=SamplingParams(
@@ -214,15 +215,18 @@ class MessagesBody(CountBody):
             ),
             fit=True,
             stream=bool(self.stream),
-            response_format=self._response_format(),
+            response_format=None if asked is None else json_schema_format(asked.form),
+            form_names=FormNames(field, f"{field}.schema"),
             ignored=listed(self._ignored()),
             request_id=request_id,
             raw_request=raw_request,
         )
 
-    def _response_format(self) -> JsonObject | None:
-        asked = (self.output_config.format if self.output_config else None) or self.output_format
-        return None if asked is None else json_schema_format(asked.form)
+    def _format(self) -> tuple[str, JsonFormat | None]:
+        """The form of the answer, and the field that it was sent in."""
+        if self.output_config is not None and self.output_config.format is not None:
+            return "output_config.format", self.output_config.format
+        return "output_format", self.output_format
 
     def _ignored(self) -> Iterable[str]:
         yield from (["metadata"] if self.metadata else [])

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from minivault.errors import UnsupportedFeature
-from minivault.generation import JsonObject
+from minivault.generation import RESPONSE_FORMAT, FormNames, JsonObject
 from minivault.models.tool_calls import Said, ToolCallParser
 
 MAX_IGNORED = 64
@@ -77,6 +77,12 @@ def whole_said(text: str, parser: ToolCallParser | None) -> Said:
         return Said(text)
     begun, rest = parser.push(text), parser.finish()
     return Said(begun.text + rest.text, (*begun.calls, *rest.calls), begun.thinking + rest.thinking)
+
+
+def form_names(form: Mapping[str, Any] | None) -> FormNames:
+    """What the client called the schema of its ``response_format``, which may hold it in either of two places."""
+    direct = form is not None and "schema" in form and "json_schema" not in form
+    return FormNames(schema="response_format.schema") if direct else RESPONSE_FORMAT
 
 
 def json_schema_format(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
 
+from minivault.api.wire.lenient import form_names
 from minivault.api.wire.strict import Items, StrictBody
 from minivault.errors import InvalidRequest
 from minivault.generation import Completion, GenerationRequest, Message, SamplingParams, TokenLogprob
@@ -143,6 +144,8 @@ class GenerateRequest(StrictBody):
             InvalidRequest: not exactly one of `prompt` and `messages`, or the last turn is not the user's.
         """
         self._check_prompt()
+        asked = self.response_format
+        form = None if asked is None else asked.model_dump(by_alias=True, exclude_none=True)
         return GenerationRequest(
             prompt=self.prompt,
             messages=tuple(Message(turn.role, turn.content) for turn in self.messages or ()),
@@ -152,9 +155,8 @@ class GenerateRequest(StrictBody):
             model=self.model,
             sampling=self._sampling(),
             stream=stream,
-            response_format=None
-            if self.response_format is None
-            else self.response_format.model_dump(by_alias=True, exclude_none=True),
+            response_format=form,
+            form_names=form_names(form),
             request_id=request_id,
             surface="native",
             store=self.store is not False,

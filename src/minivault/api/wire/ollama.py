@@ -18,7 +18,7 @@ from minivault.api.wire.native import MAX_STOPS, StopString
 from minivault.api.wire.openai import FunctionName, Name, OfferedFunction
 from minivault.api.wire.strict import Items
 from minivault.errors import UnsupportedFeature
-from minivault.generation import GenerationRequest, JsonObject, Message, SamplingParams, ToolCall
+from minivault.generation import FormNames, GenerationRequest, JsonObject, Message, SamplingParams, ToolCall
 
 LATEST = ":latest"
 MAX_KEEP_SECONDS = 10**9
@@ -179,6 +179,7 @@ class AskBody(LenientBody):
             "context_limit": options.num_ctx,
             "stream": self.streams,
             "response_format": self.response_format(),
+            "form_names": FormNames("format", "format"),
             "think": None if self.think is None else self.think is not False,
             "request_id": request_id,
             "surface": "ollama",

@@ -18,7 +18,7 @@ from pydantic import (
     field_validator,
 )
 
-from minivault.api.wire.lenient import LEAST_TOP_P, LenientBody, listed
+from minivault.api.wire.lenient import LEAST_TOP_P, LenientBody, form_names, listed
 from minivault.api.wire.native import MAX_STOPS, StopString
 from minivault.api.wire.strict import Items, at_most
 from minivault.errors import InvalidRequest, UnsupportedFeature
@@ -210,10 +210,12 @@ class CommonRequest(LenientBody):
 
     def _request(self, request_id: str, raw_request: bytes, **fields: Any) -> GenerationRequest:
         self.refuse_limits()
+        form = None if self.response_format is None else self.response_format.model_dump()
         return GenerationRequest(
             model=self.model,
             stream=self.stream or False,
-            response_format=None if self.response_format is None else self.response_format.model_dump(),
+            response_format=form,
+            form_names=form_names(form),
             store=self.store is not False,
             request_id=request_id,
             surface="openai",

@@ -15,12 +15,13 @@ from minivault.api.wire.lenient import LenientBody
 from minivault.api.wire.openai import MAX_TOKENS, CommonRequest, ContentPart, FunctionName
 from minivault.api.wire.strict import Items
 from minivault.errors import InvalidRequest, UnsupportedFeature
-from minivault.generation import GenerationRequest, JsonObject, Message, ToolCall
+from minivault.generation import FormNames, GenerationRequest, JsonObject, Message, ToolCall
 
 T = TypeVar("T")
 
 SURFACE = "responses"
 ID_PREFIX = "resp_"
+_FORM_NAMES = FormNames("text.format", "text.format.schema")
 _TEXTS = ("input_text", "output_text", "text")
 
 
@@ -125,7 +126,9 @@ class ResponsesRequest(CommonRequest):
             parallel_tool_calls=self.parallel_tool_calls is not False,
             think=None if self._effort is None else self._effort != "none",
         )
-        return replace(asked, surface=SURFACE, response_format=self._format() or asked.response_format)
+        if (form := self._format()) is not None:
+            asked = replace(asked, response_format=form, form_names=_FORM_NAMES)
+        return replace(asked, surface=SURFACE)
 
     @property
     def _effort(self) -> str | None:
