@@ -239,6 +239,39 @@ def test_backup_and_restore(vault: Command, data_dir: Path, tmp_path: Path) -> N
     assert vault("restore", str(copy), "--replace", data_dir=other).code == 0
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "it is empty"),
+        (b"a letter to a friend\n", "it is text"),
+        ("grüße ".encode() * 900, "it is text"),
+        (b'{"prompt": "a"}\n', "minivault vault import"),
+        (b"\x1f\x8b\x08\0", "packed (gzip)"),
+        (b"\xff\0" * 5001, "10,002 bytes are no whole pages"),
+        (b"\xff\0" * 4096, "encrypted, and vault_key_file names no key"),
+        (b"SQLite format 3\0", "the vault's file is damaged"),
+    ],
+)
+def test_a_restore_says_what_the_file_is(vault: Command, tmp_path: Path, content: bytes, told: str) -> None:
+    (tmp_path / "some.file").write_bytes(content)
+    ended = vault("restore", str(tmp_path / "some.file"), data_dir=tmp_path / "other")
+    assert (ended.code, told in ended.err) == (1, True), ended.err
+    assert not (tmp_path / "other" / "vault.db").exists()
+
+
+def test_what_is_handed_out_can_be_read_by_others(vault: Command, data_dir: Path, tmp_path: Path) -> None:
+    former = os.umask(0o022)
+    try:
+        for name, words in {"a": ("prove", "3"), "b": ("head", "--key"), "c": ("head",)}.items():
+            vault(*words, "-o", str(tmp_path / name), data_dir=data_dir)
+            assert (tmp_path / name).stat().st_mode & 0o777 == 0o644
+        os.umask(0o077)
+        vault("head", "-o", str(tmp_path / "a"), data_dir=data_dir)
+        assert (tmp_path / "a").stat().st_mode & 0o777 == 0o600
+    finally:
+        os.umask(former)
+
+
 def test_import_refuses_the_vaults_own_files(vault: Command, tmp_path: Path) -> None:
     log = tmp_path / "logs" / "log.jsonl"
     log.parent.mkdir()
@@ -261,7 +294,10 @@ def test_verify_goes_on_from_the_last_time(vault: Command, own_vault: Path) -> N
     ledger = open_ledger(own_vault, head_interval=3600)
     record_calls(ledger, 1)
     ledger.close()
-    assert "2, behind the 8 verified before" in vault("verify", "--since-last", data_dir=own_vault).out
+    shown = vault("verify", "--since-last", data_dir=own_vault).out
+    assert "checked now    records 8 to 9 (1 call, 0 of them not ended), and that the tree goes on" in shown
+    assert "taken over     records 0 to 7, as verified on 20" in shown
+    assert "integrity      intact (of what was checked now" in shown
 
 
 def test_a_forged_head_is_refused(vault: Command, data_dir: Path, tmp_path: Path) -> None:

@@ -33,12 +33,15 @@ def require_folder(output: Path) -> None:
         raise CliError(f"There is no folder {output.parent}. Make it first, or name a file elsewhere.")
 
 
-def write_file(output: Path, pieces: Iterable[str | bytes]) -> None:
-    """For the owner alone, and whole or not at all: written beside, then renamed. Text is UTF-8."""
+def write_file(output: Path, pieces: Iterable[str | bytes], *, public: bool = False) -> None:
+    """Whole or not at all: written beside, then renamed. Text is UTF-8. For the owner alone, unless ``public``: what is
+    meant to be handed out can be read by all whom the umask lets.
+    """
     require_folder(output)
     part = output.with_name(output.name + ".part")
     try:
-        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        part.unlink(missing_ok=True)  # its mode would be kept
+        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644 if public else 0o600)
         with open(fd, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
             file.writelines(piece.encode("utf-8") if isinstance(piece, str) else piece for piece in pieces)
         part.replace(output)

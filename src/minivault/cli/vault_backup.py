@@ -17,6 +17,18 @@ if TYPE_CHECKING:
     from minivault.vault.findings import VerifyReport
 
 
+_SQLITE = b"SQLite format 3\0"
+_ARCHIVES = {
+    b"\x1f\x8b": "gzip",
+    b"PK\x03\x04": "zip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\xfd7zXZ": "xz",
+    b"BZh": "bzip2",
+}
+_LOOKED_AT = 4096
+_LEAST_PAGE = 512
+
+
 def register(app: typer.Typer) -> None:
     app.command(
         "backup",
@@ -63,8 +75,7 @@ def restore(
     from minivault.vault.head import HeadPaths, open_note
 
     settings = options.settings(data_dir=data_dir)
-    if not file.is_file():
-        raise CliError(f"There is no file {file}.")
+    _require_backup(file)
     vault, vault_key = settings.vault_path, VaultKey.of(settings.vault_key_file)
     head = None if against is None else open_note(read_file(against), verifier_key(key, HeadPaths(vault)))
     with counting("Verifying and copying", "records") as progress:
@@ -75,6 +86,47 @@ def restore(
     if restored.lost:
         more = counted(restored.lost, "record")
         note(f"The vault had signed for {more} more than this backup holds; a new head is begun.")
+
+
+def _require_backup(file: Path) -> None:
+    """Refuse what can be no vault, encrypted or not, in words that say what it is.
+
+    Raises:
+        CliError: it is none, or cannot be read.
+    """
+    if not file.is_file():
+        raise CliError(f"There is no file {file}." if not file.exists() else f"{file} is no file, and no backup.")
+    try:
+        with file.open("rb") as reader:
+            begin, size = reader.read(_LOOKED_AT), file.stat().st_size
+    except OSError as error:
+        raise CliError(f"Cannot read {file}: {error.strerror}") from None
+    if begin.startswith(_SQLITE):
+        return
+    kind = _kind_of(begin)
+    if kind is None and size % _LEAST_PAGE:
+        kind = f"its {counted(size, 'byte')} are no whole pages of a database: it was cut off, or is something else"
+    if kind is not None:
+        raise CliError(f"{file} is no backup of a vault: {kind}. Make one with: minivault vault backup FILE")
+
+
+def _kind_of(begin: bytes) -> str | None:
+    """What a file is by its first bytes, where that can be told and is no vault; an encrypted vault has none."""
+    if not begin:
+        return "it is empty"
+    for magic, kind in _ARCHIVES.items():
+        if begin.startswith(magic):
+            return f"it is packed ({kind}); unpack it first"
+    if b"\0" in begin:
+        return None
+    try:
+        # The end may cut a character.
+        text = begin[:-4].decode("utf-8") if len(begin) == _LOOKED_AT else begin.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    if text.lstrip().startswith("{"):
+        return "it is JSON lines, such as logs/log.jsonl, which are read by: minivault vault import FILE"
+    return "it is text"
 
 
 def _said(report: VerifyReport, how: str) -> str:

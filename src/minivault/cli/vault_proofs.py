@@ -5,6 +5,7 @@ Parses and prints; heads, proofs and verdicts are the vault's.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,13 +102,16 @@ def verify(
             raise CliError(f"There is no vault in {settings.data_dir}: nothing to verify.")
         with counting("Verifying", "records") as progress:
             since = Verified.load(settings.vault_path) if since_last else None
+            earlier = None if since is None else _when(Verified.path(settings.vault_path))
             report = verify_vault(reader, contents=not quick, against=head, since=since, progress=progress)
         if report.ok and report.contents_checked and reader.exists:
             _keep(Verified(report.records, bytes.fromhex(report.root)), settings.vault_path)
     if json:
         write_json(report.as_dict())
     else:
-        _show_report(report)
+        if since_last and since is None:
+            note("No earlier verification is known here: everything was checked.")
+        _show_report(report, earlier)
     if not report.ok:
         raise typer.Exit(1)
 
@@ -199,17 +203,28 @@ def check_proof(
     pairs([("leaf", proven.leaf_hash), *named(proven.leaf)])
 
 
-def _show_report(report: VerifyReport) -> None:
-    line(f"{'records':<15}{report.records} ({counted(report.calls, 'call')}, {report.open_calls} of them not ended)")
+def _when(file: Path) -> str | None:
+    """When a file was written, to the minute; ``None``: it does not say."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(file.stat().st_mtime))
+    except OSError:
+        return None
+
+
+def _show_report(report: VerifyReport, earlier: str | None = None) -> None:
+    """``earlier``: when the verification was made from which this one goes on."""
+    calls = f"({counted(report.calls, 'call')}, {report.open_calls} of them not ended)"
+    line(f"{'records':<15}{report.records}" + ("" if report.since else f" {calls}"))
     if report.since:
-        line(f"{'looked at':<15}{report.records - report.since}, behind the {report.since} verified before")
+        line(f"{'checked now':<15}{_span(report.since, report.records)} {calls}, and that the tree goes on")
+        line(f"{'taken over':<15}{_span(0, report.since)}, as verified{f' on {earlier}' if earlier else ' before'}")
     if report.digest_only:
         calls = counted(report.digest_only, "call")
         line(f"{'digest only':<15}{calls}, whose content was never stored, by their policy")
     if report.erased:
         line(f"{'erased':<15}{counted(report.erased, 'call')}, each by a record that says so")
     line(f"{'root':<15}{report.root}")
-    line(f"{'integrity':<15}{report.integrity}" + ("" if report.contents_checked else " (content not checked)"))
+    line(f"{'integrity':<15}{report.integrity}{_scope(report)}")
     line(f"{'completeness':<15}{report.completeness}{_reach(report)}")
     for finding in report.findings[:SHOWN_FINDINGS]:
         line(f"  {finding.fault.value}: {finding.message}")
@@ -217,6 +232,21 @@ def _show_report(report: VerifyReport) -> None:
         line(f"  and {len(report.findings) - SHOWN_FINDINGS} more; --json shows them")
     if report.ok and report.attested_size is None:
         note("Self-attested: measured against the vault's own heads, not against a copy kept elsewhere.")
+
+
+def _span(first: int, end: int) -> str:
+    """The records from ``first`` up to, and without, ``end``."""
+    if end <= first:
+        return "no record"
+    return f"record {first}" if end == first + 1 else f"records {first} to {end - 1}"
+
+
+def _scope(report: VerifyReport) -> str:
+    """How far the word before it holds, where that is not everything."""
+    limits = [] if report.contents_checked else ["content not checked"]
+    if report.since:
+        limits.append("of what was checked now; for everything: minivault vault verify")
+    return f" ({'; '.join(limits)})" if limits else ""
 
 
 def _reach(report: VerifyReport) -> str:
@@ -241,5 +271,5 @@ def _put(output: Path | None, text: str) -> None:
     if output is None:
         write(text)
     else:
-        write_file(output, [text])
+        write_file(output, [text], public=True)
         note(f"Written: {output}")
