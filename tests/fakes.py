@@ -119,7 +119,8 @@ class ScriptedStream:
         self._gate = gate
         self._gate_after = gate_after
         self._cancelled = asyncio.Event()
-        self._given = 0
+        self.given = 0
+        """Steps so far."""
 
     @property
     def cancelled(self) -> bool:
@@ -131,12 +132,12 @@ class ScriptedStream:
     async def __aiter__(self) -> AsyncIterator[TokenStep]:
         for step in self._steps:
             await asyncio.sleep(0)
-            if self._gate is not None and self._given >= self._gate_after:
+            if self._gate is not None and self.given >= self._gate_after:
                 await self._gate_or_cancel(self._gate)
             if self.cancelled:
                 yield TokenStep((), finish_reason=FinishReason.CANCELLED)
                 return
-            self._given += 1
+            self.given += 1
             yield step
 
     async def _gate_or_cancel(self, gate: asyncio.Event) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -11,8 +10,8 @@ import ollama
 import openai
 import pytest
 
-from tests.clients.scripted import Scripted, scripted
-from tests.clients.test_endings import Package, each_package
+from tests.clients.packages import Package, each_package
+from tests.clients.scripted import Scripted
 from tests.fakes import says
 
 ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
@@ -30,12 +29,6 @@ STREAMS: dict[str, dict[str, Any]] = {
     "/api/chat": {"model": "fake", "messages": TURNS},
     "/api/generate": {"model": "fake", "prompt": "hi"},
 }
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Scripted]:
-    with scripted() as server:
-        yield server
 
 
 @pytest.fixture(params=[1, 5, 1000])

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.clients.scripted import Scripted, scripted
+from tests.clients.scripted import Scripted
 from tests.fakes import breaks_after, says
 
 TURNS = [{"role": "user", "content": "hi"}]
@@ -29,18 +28,6 @@ STREAMS: dict[str, tuple[str, dict[str, Any], str]] = {
 }
 """Path, body, and where the text of an event is."""
 each_stream = pytest.mark.parametrize("name", STREAMS)
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Scripted]:
-    with scripted() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: Scripted) -> Scripted:
-    running.forget()
-    return running
 
 
 def raw_exchange(server: Scripted, request: bytes) -> bytes:

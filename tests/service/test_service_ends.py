@@ -32,7 +32,7 @@ async def test_a_client_that_leaves_before_a_whole_answer_was_sent_nothing() -> 
     bench.engine.hold_after = 3
     generation = await bench.service.open(ask(), CALLER)
     waiting = asyncio.ensure_future(generation.result())
-    await until(lambda: bench.engine.streams[0]._given == 3)
+    await until(lambda: bench.engine.streams[0].given == 3)
     generation.abandon()
     assert (await waiting).finish_reason is FinishReason.CANCELLED
     assert (bench.outcome.response_text, bench.outcome.completion_tokens) == ("", 0)
@@ -51,7 +51,7 @@ async def test_a_killed_task_leaves_a_cancelled_outcome() -> None:
     bench = make_bench(says("abcdef"))
     bench.engine.hold_after = 2
     task = asyncio.ensure_future(collect(bench, ask()))
-    await until(lambda: bench.engine.streams and bench.engine.streams[0]._given == 2)
+    await until(lambda: bench.engine.streams and bench.engine.streams[0].given == 2)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
