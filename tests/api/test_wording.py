@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
+import minivault.api.app  # noqa: F401 - its routes name what they take
+from minivault.api import schema
+from minivault.api.wire.bounds import Schema, place_of, schema_of
 from tests.api.client import client_of
 from tests.fakes import make_bench
 
 MARK = "s3cr3t"
+ASKED: list[type[BaseModel]] = sorted(schema._asked, key=lambda model: model.__name__)
 TURNS = [{"role": "user", "content": "hi"}]
 BASE: dict[str, dict[str, Any]] = {
     "/generate": {"prompt": "hi"},
@@ -57,6 +63,24 @@ async def test_no_word_of_pydantics_and_no_value_reaches_a_client(path: str) -> 
     assert [one for one in said if PYDANTICS.search(one) or MARK in one] == []
 
 
+@pytest.mark.parametrize("model", ASKED)
+def test_no_field_has_a_wall_of_words(model: type[BaseModel]) -> None:
+    """But those of a prompt in four ways, which has words of its own."""
+
+    def places(root: Schema, here: Schema, name: str, depth: int) -> Iterator[tuple[str, str]]:
+        place = place_of({**here, "$defs": root.get("$defs", {})}, ())
+        yield name, place.may_be
+        for branch in place.branches if depth else ():
+            for inner, one in branch.get("properties", {}).items():
+                yield from places(root, one, f"{name}.{inner}", depth - 1)
+            if isinstance(branch.get("items"), Mapping):
+                yield from places(root, branch["items"], name, depth - 1)
+
+    root = schema_of(model)
+    long = {name for name, words in places(root, root, model.__name__, 6) if len(words) > 110}
+    assert long <= {"EmbeddingsRequest.input", "CompletionRequest.prompt"}
+
+
 @pytest.mark.parametrize(
     ("path", "change", "said"),
     [
@@ -74,6 +98,16 @@ async def test_no_word_of_pydantics_and_no_value_reaches_a_client(path: str) -> 
         ("/v1/chat/completions", {"logit_bias": {"s3cr3t": 5}}, "logit_bias: must be an object of at most 1024"),
         ("/v1/chat/completions", {"logit_bias": {"1": 500}}, "each a number from -100 to 100"),
         ("/v1/completions", {"prompt": {}}, "prompt: must be text, token ids, or a list"),
+        ("/v1/completions", {"prompt": []}, "prompt: must have at least 1 item"),
+        ("/v1/embeddings", {"input": []}, "input: must have at least 1 item"),
+        ("/v1/embeddings", {"input": ""}, "input: must have at least 1 character"),
+        ("/v1/embeddings", {"input": ["a", ""]}, "input.1: must be a string of at least 1 character"),
+        ("/v1/embeddings", {"input": [5, "a"]}, "input: must be text, token ids, or a list of 1 to 2048 texts"),
+        ("/embed", {"input": []}, "input: must have at least 1 item"),
+        ("/api/embed", {"input": ["a"] * 2049}, "input: must have at most 2048 items"),
+        ("/v1/chat/completions", {"stop": ["a"] * 17}, "stop: must have at most 16 items"),
+        ("/api/generate", {"options": {"stop": "a" * 501}}, "options.stop: must have at most 500 characters"),
+        ("/api/generate", {"keep_alive": []}, "keep_alive: must be a duration such as 10m, or a number of seconds"),
         ("/v1/messages", {"max_tokens": 0}, "max_tokens: must be an integer from 1 to 1000000"),
         ("/v1/messages", {"messages": [{"role": "user", "content": [{"type": "text", "text": 5}]}]},
          "messages.0.content.0.text: must be a string"),

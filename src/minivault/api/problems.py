@@ -163,6 +163,8 @@ def _problem(faults: Sequence[Any], schema: Schema) -> Problem:
         said = "is required"
     elif fault["type"] in _OUR_WORDS:
         said = _sentence(fault["msg"])
+    elif length := place.of_length(fault["type"]):
+        said = f"must have {length}"
     else:
         said = f"must be {place.may_be}"
     return Problem(422, f"{name or 'body'}: {said}", code=_code_of(fault["type"]), param=name or None)

@@ -22,6 +22,29 @@ class Place(NamedTuple):
     """As a client would write it: ``messages.0.content``. Empty for the whole."""
     may_be: str
     """Such as ``an integer from 1 to 20``."""
+    branches: tuple[Schema, ...]
+    """What it may be, one for each of several types."""
+
+    def of_length(self, fault: str) -> str | None:
+        """What a fault of length alone is told of: of several types the one that was sent. ``None`` for any other
+        fault, and where there is one type, whose words say it."""
+        if len(self.branches) < 2 or fault not in _LENGTHS:
+            return None
+        kind, bound, word = _LENGTHS[fault]
+        bounds = [one[bound] for one in self.branches if one.get("type") == kind and bound in one]
+        if not bounds:
+            return None
+        least = bound.startswith("min")
+        return f"at {'least' if least else 'most'} {_so_many(min(bounds) if least else max(bounds), word)}"
+
+
+_LENGTHS: Mapping[str, tuple[str, str, str]] = {
+    "too_short": ("array", "minItems", "item"),
+    "too_long": ("array", "maxItems", "item"),
+    "string_too_short": ("string", "minLength", "character"),
+    "string_too_long": ("string", "maxLength", "character"),
+}
+"""By the kind of a fault: the type that has it, its bound, and what is counted."""
 
 
 def schema_of(model: type[BaseModel]) -> Schema:
@@ -44,7 +67,7 @@ def place_of(schema: Schema, location: Sequence[str | int]) -> Place:
         if (inner := _inner(schema, here, part)) is not None:
             here = inner
             names.append(str(part))
-    return Place(".".join(names), _words(schema, here))
+    return Place(".".join(names), _words(schema, here), tuple(_branches(schema, here)))
 
 
 def _inner(root: Schema, here: Schema, part: str | int) -> Schema | None:

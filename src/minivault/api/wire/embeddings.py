@@ -10,12 +10,12 @@ import struct
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints, ValidatorFunctionWrapHandler, field_validator
 
 from minivault.api.wire.lenient import LenientBody, listed
 from minivault.api.wire.native import RecordBody
 from minivault.api.wire.ollama import KeepAlive, ModelName, Options, bare_name, seconds_of
-from minivault.api.wire.openai import Name, TokenId
+from minivault.api.wire.openai import Name, TokenId, texts_or_tokens
 from minivault.api.wire.strict import Items, StrictBody
 from minivault.embedding import MAX_TEXTS, Embedded, EmbeddingRequest
 from minivault.errors import InvalidRequest
@@ -85,6 +85,11 @@ class EmbeddingsRequest(LenientBody):
     )
     dimensions: Dimensions = None
     user: str | None = Field(None, max_length=512)
+
+    @field_validator("input", mode="wrap")
+    @classmethod
+    def _in_one_of_four_ways(cls, value: Any, taken: ValidatorFunctionWrapHandler) -> Any:
+        return texts_or_tokens(value, taken, MAX_TEXTS)
 
     def to_embedding(self, *, request_id: str, raw_request: bytes) -> EmbeddingRequest:
         """The request of this body.

@@ -55,6 +55,8 @@ def seconds_of(duration: float | str | None) -> float | None:
 
 def _duration(value: Any) -> Any:
     """Check a ``keep_alive``."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float | str)):
+        raise ValueError("must be a duration such as 10m, or a number of seconds; negative means for ever")
     if isinstance(value, str) and (len(value) > MAX_DURATION or not _DURATION.fullmatch(value)):
         raise ValueError("must be a duration such as 10m, or a number of seconds; negative means for ever")
     if isinstance(value, int | float | str) and (seconds_of(value) or 0) > MAX_KEEP_SECONDS:

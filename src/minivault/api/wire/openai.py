@@ -308,6 +308,20 @@ class ChatCompletionRequest(CommonRequest):
             raise UnsupportedFeature("function_call: send tool_choice, which took its place", param="function_call")
 
 
+def texts_or_tokens(value: Any, taken: ValidatorFunctionWrapHandler, most: int) -> Any:
+    """A text, token ids, or up to ``most`` of either: of four ways, none can say what was meant, but where all that was
+    sent is text."""
+    try:
+        return taken(value)
+    except ValidationError:
+        if value == []:
+            raise ValueError("must have at least 1 item") from None
+        texts = value if isinstance(value, list) else [value]
+        if len(texts) <= most and all(isinstance(one, str) for one in texts):
+            raise
+        raise ValueError(f"must be text, token ids, or a list of 1 to {most} texts or lists of token ids") from None
+
+
 class CompletionRequest(CommonRequest):
     """What `POST /v1/completions` takes: a bare prompt, or several, as text or as token ids."""
 
@@ -328,12 +342,7 @@ class CompletionRequest(CommonRequest):
     @field_validator("prompt", mode="wrap")
     @classmethod
     def _in_one_of_four_ways(cls, value: Any, taken: ValidatorFunctionWrapHandler) -> Any:
-        try:
-            return taken(value)
-        except ValidationError:  # of four ways, none can say what was meant
-            raise ValueError(
-                f"must be text, token ids, or a list of 1 to {MAX_CHOICES} texts or lists of token ids"
-            ) from None
+        return texts_or_tokens(value, taken, MAX_CHOICES)
 
     @property
     def prompts(self) -> Sequence[str | tuple[int, ...]]:
