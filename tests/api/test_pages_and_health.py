@@ -112,7 +112,13 @@ async def test_health_has_the_fields_of_the_wire() -> None:
     assert (body["status"], body["model"], body["total_requests"]) == ("ok", "fake", 1)
     assert body["average_response_time_ms"] > 0
     assert set(body["engine"]) == {"running", "waiting", "kv_cache_usage"}
-    assert body["vault"] == {"records": 1, "head_size": 2, "signed_at": None}
+    assert body["vault"] == {
+        "records": 1,
+        "head_size": 2,
+        "signed_at": None,
+        "head_error": None,
+        "mirror_error": None,
+    }
 
 
 async def test_metrics_have_our_names_and_vllms_and_no_prompt() -> None:

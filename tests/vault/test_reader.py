@@ -256,6 +256,17 @@ def test_json_lines_hold_every_call(reader: Reader) -> None:
     assert lines[0] == reader.get(0).as_dict()
 
 
+def test_a_call_is_one_line_to_every_reader_of_lines(tmp_path: Path) -> None:
+    text = "one\u2028two\u2029three\x85four\nfive"
+    ledger = open_ledger(tmp_path)
+    record_calls(ledger, 1, prompt_text=text)
+    ledger.close()
+    reader = Reader.open(tmp_path / "vault.db")
+    [line] = b"".join(reader.export(ExportForm.JSONL)).decode().splitlines()
+    reader.close()
+    assert json.loads(line)["prompt"] == text
+
+
 def test_csv_reads_back(reader: Reader) -> None:
     rows = list(csv.DictReader(io.StringIO(b"".join(reader.export(ExportForm.CSV)).decode())))
     assert [row["prompt"] for row in rows][:3] == [changes["prompt_text"] for changes in CALLS][:3]

@@ -97,7 +97,13 @@ async def health(request: Request) -> Response:
             "waiting": now.waiting,
             "kv_cache_usage": now.kv_cache_usage,
         },
-        "vault": {"records": now.records, "head_size": now.head_size, "signed_at": now.signed_at},
+        "vault": {
+            "records": now.records,
+            "head_size": now.head_size,
+            "signed_at": now.signed_at,
+            "head_error": now.head_error,
+            "mirror_error": now.mirror_error,
+        },
     }
     return json_response(body)
 

@@ -57,6 +57,10 @@ class Statistics:
     records: int
     head_size: int
     signed_at: str | None
+    head_error: str | None
+    """Why the newest records have no signed head, or the head is not where it is to be exported to."""
+    mirror_error: str | None
+    """Why ``log.jsonl`` lags behind."""
 
 
 class Service:
@@ -267,6 +271,8 @@ class Service:
             records=state.records,
             head_size=state.tree_size,
             signed_at=state.signed_at,
+            head_error=state.head_error,
+            mirror_error=state.mirror_error,
         )
 
     @property

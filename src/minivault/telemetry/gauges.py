@@ -44,7 +44,7 @@ class VaultCollector(Collector):
         yield _gauge("vault_writable", "1 while records can be written", figures.writable)
         yield _gauge("open_calls", "Calls that have begun and have no outcome yet", figures.open_calls)
         yield _gauge("unsigned_records", "Records that no signed head covers yet", figures.unsigned_records)
-        yield _gauge("head_failing", "1 while no new head can be signed", figures.head_failing)
+        yield _gauge("head_failing", "1 while no new head can be signed, or exported", figures.head_failing)
         yield _gauge("mirror_failing", "1 while log.jsonl cannot be written", figures.mirror_failing)
         age = GaugeMetricFamily(
             "minivault_head_age_seconds", "Seconds since the newest head was signed; none before the first"

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
+from minivault.one_line import in_one_line
 from minivault.vault.calls import Call, CallFilter
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _told(reader: Reader, filters: CallFilter | None, progress: Progress) -> Ite
 
 def _jsonl(reader: Reader, calls: Iterator[Call]) -> Iterator[bytes]:
     for call in calls:
-        yield (json.dumps(reader.get(call.index).as_dict(), ensure_ascii=False) + "\n").encode("utf-8")
+        yield (in_one_line(reader.get(call.index).as_dict()) + "\n").encode("utf-8")
 
 
 def _csv(calls: Iterator[Call]) -> Iterator[bytes]:

@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from minivault.errors import InvalidRequest, VaultCorrupt
 from minivault.vault.folder import sync_folder
+from minivault.vault.head_export import HeadExport
 from minivault.vault.merkle import HASH_BYTES, NodeSource, Tree, root_of
 
 MAX_NOTE_BYTES: Final = 1 << 16
@@ -212,8 +213,12 @@ class HeadKeeper:
         self._note = self.paths.load_note()
         self.signed_ns = None if self.newest is None else self.paths.head.stat().st_mtime_ns
         """When it was signed, nanoseconds since 1970."""
-        self._export = export
         self._signer = _load_signer(self.paths)
+        self.export = None if export is None else HeadExport(export)
+        """Takes each head that is signed."""
+        if self.export is not None and self._note is not None:
+            # A former process may have ended before it could.
+            self.export.offer(self._note)
 
     def check(self, tree: Tree, node: NodeSource) -> None:
         """That the newest head is a prefix of ``tree``.
@@ -250,11 +255,8 @@ class HeadKeeper:
             if self.paths.load_note() == note:
                 self._note, self.newest = note, Head(self._signer.key.name, tree.size, tree.root())
                 self.signed_ns = self.paths.head.stat().st_mtime_ns
-        if self._export is not None:
-            with self._export.open("a", encoding="utf-8", newline="") as file:
-                file.write(note + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+        if self.export is not None:
+            self.export.offer(note)
 
 
 def _load_signer(paths: HeadPaths) -> Signer:

@@ -1,7 +1,7 @@
 """When a head is signed: in its turn while records come in, at the end, and when somebody asks for one at once.
 
-A head that cannot be signed harms no record: it is told, and tried again later. Knows nothing of what a head is for.
-Used by the ledger thread alone, but for :meth:`Signing.ask` and :meth:`Signing.answer`.
+A head that cannot be signed, or exported, harms no record: it is told, and tried again later. Knows nothing of what a
+head is for. Used by the ledger thread alone, but for :meth:`Signing.ask` and :meth:`Signing.answer`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from minivault.errors import LedgerUnavailable, VaultCorrupt
 from minivault.vault.book import Book
 from minivault.vault.database import describe
 from minivault.vault.head import HeadKeeper
+from minivault.vault.head_export import HeadExport
 from minivault.vault.record import format_time
 
 RETRY_SECONDS = 1.0
@@ -28,8 +29,10 @@ class Signing:
         self._heads = heads
         self._interval = interval
         self._next = 0.0
-        self.error: str | None = None
-        """Why the last head could not be signed."""
+        # Why the last head could not be signed.
+        self._why_not: str | None = None
+        # Why it is not where it is to be exported to, as of the last step.
+        self._not_exported: str | None = None
         # Filled by anyone, emptied by whoever answers.
         self._asked: deque[Future[int]] = deque()
 
@@ -37,6 +40,11 @@ class Signing:
     def asked(self) -> bool:
         """Whether somebody waits for a head."""
         return bool(self._asked)
+
+    @property
+    def error(self) -> str | None:
+        """Why the last head could not be signed, or is not where it is to be exported to."""
+        return self._why_not or self._not_exported
 
     @property
     def size(self) -> int:
@@ -74,6 +82,13 @@ class Signing:
                 asked.set_exception(LedgerUnavailable(f"no head could be signed: {why_not}", retry_after=RETRY_SECONDS))
 
     def wait(self) -> float | None:
+        """Seconds until there is something to do or to tell; ``None``: there is nothing."""
+        export = self._export
+        watched = export is not None and (export.behind or export.error != self._not_exported)
+        behind = RETRY_SECONDS if watched else None
+        return min((wait for wait in (self._due(), behind) if wait is not None), default=None)
+
+    def _due(self) -> float | None:
         """Seconds until the next head is due; ``None`` while there is nothing new to sign."""
         if self._heads is None or self._book.writer is None:
             return None
@@ -83,19 +98,33 @@ class Signing:
 
     def step(self) -> None:
         """Sign if it is time, or somebody asked, and tell who asked."""
-        if self.wait() == 0 or self._asked:
-            self.finish()
-        self.answer(self.error)
+        if self._due() == 0 or self._asked:
+            self._sign()
+        self.answer(self._why_not)
+        self._look_at_export()
 
     def finish(self) -> None:
-        """Sign whatever no head covers yet."""
-        if self.wait() is None or self._heads is None or self._book.writer is None or not self._book.tree.size:
+        """The last head, over whatever none covers yet; it is exported if that can be done soon."""
+        self._sign()
+        if self._export is not None:
+            self._export.close()
+        self._look_at_export()
+
+    @property
+    def _export(self) -> HeadExport | None:
+        return None if self._heads is None else self._heads.export
+
+    def _look_at_export(self) -> None:
+        self._not_exported = None if self._export is None else self._export.error
+
+    def _sign(self) -> None:
+        if self._due() is None or self._heads is None or self._book.writer is None or not self._book.tree.size:
             return
         self._next = time.monotonic() + self._interval
         try:
             self._heads.sign(self._book.tree, self._book.writer.node)
         except (OSError, VaultCorrupt) as error:
-            self.error = error.message if isinstance(error, VaultCorrupt) else describe(error)
+            self._why_not = error.message if isinstance(error, VaultCorrupt) else describe(error)
             self._next = time.monotonic() + max(RETRY_SECONDS, self._interval)
         else:
-            self.error = None
+            self._why_not = None

@@ -26,4 +26,4 @@ class LedgerStatus:
     signed_at: str | None = None
     """When it was signed: UTC, RFC 3339."""
     head_error: str | None = None
-    """Why no newer head could be signed."""
+    """Why no newer head could be signed, or why the newest is not where it is to be exported to."""

@@ -1,0 +1,137 @@
+"""Copies of the signed heads in a file elsewhere: appended from a thread of its own, again and again until it is done.
+
+That file may lie on a disk that is not there just now, or hangs: no record waits for it. While it cannot be written the
+newest head alone is kept for it, which covers all before it. Knows nothing of what a head says.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Final
+
+from minivault.vault.database import describe
+
+FIRST_PAUSE: Final = 1.0
+LONGEST_PAUSE: Final = 60.0
+CLOSE_SECONDS: Final = 5.0
+
+logger = logging.getLogger("minivault.vault")
+
+
+class HeadExport:
+    """Appends notes to a file. Thread-safe; nothing here waits for that file but :meth:`close`, for a while."""
+
+    def __init__(
+        self, path: Path, *, pause: float | None = None, append: Callable[[Path, bytes], None] | None = None
+    ) -> None:
+        """``pause``: seconds after the first failure; twice as many after each, up to a minute."""
+        self._path = path
+        self._pause = FIRST_PAUSE if pause is None else pause
+        self._append = append or append_note
+        # All under the condition.
+        self._wake = threading.Condition()
+        self._note: str | None = None
+        self._closing = False
+        self._thread: threading.Thread | None = None
+        self.error: str | None = None
+        """Why the last attempt failed; ``None`` once the file is level again."""
+
+    @property
+    def behind(self) -> bool:
+        """Whether the newest note is not there yet."""
+        return self._note is not None
+
+    def offer(self, note: str) -> None:
+        """Have the note appended, now or when it can be, in the place of one that still waits."""
+        with self._wake:
+            if self._closing:
+                return
+            self._note = note
+            if self._thread is None:
+                # No process waits at its end for a disk that hangs.
+                self._thread = threading.Thread(target=self._run, name="minivault-head-export", daemon=True)
+                self._thread.start()
+            self._wake.notify()
+
+    def close(self) -> None:
+        """Try once more with what waits, for five seconds at most. The next start appends what is missing."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        if self._thread is not None:
+            self._thread.join(CLOSE_SECONDS)
+
+    def _run(self) -> None:
+        failures = 0
+        while True:
+            with self._wake:
+                while self._note is None and not self._closing:
+                    self._wake.wait()
+                note, last = self._note, self._closing
+            if note is None:
+                return
+            try:
+                self._append(self._path, note.encode("utf-8") + b"\n")
+            except OSError as error:
+                failures += 1
+                self._failed(error)
+                if last:
+                    return
+                with self._wake:
+                    if self._note is note and not self._closing:
+                        self._wake.wait(pause_after(failures, self._pause))
+            else:
+                failures = 0
+                self._landed(note)
+
+    def _failed(self, error: OSError) -> None:
+        if self.error is None:
+            logger.warning("the signed head cannot be exported; it is tried again: %s", _reason(error))
+        self.error = f"the head is signed, but cannot be exported: {_reason(error)}"
+
+    def _landed(self, note: str) -> None:
+        with self._wake:
+            if self._note is note:
+                self._note = None
+        if self.error is not None:
+            logger.warning("the signed head is exported again")
+        self.error = None
+
+
+def pause_after(failures: int, first: float) -> float:
+    """Seconds until the next attempt after so many failures in a row: twice as long each time, bounded."""
+    return min(LONGEST_PAUSE, first * 2.0 ** min(failures - 1, 32))
+
+
+def append_note(path: Path, note: bytes) -> None:
+    """Append a note that ends in an empty line, and sync, unless the file ends with it. What a failure tore stays, and
+    an empty line after it: nothing that is there is ever cut.
+
+    Raises:
+        OSError: it could not be done.
+    """
+    with path.open("a+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - len(note)))
+        tail = file.read()
+        if tail == note:
+            return
+        _write(file, note if not end or tail.endswith(b"\n\n") else b"\n\n" + note)
+
+
+def _write(file: IO[bytes], data: bytes) -> None:
+    file.write(data)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "its folder is not there"
+    if isinstance(error, PermissionError):
+        return "the file may not be written"
+    return describe(error)
