@@ -29,6 +29,13 @@ async def test_a_setting_asks_for_keys_before_there_is_one() -> None:
         assert (await client.get("/livez")).status_code == 200
 
 
+async def test_where_no_key_exists_none_is_asked_for_to_manage_them() -> None:
+    async with client_of(make_bench()) as client:
+        answers = [await client.get("/admin/keys", headers=shown) for shown in ({}, {"x-api-key": "mv_a_b"})]
+    assert [(answer.status_code, answer.json()["error"]["code"]) for answer in answers] == [(401, "no_api_keys")] * 2
+    assert "minivault keys create" in answers[0].text
+
+
 async def test_the_first_key_shuts_the_door_of_a_running_server() -> None:
     async with client_of(make_bench()) as client:
         assert (await client.post("/generate", json=ASK)).status_code == 200

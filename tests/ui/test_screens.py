@@ -105,6 +105,14 @@ def test_keys_are_hidden_from_those_who_have_none(page: Page) -> None:
     expect(page.locator("#tabs a:visible")).to_have_text(["Chat", "Compare", "Vault", "Models", "Live"])
 
 
+def test_a_server_without_keys_says_how_the_first_is_made(page: Page) -> None:
+    page.goto("/#/keys")
+    expect(page.locator("#main")).to_contain_text("This server has no keys yet")
+    expect(page.locator("#main pre")).to_have_text("minivault keys create NAME --role admin")
+    expect(page.get_by_role("button", name="New key")).to_be_hidden()
+    expect(page.locator("dialog")).to_have_count(0)
+
+
 KEY: dict[str, object] = {
     "id": "a1b2", "name": "laptop", "role": "user", "note": "", "requests": None, "tokens": "", "concurrent": 0,
     "models": [], "store": True, "created_at": "2026-11-21T12:00:00Z", "rotated_at": None, "expires_at": None,

@@ -107,7 +107,9 @@ def _authorise(caller: Caller, needed: Permission | None) -> None:
             return
         raise Problem(404, "There is nothing at this path.", code="not_found")
     if needed is Permission.KEYS and caller.api_key_id is None:
-        raise Unauthorized(KEYS_ARE_MADE)
+        error = Unauthorized(KEYS_ARE_MADE)
+        error.code = "no_api_keys"  # another key would not help
+        raise error
     caller.require(needed)
 
 

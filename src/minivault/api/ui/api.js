@@ -2,6 +2,8 @@
 // The key lives in this tab's sessionStorage and nowhere else. Knows nothing of the screens.
 
 const KEY = "minivault.api_key";
+/** The code of a 401 that no key can change: there are none yet. */
+export const NO_KEYS = "no_api_keys";
 
 /** What the server said when it refused. `status` is 0 where it could not be reached. */
 export class ApiError extends Error {
@@ -35,10 +37,11 @@ export async function ask(path, { method = "GET", json, signal, headers } = {}) 
     const used = apiKey();
     const response = await send(path, method, json, signal, headers, used);
     if (response.ok) return response;
-    if (response.status !== 401) throw await refusal(response);
+    const refused = await refusal(response);
+    if (response.status !== 401 || refused.code === NO_KEYS) throw refused;
     if (apiKey() !== used) continue;
     asking ??= askForKey(used !== null).finally(() => (asking = null));
-    if ((await asking) === null) throw await refusal(response);
+    if ((await asking) === null) throw refused;
   }
 }
 

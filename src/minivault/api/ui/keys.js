@@ -1,20 +1,25 @@
 // Keys, for admins: list, make, rotate and revoke api_keys. A secret is shown once, and this page keeps none of them.
 
-import { getJson } from "./api.js";
+import { NO_KEYS, getJson } from "./api.js";
 import { badge, confirmed, copyButton, failure, field, h, icon, modal, options, put, toast } from "./dom.js";
 import { time } from "./format.js";
 
 const STATES = { active: "good", expired: "warn", revoked: "bad" };
 const ROLES = [["user", "user: asks, and reads its own records"], ["auditor", "auditor: reads and replays all records"], ["admin", "admin: everything"]];
 
+const FIRST = "minivault keys create NAME --role admin";
+
 export async function show(main, _, signal) {
   const list = h("div", { class: "models" });
   const draw = async () => {
     try {
       const { keys } = await getJson("/admin/keys", { signal });
+      more.hidden = false;
       list.replaceChildren(...(keys.length ? keys.map((key) => card(key, draw)) : [h("p", { class: "faint" }, "There is no key yet.")]));
     } catch (error) {
-      if (error.name !== "AbortError") list.replaceChildren(failure(error, draw));
+      if (error.name === "AbortError") return;
+      more.hidden = true;
+      list.replaceChildren(error.code === NO_KEYS ? noKeys(draw) : failure(error, draw));
     }
   };
   const make = async () => {
@@ -23,12 +28,21 @@ export async function show(main, _, signal) {
     await draw();
     await secret("The new key", made);
   };
+  const more = h("button", { type: "button", class: "primary", hidden: true, onclick: make }, icon("plus"), "New key");
   put(main,
     h("div", { class: "row apart" },
       h("div", null, h("h1", null, "Keys"), h("p", { class: "lead" }, "Who may ask, how much, and what is kept. A record names the key's id, never the key.")),
-      h("button", { type: "button", class: "primary", onclick: make }, icon("plus"), "New key")),
+      more),
     list);
   await draw();
+}
+
+function noKeys(draw) {
+  return h("div", { class: "card stack" },
+    h("p", null, "This server has no keys yet: whoever reaches it may use it, and sees all records."),
+    h("p", null, "The first one is made on the server's own machine, for an admin. From then on every request needs a key."),
+    h("div", { class: "row nowrap" }, h("pre", { class: "sunk command" }, FIRST), copyButton(() => FIRST, "Copy the command")),
+    h("div", { class: "row" }, h("button", { type: "button", onclick: draw }, "I have made it")));
 }
 
 function card(key, draw) {
