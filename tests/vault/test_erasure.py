@@ -298,3 +298,28 @@ def test_an_erasure_amid_a_verification_is_no_damage(tmp_path: Path) -> None:
     reader.close()
     ledger.close()
     assert (report.findings, report.records, report.erased) == ((), 1040, 1)
+
+
+def test_ids_of_what_was_erased_come_in_the_order_of_the_erasures(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    calls = [call(ledger, number, request_id=f"{'batch' if number % 2 else 'gen'}_{number}") for number in range(6)]
+    first, second, third = erase(ledger, *calls[2:4]).index, erase(ledger, *calls[:2]).index, erase(ledger, calls[4])
+    ledger.close()
+    reader = Reader.open(tmp_path / "vault.db")
+    assert reader.erased_ids("batch_") == (("batch_3", "batch_1"), third.index)
+    assert reader.erased_ids("batch_", limit=3) == (("batch_3",), first)
+    assert reader.erased_ids("batch_", first, limit=2) == (("batch_1",), second)
+    assert reader.erased_ids("batch_", second) == ((), third.index)
+    assert reader.erased_ids("batch_", third.index) == ((), third.index)
+    assert reader.erased_ids("batch_", 10_000) == reader.erased_ids("batch_"), "a vault that was set back"
+    reader.close()
+
+
+def test_where_nothing_was_erased_there_is_no_id(tmp_path: Path) -> None:
+    reader = Reader.open(tmp_path / "vault.db")
+    assert reader.erased_ids("batch_") == ((), -1)
+    ledger = open_ledger(tmp_path)
+    record_calls(ledger, 1)
+    ledger.close()
+    assert reader.erased_ids("batch_", 7) == ((), -1)
+    reader.close()

@@ -20,7 +20,7 @@ from typing import Any
 from minivault.errors import InvalidRequest, UnknownRecord
 from minivault.vault.calls import Call, CallDetail, CallFilter, Page
 from minivault.vault.cipher import VaultKey
-from minivault.vault.database import Connection, StorageError, as_error, open_reader
+from minivault.vault.database import Connection, StorageError, as_error, open_reader, snapshot
 from minivault.vault.export import ExportForm, Progress, export
 from minivault.vault.head import HeadPaths
 from minivault.vault.moving import list_of, require_settled
@@ -169,6 +169,25 @@ class Reader:
             rows = [] if db is None else list(db.execute(sql, [*values, after, limit]))
         return tuple(index for (index,) in rows)
 
+    def erased_ids(self, prefix: str, after: int = -1, *, limit: int = 1000) -> tuple[tuple[str, ...], int]:
+        """Ids beginning with ``prefix`` of calls that were erased by a record behind ``after``, in the order of those
+        records, and the record to go on behind: those of one record are given together. Where the vault has none as
+        late as ``after``, it was set back, and all are given.
+
+        ``limit``: of calls looked at, at least the 64 that one record can erase.
+        """
+        with self.connection() as db:
+            if db is None:
+                return (), -1
+            with snapshot(db):
+                newest = db.execute("SELECT max(erased_index) FROM calls WHERE erased_index IS NOT NULL").get
+                if newest is None or newest == after:
+                    return (), -1 if newest is None else after
+                rows = db.execute(_ERASED_AFTER, (after if newest > after else -1, limit + 1)).fetchall()
+        if len(rows) > limit:
+            rows = [row for row in rows if row[0] != rows[-1][0]]
+        return tuple(request_id for _, request_id in rows if request_id.startswith(prefix)), rows[-1][0]
+
     def raw_request(self, index: int, /) -> bytes | None:
         """The body of the call whose intent has this index, as it came; ``None`` if nothing is kept of it."""
         sql = "SELECT data FROM contents WHERE leaf_index = ? AND kind = 'raw_request'"
@@ -230,6 +249,11 @@ class Reader:
 
 
 _ERASABLE = "c.store = 1 AND c.outcome_index IS NOT NULL AND c.erased_index IS NULL AND c.intent_index > ?"
+
+
+_ERASED_AFTER = """
+SELECT erased_index, request_id FROM calls WHERE erased_index > ? ORDER BY erased_index, intent_index LIMIT ?
+"""
 
 
 def _page(db: Connection, sql: str, values: list[Any], limit: int) -> Page:
