@@ -183,7 +183,8 @@ class Reader:
                 newest = db.execute("SELECT max(erased_index) FROM calls WHERE erased_index IS NOT NULL").get
                 if newest is None or newest == after:
                     return (), -1 if newest is None else after
-                rows = db.execute(_ERASED_AFTER, (after if newest > after else -1, limit + 1)).fetchall()
+                start = after if int(newest) > after else -1
+                rows: list[tuple[Any, ...]] = db.execute(_ERASED_AFTER, (start, limit + 1)).fetchall()
         if len(rows) > limit:
             rows = [row for row in rows if row[0] != rows[-1][0]]
         return tuple(request_id for _, request_id in rows if request_id.startswith(prefix)), rows[-1][0]
