@@ -56,7 +56,7 @@ FRAMINGS = [
     ("/generate/stream", {}, "text/event-stream", "text/event-stream", of_sse),
     ("/generate/stream", {}, "text/plain", "text/plain", of_plain),
     ("/generate-stream", {}, None, "text/plain", of_plain),
-    ("/generate-stream", {"stream": False}, "application/x-ndjson", "application/x-ndjson", of_lines),
+    ("/generate-stream", {"stream": True}, "application/x-ndjson", "application/x-ndjson", of_lines),
 ]
 
 
@@ -198,3 +198,14 @@ async def test_logprobs_come_with_bytes_and_alternatives() -> None:
 async def test_without_being_asked_there_are_no_logprobs() -> None:
     async with client_of(make_bench(says("a"))) as client:
         assert "logprobs" not in (await post(client, "/generate", {}, None)).json()
+
+
+@pytest.mark.parametrize("path", ["/generate/stream", "/generate-stream"])
+async def test_a_path_that_streams_refuses_not_to(path: str) -> None:
+    bench = make_bench()
+    async with client_of(bench) as client:
+        answer = await client.post(path, json={"prompt": "hi", "stream": False})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (422, "stream")
+    assert "POST /generate at once" in error["message"]
+    assert bench.ledger.intents == []

@@ -74,6 +74,13 @@ async def generate_plain(request: Request) -> Response:
 
 async def _streamed(request: Request, offers: tuple[str, str, str]) -> Response:
     body, raw = await parsed(request, GenerateRequest)
+    if body.stream is False:
+        raise Problem(
+            422,
+            "stream: must be true, or left out: this path answers in pieces, and POST /generate at once",
+            code="invalid_value",
+            param="stream",
+        )
     framing = negotiation.preferred(request.headers.get("accept"), offers) or offers[0]
     return await _answer(request, body, raw, framing)
 
