@@ -5,12 +5,16 @@
 #include "plain_floats.hpp"
 
 namespace minivault {
+
+std::atomic<int> ways_to_give{0};
+
 namespace {
 
 constexpr int kSpins = 4000;
+constexpr int kWays = 4096;
 
 inline void relax(int spins) {
-    if (spins > kSpins) {
+    if (spins > kSpins || ways_to_give.load(std::memory_order_relaxed) > 0) {
         std::this_thread::yield();
         return;
     }
@@ -25,6 +29,8 @@ inline void relax(int spins) {
 struct Abandoned {};
 
 }  // namespace
+
+void give_way(bool waits) { ways_to_give.store(waits ? kWays : 0, std::memory_order_relaxed); }
 
 Team::Team(int threads) : size_(threads < 1 ? 1 : threads) {
     try {

@@ -12,12 +12,28 @@
 
 namespace minivault {
 
+// Tells all teams of this process that something else in it waits for a core (or no longer does). While it does, members
+// give theirs away between pieces of work, which are far shorter than a scheduler's slice; at most some thousand times,
+// so that a wait that never ends (a disk that hangs) does not leave the cores to other programs for good.
+void give_way(bool waits);
+
+extern std::atomic<int> ways_to_give;
+
+inline void step_aside() {
+    if (ways_to_give.load(std::memory_order_relaxed) <= 0) return;
+    ways_to_give.fetch_sub(1, std::memory_order_relaxed);
+    std::this_thread::yield();
+}
+
 // Hands out pieces of [0, count) to whoever asks first; who computes a piece never changes its bits.
 class WorkQueue {
   public:
     void reset() { next_.store(0, std::memory_order_relaxed); }
     // Returns the start of a piece of `size`, or `count` and more when nothing is left.
-    int take(int size) { return next_.fetch_add(size, std::memory_order_relaxed); }
+    int take(int size) {
+        step_aside();
+        return next_.fetch_add(size, std::memory_order_relaxed);
+    }
 
   private:
     alignas(64) std::atomic<int> next_{0};

@@ -57,6 +57,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "llguidance": ("minivault.engine.native.grammar",),
     "minivault.engine.native._native": (
         "minivault.engine.native.adapter",
+        "minivault.engine.native.cores",
         "minivault.engine.native.encoder_packing",
         "minivault.engine.native.encoder_runner",
         "minivault.engine.native.packing",

@@ -97,6 +97,8 @@ def _service_limits(settings: Settings) -> ServiceLimits:
 
 
 def _open_ledger(settings: Settings, metrics: Metrics) -> Ledger:
+    from minivault.engine.native.cores import give_way  # the core is loaded off the event loop
+
     return Ledger.open(
         settings.vault_path,
         key=VaultKey.of(settings.vault_key_file),
@@ -107,4 +109,5 @@ def _open_ledger(settings: Settings, metrics: Metrics) -> Ledger:
         head_export=settings.head_export,
         retention_days=settings.retention,
         observer=metrics.commit_observed,
+        pressing=give_way,
     )

@@ -18,6 +18,9 @@ from minivault.vault.record import Erasure, Intent, Receipt
 MAX_GROUP_BYTES = 8 << 20
 HANGS = "a write to the vault's disk hangs"
 
+Pressing = Callable[[bool], None]
+"""Told when records begin to wait for the disk, and when none does any more. Must not raise or block."""
+
 
 @dataclass(slots=True, eq=False)
 class Entry:
@@ -41,14 +44,16 @@ class Entry:
 class Inbox:
     """A bounded queue that is emptied in groups. Thread-safe; nothing here waits for a disk."""
 
-    def __init__(self, max_waiting: int) -> None:
+    def __init__(self, max_waiting: int, pressing: Pressing | None = None) -> None:
         self._max_waiting = max_waiting
+        self._pressing = pressing
         # All under the condition.
         self._wake = threading.Condition()
         self._waiting: deque[Entry] = deque()
         self._in_flight: list[Entry] = []
         self._closed = False
         self._hangs = False
+        self._pressed = False
 
     @property
     def hangs(self) -> bool:
@@ -65,6 +70,7 @@ class Inbox:
             if len(self._waiting) >= self._max_waiting:
                 return f"{self._max_waiting} records already wait for the vault's disk"
             self._waiting.append(entry)
+            self._tell()
             self._wake.notify()
         return None
 
@@ -95,6 +101,7 @@ class Inbox:
         with self._wake:
             self._in_flight = []
             self._hangs = False
+            self._tell()
 
     def late(self, now: float) -> list[Entry]:
         """Entries past their deadline: those in flight (which stay there), and those waiting (which are taken out)."""
@@ -103,7 +110,15 @@ class Inbox:
             self._hangs = self._hangs or bool(late)
             while self._waiting and self._waiting[0].deadline <= now:
                 late.append(self._waiting.popleft())
+            self._tell()
         return late
+
+    def _tell(self) -> None:
+        """Under the condition, after a change of what waits."""
+        pressed = bool(self._waiting or self._in_flight)
+        if self._pressing is not None and pressed != self._pressed:
+            self._pressing(pressed)
+        self._pressed = pressed
 
     def poke(self) -> bool:
         """Let the taker ask for its patience again; false if it is closed, and may not take again."""

@@ -29,7 +29,7 @@ from minivault.vault.database import StorageError, Writer, as_error, describe
 from minivault.vault.erasure import ErasureChores
 from minivault.vault.folder import sync_folder
 from minivault.vault.head import HeadKeeper
-from minivault.vault.inbox import HANGS, Entry, Inbox
+from minivault.vault.inbox import HANGS, Entry, Inbox, Pressing
 from minivault.vault.lock import WriterLock
 from minivault.vault.mirror import Mirror
 from minivault.vault.record import Clock, Entropy, Erasure, Intent, Outcome, Receipt
@@ -58,6 +58,7 @@ class Ledger:
         clock: Clock,
         observer: Observer | None,
         max_waiting: int,
+        pressing: Pressing | None,
     ) -> None:
         """Use :meth:`open`."""
         self._lock = lock
@@ -75,7 +76,7 @@ class Ledger:
         # Filled by anyone, emptied by the ledger thread: outcomes whose callers were told that they failed.
         self._lost: deque[Outcome] = deque()
         # Shared by all threads; guards itself.
-        self._inbox = Inbox(max_waiting)
+        self._inbox = Inbox(max_waiting, pressing)
         # Replaced whole by the ledger thread, read by anyone.
         self._status = self._snapshot()
         self._ended = threading.Event()
@@ -97,6 +98,7 @@ class Ledger:
         entropy: Entropy = os.urandom,
         observer: Observer | None = None,
         max_waiting: int = 10_000,
+        pressing: Pressing | None = None,
         free: FreeSpace = free_space,
         key: VaultKey | None = None,
         open_writer: Callable[[Path], Writer] | None = None,
@@ -106,6 +108,7 @@ class Ledger:
         Calls that a former process began and did not end have an ``interrupted`` outcome when this returns.
         ``mirror_dir`` is the folder of ``log.jsonl``; ``None`` turns the mirror off. ``receipt_deadline``: seconds.
         ``head_interval``: seconds between signed heads while records come in (one more at the end); ``None``: no heads.
+        ``pressing``: told, on any thread, when records begin to wait and when all are through.
         ``head_export``: a file to which each head is appended. ``retention_days``: content of older calls is erased, a
         few at a time; 0 keeps it for ever. ``key``: the file is encrypted with it.
 
@@ -145,6 +148,7 @@ class Ledger:
                 clock=clock,
                 observer=observer,
                 max_waiting=max_waiting,
+                pressing=pressing,
             )
             ledger._thread.start()
         except BaseException:
