@@ -10,6 +10,7 @@ from typing import Any
 
 import uvicorn
 
+from minivault.api.cross_origin import CrossOrigin
 from minivault.cli.connection import ConnectionLimits, bounded
 from tests.fakes import until
 
@@ -25,12 +26,14 @@ class Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def listening(app: Any, limits: ConnectionLimits, **config: Any) -> AsyncIterator[int]:
+async def listening(
+    app: Any, limits: ConnectionLimits, cross_origin: CrossOrigin | None = None, **config: Any
+) -> AsyncIterator[int]:
     """``app`` on a port of its own, which this gives."""
     settings = uvicorn.Config(
         app,
         port=0,
-        http=bounded(limits),
+        http=bounded(limits, cross_origin),
         log_config=None,
         access_log=False,
         ws="none",

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from minivault.api.app import create_app
+from minivault.api.cross_origin import CrossOrigin
 from minivault.cli.connection import MAX_HEADERS, ConnectionLimits
 from minivault.settings import Settings
 from tests.api.raw import connected, listening, posted
@@ -66,6 +67,43 @@ async def test_half_a_head_is_told_that_it_came_too_late() -> None:
         answer = await reader.read()
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"request_timeout" in answer
+
+
+SEEN = b"origin: https://app.example\r\nx-request-id: r9\r\naccept: */*\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET /livez HTTP/1.1\r\nhost: 127.0.0.1\r\n" + SEEN, 408),
+        (posted("/generate", b"{", SEEN.decode().strip(), length=20), 408),
+        (b"GET /livez HTTP/1.1\r\nhost: 127.0.0.1\r\n" + SEEN + b"x: y\r\n" * MAX_HEADERS + b"\r\n", 431),
+    ],
+)
+async def test_a_listed_page_may_read_why_it_was_not_heard(sent: bytes, status: int) -> None:
+    app = create_app(Settings(rate_limit="", cors_origins=["https://app.example"]), service=make_bench().service)
+    listed = CrossOrigin(["https://app.example"])
+    async with listening(app, QUICK, listed) as port, connected(port) as (reader, writer):
+        writer.write(sent)
+        head = (await reader.read()).partition(b"\r\n\r\n")[0].split(b"\r\n")
+    assert head[0].startswith(f"HTTP/1.1 {status} ".encode())
+    assert b"access-control-allow-origin: https://app.example" in head
+    assert b"x-request-id: r9" in head
+
+
+async def test_what_is_not_heard_has_an_id_and_nothing_of_the_request_before() -> None:
+    app = create_app(Settings(rate_limit="", cors_origins=["https://app.example"]), service=make_bench().service)
+    listed = CrossOrigin(["https://app.example"])
+    async with listening(app, QUICK, listed) as port, connected(port) as (reader, writer):
+        writer.write(b"GET /nope HTTP/1.1\r\nhost: 127.0.0.1\r\n" + SEEN + b"\r\n")
+        await reader.readuntil(b"not_found")
+        await reader.readuntil(b"}}")
+        writer.write(b"nonsense\r\n\r\n")
+        head = (await reader.read()).partition(b"\r\n\r\n")[0]
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"access-control" not in head
+    assert b"x-request-id: " in head
+    assert b"r9" not in head
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.api.client import client_of
@@ -89,6 +91,17 @@ async def test_any_other_origin_is_refused_and_told_nothing(origin: str, method:
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "origin_not_allowed")
     assert "access-control-allow-origin" not in answer.headers
     assert bench.ledger.intents == []
+
+
+async def test_a_fault_of_ours_can_be_read_by_a_listed_page_too() -> None:
+    def broken(_request: Any) -> Any:
+        raise RuntimeError("no such thing")
+
+    async with client_of(make_bench(broken), cors_origins=[LISTED]) as client:
+        answer = await client.post("/generate", json=ASK, headers=PAGE)
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (500, LISTED)
+    assert answer.headers["access-control-expose-headers"].startswith("x-request-id")
+    assert answer.headers["vary"] == "Origin"
 
 
 async def test_two_origins_are_none() -> None:

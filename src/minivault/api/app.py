@@ -115,16 +115,17 @@ def create_app(
     routes = [route for part in parts for route in part.router.routes]
     problems.install(app, routes)
     schema.install(app)
+    cross_origin = CrossOrigin(settings.cors_origins)
     # The last one added sees a request first.
     app.add_middleware(HeadAsGet)
     app.add_middleware(Entrance, gate=gate, metrics=metrics, routes=routes)
     app.add_middleware(
         Door,
         guard=HostGuard(settings.host, settings.allowed_hosts, gate.asks_for_keys),
-        cross_origin=CrossOrigin(settings.cors_origins),
+        cross_origin=cross_origin,
         metrics=metrics,
     )
-    app.add_middleware(RequestContext, metrics=metrics, tracing=tracing)
+    app.add_middleware(RequestContext, metrics=metrics, tracing=tracing, cross_origin=cross_origin)
     app.add_middleware(ClientAddress, proxies=TrustedProxies(settings.trusted_proxies))
     return app
 

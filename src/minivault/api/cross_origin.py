@@ -75,19 +75,23 @@ class CrossOrigin:
             said["access-control-allow-private-network"] = "true"  # a listed origin may be on the open Internet
         return Response(status_code=204, headers=said)
 
+    def shown(self, origin: str | None) -> dict[str, str]:
+        """The headers that let a page of ``origin`` read an answer; none where it is not listed."""
+        if origin is None or not self.lists(origin):
+            return {}
+        return {"access-control-allow-origin": origin, "access-control-expose-headers": ", ".join(_SHOWN)}
+
     def showing(self, headers: Headers, send: Send) -> Send:
         """``send``, with what lets a listed origin's page read the answer. As it was, where no origin is listed."""
         if not self._origins:
             return send
-        origin = headers.get("origin")
+        shown = self.shown(headers.get("origin"))
 
         async def send_shown(message: Message) -> None:
             if message["type"] == "http.response.start":
                 answer = MutableHeaders(scope=message)
                 answer.add_vary_header("Origin")
-                if origin is not None and self.lists(origin):
-                    answer["access-control-allow-origin"] = origin
-                    answer["access-control-expose-headers"] = ", ".join(_SHOWN)
+                answer.update(shown)
             await send(message)
 
         return send_shown

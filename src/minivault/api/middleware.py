@@ -53,10 +53,17 @@ class ClientAddress:
 class RequestContext:
     """Gives the request its id, counts and logs its end, and turns what nobody caught into a plain 500."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, tracing: Tracing = NO_TRACING) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        tracing: Tracing = NO_TRACING,
+        cross_origin: CrossOrigin | None = None,
+    ) -> None:
         self._app = app
         self._metrics = metrics
         self._tracing = tracing
+        self._cross_origin = cross_origin or CrossOrigin()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -87,7 +94,8 @@ class RequestContext:
                 logger.error("unexpected error", **describe_error(error))  # noqa: TRY400 - a traceback may hold input
                 if status:
                     raise _cut() from None
-                await problem_of(error).response(scope["path"])(scope, receive, send_with_id)
+                shown = self._cross_origin.showing(Headers(scope=scope), send_with_id)
+                await problem_of(error).response(scope["path"])(scope, receive, shown)
             finally:
                 span.route, span.status = getattr(scope.get("route"), "path", None), status
                 self._note(scope, status, time.perf_counter() - begun)

@@ -6,8 +6,13 @@ Knows nothing of sockets or deadlines: whoever holds the connection says which i
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from http import HTTPStatus
 
+from starlette.datastructures import Headers
+
+from minivault.api.cross_origin import CrossOrigin
+from minivault.api.middleware import request_id_of
 from minivault.api.problems import Problem
 
 
@@ -36,14 +41,25 @@ def head_too_large(max_bytes: int, max_headers: int) -> Problem:
     )
 
 
-def as_http(problem: Problem, target: bytes) -> bytes:
-    """A whole HTTP/1.1 response, after which the connection ends. ``target``: what came of the request's, maybe
-    nothing; it chooses the shape, as the path of one that is heard does."""
+def as_http(
+    problem: Problem,
+    target: bytes = b"",
+    came: Iterable[tuple[bytes, bytes]] = (),
+    cross_origin: CrossOrigin | None = None,
+) -> bytes:
+    """A whole HTTP/1.1 response, after which the connection ends. ``target`` and ``came``: what came of the request's
+    target and headers, maybe nothing. The one chooses the shape, as the path of a request that is heard does; the
+    others say its id, and whose page may read the answer."""
     path = target.partition(b"?")[0].decode("ascii", "replace")
     body = json.dumps(problem.body(path)).encode()
+    known = Headers(raw=list(came))
+    origins = known.getlist("origin")
+    shown = cross_origin.shown(origins[0]) if cross_origin is not None and len(origins) == 1 else {}
     headers = {
         "content-type": "application/json",
         **problem.headers,
+        **shown,
+        "x-request-id": request_id_of(known),
         "x-content-type-options": "nosniff",
         "content-length": str(len(body)),
         "connection": "close",

@@ -15,6 +15,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from minivault.api import unheard
+from minivault.api.cross_origin import CrossOrigin
 from minivault.api.problems import Problem
 from minivault.settings import Settings
 
@@ -60,13 +61,14 @@ class _Refused(Exception):
     """Ends the parsing of a request; uvicorn then has it answered by ``send_400_response``."""
 
 
-def bounded(limits: ConnectionLimits) -> type[HttpToolsProtocol]:
-    """uvicorn's protocol, held to ``limits``."""
+def bounded(limits: ConnectionLimits, cross_origin: CrossOrigin | None = None) -> type[HttpToolsProtocol]:
+    """uvicorn's protocol, held to ``limits``. ``cross_origin``: whose pages may read what is answered here."""
 
     class Bounded(BoundedConnection):
         pass
 
     Bounded.limits = limits
+    Bounded.cross_origin = cross_origin
     return Bounded
 
 
@@ -74,10 +76,12 @@ class BoundedConnection(HttpToolsProtocol):
     """Owner: the event loop. One timer for what is read and one for what is written."""
 
     limits = ConnectionLimits()
+    cross_origin: CrossOrigin | None = None
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self.url = b""  # uvicorn has none before the first request
+        self.headers = []
         self._reading = _Reading.NOTHING
         self._read_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
@@ -105,6 +109,7 @@ class BoundedConnection(HttpToolsProtocol):
         if self._reading is _Reading.NOTHING and self._answered:
             # Whatever comes between two requests, even if the parser skips it, begins the next head.
             self._await_head()
+            self.url, self.headers = b"", []  # those of the one before say nothing of it
         if self._reading is _Reading.HEAD:
             self._head_bytes += len(data)
         super().data_received(data)
@@ -232,7 +237,7 @@ class BoundedConnection(HttpToolsProtocol):
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         if may_answer:
-            self.transport.write(unheard.as_http(problem, self.url))
+            self.transport.write(unheard.as_http(problem, self.url, self.headers, self.cross_origin))
         self.transport.close()
         self._await_reader()
 

@@ -20,6 +20,7 @@ from typing import Any
 import uvicorn
 
 from minivault.api.app import create_app
+from minivault.api.cross_origin import CrossOrigin
 from minivault.cli.connection import ConnectionLimits, bounded
 from minivault.cli.units import counted
 from minivault.errors import ConfigError
@@ -166,7 +167,7 @@ def _config(app: _App, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http=bounded(ConnectionLimits.of(settings)),
+        http=bounded(ConnectionLimits.of(settings), CrossOrigin(settings.cors_origins)),
         ssl_context_factory=None if tls is None else lambda _config, _default: tls,
         ws="none",
         lifespan="on",
