@@ -23,7 +23,7 @@ FLOORS = (
     (2, ("minivault.engine", "minivault.vault", "minivault.access", "minivault.models", "minivault.telemetry")),
     (2, ("minivault.batches",)),
     (1, ("minivault.embedding", "minivault.generation", "minivault.errors", "minivault.settings", "minivault.guide")),
-    (1, ("minivault.bounds", "minivault.one_line")),
+    (1, ("minivault.bounds", "minivault.nearest", "minivault.one_line")),
     (0, ("minivault",)),
 )
 
@@ -87,6 +87,7 @@ STDLIB_ONLY = (
     "minivault.embedding",
     "minivault.generation",
     "minivault.errors",
+    "minivault.nearest",
     "minivault.one_line",
 )
 NO_ARRAYS = (

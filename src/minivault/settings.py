@@ -5,7 +5,6 @@ Knows nothing of what the settings are for; bounds are checked here, once.
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -27,6 +26,7 @@ from pydantic_settings import (
 
 from minivault.bounds import in_words
 from minivault.errors import ConfigError
+from minivault.nearest import nearest
 
 DEFAULT_DATA_DIR = Path("~/.minivault")
 _ORIGIN = re.compile(
@@ -305,7 +305,7 @@ def _fault(fault: Mapping[str, Any]) -> str:
     name = str(fault["loc"][0]) if fault["loc"] else ""
     field = Settings.model_fields.get(name)
     if field is None:
-        closest = difflib.get_close_matches(name[:100], Settings.model_fields, n=1)
+        closest = nearest(name, Settings.model_fields)
         return f"is not a setting. Did you mean {closest[0]}?" if closest else "is not a setting of this version"
     if fault["type"] == "string_pattern_mismatch":
         return f"must be as it is described: {str(field.description).rstrip('.')}"

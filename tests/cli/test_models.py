@@ -70,6 +70,8 @@ def test_a_pull_that_is_killed_goes_on_from_what_came(hub: FakeHub, tmp_path: Pa
         (("pull", "org/other"), "no such repository"),
         (("pull", "dstilgpt2"), "Did you mean distilgpt2"),
         (("show", "gide"), "Did you mean guide?"),
+        (("show", "guide:7b"), "no model of this name here (a colon names an adapter of a model, and guide has none)"),
+        (("show", "llama3"), "There is: guide."),
         (("rm", "guide", "--yes"), "embedded"),
         (("rm", "nothing", "--yes"), "no model of this name"),
         (("show", "nothing"), "models pull"),

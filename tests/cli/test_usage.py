@@ -29,6 +29,32 @@ def test_an_option_out_of_bounds_says_what_it_must_be(words: list[str], said: st
 
 
 @pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["valut"], "There is: minivault vault"),
+        (["vault", "lsit"], "There is: minivault vault list"),
+        (["pull"], "There is: minivault models pull"),
+        (["run"], "There is: minivault chat --model NAME"),
+        (["help"], "There is: minivault --help"),
+        (["generate", "x", "--modle", "y"], "Possible options: --model"),
+    ],
+)
+def test_what_is_nearly_right_is_answered_by_what_there_is(words: list[str], said: str) -> None:
+    refused = CliRunner().invoke(app, words, prog_name="minivault", terminal_width=200)
+    assert refused.exit_code == 2
+    assert said in " ".join(refused.output.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("words", [["xyzzy"], ["ls"], ["vault", "run"], ["generate", "x", "--verbose"]])
+def test_what_is_far_from_all_there_is_gets_no_guess(words: list[str]) -> None:
+    refused = CliRunner().invoke(app, words, terminal_width=200)
+    assert refused.exit_code == 2
+    assert "No such" in refused.output
+    assert "There is" not in refused.output
+    assert "Possible options" not in refused.output
+
+
+@pytest.mark.parametrize(
     ("bounds", "said"),
     [
         ({}, ""),

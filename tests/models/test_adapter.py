@@ -82,10 +82,10 @@ def test_a_base_that_has_adapters_is_not_removed(catalog: Catalog) -> None:
 
 
 def test_an_unknown_adapter_names_those_that_there_are(catalog: Catalog) -> None:
-    with pytest.raises(UnknownModel, match="it has none"):
+    with pytest.raises(UnknownModel, match="and base has none"):
         catalog.get("base:two")
     add_adapter(catalog, "base", ALL, "one")
-    with pytest.raises(UnknownModel, match="it has: base:one"):
+    with pytest.raises(UnknownModel, match="and base has only base:one"):
         catalog.get("base:two")
     with pytest.raises(UnknownModel, match="no model of this name"):
         catalog.get("nothing:two")

@@ -11,6 +11,7 @@ import typer
 
 from minivault.cli import options
 from minivault.cli.console import CliError, line, note, table, write_json
+from minivault.cli.usage import Group
 
 if TYPE_CHECKING:
     from minivault.settings import Settings
@@ -39,7 +40,7 @@ _CREDENTIAL = re.compile(r"(?<=://)(?P<user>[^/?#@:]*:)?.*@")
 """Of a URL, up to the last ``@``: a password may hold any other sign, unescaped."""
 _SECRET_PARAMETER = re.compile(r"(?P<name>[?&][^=&]*(?:password|secret|token|key)[^=&]*=)[^&#]*", re.IGNORECASE)
 
-app = typer.Typer(help="What is set, and where.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="What is set, and where.", no_args_is_help=True)
 
 
 @app.command("show", epilog=SHOW_EXAMPLES)

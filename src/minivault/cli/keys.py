@@ -20,6 +20,7 @@ import typer
 from minivault.cli import options
 from minivault.cli.console import CliError, line, note, pairs, table, write_json
 from minivault.cli.units import word
+from minivault.cli.usage import Group
 
 if TYPE_CHECKING:
     from minivault.access.key_file import ApiKey, KeyTerms
@@ -73,7 +74,7 @@ NONE = "none"
 NEVER = "never"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
-app = typer.Typer(help="Make, list, change, rotate and revoke API keys.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="Make, list, change, rotate and revoke API keys.", no_args_is_help=True)
 
 Named = Annotated[str, typer.Argument(metavar="KEY", help="Its id or its name.")]
 Requests = Annotated[

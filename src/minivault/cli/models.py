@@ -15,6 +15,7 @@ from minivault.cli import models_adapter, models_memory, models_pull, models_rem
 from minivault.cli.address import names_server
 from minivault.cli.console import CliError, line, note, pairs, progress, table, write_json
 from minivault.cli.units import count, counted, moment, size
+from minivault.cli.usage import Group
 
 if TYPE_CHECKING:
     from minivault.cli.client import Client
@@ -64,7 +65,7 @@ Examples:
 T = TypeVar("T")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="As minivault models list shows it.")]
 
-app = typer.Typer(help="The models on this machine: get them, look at them, check them, remove them.")
+app = typer.Typer(cls=Group, help="The models on this machine: get them, look at them, check them, remove them.")
 models_pull.register(app)
 models_remote.register(app)
 models_adapter.register(app)

@@ -30,6 +30,7 @@ from minivault.cli.console import (
 from minivault.cli.files import write_file
 from minivault.cli.log import absent
 from minivault.cli.units import named, word
+from minivault.cli.usage import Group
 from minivault.cli.vault_proofs import open_vault
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ Examples:
 
 app = typer.Typer(
     name="vault",
+    cls=Group,
     help="Read and check what is on record in the data directory itself; most of it needs no server.",
     epilog=EXAMPLES,
     no_args_is_help=True,

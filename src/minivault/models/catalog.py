@@ -8,7 +8,6 @@ nothing of engines or requests.
 from __future__ import annotations
 
 import datetime
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,11 +30,12 @@ from minivault.models.folder import (
 from minivault.models.inspection import examine, inspect_folder
 from minivault.models.json_file import read_json_object
 from minivault.models.manifest import MANIFEST, Manifest, combined_digest
-from minivault.models.naming import MAX_NAME, adapter_of, base_of, check_name, default_name, is_name
+from minivault.models.naming import adapter_of, base_of, check_name, default_name, is_name
 from minivault.models.short_names import closest_short_name, did_you_mean
+from minivault.nearest import nearest
 
 EMBEDDED_NAME = "guide"
-_CLOSEST = 3
+_MOST_NAMED = 10
 
 Fill = Callable[[Path], tuple[Mapping[str, StoredFile], Mapping[str, Any]]]
 """Puts a model's files into an empty folder; returns what they are, and the manifest's ``source``."""
@@ -236,24 +236,19 @@ class Catalog:
         names = self.names()
         if name in names:
             return name
-        if adapter_of(name) is not None and base_of(name) in names:
-            known = ", ".join(self.adapters(base_of(name)))
-            raise UnknownModel(
-                f"The model {base_of(name)} has no adapter of this name; "
-                + (f"it has: {known}" if known else "it has none. Add one with: minivault models add-adapter"),
-                param="model",
-            )
-        closest = difflib.get_close_matches(name.lower()[:MAX_NAME], names, n=_CLOSEST, cutoff=0.3)
         raise UnknownModel(
-            "There is no model of this name here. "
-            + (
-                did_you_mean(closest)
-                if closest
-                else f"There {'are' if len(names) <= _CLOSEST else 'are, among others'}: {', '.join(names[:_CLOSEST])}."
-            )
-            + f" Get one with: minivault models pull {closest_short_name(name)}, or minivault models import PATH",
+            f"There is no model of this name here{self._colon(name, names)}. {_instead(name, names)}"
+            f" Get one with: minivault models pull {closest_short_name(name)}, or minivault models import PATH",
             param="model",
         )
+
+    def _colon(self, name: str, names: tuple[str, ...]) -> str:
+        """What ``BASE:NAME`` asks for, to those who know other servers' tags; empty where there is no such base."""
+        base = base_of(name)
+        if adapter_of(name) is None or base not in names:
+            return ""
+        known = ", ".join(self.adapters(base))
+        return f" (a colon names an adapter of a model, and {base} has {f'only {known}' if known else 'none'})"
 
     def _embedded(self) -> ModelEntry:
         path = self.embedded_dir
@@ -299,6 +294,14 @@ class Catalog:
         inspect_folder(self.embedded_dir)
         paths = sorted(path for path in self.embedded_dir.iterdir() if path.is_file() and path.suffix != ".md")
         return tuple(FileCheck(path.name, path.stat().st_size, file_sha256(path), None) for path in paths)
+
+
+def _instead(name: str, names: tuple[str, ...]) -> str:
+    """The names that may be meant, or else those that there are."""
+    if closest := nearest(name, names):
+        return did_you_mean(closest)
+    among = "is" if len(names) == 1 else "are" if len(names) <= _MOST_NAMED else "are, among others"
+    return f"There {among}: {', '.join(names[:_MOST_NAMED])}."
 
 
 def _verified(path: Path, facts: StoredFile, report: Callable[[int], None]) -> FileCheck:

@@ -5,12 +5,12 @@ Pure functions over text. Knows nothing of networks or of the catalog.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from minivault.errors import InvalidRequest
+from minivault.nearest import nearest
 
 SHORT_NAMES: Mapping[str, str] = {
     "distilgpt2": "distilbert/distilgpt2",
@@ -70,8 +70,7 @@ def parse_reference(text: str) -> Reference:
 
 def closest_short_name(name: str) -> str:
     """The short name that ``name`` may mean, or ``ORG/NAME``."""
-    known = name.lower().removesuffix(":latest")[:100]
-    return next(iter(difflib.get_close_matches(known, SHORT_NAMES, n=1, cutoff=0.75)), "ORG/NAME")
+    return next(iter(nearest(name.removesuffix(":latest"), SHORT_NAMES)), "ORG/NAME")
 
 
 def did_you_mean(names: Sequence[str]) -> str:
@@ -85,6 +84,6 @@ def _local_name(repository: str) -> str:
 
 
 def _not_a_reference(text: str) -> InvalidRequest:
-    closest = difflib.get_close_matches(text.lower()[:100], SHORT_NAMES, n=3, cutoff=0.4)
+    closest = nearest(text, SHORT_NAMES)
     names = did_you_mean(closest) if closest else f"Short names are: {', '.join(SHORT_NAMES)}"
     return InvalidRequest(f"model must be ORG/NAME, ORG/NAME@REVISION or a short name. {names}", param="model")
