@@ -13,6 +13,7 @@ from minivault.generation import GenerationRequest, Message, ToolCall
 from minivault.models import prompt as module
 from minivault.models.chat_template import ChatTemplate, default_template
 from minivault.models.prompt import LONG_TEXT, Prompt, read_prompt
+from minivault.models.sandbox import Budget
 from minivault.models.threads import Threads
 from tests.fakes import SPECIAL, ByteTokenizer, TurnTemplate
 
@@ -142,6 +143,28 @@ async def test_what_is_short_does_not(request_: GenerationRequest) -> None:
     tokenizer = WatchedTokenizer()
     await read_prompt(request_, tokenizer, TurnTemplate(), 257)
     assert tokenizer.threads == {threading.current_thread().name}
+
+
+COSTLY = "{% for a in range(300) %}{% for b in range(300) %}{% endfor %}{% endfor %}Hi"
+WORDY = "{{ 'a' * 5000 }}"
+
+
+@pytest.mark.parametrize("source", [COSTLY, WORDY], ids=["loops", "long text"])
+async def test_a_short_prompt_of_a_costly_template_leaves_the_event_loop(source: str) -> None:
+    tokenizer = WatchedTokenizer()
+    await read_prompt(SHORT["turns"], tokenizer, ChatTemplate.compile(source, {}), 257)
+    assert [name.partition("_")[0] for name in tokenizer.threads] == ["minivault-prompt"]
+
+
+@pytest.mark.parametrize("field", ["prompt", "messages"])
+async def test_a_template_without_end_is_refused_under_the_field_that_was_sent(field: str) -> None:
+    words: Sequence[Message] | str = "Hi" if field == "prompt" else TURNS
+    request = GenerationRequest(**{field: words})  # type: ignore[arg-type]
+    endless = "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}"
+    template = ChatTemplate.compile(endless, {}, lambda: Budget(steps=5000))
+    with pytest.raises(InvalidRequest, match="was stopped: more than") as refused:
+        await read_prompt(request, ByteTokenizer(), template, 257)
+    assert refused.value.param == field
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import functools
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -47,6 +47,10 @@ DEFAULT_STOPS = ("\nUser:",)
 
 _DATE_FORMAT = re.compile(r"(?:[^%]|%-?[aAbBdmyYjHIMSpuwUW%])*")
 _MAX_DATE_FORMAT = 64
+
+
+class CostlyTemplate(InvalidRequest):
+    """Rendering these messages takes more steps, time or room than it may have."""
 
 
 class _Raised(TemplateError):
@@ -101,6 +105,10 @@ class ChatTemplate:
         digest = "sha256:" + hashlib.sha256(encoded).hexdigest()
         return cls(source, digest, dict(special_tokens), compiled, new_budget)
 
+    def within(self, seconds: float) -> Self:
+        """The same template, whose every rendering has no more time than this."""
+        return replace(self, _new_budget=lambda: Budget(seconds=seconds))
+
     def render(
         self,
         messages: Sequence[Message],
@@ -134,7 +142,7 @@ class ChatTemplate:
         except _Raised as error:
             raise InvalidRequest(self._refusal(str(error)), param="messages") from None
         except TooCostly as error:
-            raise InvalidRequest(f"the model's chat template was stopped: {error}", param="messages") from None
+            raise CostlyTemplate(f"the model's chat template was stopped: {error}", param="messages") from None
         except Exception as error:  # why so broad: a template can raise whatever the values it handles can
             raise InvalidRequest(
                 f"the model's chat template cannot render these messages ({type(error).__name__})", param="messages"

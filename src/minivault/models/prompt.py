@@ -1,18 +1,20 @@
 """From a request to prompt tokens: the chat template, or the bare prompt, then the tokenizer.
 
-Knows nothing of engines, records or HTTP. Long prompts are worked on in a thread, so that the event loop goes on.
+Knows nothing of engines, records or HTTP. Long prompts, and short ones of costly templates, are worked on in a thread,
+so that the event loop goes on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from minivault.errors import InvalidRequest, UnsupportedFeature
 from minivault.generation import GenerationRequest, JsonObject, Message
 from minivault.models.answer_text import Decoder
-from minivault.models.chat_template import DEFAULT_STOPS, default_template
+from minivault.models.chat_template import DEFAULT_STOPS, ChatTemplate, CostlyTemplate, default_template
 from minivault.models.reasoning import Reasoning, reasoning_of
 from minivault.models.spelled import KnowsSpecials, Marking
 from minivault.models.threads import Limit, Threads
@@ -24,6 +26,9 @@ TURN_SIZE = 64
 """A turn or a call without a word costs as much as so many characters."""
 TOKEN_SIZE = 4
 """As does a token that is to be checked and decoded."""
+BRIEF_SECONDS = 0.001
+"""Most that a template may take on the event loop: one of a few turns takes 20 microseconds and going to a thread takes
+60, but a template comes with its model, and may loop for as long as its own bound lets it."""
 PROMPT_SECONDS = 10.0
 """Most that a long prompt may take from when a thread begins it; a template has its own bound within this."""
 PROMPT_THREADS = Threads("prompt")
@@ -91,17 +96,22 @@ async def read_prompt(
         Overloaded: so many others are worked on that it did not begin.
     """
 
-    def read() -> Prompt:
+    def read(*, brief: bool = False) -> Prompt:
         _check_ids("context", request.context, vocab_size)
         if request.prompt_token_ids:
             return _of_tokens(request.prompt_token_ids, tokenizer, vocab_size)
-        return _of_text(request, tokenizer, template)
+        return _of_text(request, tokenizer, template, brief=brief)
 
     if not _is_long(request):
-        return read()
+        with suppress(_NotBrief):
+            return read(brief=True)
     field = "messages" if request.messages else "prompt"
     late = InvalidRequest(f"{field}: did not become tokens within {PROMPT_SECONDS:g} seconds", param=field)
     return await threads.do(read, Limit(PROMPT_SECONDS, late))
+
+
+class _NotBrief(Exception):
+    """What looked short is long once it is rendered: the work is done again, in a thread."""
 
 
 def _is_long(request: GenerationRequest) -> bool:
@@ -128,7 +138,13 @@ def _check_ids(field: str, ids: Sequence[int], vocab_size: int) -> None:
         raise InvalidRequest(f"{field}: token ids must lie in 0 to {vocab_size - 1}", param=field)
 
 
-def _of_text(request: GenerationRequest, tokenizer: PromptTokenizer, template: PromptTemplate | None) -> Prompt:
+def _of_text(
+    request: GenerationRequest, tokenizer: PromptTokenizer, template: PromptTemplate | None, *, brief: bool
+) -> Prompt:
+    """
+    Raises:
+        _NotBrief: it was to be ``brief``, and the template or its text is not.
+    """
     messages = _messages(request, template)
     stop: tuple[str, ...] = ()
     reasoning: Reasoning | None = None
@@ -141,7 +157,13 @@ def _of_text(request: GenerationRequest, tokenizer: PromptTokenizer, template: P
         held = is_formed(request) or (calling is not None and calling.must)
         tools: Sequence[JsonObject] = () if calling is None else calling.tools
         marking = Marking.of(tokenizer, messages, tools)
-        text = _rendered(request, messages, tools, used, marking, held=held)
+        hurried = used.within(BRIEF_SECONDS) if brief and isinstance(used, ChatTemplate) else used
+        try:
+            text = _rendered(request, messages, tools, hurried, marking, held=held)
+        except CostlyTemplate as error:
+            raise _NotBrief if brief else _in_words_of(request, error) from None
+        if brief and len(text) > LONG_TEXT:
+            raise _NotBrief
         if used.reasons and not held:
             reasoning = reasoning_of(text if marking is None else marking.unmarked(text), messages)
         if marking is None or not isinstance(tokenizer, KnowsSpecials):
@@ -180,10 +202,16 @@ def _rendered(
     think = False if held else request.think
     try:
         return template.render(messages, add_generation_prompt=True, tools=tools, think=think)
-    except InvalidRequest as error:
-        if not request.messages and error.param == "messages":
-            raise InvalidRequest(error.message, param="prompt") from None  # the field that this caller sent
+    except CostlyTemplate:
         raise
+    except InvalidRequest as error:
+        raise _in_words_of(request, error) from None
+
+
+def _in_words_of(request: GenerationRequest, error: InvalidRequest) -> InvalidRequest:
+    """The error under the field that this caller sent."""
+    told = not request.messages and error.param == "messages"
+    return InvalidRequest(error.message, param="prompt") if told else error
 
 
 def _messages(request: GenerationRequest, template: PromptTemplate | None) -> tuple[Message, ...]:
