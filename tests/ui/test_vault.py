@@ -17,7 +17,7 @@ VECTORS = Path(__file__).parent.parent / "vault" / "vectors" / "merkle.json"
 
 
 def recorded(server: Server, prompt: str, **more: Any) -> dict[str, Any]:
-    answer = httpx.post(f"{server.url}/generate", json={"prompt": prompt, "max_tokens": 12, **more}, timeout=60)
+    answer = httpx.post(f"{server.url}/generate", json={"prompt": prompt, "max_tokens": 12, **more}, timeout=240)
     found: dict[str, Any] = answer.raise_for_status().json()
     return found
 
@@ -40,7 +40,7 @@ def test_calls_are_found_as_you_type_and_by_filters(page: Page, server: Server) 
 
 def test_every_surface_can_be_filtered_by(page: Page, server: Server) -> None:
     asked = {"model": "guide", "input": "What about a wallaby please?", "max_output_tokens": 16}
-    httpx.post(f"{server.url}/v1/responses", json=asked, timeout=60).raise_for_status()
+    httpx.post(f"{server.url}/v1/responses", json=asked, timeout=240).raise_for_status()
     page.goto("/#/vault")
     page.get_by_label("Search prompts and answers").fill("wallaby")
     page.get_by_text("Filters").click()
