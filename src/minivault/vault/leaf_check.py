@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from minivault.vault.findings import Fault
 from minivault.vault.record import ContentKind, RecordKind, commitment, parse_time
 from minivault.vault.walk import Walk
 
-_NAMES = frozenset(kind.value for kind in ContentKind)
+_NAMES: Final = frozenset(kind.value for kind in ContentKind)
+_INTENT, _ERASURE = RecordKind.INTENT.value, RecordKind.ERASURE.value
+_NO_COMMITMENTS: Final[dict[str, str]] = {}
 
 
 def check_leaf_content(
@@ -23,14 +25,15 @@ def check_leaf_content(
     """``leaf`` is well shaped. ``pieces``: the content that is there; ``None`` where it is gone, and the list names the
     record that says so."""
     policy: str | None
-    if leaf.get("kind") == RecordKind.INTENT:
+    kind = leaf.get("kind")
+    if kind == _INTENT:
         policy = str(leaf["policy"])
         walk.calls += 1
         walk.digest_only += policy == "digest"
         walk.policies[index] = policy
         if calls.pop(index, None) != _intent_row(leaf):
             walk.found(Fault.DERIVED_ALTERED, index, f"the list's row of record {index} does not say what it says")
-    elif leaf.get("kind") == RecordKind.ERASURE:
+    elif kind == _ERASURE:
         _check_erasure(walk, index, leaf)
         policy = "digest"
     else:
@@ -85,7 +88,9 @@ def _check_outcome(walk: Walk, index: int, leaf: Mapping[str, Any], endings: dic
 def _check_contents(
     walk: Walk, index: int, leaf: Mapping[str, Any], policy: str, pieces: dict[str, tuple[bytes, bytes]]
 ) -> None:
-    commitments: dict[str, str] = leaf.get("commitments", {})
+    commitments: dict[str, str] = leaf.get("commitments", _NO_COMMITMENTS)
+    if policy == "full" and pieces.keys() == commitments.keys() and _agree(pieces, commitments):
+        return
     for kind in pieces.keys() - commitments.keys():
         said = f": {kind}" if kind in _NAMES else ""
         walk.found(Fault.CONTENT_UNEXPECTED, index, f"record {index} has a content that it does not name{said}")
@@ -98,6 +103,14 @@ def _check_contents(
             walk.found(Fault.CONTENT_UNEXPECTED, index, f"the {kind} of record {index} was not to be stored")
         elif not _agrees(ContentKind(kind), piece, committed):
             walk.found(Fault.CONTENT_ALTERED, index, f"the {kind} of record {index} is altered")
+
+
+def _agree(pieces: dict[str, tuple[bytes, bytes]], commitments: dict[str, str]) -> bool:
+    """Whether all that is committed to is there and as it was."""
+    try:
+        return {kind: commitment(kind, salt, data) for kind, (salt, data) in pieces.items()} == commitments
+    except (TypeError, ValueError):  # damage to the file: no salt, or a value of another type
+        return False
 
 
 def _agrees(kind: ContentKind, piece: tuple[bytes, bytes], committed: object) -> bool:

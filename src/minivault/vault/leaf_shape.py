@@ -5,7 +5,9 @@ into a leaf, so nothing of one is used before this has passed it. Reads nothing;
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import product
+from operator import itemgetter
 from typing import Any, Final
 
 from minivault.vault.record import FORMAT, ContentKind, RecordKind
@@ -50,7 +52,11 @@ _FIELDS: Final[dict[str, dict[str, tuple[type, ...]]]] = {
         "intents": (list,),
     },
 }
-_KINDS = frozenset(kind.value for kind in ContentKind)
+_KINDS: Final = frozenset(kind.value for kind in ContentKind)
+_INTENT, _ERASURE = RecordKind.INTENT.value, RecordKind.ERASURE.value
+_VALUES: Final = {kind: itemgetter(*fields) for kind, fields in _FIELDS.items()}
+_TYPES: Final = {kind: frozenset(product(*fields.values())) for kind, fields in _FIELDS.items()}
+"""Of each kind: its fields' values at once, and each row of types that they may have."""
 
 
 def read_leaf(data: bytes) -> dict[str, Any] | None:
@@ -67,17 +73,24 @@ def read_leaf(data: bytes) -> dict[str, Any] | None:
 def misshapen(leaf: Mapping[str, Any]) -> str | None:
     """The name of the first field that is not there or not of its type; ``None`` if all are well."""
     kind = leaf.get("kind")
-    fields = _FIELDS.get(kind) if isinstance(kind, str) else None
-    if fields is None:
+    if type(kind) is not str or kind not in _FIELDS:
         return "kind"
-    for name, types in fields.items():
+    try:
         # Not isinstance: true and false are no numbers here.
-        if type(leaf.get(name, ...)) not in types:
-            return name
-    if kind == RecordKind.ERASURE.value:
-        return None if all(type(intent) is int for intent in leaf["intents"]) else "intents"
-    if not all(name in _KINDS and type(value) is str for name, value in leaf["commitments"].items()):
+        sound = tuple(map(type, _VALUES[kind](leaf))) in _TYPES[kind]
+    except KeyError:
+        sound = False
+    if not sound:
+        return next(name for name, types in _FIELDS[kind].items() if type(leaf.get(name, ...)) not in types)
+    if kind == _ERASURE:
+        return None if _all(int, leaf["intents"]) else "intents"
+    commitments = leaf["commitments"]
+    if not (commitments.keys() <= _KINDS and _all(str, commitments.values())):
         return "commitments"
-    if kind == RecordKind.INTENT.value:
+    if kind == _INTENT:
         return None if type(leaf["pin"].get("model")) is str else "pin"
-    return None if all(type(value) is int for value in leaf["timings"].values()) else "timings"
+    return None if _all(int, leaf["timings"].values()) else "timings"
+
+
+def _all(of: type, values: Iterable[object]) -> bool:
+    return {*map(type, values)} <= {of}

@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from minivault.vault.merkle import leaf_hash
 
@@ -154,7 +154,7 @@ class SealedRecord:
     contents: tuple[Content, ...]
 
 
-def commitment(kind: ContentKind, salt: bytes, data: bytes) -> str:
+def commitment(kind: str, salt: bytes, data: bytes) -> str:
     """``SHA-256("minivault.commitment.v1:" kind 0x00 salt data)``: the label keeps kinds apart, the salt hides content.
 
     Raises:
@@ -162,8 +162,12 @@ def commitment(kind: ContentKind, salt: bytes, data: bytes) -> str:
     """
     if len(salt) != SALT_BYTES:
         raise ValueError(f"a salt has {SALT_BYTES} bytes")
-    label = b"minivault.commitment.v1:" + kind.value.encode("ascii") + b"\x00"
-    return hashlib.sha256(label + salt + data).hexdigest()
+    return hashlib.sha256(_LABELS[kind] + salt + data).hexdigest()
+
+
+_LABELS: Final[Mapping[str, bytes]] = {
+    kind.value: b"minivault.commitment.v1:" + kind.value.encode("ascii") + b"\x00" for kind in ContentKind
+}
 
 
 def canonical_json(value: Mapping[str, Any]) -> bytes:
@@ -214,7 +218,8 @@ def parse_time(text: str) -> int:
         ValueError: not such a time.
     """
     if _OURS.fullmatch(text):
-        return _second(text[:19]) * NANOSECONDS + int(text[20:29])
+        second = _day(text[:10]) + 3600 * int(text[11:13]) + 60 * int(text[14:16]) + int(text[17:19])
+        return second * NANOSECONDS + int(text[20:29])
     moment = datetime.fromisoformat(text)
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     seconds = int(moment.replace(microsecond=0).timestamp())
@@ -227,12 +232,13 @@ def parse_time(text: str) -> int:
     return seconds * NANOSECONDS + int(digits[:9].ljust(9, "0"))
 
 
-_OURS = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}Z")
+_OURS = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{9}Z")
 """Times as :func:`format_time` writes them, which are read a million at a time."""
 
 
 @lru_cache(maxsize=256)
-def _second(text: str) -> int:
+def _day(text: str) -> int:
+    """The second in which a day began."""
     return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
 
 
