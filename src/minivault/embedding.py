@@ -24,6 +24,8 @@ class EmbeddingRequest:
     """``None``: the server's default model."""
     truncate: bool = False
     """True: a text beyond the model's bound is cut to it. False: it is refused."""
+    context_limit: int | None = None
+    """No text has more tokens, even if the model takes more; ``truncate`` says what happens to one that has."""
     dimensions: int | None = None
     """So many numbers of each vector, scaled to length 1 again; ``None``: all."""
     keep_alive: float | None = None

@@ -144,6 +144,27 @@ async def test_ollamas_two_ways_of_asking_give_the_same_vector(tmp_path: Path) -
     assert ready == {"model": "tiny", "embeddings": []}
 
 
+async def test_ollamas_num_ctx_bounds_each_text_and_is_no_option_without_effect(tmp_path: Path) -> None:
+    options = {"num_ctx": 3, "temperature": 0.5}
+    async with opened(tmp_path) as parts:
+        cut = await parts.post("/api/embed", {"model": "tiny", "input": ["hello world", "cat"], "options": options})
+        old = await parts.post("/api/embeddings", {"model": "tiny", "prompt": "hello world", "options": options})
+        kept = {"model": "tiny", "input": LONG, "options": {"num_ctx": 8192}}
+        beyond = await parts.post("/api/embed", kept)
+        asked = {"model": "tiny", "input": "hello world", "truncate": False, "options": {"num_ctx": 3}}
+        refused = await parts.post("/api/embed", asked)
+        detail = parts.reader().get(int(cut.headers["minivault-record"].partition(":")[0]))
+    assert cut.json()["prompt_eval_count"] == 3 + 3  # [CLS] hello [SEP], [CLS] cat [SEP]
+    assert old.json()["embedding"] == cut.json()["embeddings"][0]
+    assert beyond.json()["prompt_eval_count"] == LONGEST
+    assert (refused.status_code, refused.json()["error"]) == (
+        422,
+        "input.0 has 4 tokens, and the request takes at most 3",
+    )
+    assert detail.intent["ignored"] == ["options.temperature"]
+    assert detail.intent["parameters"]["embedding"]["truncated"] == 1
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "said"),
     [

@@ -96,7 +96,8 @@ async def prepared_texts(
     model = embedding(lease.model)
     known = model.embedder.embedding
     _check_bounds(request, known.width)
-    texts, words, truncated = await _read(request, model, known.max_tokens)
+    longest = known.max_tokens if request.context_limit is None else min(request.context_limit, known.max_tokens)
+    texts, words, truncated = await _read(request, model, longest)
     said = {
         "token_counts": [len(text) for text in texts],
         "pooling": known.pooling_digest,
@@ -163,9 +164,8 @@ def _fitting(text: tuple[int, ...], place: int, longest: int, request: Embedding
     if len(text) <= longest:
         return text
     if not request.truncate:
-        raise ContextTooLong(
-            f"input.{place} has {len(text)} tokens, and this model takes at most {longest}", param="input"
-        )
+        who = "the request" if longest == request.context_limit else "this model"
+        raise ContextTooLong(f"input.{place} has {len(text)} tokens, and {who} takes at most {longest}", param="input")
     return text[:longest] if request.token_ids else (*text[: longest - 1], text[-1])
 
 

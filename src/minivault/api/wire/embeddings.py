@@ -148,7 +148,9 @@ class OllamaEmbedBody(LenientBody):
         """
         Raises:
             InvalidRequest: one of several texts is empty.
+            UnsupportedFeature: a limit was sent that is none here.
         """
+        _refuse_limits(self, self.options)
         texts = _texts(self.input or [])
         for place, text in enumerate(texts):
             if not text:
@@ -157,6 +159,7 @@ class OllamaEmbedBody(LenientBody):
             texts=texts,
             model=bare_name(self.model),
             truncate=self.truncate is not False,
+            context_limit=_longest(self.options),
             dimensions=self.dimensions,
             keep_alive=seconds_of(self.keep_alive),
             request_id=request_id,
@@ -179,11 +182,17 @@ class OllamaEmbeddingsBody(LenientBody):
         return not self.prompt
 
     def to_embedding(self, *, request_id: str, raw_request: bytes) -> EmbeddingRequest:
-        """The request of this body; what is too long is cut."""
+        """The request of this body; what is too long is cut.
+
+        Raises:
+            UnsupportedFeature: a limit was sent that is none here.
+        """
+        _refuse_limits(self, self.options)
         return EmbeddingRequest(
             texts=(self.prompt or "",),
             model=bare_name(self.model),
             truncate=True,
+            context_limit=_longest(self.options),
             keep_alive=seconds_of(self.keep_alive),
             request_id=request_id,
             surface="ollama",
@@ -216,7 +225,18 @@ def _of_options(options: Options | None) -> list[str]:
     """Options of sampling, none of which an embedding has."""
     if options is None:
         return []
-    return [f"options.{name}" for name in sorted(options.model_fields_set | set(options.model_extra or {}))]
+    sent = options.model_fields_set | set(options.model_extra or {})
+    return [f"options.{name}" for name in sorted(sent - {"num_ctx"})]
+
+
+def _longest(options: Options | None) -> int | None:
+    return None if options is None else options.num_ctx
+
+
+def _refuse_limits(body: LenientBody, options: Options | None) -> None:
+    body.refuse_limits()
+    if options is not None:
+        options.refuse_limits("options.")
 
 
 def numbers(vector: bytes) -> list[float]:
