@@ -179,7 +179,9 @@ class Settings(BaseSettings):
         description="OTLP/HTTP collector for traces, such as http://localhost:4318; none: no traces.",
     )
     otel_content: bool = Field(default=False, description="Put prompts and answers into traces too.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Diagnostic log level.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Diagnostic log level; requests are shown on a terminal only where it is set."
+    )
     log_format: Literal["auto", "console", "json"] = Field(default="auto", description="Diagnostic log format.")
 
     @field_validator("allowed_hosts", "preload", mode="before")

@@ -10,7 +10,7 @@ import pytest
 
 from minivault.cli.config import plain, template
 from minivault.settings import Settings, load_settings
-from tests.cli.process import minivault
+from tests.cli.process import RunningServer, minivault
 
 
 def shown(*arguments: str, **environment: str) -> dict[str, dict[str, object]]:
@@ -55,7 +55,16 @@ def test_a_password_in_a_url_is_never_shown(url: str, told: str) -> None:
 def test_a_folder_on_the_command_line_beats_the_servers_variable(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("port = 9000\n", encoding="utf-8")
     rows = shown("--data-dir", str(tmp_path), MINIVAULT_URL="http://example.org")
-    assert rows["url"] == {"value": "http://127.0.0.1:9000", "from": "default"}
+    assert rows["url"] == {"value": "http://127.0.0.1:9000", "from": "host and port"}
+
+
+def test_the_server_that_runs_on_the_folder_is_the_one_that_is_asked(server: RunningServer) -> None:
+    found = shown("--data-dir", str(server.data_dir))["url"]
+    assert found == {"value": server.url, "from": "server.url of the server that runs here"}
+    assert shown(MINIVAULT_DATA_DIR=str(server.data_dir), MINIVAULT_URL="http://a.example")["url"] == {
+        "value": "http://a.example",
+        "from": "MINIVAULT_URL",
+    }
 
 
 def test_a_variable_that_is_no_setting_is_told(tmp_path: Path) -> None:

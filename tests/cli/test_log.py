@@ -104,3 +104,38 @@ def test_following_a_server_shows_what_ended_since() -> None:
     page = httpx.MockTransport(lambda request: httpx.Response(200, json={"records": ended, "next_cursor": None}))
     with Client("http://127.0.0.1", transport=page) as client:
         assert [call.outcome_index for call in ServerRecords(client).finished_after(4)] == [5, 7]
+
+
+class PagedServer:
+    """Lists its calls by their begin, newest first, in pages of at most ``most``; counts the pages."""
+
+    def __init__(self, most: int) -> None:
+        self.calls: dict[int, int | None] = {}
+        self.most = most
+        self.pages = 0
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.pages += 1
+        before = int(request.url.params.get("cursor", 1 << 40))
+        listed = sorted((index for index in self.calls if index < before), reverse=True)
+        shown = listed[: min(self.most, int(request.url.params["limit"]))]
+        records = [replace(CALL, index=index, outcome_index=self.calls[index]).as_dict() for index in shown]
+        cursor = str(shown[-1]) if len(shown) < len(listed) else None
+        return httpx.Response(200, json={"records": records, "next_cursor": cursor})
+
+
+def test_following_a_server_misses_no_call_however_many_end_between_two_looks() -> None:
+    server = PagedServer(most=3)
+    server.calls.update({index: index + 1 for index in range(0, 20, 2)})
+    server.calls.update({20: None, 22: 23})
+    with Client("http://127.0.0.1", transport=httpx.MockTransport(server)) as client:
+        records = ServerRecords(client)
+        last_calls(records, 1000)
+        server.calls.update({index: index + 1 for index in range(24, 44, 2)})
+        server.calls.update({44: None, 20: 45})
+        assert [call.outcome_index for call in records.finished_after(23)] == [*range(25, 45, 2), 45]
+        server.pages = 0
+        assert records.finished_after(45) == ()
+        assert server.pages == 1
+        server.calls[44] = 46
+        assert [call.outcome_index for call in records.finished_after(45)] == [46]

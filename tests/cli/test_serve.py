@@ -17,7 +17,7 @@ import pytest
 from minivault.access.key_file import KeyTerms
 from minivault.access.keys import KeyStore
 from minivault.cli.console import CliError
-from minivault.cli.serve import listen, prepare_data_dir, refuse_open_door, serve, url_of
+from minivault.cli.serve import listen, prepare_data_dir, refuse_open_door, serve, shows_requests, url_of
 from minivault.settings import Settings, load_settings
 from tests.cli.process import RunningServer, environment, minivault, serving
 
@@ -105,6 +105,21 @@ def test_a_port_that_is_taken_is_told() -> None:
         listen("127.0.0.1", taken.getsockname()[1])
 
 
+def test_a_second_server_on_one_port_is_told_of_the_first(server: RunningServer, tmp_path: Path) -> None:
+    done = minivault("serve", "--port", server.url.rpartition(":")[2], "--data-dir", str(tmp_path))
+    assert (done.returncode, f"answers there already, at {server.url}." in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("given", "terminal", "shown"),
+    [({}, True, False), ({"log_level": "info"}, True, True), ({}, False, True), ({"log_level": "error"}, True, True)],
+)
+def test_requests_are_shown_on_a_terminal_only_when_a_level_was_asked_for(
+    given: dict[str, Any], terminal: bool, shown: bool
+) -> None:
+    assert shows_requests(load_settings(**given), terminal) is shown
+
+
 def test_the_address_is_told_as_a_url() -> None:
     with listen("127.0.0.1", 0) as listener:
         assert url_of(listener) == f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -131,7 +146,7 @@ def test_a_data_dir_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 def test_a_second_server_on_one_vault_is_refused(server: RunningServer) -> None:
     done = minivault("serve", "--port", "0", "--data-dir", str(server.data_dir))
     assert done.returncode == 1
-    assert "another MiniVault process" in done.stderr
+    assert f"already, at {server.url}:" in done.stderr
     assert "Traceback" not in done.stderr
 
 

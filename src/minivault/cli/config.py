@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from minivault.cli import options
+from minivault.cli.address import NAME, running_at
 from minivault.cli.console import CliError, line, note, table, write_json
 from minivault.cli.usage import Group
 
@@ -52,6 +53,8 @@ def show(data_dir: options.DataDir = None, json: options.Json = False) -> None:
     found = origins(settings.data_dir, folder_named=data_dir is not None)
     if data_dir is not None:
         found["data_dir"] = "--data-dir"
+    if found["url"] == "default":
+        settings, found["url"] = _asked(settings)
     rows = {name: {"value": plain(settings, name), "from": origin} for name, origin in found.items()}
     if json:
         write_json(rows)
@@ -59,6 +62,14 @@ def show(data_dir: options.DataDir = None, json: options.Json = False) -> None:
         table(["setting", "value", "from"], [[name, _word(row["value"]), row["from"]] for name, row in rows.items()])
     for name in unknown_variables():
         note(f"{name} is set in the environment, and is no setting of this version")
+
+
+def _asked(settings: Settings) -> tuple[Settings, str]:
+    """The settings with the address that client commands would ask, where none is set; and where it comes from."""
+    if (running := running_at(settings.data_dir)) is not None:
+        return settings.model_copy(update={"url": running}), f"{NAME} of the server that runs here"
+    is_default = settings.url == type(settings).model_fields["url"].default
+    return settings, "default" if is_default else "host and port"
 
 
 @app.command("path", epilog=PATH_EXAMPLES)

@@ -131,6 +131,7 @@ def create(
     _warn_of_absent(models, settings)
     if first:
         note("From now on the server asks for a key.")
+    _hint_at_administration(keys)
 
 
 @app.command("list", epilog=LIST_EXAMPLES)
@@ -222,6 +223,15 @@ def _store(data_dir: Path | None) -> KeyStore:
     from minivault.access.keys import KeyStore
 
     return KeyStore.in_folder(options.settings(data_dir=data_dir).data_dir)
+
+
+def _hint_at_administration(keys: KeyStore) -> None:
+    """With none but keys that ask, the models, the keys and others' records are shut over HTTP and in the page."""
+    if not any(keys.is_active(key) and key.terms.role.value == "admin" for key in keys.list()):
+        note(
+            "No key may administer yet: over HTTP and in the page, models, keys and other people's records are shut.\n"
+            "Make one for yourself with: minivault keys create NAME --role admin"
+        )
 
 
 def _warn_of_absent(models: list[str] | None, settings: Settings) -> None:

@@ -42,7 +42,8 @@ Url = Annotated[
         "--url",
         "-u",
         metavar="URL",
-        help="The server to ask; also MINIVAULT_URL. (default: that of the data directory, or http://127.0.0.1:8000)",
+        help="The server to ask; also MINIVAULT_URL. (default: the one that runs on --data-dir and keeps its address "
+        "in server.url there; else http://127.0.0.1:8000)",
         show_default=False,
         rich_help_panel=SERVER,
     ),

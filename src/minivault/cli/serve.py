@@ -5,9 +5,11 @@ Parses and prints, and owns the listening socket. Knows nothing of routes, model
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
 import socket
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from minivault.cli import options
-from minivault.cli.address import published
+from minivault.cli.address import published, running_at
 from minivault.cli.console import CliError, note
 
 if TYPE_CHECKING:
@@ -219,7 +221,12 @@ def serve(
         bool | None, _flag("Put prompts and answers into traces too. (default: no)", RECORDS)
     ] = None,
     log_level: Annotated[
-        str | None, _flag("debug, info, warning or error. (default: info)", RECORDS, metavar="LEVEL")
+        str | None,
+        _flag(
+            "debug, info, warning or error; requests are shown on a terminal only where it is set. (default: info)",
+            RECORDS,
+            metavar="LEVEL",
+        ),
     ] = None,
     log_format: Annotated[
         str | None, _flag("auto, console or json. (default: auto)", RECORDS, metavar="FORMAT")
@@ -237,6 +244,11 @@ def run(settings: Settings) -> None:
     """
     refuse_open_door(settings)
     prepare_data_dir(settings.data_dir)
+    if (running := running_at(settings.data_dir)) is not None:
+        raise CliError(
+            f"A server runs on {settings.data_dir} already, at {running}: commands with this --data-dir ask it.\n"
+            "Stop it first, or choose another folder with --data-dir."
+        )
     # Bound before anything is loaded: a port that is taken is known at once.
     with listen(settings.host, settings.port) as listener, ExitStack() as listening:
         from minivault.cli.server import serve_on, tls_of
@@ -244,11 +256,21 @@ def run(settings: Settings) -> None:
         tls_of(settings)  # files that are wrong are known at once too
         url = url_of(listener, "http" if settings.tls_cert is None else "https")
 
+        requests = shows_requests(settings, sys.stderr.isatty())
+
         def ready() -> None:
             listening.enter_context(published(settings.data_dir, url))
             announce(settings, url)
+            if not requests:
+                note("  log    --log-level info shows each request here")
 
-        serve_on(listener, settings, ready, listening.close)
+        serve_on(listener, settings, ready, listening.close, log_requests=requests)
+
+
+def shows_requests(settings: Settings, terminal: bool) -> bool:
+    """Whether requests are logged, a line each. Not on a terminal, where they would drown what is said at the start,
+    unless a level was chosen."""
+    return not terminal or "log_level" in settings.model_fields_set
 
 
 def refuse_open_door(settings: Settings) -> None:
@@ -293,10 +315,27 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise CliError(
-            f"Cannot listen on port {port} of {host} ({error.strerror}). Is a server running already? "
-            "Choose another port with --port."
+            f"Cannot listen on port {port} of {host} ({error.strerror}). {_who_listens(address, error)} "
+            "Choose another port with --port, and another folder with --data-dir."
         ) from None
     return listener
+
+
+def _who_listens(address: Any, error: OSError) -> str:
+    """Whether it is a MiniVault server that has the port; asked over plain HTTP, and in a second at most."""
+    if error.errno != errno.EADDRINUSE:
+        return ""
+    import httpx
+
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address[0], address[0])  # noqa: S104 - replaced, not bound to
+    url = f"http://[{host}]:{address[1]}" if ":" in host else f"http://{host}:{address[1]}"
+    try:
+        with httpx.Client(timeout=1.0, trust_env=False) as client:
+            found = client.get(url, headers={"Accept": "text/plain"})
+    except httpx.HTTPError:
+        return "Another program has it."
+    ours = found.text.startswith("MiniVault is running")
+    return f"A MiniVault server answers there already, at {url}." if ours else "Another program has it."
 
 
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:

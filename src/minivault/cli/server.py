@@ -39,14 +39,22 @@ _OTHER_DESCRIPTORS = 512
 
 
 def serve_on(
-    listener: socket.socket, settings: Settings, on_start: Callable[[], None], on_stop: Callable[[], None]
+    listener: socket.socket,
+    settings: Settings,
+    on_start: Callable[[], None],
+    on_stop: Callable[[], None],
+    *,
+    log_requests: bool = True,
 ) -> None:
     """Serve until told to stop; returns after a clean end. ``on_stop`` runs while the port is still this server's.
+    ``log_requests``: a line for each; what goes wrong is logged in any case.
 
     Raises:
         MiniVaultError: the server could not start, or its model could not be loaded.
     """
     configure_logging(settings.log_level, settings.log_format)
+    # Every level is set: a server may be the second in this process.
+    logging.getLogger("minivault.http").setLevel(logging.NOTSET if log_requests else logging.WARNING)
     app = create_app(settings)
     faults: list[Exception] = []
     _allow_descriptors(settings.max_connections)

@@ -37,10 +37,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHA1 = re.compile(r"[0-9a-f]{40}")
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
-OFFLINE = (
-    "Nothing is downloaded: the setting offline (or HF_HUB_OFFLINE) is on. Import what is on this machine with: "
-    "minivault models import PATH"
-)
+WITHOUT_NETWORK = "Without a network, take in a folder or a GGUF file of this machine: minivault models import PATH"
+OFFLINE = f"Nothing is downloaded: the setting offline (or HF_HUB_OFFLINE) is on. {WITHOUT_NETWORK}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,8 +249,17 @@ def _explained() -> Iterator[None]:
         raise _status_explained(error.response.status_code) from None
     except errors.HTTPError as error:  # type: ignore[attr-defined]  # the client's base error, re-exported there
         raise HubUnavailable(
-            f"The hub cannot be reached, or broke off ({type(error).__name__}). Run the same command again to go on"
+            f"{_asked_host(error)} cannot be reached, or broke off ({type(error).__name__}). Run the same command "
+            f"again to go on. HF_ENDPOINT names another hub, HTTPS_PROXY a proxy. {WITHOUT_NETWORK}"
         ) from None
+
+
+def _asked_host(error: Any) -> str:
+    """Which machine did not answer; a file may lie on another than the hub's own. Of its address the name alone."""
+    try:
+        return f"The hub ({error.request.url.host})"
+    except RuntimeError:
+        return "The hub"
 
 
 def _status_explained(status: int) -> HubRefused | HubUnavailable:
