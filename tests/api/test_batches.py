@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from minivault.api.app import create_app
 from minivault.api.batching import Batching
 from minivault.api.room import MAX_UPLOADS
 from minivault.batches.store import BatchStore
-from minivault.batches.values import Batch
+from minivault.batches.values import Batch, Status
 from minivault.errors import InvalidRequest, LedgerUnavailable
 from minivault.settings import Settings
+from minivault.vault.record import Outcome
 from tests.api.client import BASE
 from tests.api.keyed import keyring
-from tests.fakes import Bench, make_bench, says, until
+from tests.fakes import Bench, breaks_after, make_bench, says, until
 
 ENDED = ("completed", "failed", "cancelled", "expired")
 CHAT = "/v1/chat/completions"
@@ -161,36 +163,124 @@ async def test_a_batch_goes_on_after_a_restart_and_no_line_is_run_twice(tmp_path
     assert sorted(whole) == sorted([f"{batch_id}-0-r2", f"{batch_id}-1-r2", *(f"{batch_id}-{n}" for n in (2, 3, 4))])
 
 
-@pytest.mark.parametrize(
-    ("endpoint", "body"),
-    [
-        (CHAT, chat(n=2)),
-        ("/v1/completions", {"model": "fake", "prompt": ["hi", "ho"], "echo": True}),
-        ("/v1/responses", {"model": "fake", "input": "hi"}),
-    ],
-)
-async def test_a_line_that_was_answered_before_the_crash_is_read_from_its_record(
-    tmp_path: Path, endpoint: str, body: dict[str, Any]
+BODIES = [
+    (CHAT, chat(n=2)),
+    (CHAT, chat(logprobs=True, top_logprobs=1)),
+    (CHAT, chat(store=False)),
+    ("/v1/completions", {"model": "fake", "prompt": ["hi", "ho"], "echo": True}),
+    ("/v1/completions", {"model": "fake", "prompt": "hi", "logprobs": 1}),
+    ("/v1/responses", {"model": "fake", "input": "hi", "store": False}),
+]
+
+
+class CrashError(BaseException):
+    """In the place of a kill: what comes after it does not happen."""
+
+
+async def crashed_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bench: Bench, deed: str, endpoint: str, body: dict[str, Any]
+) -> tuple[str, list[tuple[Any, ...]]]:
+    """A batch of one line whose process ended as it was about to do ``deed``; its id, and what was drafted by then."""
+    at_it = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def dies(*_: object) -> None:
+        loop.call_soon_threadsafe(at_it.set)
+        raise CrashError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BatchStore, deed, dies)
+        async with server_of(bench, tmp_path) as client:
+            batch_id = await started(client, lines(body, url=endpoint), endpoint)
+            await at_it.wait()
+            store = await batching_of(client).store()
+            drafts = store._db.execute("SELECT result FROM lines WHERE calls IS NOT NULL").fetchall()
+    return batch_id, drafts
+
+
+@pytest.mark.parametrize(("endpoint", "body"), BODIES)
+async def test_a_line_that_was_recorded_before_the_crash_is_not_run_again_and_answered_as_drafted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endpoint: str, body: dict[str, Any]
+) -> None:
+    bench = make_bench(says("Yes.", logprobs=True), template=True)
+    batch_id, [(draft,)] = await crashed_in(tmp_path, monkeypatch, bench, "release_draft", endpoint, body)
+    calls = len(bench.ledger.intents)
+    assert {outcome.finish_reason for outcome in bench.ledger.outcomes} == {"stop"}
+    async with server_of(bench, tmp_path) as client:
+        batch = await ended(client, batch_id)
+        content = (await client.get(f"/v1/files/{batch['output_file_id']}/content")).text
+    assert len(bench.ledger.intents) == calls == len(bench.ledger.outcomes)
+    assert content == draft + "\n"
+
+
+@pytest.mark.parametrize(("endpoint", "body"), BODIES)
+async def test_a_line_that_was_not_recorded_before_the_crash_is_run_again_and_its_first_try_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endpoint: str, body: dict[str, Any]
+) -> None:
+    bench = make_bench(says("Yes.", logprobs=True), template=True)
+    batch_id, drafts = await crashed_in(tmp_path, monkeypatch, bench, "draft_line", endpoint, body)
+    calls = len(bench.ledger.intents)
+    assert drafts == []
+    assert {(one.finish_reason, one.response_text) for one in bench.ledger.outcomes} == {("cancelled", "")}
+    async with server_of(bench, tmp_path) as client:
+        batch = await ended(client, batch_id)
+    assert batch["request_counts"] == {"total": 1, "completed": 1, "failed": 0}
+    assert next(intent.request_id for intent in bench.ledger.intents[calls:]) == f"{batch_id}-0-r2"
+    whole = [outcome for outcome in bench.ledger.outcomes if outcome.finish_reason == "stop"]
+    assert len(whole) == calls
+
+
+async def test_a_draft_whose_call_ended_otherwise_is_thrown_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = make_bench(says("Yes."), template=True)
+    batch_id, [_] = await crashed_in(tmp_path, monkeypatch, bench, "release_draft", CHAT, chat())
+    [outcome] = bench.ledger.outcomes
+    bench.ledger.outcomes[:] = [replace(outcome, finish_reason="interrupted", response_text="")]
     async with server_of(bench, tmp_path) as client:
-        first = await ended(client, await started(client, lines(body, url=endpoint), endpoint))
-        [told] = await rows_of(client, first["output_file_id"])
-        calls = len(bench.ledger.intents)
-        batching: Batching = client._transport.app.state.batching  # type: ignore[attr-defined]
-        store = await batching.store()
-        # As a crash leaves it after the record and before the result.
-        store._db.execute("UPDATE batches SET status = 'in_progress', output_file_id = NULL, completed = 0")
-        row = (first["id"], json.dumps(body, ensure_ascii=False))
-        store._db.execute("INSERT INTO lines (batch_id, number, custom_id, body) VALUES (?, 0, 'c0', ?)", row)
+        batch = await ended(client, batch_id)
+        [row] = await rows_of(client, batch["output_file_id"])
+    assert row["response"]["request_id"] == f"{batch_id}-0-r2"
+
+
+async def test_an_engine_that_broke_is_recorded_once_and_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make_bench(breaks_after("Yes"), template=True)
+    batch_id, [_] = await crashed_in(tmp_path, monkeypatch, bench, "release_draft", CHAT, chat())
     async with server_of(bench, tmp_path) as client:
-        again = await ended(client, first["id"])
-        [retold] = await rows_of(client, again["output_file_id"])
-    assert len(bench.ledger.intents) == calls
-    for answer in (told, retold):
-        answer["response"]["body"].pop("created", None)
-        answer["response"]["body"].pop("created_at", None)
-    assert retold == told
+        batch = await ended(client, batch_id)
+    assert batch["request_counts"] == {"total": 1, "completed": 0, "failed": 1}
+    assert [outcome.finish_reason for outcome in bench.ledger.outcomes] == ["failed"]
+
+
+async def test_a_draft_of_a_batch_that_was_cancelled_counts_if_it_is_on_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make_bench(says("Yes."), template=True)
+    batch_id, [_] = await crashed_in(tmp_path, monkeypatch, bench, "release_draft", CHAT, chat())
+    store = BatchStore.open(tmp_path / "batches.db")
+    store.step(batch_id, Status.CANCELLING, 9)
+    store.close()
+    async with server_of(bench, tmp_path) as client:
+        batch = await ended(client, batch_id)
+    assert (batch["status"], batch["request_counts"]["completed"]) == ("cancelled", 1)
+
+
+async def test_an_outcome_that_the_vault_is_not_sure_of_is_looked_up_before_the_line_is_run_again(
+    tmp_path: Path,
+) -> None:
+    bench = make_bench(says("Yes."), template=True)
+    bench.ledger.faults = ["outcome"]
+    async with server_of(bench, tmp_path) as client:
+        batch_id = await started(client, lines(chat()))
+        await until(lambda: bench.ledger.intents and not bench.ledger.faults)
+        # As the ledger ends a call by itself whose outcome it could not write.
+        bench.ledger.append_outcome(Outcome(0, "failed", "", (), 0, 0, {"total_ns": 0}, "the record was lost"))
+        batch = await ended(client, batch_id)
+        [row] = await rows_of(client, batch["output_file_id"])
+    assert row["response"]["request_id"] == f"{batch_id}-0-r2"
+    assert [outcome.finish_reason for outcome in bench.ledger.outcomes] == ["failed", "stop"]
 
 
 async def test_a_cancelled_batch_begins_no_more_lines(tmp_path: Path) -> None:
@@ -273,14 +363,14 @@ async def test_a_line_that_waits_for_its_turn_keeps_its_id(tmp_path: Path) -> No
             waits.append(seconds)
             quota.leave()
 
-        batching._wait = leaves  # type: ignore[method-assign]
+        batching._patience.wait = leaves  # type: ignore[method-assign]
         await batching.submit(Batch("batch_a", keys.ids["narrow"], "local", CHAT, file_id, batching.now()), 1)
         await ended(client, "batch_a")
     assert waits == [1.0]
     assert [intent.request_id for intent in bench.ledger.intents] == ["batch_a-0"]
 
 
-@pytest.mark.parametrize("deed", ["line", "finish_line", "begin", "end"])
+@pytest.mark.parametrize("deed", ["line", "draft_line", "release_draft", "begin", "end"])
 async def test_a_batch_waits_where_the_disk_does_not_let_it(
     tmp_path: Path, deed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

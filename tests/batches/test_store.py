@@ -186,6 +186,53 @@ def test_a_batch_that_is_cancelled_while_its_lines_are_read_has_none(tmp_path: P
     assert (store.batch(batch.id).counts, lines_in(store)) == (Counts(), 0)
 
 
+def back_to_version_2(store: BatchStore) -> None:
+    for table, name in (
+        ("files", "expires_at"),
+        ("batches", "output_seconds"),
+        ("batches", "usage"),
+        ("lines", "calls"),
+    ):
+        store._db.execute(f"ALTER TABLE {table} DROP COLUMN {name}")
+    store._db.execute("DROP TABLE marks")
+    store._db.execute("PRAGMA user_version = 2")
+
+
+def test_a_file_of_the_second_version_goes_on_where_it_was(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    batch = added(store)
+    store.begin(batch.id, LINES, 2)
+    store.finish_line(batch.id, 0, Result("zeroth", failed=False))
+    was = store.batch(batch.id)
+    back_to_version_2(store)
+    store.close()
+    for _ in range(2):
+        store = opened(tmp_path)
+        assert (store.batch(batch.id), store.pending(batch.id), store.drafted(batch.id)) == (was, [1, 2], [])
+        store.close()
+
+
+def test_a_draft_counts_for_nothing_until_it_is_released(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    batch = added(store)
+    store.begin(batch.id, LINES, 2)
+    store.draft_line(batch.id, 1, Result("draft", failed=False), "[]")
+    store.draft_line(batch.id, 1, Result("another", failed=True), "[]")
+    store.draft_line(batch.id, 2, Result("dropped", failed=True), "[]")
+    store.drop_draft(batch.id, 2)
+    store.close()
+    store = opened(tmp_path)
+    assert (store.pending(batch.id), store.drafted(batch.id)) == ([0, 1, 2], [1])
+    assert store.batch(batch.id).counts == Counts(3, 0, 0)
+    assert [store.release_draft(batch.id, 1) for _ in range(2)] == [False, None]
+    assert [store.release_draft(batch.id, number) for number in (0, 2)] == [None, None]
+    assert (store.pending(batch.id), store.batch(batch.id).counts) == ([0, 2], Counts(3, 1, 0))
+    store.draft_line(batch.id, 0, Result("never on record", failed=False), "[]")
+    store.step(batch.id, Status.CANCELLING, 3)
+    ended = store.end(batch.id, Status.CANCELLED, 4)
+    assert b"".join(store.content(ended.output_file_id or "")) == b"draft\n"
+
+
 def test_a_file_of_the_first_version_comes_with_its_counts(tmp_path: Path) -> None:
     store = opened(tmp_path)
     ended, running = added(store), added(store)
@@ -194,6 +241,7 @@ def test_a_file_of_the_first_version_comes_with_its_counts(tmp_path: Path) -> No
         store.finish_line(batch.id, 0, Result("zeroth", failed=False))
         store.finish_line(batch.id, 1, Result("wrong", failed=True))
     store._db.execute("UPDATE batches SET status = 'completed' WHERE id = ?", (ended.id,))  # as it left them then
+    back_to_version_2(store)
     for name in ("total", "completed", "failed"):
         store._db.execute(f"ALTER TABLE batches DROP COLUMN {name}")
     store._db.execute("PRAGMA user_version = 1")

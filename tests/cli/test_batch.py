@@ -6,7 +6,9 @@ import collections
 import json
 import signal
 import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 
 from minivault.cli.batch import merged
 from tests.cli.process import MINIVAULT, RunningServer, environment, minivault
-from tests.e2e.server import Server
+from tests.e2e.server import Server, serving
 
 PATIENCE_SECONDS = 60
 
@@ -105,6 +107,65 @@ def test_command_and_server_are_killed_and_no_line_is_answered_or_recorded_twice
     assert ends["stop"] + ends["length"] == 30
     assert set(ends) <= {"stop", "length", "interrupted"}
     assert ends["interrupted"] <= 3
+
+
+DYING = (sys.executable, str(Path(__file__).with_name("dying_server.py")))
+KINDS: tuple[dict[str, Any], ...] = ({"logprobs": True, "top_logprobs": 2}, {"store": False}, {}, {"n": 2})
+
+
+def mixed(tmp_path: Path) -> tuple[Path, int]:
+    """A file of lines whose answers the vault holds less or more of, and how many calls they are."""
+    source = asked(tmp_path, 2 * len(KINDS), max_tokens=8)
+    rows = [json.loads(row) for row in source.read_text().splitlines()]
+    for row, kind in zip(rows, KINDS * 2, strict=True):
+        row["body"] |= kind
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return source, sum(row["body"].get("n", 1) for row in rows)
+
+
+def embedding_texts(tmp_path: Path) -> tuple[Path, int]:
+    source = tmp_path / "in.jsonl"
+    rows = [{"custom_id": f"c{number}", "url": "/v1/embeddings", "body": {"model": "guide", "input": f"cat {number}"}}
+            for number in range(6)]  # fmt: skip
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return source, len(rows)
+
+
+def told(rows: list[dict[str, Any]]) -> list[Any]:
+    """What lines were answered, without names and times."""
+    bodies = [row["response"]["body"] for row in rows]
+    return [body.get("choices") or body["data"] for body in bodies]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [mixed, embedding_texts])
+@pytest.mark.parametrize(
+    "step",
+    ["after-append_intent", "before-draft_line", "after-draft_line", "before-append_outcome", "after-append_outcome",
+     "before-release_draft", "after-release_draft"],
+)  # fmt: skip
+def test_a_server_killed_at_any_step_of_a_line_neither_records_nor_answers_it_twice(
+    tmp_path: Path, step: str, make: Callable[[Path], tuple[Path, int]]
+) -> None:
+    (source, calls), output, data_dir = make(tmp_path), tmp_path / "out.jsonl", tmp_path / "data"
+    server = Server(data_dir, "--batch-concurrency", "2", program=(*DYING, step))
+    broken = minivault("batch", str(source), "-o", str(output), "--url", server.url)
+    assert broken.returncode == 1, broken.stderr
+    assert server.process.wait() == -signal.SIGKILL
+    assert not output.exists()
+    with serving(data_dir, "--batch-concurrency", "2") as again:
+        done = minivault("batch", str(source), "-o", str(output), "--url", again.url)
+        assert done.returncode == 0, done.stderr
+        records = httpx.get(f"{again.url}/vault/records", params={"limit": 1000}).json()["records"]
+        asked_live = [json.loads(row) for row in source.read_text().splitlines()]
+        live = [httpx.post(again.url + row["url"], json=row["body"]).json() for row in asked_live]
+    rows = rows_of(output)
+    assert [row["custom_id"] for row in rows] == [row["custom_id"] for row in asked_live]
+    assert told(rows) == [body.get("choices") or body["data"] for body in live]
+    ends = collections.Counter(record["finish_reason"] for record in records)
+    assert ends["stop"] + ends["length"] == calls
+    assert set(ends) <= {"stop", "length", "interrupted"}
+    assert ends["interrupted"] <= 4
 
 
 def test_lines_of_two_files_come_in_the_order_of_the_input() -> None:

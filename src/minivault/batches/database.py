@@ -10,6 +10,7 @@ from pathlib import Path
 import apsw
 
 from minivault.errors import ConfigError, LedgerUnavailable
+from minivault.files import PLAIN
 from minivault.vault.cipher import CIPHER, VaultKey, is_plain
 
 Connection = apsw.Connection
@@ -17,7 +18,7 @@ Connection = apsw.Connection
 _SCHEMA = """
 CREATE TABLE files (
     id TEXT PRIMARY KEY, owner TEXT, filename TEXT NOT NULL, purpose TEXT NOT NULL, bytes INTEGER NOT NULL,
-    created_at INTEGER NOT NULL, whole INTEGER NOT NULL
+    created_at INTEGER NOT NULL, whole INTEGER NOT NULL, expires_at INTEGER
 ) STRICT;
 CREATE TABLE pieces (
     file_id TEXT NOT NULL REFERENCES files (id) ON DELETE CASCADE, number INTEGER NOT NULL, data BLOB NOT NULL,
@@ -27,16 +28,17 @@ CREATE TABLE batches (
     id TEXT PRIMARY KEY, owner TEXT, address TEXT NOT NULL, endpoint TEXT NOT NULL, input_file_id TEXT NOT NULL,
     created_at INTEGER NOT NULL, status TEXT NOT NULL, metadata TEXT, concurrency INTEGER, times TEXT NOT NULL,
     faults TEXT NOT NULL, output_file_id TEXT, error_file_id TEXT, total INTEGER NOT NULL DEFAULT 0,
-    completed INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT 0
+    completed INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT 0, output_seconds INTEGER, usage TEXT
 ) STRICT;
 CREATE TABLE lines (
     batch_id TEXT NOT NULL REFERENCES batches (id) ON DELETE CASCADE, number INTEGER NOT NULL,
-    custom_id TEXT NOT NULL, body TEXT NOT NULL, result TEXT, failed INTEGER,
+    custom_id TEXT NOT NULL, body TEXT NOT NULL, result TEXT, failed INTEGER, calls TEXT,
     PRIMARY KEY (batch_id, number), UNIQUE (batch_id, custom_id)
 ) STRICT;
-PRAGMA user_version = 2;
+CREATE TABLE marks (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
+PRAGMA user_version = 3;
 """
-_VERSION = 2
+_VERSION = 3
 _FROM_VERSION_1 = """
 ALTER TABLE batches ADD COLUMN total INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE batches ADD COLUMN completed INTEGER NOT NULL DEFAULT 0;
@@ -51,6 +53,16 @@ DELETE FROM lines WHERE batch_id IN (
 PRAGMA user_version = 2;
 """
 """Batches have counts of their own, and those that have ended have no lines."""
+_FROM_VERSION_2 = """
+ALTER TABLE files ADD COLUMN expires_at INTEGER;
+ALTER TABLE batches ADD COLUMN output_seconds INTEGER;
+ALTER TABLE batches ADD COLUMN usage TEXT;
+ALTER TABLE lines ADD COLUMN calls TEXT;
+CREATE TABLE marks (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
+PRAGMA user_version = 3;
+"""
+"""Files expire, batches say what they used, a result may wait for its calls' records, and there are marks: how far
+something that goes on for ever has come."""
 
 
 def open_database(path: Path, key: VaultKey | None) -> Connection:
@@ -62,7 +74,7 @@ def open_database(path: Path, key: VaultKey | None) -> Connection:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | PLAIN, 0o600))
     with failures():
         db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
@@ -151,9 +163,8 @@ def _prepare(db: Connection) -> None:
         ("secure_delete", True),  # what is deleted is overwritten, not merely given up
     ):
         db.pragma(name, value)
-    steps = {0: _SCHEMA, 1: _FROM_VERSION_1}
-    step = steps.get(db.pragma("user_version"))
-    if step is not None:
+    steps = {0: _SCHEMA, 1: _FROM_VERSION_1, 2: _FROM_VERSION_2}
+    while (step := steps.get(db.pragma("user_version"))) is not None:
         with db:
             db.execute(step)
     with db:

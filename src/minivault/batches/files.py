@@ -14,7 +14,7 @@ PIECE_BYTES: Final = 256 << 10
 MAX_FILES: Final = 10_000
 """Of one owner."""
 
-_FILE = "SELECT id, owner, filename, purpose, bytes, created_at FROM files WHERE whole"
+_FILE = "SELECT id, owner, filename, purpose, bytes, created_at, expires_at FROM files WHERE whole"
 _PAGE = "AND (?1 IS NULL OR owner = ?1) AND (?2 IS NULL OR rowid < ?2) ORDER BY rowid DESC LIMIT ?3"
 _PURPOSE = "AND (?4 IS NULL OR purpose = ?4)"
 _STORED_BYTES = (
@@ -39,7 +39,7 @@ class Files(Shelf):
             count = db.execute("SELECT count(*) FROM files WHERE owner IS ?", (owner,)).get
             if count >= MAX_FILES:
                 raise InvalidRequest(f"file: at most {MAX_FILES} files are kept; delete some", param="file")
-            db.execute("INSERT INTO files VALUES (?, ?, '', '', 0, ?, 0)", (file_id, owner, now))
+            db.execute("INSERT INTO files VALUES (?, ?, '', '', 0, ?, 0, NULL)", (file_id, owner, now))
         return file_id
 
     def append(self, file_id: str, data: bytes) -> None:
@@ -133,15 +133,16 @@ class Files(Shelf):
 
 def write_results(db: Connection, batch: Batch, failed: int, name: str, now: int) -> str | None:
     """A file of the results of one kind, in the order of the lines; ``None`` if there are none."""
-    sql = "SELECT result FROM lines WHERE batch_id = ? AND failed = ? AND result IS NOT NULL ORDER BY number"
+    sql = "SELECT result FROM lines WHERE batch_id = ? AND failed = ? AND calls IS NULL ORDER BY number"
     file_id = new_id("file")
     size = number = 0
     held = bytearray()
     for (text,) in db.execute(sql, (batch.id, failed)):
         if not size:
             filename = f"{batch.id}_{name}.jsonl"
-            row = (file_id, batch.owner, filename, "batch_output", now)
-            db.execute("INSERT INTO files VALUES (?, ?, ?, ?, 0, ?, 1)", row)
+            expires_at = None if batch.output_seconds is None else now + batch.output_seconds
+            row = (file_id, batch.owner, filename, "batch_output", now, expires_at)
+            db.execute("INSERT INTO files VALUES (?, ?, ?, ?, 0, ?, 1, ?)", row)
         held += text.encode() + b"\n"
         size += len(text.encode()) + 1
         if len(held) >= PIECE_BYTES:

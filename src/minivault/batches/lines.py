@@ -17,6 +17,9 @@ CHUNK_LINES: Final = 1000
 CHUNK_CHARACTERS: Final = 4 << 20
 """Of lines that are written at a time."""
 
+_UNDECIDED = "(result IS NULL OR calls IS NOT NULL)"
+_COUNT = "UPDATE batches SET completed = completed + 1 - ?2, failed = failed + ?2 WHERE id = ?1"
+
 
 class Lines(Shelf):
     """What :class:`minivault.batches.store.BatchStore` does with lines."""
@@ -71,25 +74,62 @@ class Lines(Shelf):
         return total
 
     def pending(self, batch_id: str) -> list[int]:
-        """Numbers of the lines that have no result."""
-        sql = "SELECT number FROM lines WHERE batch_id = ? AND result IS NULL ORDER BY number"
+        """Numbers of the lines that have no result, or a draft of one."""
+        sql = f"SELECT number FROM lines WHERE batch_id = ? AND {_UNDECIDED} ORDER BY number"  # noqa: S608 - constants
+        with self._reading() as db:
+            return [number for (number,) in db.execute(sql, (batch_id,))]
+
+    def drafted(self, batch_id: str) -> list[int]:
+        """Numbers of the lines that have a draft of a result."""
+        sql = "SELECT number FROM lines WHERE batch_id = ? AND calls IS NOT NULL ORDER BY number"
         with self._reading() as db:
             return [number for (number,) in db.execute(sql, (batch_id,))]
 
     def line(self, batch_id: str, number: int) -> Line:
-        sql = "SELECT number, custom_id, body FROM lines WHERE batch_id = ? AND number = ?"
+        """
+        Raises:
+            UnknownRecord: there is none; its batch may have ended.
+        """
+        sql = "SELECT number, custom_id, body, calls FROM lines WHERE batch_id = ? AND number = ?"
         with self._reading() as db:
             row: Any = db.execute(sql, (batch_id, number)).fetchone()
+        if row is None:
+            raise UnknownRecord("there is no such line")
         return Line(*row)
+
+    def draft_line(self, batch_id: str, number: int, result: Result, calls: str) -> None:
+        """Keep a result that counts for nothing until :meth:`release_draft`. One that is there, or a result, stays."""
+        sql = "UPDATE lines SET result = ?, failed = ?, calls = ? WHERE batch_id = ? AND number = ? AND result IS NULL"
+        with self._writing() as db:
+            db.execute(sql, (result.text, int(result.failed), calls, batch_id, number))
+
+    def release_draft(self, batch_id: str, number: int) -> bool | None:
+        """The calls of a draft are on record: it is the line's result. Returns whether that says that the line failed;
+        ``None`` if there was no draft."""
+        sql = "UPDATE lines SET calls = NULL WHERE batch_id = ? AND number = ? AND calls IS NOT NULL RETURNING failed"
+        with self._writing() as db:
+            row = db.execute(sql, (batch_id, number)).fetchone()
+            if row is None:
+                return None
+            db.execute(_COUNT, (batch_id, row[0]))
+            return bool(row[0])
+
+    def drop_draft(self, batch_id: str, number: int) -> None:
+        """The calls of a draft will never be on record: the line has no result."""
+        sql = "UPDATE lines SET result = NULL, failed = NULL, calls = NULL"
+        with self._writing() as db:
+            db.execute(f"{sql} WHERE batch_id = ? AND number = ? AND calls IS NOT NULL", (batch_id, number))
 
     def finish_line(self, batch_id: str, number: int, result: Result) -> None:
         """Point of no return of a line: it is never run again. A second result changes nothing."""
-        sql = "UPDATE lines SET result = ?1, failed = ?2 WHERE batch_id = ?3 AND number = ?4 AND result IS NULL"
-        counts = "UPDATE batches SET completed = completed + 1 - ?2, failed = failed + ?2 WHERE id = ?1"
         failed = int(result.failed)
+        sql = (
+            "UPDATE lines SET result = ?1, failed = ?2, calls = NULL"  # noqa: S608 - constants
+            f" WHERE batch_id = ?3 AND number = ?4 AND {_UNDECIDED} RETURNING number"
+        )
         with self._writing() as db:
-            if db.execute(f"{sql} RETURNING number", (result.text, failed, batch_id, number)).fetchone() is not None:
-                db.execute(counts, (batch_id, failed))
+            if db.execute(sql, (result.text, failed, batch_id, number)).fetchone() is not None:
+                db.execute(_COUNT, (batch_id, failed))
 
 
 def drop_lines(db: Connection, batch_id: str) -> None:

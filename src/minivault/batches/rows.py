@@ -11,13 +11,17 @@ from minivault.batches.values import Batch, Counts, Fault, IllegalStep, Status
 
 SELECT_BATCH = (
     "SELECT id, owner, address, endpoint, input_file_id, created_at, status, metadata, concurrency, times, faults,"
-    " output_file_id, error_file_id, total, completed, failed FROM batches"
+    " output_file_id, error_file_id, output_seconds, usage, total, completed, failed FROM batches"
 )
-INSERT_BATCH = "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0)"
+INSERT_BATCH = (
+    "INSERT INTO batches (id, owner, address, endpoint, input_file_id, created_at, status, metadata, concurrency,"
+    " times, faults, output_file_id, error_file_id, output_seconds)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 _UPDATE = (
     "UPDATE batches SET owner = ?2, address = ?3, endpoint = ?4, input_file_id = ?5, created_at = ?6, status = ?7,"
-    " metadata = ?8, concurrency = ?9, times = ?10, faults = ?11, output_file_id = ?12, error_file_id = ?13"
-    " WHERE id = ?1 AND status = ?14 RETURNING id"
+    " metadata = ?8, concurrency = ?9, times = ?10, faults = ?11, output_file_id = ?12, error_file_id = ?13,"
+    " output_seconds = ?14 WHERE id = ?1 AND status = ?15 RETURNING id"
 )
 
 
@@ -46,12 +50,13 @@ def row_of(batch: Batch) -> tuple[Any, ...]:
         json.dumps([fault.as_dict() for fault in batch.faults]),
         batch.output_file_id,
         batch.error_file_id,
+        batch.output_seconds,
     )
 
 
 def batch_of(row: Sequence[Any]) -> Batch:
     (batch_id, owner, address, endpoint, input_file_id, created_at, status, metadata, concurrency, times, faults,
-     output, error, *counts) = row  # fmt: skip
+     output, error, output_seconds, usage, *counts) = row  # fmt: skip
     return Batch(
         id=batch_id,
         owner=owner,
@@ -67,4 +72,6 @@ def batch_of(row: Sequence[Any]) -> Batch:
         output_file_id=output,
         error_file_id=error,
         counts=Counts(*counts),
+        output_seconds=output_seconds,
+        usage=None if usage is None else json.loads(usage),
     )

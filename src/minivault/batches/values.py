@@ -58,6 +58,8 @@ class StoredFile:
     bytes: int
     created_at: int
     """Seconds since 1970."""
+    expires_at: int | None = None
+    """When it is deleted, in the same seconds; ``None``: its owner said nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,10 @@ class Batch:
     output_file_id: str | None = None
     error_file_id: str | None = None
     counts: Counts = Counts()
+    output_seconds: int | None = None
+    """How long its output and error files stay; ``None``: its owner said nothing."""
+    usage: Mapping[str, Any] | None = None
+    """At its end: the model that answered, and the tokens of its answers."""
 
     @property
     def expires_at(self) -> int:
@@ -128,6 +134,8 @@ class Line:
     custom_id: str
     body: str
     """JSON."""
+    calls: str | None = None
+    """It has a draft: a result that counts once these calls are on record so, in the words of who drafted it."""
 
 
 @dataclass(frozen=True, slots=True)

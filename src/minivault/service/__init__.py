@@ -2,6 +2,7 @@
 
 from minivault.service.choices import Choices, spread
 from minivault.service.earlier import EarlierCall
+from minivault.service.held import Held, HeldCall, holding
 from minivault.service.limits import ServiceLimits
 from minivault.service.replay import ReplayResult, ReplayVerdict
 from minivault.service.service import Service, Statistics
@@ -11,10 +12,13 @@ __all__ = [
     "Choices",
     "EarlierCall",
     "Generation",
+    "Held",
+    "HeldCall",
     "ReplayResult",
     "ReplayVerdict",
     "Service",
     "ServiceLimits",
     "Statistics",
+    "holding",
     "spread",
 ]

@@ -13,9 +13,11 @@ from typing import Any, Protocol, TypeVar
 from minivault.access.caller import Caller
 from minivault.access.limits import Reservation
 from minivault.errors import Draining, MiniVaultError, Overloaded, limit_of
+from minivault.generation import FinishReason
 from minivault.service.admission import Line, Pace, Place
 from minivault.service.deadline import least
 from minivault.service.figures import finished_request
+from minivault.service.held import held_here
 from minivault.service.limits import ServiceLimits
 from minivault.service.ports import Book, ModelLease
 from minivault.service.prepared import Prepared
@@ -188,10 +190,17 @@ class Calls:
     def append_outcome(
         self, call: Call, prepared: Prepared | PreparedTexts, outcome: Outcome
     ) -> asyncio.Future[Receipt]:
-        """Record how a call ended; once it is durable, or never will be, the call is over."""
-        receipt = _on_this_loop(lambda: self._ledger.append_outcome(outcome))
-        receipt.add_done_callback(lambda done: self._settled(call, prepared, outcome, done))
-        return receipt
+        """Record how a call ended, or have that held back; once it is durable, or never will be, the call is over."""
+
+        def append(ended: Outcome) -> asyncio.Future[Receipt]:
+            receipt = _on_this_loop(lambda: self._ledger.append_outcome(ended))
+            receipt.add_done_callback(lambda done: self._settled(call, prepared, ended, done))
+            return receipt
+
+        held = held_here()
+        if held is None or outcome.finish_reason == FinishReason.CANCELLED:
+            return append(outcome)
+        return held.take(call.id, outcome, append)
 
     def _settled(
         self, call: Call, prepared: Prepared | PreparedTexts, outcome: Outcome, done: asyncio.Future[Receipt]

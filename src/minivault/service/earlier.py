@@ -39,10 +39,6 @@ class EarlierCall:
     """How its answer calls tools, if there were any."""
     reasoning: str | None
     """Where its answer reasons, if it may."""
-    prompt: str
-    """The words that were asked."""
-    fingerprint: str
-    """See :attr:`minivault.service.walk.Generation.fingerprint`."""
 
 
 def fingerprint_of(pin: Mapping[str, Any]) -> str:
@@ -75,6 +71,4 @@ def earlier_call(reader: BodyReader, record_id: str, surface: str, *, owner: str
         completion_tokens=call.completion_tokens or 0,
         tool_dialect=detail.intent.get("parameters", {}).get("tool_dialect"),
         reasoning=detail.intent.get("parameters", {}).get("reasoning"),
-        prompt=call.prompt or "",
-        fingerprint=fingerprint_of(detail.intent["pin"]),
     )

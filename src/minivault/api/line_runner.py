@@ -1,0 +1,257 @@
+"""Runs one line of a batch to its one result: as a request to the route that its batch names.
+
+What keeps a line from being answered or recorded twice is an order: the answer is kept as a draft, then the outcomes of
+its calls go on record, then the draft becomes the line's result. A draft that a crash left is held against the vault:
+if its calls ended there as it says, it is the result; if not, nobody has seen it, and it is thrown away. A line that
+was under way without a draft is run again, under an id of its own. Knows nothing of batches' lives, or of what the
+routes do. Owned by the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from enum import Enum, auto
+
+from fastapi import FastAPI, Request
+
+from minivault.access.caller import Caller
+from minivault.access.gate import Gate
+from minivault.access.roles import Permission
+from minivault.api.line_answers import Answer, ask, refusal
+from minivault.api.patience import Patience
+from minivault.batches.store import BatchStore
+from minivault.batches.values import Batch, Line, Result
+from minivault.errors import LedgerUnavailable, MiniVaultError, UnknownRecord
+from minivault.one_line import in_one_line
+from minivault.service import Held, HeldCall, Service, holding
+from minivault.telemetry.metrics import Metrics
+
+TRANSIENT = (429, 499, 503)
+"""Statuses that say nothing of a line: it is tried again."""
+ADDRESS = "batch"
+UNREADABLE_SECONDS = 1.0
+"""Between two tries to read the vault."""
+DECIDED_SECONDS = 0.2
+"""Between looks at whether the vault, which could not be written, has ended a call by now."""
+
+GoesOn = Callable[[], Awaitable[bool]]
+
+
+class _Record(Enum):
+    """What the vault says of the calls of a draft."""
+
+    AS_DRAFTED = auto()
+    OTHERWISE = auto()
+    OPEN = auto()
+    """It has not ended one of them yet."""
+
+
+class LineRunner:
+    """For all lines of a server's batches."""
+
+    def __init__(self, app: FastAPI, patience: Patience, metrics: Metrics) -> None:
+        self._app = app
+        self._patience = patience
+        self._metrics = metrics
+
+    async def run(self, store: BatchStore, batch: Batch, number: int, goes_on: GoesOn) -> None:
+        """Bring a line to its result, unless the server closes before, or ``goes_on`` says no between two tries.
+
+        Raises:
+            LedgerUnavailable: the disk did not let it be read.
+        """
+        line = await asyncio.to_thread(store.line, batch.id, number)
+        if line.calls is not None and not await self.settle(store, batch.id, line):
+            return
+        attempt = 1
+        while await goes_on():
+            request_id = _request_id(batch, line, attempt)
+            wait: float | None = UNREADABLE_SECONDS
+            with suppress(LedgerUnavailable):
+                if await self._is_on_record(request_id):
+                    attempt += 1  # an earlier try, of this process or another, which came to no result
+                    continue
+                wait = await self._try(store, batch, line, request_id)
+            if wait is None:
+                return
+            await self._patience.wait(wait)
+
+    async def settle(self, store: BatchStore, batch_id: str, line: Line) -> bool:
+        """Decide on the draft of a line by what the vault has of its calls; whether it is to be run (again).
+
+        Returns false also when the server closes before it is known.
+        """
+        calls = [HeldCall(**call) for call in json.loads(line.calls or "[]")]
+        while not self._patience.ended:
+            try:
+                found = await self._found(calls)
+            except LedgerUnavailable:
+                found = _Record.OPEN
+            if found is _Record.AS_DRAFTED:
+                await self._release(store, batch_id, line.number)
+                return False
+            if found is _Record.OTHERWISE:
+                if await self._kept(store.drop_draft, batch_id, line.number):
+                    return True
+                continue
+            await self._patience.wait(DECIDED_SECONDS)
+        return False
+
+    async def _try(self, store: BatchStore, batch: Batch, line: Line, request_id: str) -> float | None:
+        """Ask, and keep what came; the seconds to wait before another try, ``None`` if there need be none."""
+        with holding() as held:
+            answer = await self._answer(batch, line, request_id)
+            if answer.status in TRANSIENT:
+                return answer.retry_after
+            result = _result(batch, line, answer)
+            if not held.calls:
+                await self._finish(store, batch.id, line.number, result)
+                return None
+            calls = json.dumps([asdict(call) for call in held.calls])
+            if not await self._kept(store.draft_line, batch.id, line.number, result, calls):
+                return None
+            # Point of no return: from here on the vault decides.
+            recorded = await self._recorded(held)
+        drafted = replace(line, calls=calls)
+        if recorded:
+            await self._release(store, batch.id, line.number)
+            return None
+        return 0.0 if await self.settle(store, batch.id, drafted) else None
+
+    async def _recorded(self, held: Held) -> bool:
+        """Whether the outcomes are durable; if not, it is not sure that they are not."""
+        try:
+            await held.record()
+        except MiniVaultError:
+            return False
+        return True
+
+    async def _finish(self, store: BatchStore, batch_id: str, number: int, result: Result) -> None:
+        if await self._kept(store.finish_line, batch_id, number, result):
+            self._metrics.batch_line(failed=result.failed)
+
+    async def _release(self, store: BatchStore, batch_id: str, number: int) -> None:
+        released: list[bool | None] = []
+        if await self._kept(lambda: released.append(store.release_draft(batch_id, number))) and released[0] is not None:
+            self._metrics.batch_line(failed=released[0])
+
+    async def _kept(self, write: Callable[..., None], *values: object) -> bool:
+        """Whether it is on the disk; false if the server closes before."""
+        while not await self._patience.done(asyncio.to_thread(write, *values)):
+            if self._patience.ended:
+                return False
+        return True
+
+    async def _found(self, calls: list[HeldCall]) -> _Record:
+        """
+        Raises:
+            LedgerUnavailable: the vault cannot be read.
+        """
+        found = [await self._found_one(call) for call in calls]
+        if _Record.OPEN in found:
+            return _Record.OPEN
+        return _Record.OTHERWISE if _Record.OTHERWISE in found else _Record.AS_DRAFTED
+
+    async def _found_one(self, drafted: HeldCall) -> _Record:
+        try:
+            detail = await self._service.records.detail(drafted.id)
+        except UnknownRecord:
+            return _Record.OTHERWISE
+        if detail.outcome is None:
+            return _Record.OPEN
+        same = (detail.call.index, detail.call.finish_reason, detail.outcome.get("error"))
+        wanted = (drafted.index, drafted.finish_reason, drafted.error)
+        return _Record.AS_DRAFTED if same == wanted else _Record.OTHERWISE
+
+    async def _is_on_record(self, request_id: str) -> bool:
+        try:
+            await self._service.records.detail(request_id)
+        except UnknownRecord:
+            return False
+        return True
+
+    async def _answer(self, batch: Batch, line: Line, request_id: str) -> Answer:
+        try:
+            caller = self._caller_of(batch)
+            await caller.quota.admit()
+        except MiniVaultError as error:
+            return refusal(batch.endpoint, error, request_id)
+        try:
+            with _counted(caller):
+                return await ask(batch.endpoint, self._request(batch, line, request_id, caller))
+        except MiniVaultError as error:
+            return refusal(batch.endpoint, error, request_id)
+
+    @property
+    def _service(self) -> Service:
+        service: Service = self._app.state.service
+        return service
+
+    def _caller_of(self, batch: Batch) -> Caller:
+        """The batch's owner, as a line finds them. Batches without keys share one turn in the engine and one limit,
+        apart from what is sent live.
+
+        Raises:
+            Unauthorized, Forbidden, KeysUnavailable: the key may no longer do this.
+        """
+        gate: Gate = self._app.state.access
+        caller = gate.caller_of_key(batch.owner, batch.address)
+        caller.require(Permission.GENERATE)
+        if batch.owner is None:
+            caller = replace(caller, quota=gate.quota_of_address(ADDRESS))
+        return replace(caller, address=ADDRESS)
+
+    def _request(self, batch: Batch, line: Line, request_id: str, caller: Caller) -> Request:
+        """A line as a request, whose client stays to the end."""
+        body = line.body.encode()
+        given = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+        async def receive() -> Mapping[str, object]:
+            message = next(given, None)
+            if message is None:
+                await asyncio.Event().wait()
+            return message or {"type": "http.disconnect"}
+
+        scope = {
+            "type": "http",
+            "app": self._app,
+            "method": "POST",
+            "path": batch.endpoint,
+            "query_string": b"",
+            "headers": [(b"content-type", b"application/json")],
+            "client": (batch.address, 0),
+            "state": {"request_id": request_id, "caller": caller},
+        }
+        return Request(scope, receive)  # type: ignore[arg-type]  # a mapping is a message
+
+
+@contextmanager
+def _counted(caller: Caller) -> Iterator[None]:
+    """A request of the caller's among those at one time.
+
+    Raises:
+        RateLimited: they have too many.
+    """
+    caller.quota.enter()
+    try:
+        yield
+    finally:
+        caller.quota.leave()
+
+
+def _request_id(batch: Batch, line: Line, attempt: int) -> str:
+    return f"{batch.id}-{line.number}" + (f"-r{attempt}" if attempt > 1 else "")
+
+
+def _result(batch: Batch, line: Line, answer: Answer) -> Result:
+    text = {
+        "id": f"batch_req_{batch.id.removeprefix('batch_')}_{line.number}",
+        "custom_id": line.custom_id,
+        "response": {"status_code": answer.status, "request_id": answer.request_id, "body": answer.body},
+        "error": None,
+    }
+    return Result(in_one_line(text), failed=answer.status != 200)

@@ -1,0 +1,60 @@
+"""Waiting, as those wait who go on for as long as a server runs: for a disk, for a while, until it closes.
+
+Knows nothing of what is waited for. Owned by the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from contextlib import suppress
+
+from minivault.errors import LedgerUnavailable
+from minivault.telemetry.logging import describe_error, get_logger
+
+LONGEST_WAIT = 60.0
+DISK_WAIT = 5.0
+
+logger = get_logger(__name__)
+
+
+class Patience:
+    """Of one server; ends when that closes."""
+
+    def __init__(self) -> None:
+        self._closing = asyncio.Event()
+
+    @property
+    def ended(self) -> bool:
+        """The server closes: nothing is begun any more."""
+        return self._closing.is_set()
+
+    def end(self) -> None:
+        self._closing.set()
+
+    async def wait(self, seconds: float) -> None:
+        """At most a minute; over at once when the server closes."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), min(seconds, LONGEST_WAIT))
+
+    async def done(self, doing: Awaitable[object]) -> bool:
+        """Whether it was done; false after a wait where the disk did not let it. It is then to be tried again, unless
+        the patience is at its end."""
+        try:
+            await doing
+        except (LedgerUnavailable, ExceptionGroup) as raised:
+            error = _of_the_disk(raised)
+            if error is None:
+                raise
+            logger.warning("batch waits for the disk", **describe_error(error))
+            await self.wait(DISK_WAIT if error.retry_after is None else error.retry_after)
+            return False
+        return True
+
+
+def _of_the_disk(error: Exception) -> LedgerUnavailable | None:
+    """The error, or one of a group's; ``None`` if there are others."""
+    if isinstance(error, ExceptionGroup):
+        found = [_of_the_disk(one) for one in error.exceptions]
+        return None if None in found else found[0]
+    return error if isinstance(error, LedgerUnavailable) else None
