@@ -50,7 +50,7 @@ def ask(
 
 async def hear(engine: RemoteEngine, asked: GenerationRequest = ASKED, sampling: SamplingParams = SAMPLING) -> Heard:
     stream, words = ask(engine, asked, sampling)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         return Heard([step async for step in stream], words)
 
 

@@ -74,12 +74,12 @@ async def test_a_prompt_that_is_too_long_there_is_told_as_such() -> None:
 
 
 async def test_a_busy_server_is_left_alone_for_as_long_as_it_says() -> None:
-    busy = refuses(503, headers=["retry-after: 17"])
+    busy = refuses(503, headers=["retry-after: 1700"])
     async with serving(busy) as upstream, engine_for(upstream) as engine:
         for _ in range(2):
             with pytest.raises(Overloaded) as caught:
                 await hear(engine)
-            assert caught.value.retry_after == pytest.approx(17, abs=1)
+            assert caught.value.retry_after == pytest.approx(1700, abs=300)
     assert len(upstream.bodies) == 1
 
 
@@ -92,7 +92,7 @@ async def test_a_refusal_is_known_before_the_answer_begins() -> None:
 
 async def test_no_token_in_time_goes_to_another_server() -> None:
     slow = waits_for(asyncio.Event(), says())
-    patience = {"first_token_timeout": 0.2}
+    patience = {"first_token_timeout": 2.0}
     async with serving(slow) as late, serving(says("quick")) as good, engine_for(late, good, **patience) as engine:
         assert (await hear(engine)).text == "quick"
         await late.hung_up.wait()
@@ -126,7 +126,7 @@ async def test_cancelling_closes_the_connection() -> None:
         assert (await anext(stream)).finish_reason is FinishReason.CANCELLED
         with pytest.raises(StopAsyncIteration):
             await anext(stream)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             await upstream.hung_up.wait()
         assert engine.stats().running == 0
 

@@ -132,7 +132,7 @@ def test_a_name_is_taken_once(catalog: Catalog) -> None:
 
 
 def test_of_two_imports_at_once_under_one_name_one_wins_whole(catalog: Catalog) -> None:
-    barrier = threading.Barrier(2, timeout=10)
+    barrier = threading.Barrier(2, timeout=120)
     outcomes: list[str] = []
 
     def run(case: str) -> None:

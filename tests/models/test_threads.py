@@ -74,8 +74,8 @@ async def test_waiting_for_a_thread_takes_nothing_of_the_works_own_time(
 ) -> None:
     threads = pool()
     held = await taken(threads, go)
-    waiting = asyncio.ensure_future(threads.do(lambda: 5, Limit(0.5, LATE)))
-    done, _ = await asyncio.wait((waiting,), timeout=0.7)
+    waiting = asyncio.ensure_future(threads.do(lambda: 5, Limit(2.0, LATE)))
+    done, _ = await asyncio.wait((waiting,), timeout=2.2)
     assert not done, "its time was over before it began"
     go.set()
     assert (await waiting, await held) == (5, True)

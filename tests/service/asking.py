@@ -10,6 +10,8 @@ from minivault.service import Generation
 from tests.fakes import Bench
 
 CALLER = Caller("10.0.0.1")
+TIMEOUTS = (0.05, 0.5, 5.0, 50.0)
+"""Seconds. A test of a timeout takes the first in which this machine comes to where the answer is held."""
 
 
 def ask(prompt: str = "hi", *, stream: bool = False, **fields: Any) -> GenerationRequest:
