@@ -11,7 +11,7 @@ import pytest
 
 from minivault.errors import InvalidRequest, UnknownRecord
 from minivault.vault.book import MAX_ERASED
-from minivault.vault.findings import Fault, VerifyReport
+from minivault.vault.findings import Fault
 from minivault.vault.head import HeadPaths
 from minivault.vault.ledger import Ledger
 from minivault.vault.proof import check_proof, prove
@@ -20,6 +20,7 @@ from minivault.vault.record import Erasure, Receipt
 from minivault.vault.verify import PAGE, verify
 from tests.vault.samples import NOON, intent, open_ledger, outcome, record_calls
 from tests.vault.scripted import Script, eventually, lost
+from tests.vault.tampering import check
 
 DAY_NS = 86_400 * 10**9
 SECRET = "xylophonic"
@@ -33,14 +34,6 @@ def call(ledger: Ledger, number: int, text: str = SECRET, **changes: object) -> 
 
 def erase(ledger: Ledger, *intents: int) -> Receipt:
     return ledger.append_erasure(Erasure(intents, "request", "cli")).result(30)
-
-
-def check(folder: Path, contents: bool = True) -> VerifyReport:
-    reader = Reader.open(folder / "vault.db")
-    try:
-        return verify(reader, contents=contents)
-    finally:
-        reader.close()
 
 
 def traces(folder: Path, word: str = SECRET) -> list[str]:

@@ -9,12 +9,11 @@ import pytest
 
 from minivault.errors import VaultCorrupt
 from minivault.vault.database import open_reader, stored_node
-from minivault.vault.findings import Fault, VerifyReport
+from minivault.vault.findings import Fault
 from minivault.vault.head import Head, HeadPaths
 from minivault.vault.merkle import consistency_proof, verify_consistency
-from minivault.vault.reader import Reader
-from minivault.vault.verify import verify
 from tests.vault.samples import open_ledger, record_calls
+from tests.vault.tampering import check
 
 
 def grow(folder: Path, calls: int, prompt: str) -> Head:
@@ -35,20 +34,12 @@ def forked(tmp_path: Path) -> tuple[Head, Head]:
     return grow(tmp_path / "told", 1, "what is told"), grow(tmp_path / "hidden", 3, "what is hidden")
 
 
-def check(folder: Path, against: Head | None = None) -> VerifyReport:
-    reader = Reader.open(folder / "vault.db")
-    try:
-        return verify(reader, against=against)
-    finally:
-        reader.close()
-
-
 def test_each_is_sound_in_itself_and_a_head_of_the_other_convicts_it(tmp_path: Path, forked: tuple[Head, Head]) -> None:
     told, hidden = forked
     for folder, head in ((tmp_path / "told", told), (tmp_path / "hidden", hidden)):
-        assert check(folder, head).completeness == "attested"
+        assert check(folder, against=head).completeness == "attested"
     for folder, head in ((tmp_path / "told", hidden), (tmp_path / "hidden", told)):
-        report = check(folder, head)
+        report = check(folder, against=head)
         assert (report.completeness, [finding.fault for finding in report.findings]) == ("broken", [Fault.HEAD])
 
 

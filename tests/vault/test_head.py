@@ -10,13 +10,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from minivault.errors import InvalidRequest, VaultCorrupt
-from minivault.vault.findings import Fault, VerifyReport
+from minivault.vault.findings import Fault
 from minivault.vault.head import Head, HeadKeeper, HeadPaths, Signer, VerifierKey, from_base64, open_note
 from minivault.vault.merkle import Tree, leaf_hash
-from minivault.vault.reader import Reader
-from minivault.vault.verify import verify
 from tests.vault.samples import intent, open_ledger, record_calls
 from tests.vault.scripted import eventually
+from tests.vault.tampering import check
 
 ROOT = leaf_hash(b"root")
 
@@ -225,10 +224,6 @@ def test_a_vault_that_was_set_back_is_not_opened(tmp_path: Path) -> None:
     open_ledger(tmp_path, head_interval=3600).close()
 
 
-def check(folder: Path, against: Head | None = None) -> VerifyReport:
-    return verify(Reader.open(folder / "vault.db"), against=against)
-
-
 def test_verify_tells_that_a_vault_was_set_back(tmp_path: Path) -> None:
     rolled_back(tmp_path)
     report = check(tmp_path)
@@ -251,7 +246,7 @@ def test_a_head_kept_elsewhere_attests_what_it_covers(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path, head_interval=3600)
     record_calls(ledger, 2)
     ledger.close()
-    report = check(tmp_path, kept)
+    report = check(tmp_path, against=kept)
     assert (report.ok, report.completeness, report.attested_size, report.records) == (True, "attested", 4, 8)
 
 
@@ -264,12 +259,12 @@ def test_a_vault_written_anew_from_the_first_record_is_found_out_by_a_kept_head(
     record_calls(forged, 2, prompt_text="something else")
     forged.close()
     assert check(tmp_path / "forged").completeness == "self-attested"
-    report = check(tmp_path / "forged", kept)
+    report = check(tmp_path / "forged", against=kept)
     assert (report.completeness, [finding.fault for finding in report.findings]) == ("broken", [Fault.HEAD])
 
 
 def test_a_deleted_vault_is_found_out_by_a_kept_head(tmp_path: Path) -> None:
-    assert check(tmp_path, Head("log", 4, ROOT)).completeness == "broken"
+    assert check(tmp_path, against=Head("log", 4, ROOT)).completeness == "broken"
 
 
 def test_a_changed_record_is_named_rather_than_the_head(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,9 @@ import pytest
 from minivault.vault.findings import Fault, VerifyReport
 from minivault.vault.leaf_shape import misshapen, read_leaf
 from minivault.vault.merkle import leaf_hash
-from minivault.vault.reader import Reader
 from minivault.vault.record import Erasure
-from minivault.vault.verify import verify
 from tests.vault.samples import open_ledger, record_calls
+from tests.vault.tampering import check
 
 ERASURE = 6
 WRONG: dict[str, Any] = {
@@ -46,25 +44,12 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "vault.db"
 
 
-@pytest.fixture
-def vault(original: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copy(original, tmp_path / "vault.db"))
-
-
 def leaf_of(db: apsw.Connection, index: int) -> dict[str, Any]:
     return dict(json.loads(db.execute("SELECT data FROM leaves WHERE leaf_index = ?", (index,)).get))
 
 
 def put(db: apsw.Connection, index: int, data: bytes) -> None:
     db.execute("UPDATE leaves SET data = ?, hash = ? WHERE leaf_index = ?", (data, leaf_hash(data), index))
-
-
-def check(path: Path, *, contents: bool = True) -> VerifyReport:
-    reader = Reader.open(path)
-    try:
-        return verify(reader, contents=contents)
-    finally:
-        reader.close()
 
 
 def said(report: VerifyReport, index: int) -> list[str]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import apsw
 import pytest
 
-from minivault.vault.cipher import CIPHER, VaultKey
+from minivault.vault.cipher import VaultKey
 from minivault.vault.findings import Fault, VerifyReport
 from minivault.vault.migrations import MIGRATIONS
 from minivault.vault.reader import Reader
@@ -17,6 +16,7 @@ from minivault.vault.record import Erasure
 from minivault.vault.schema import migrate
 from minivault.vault.verify import verify
 from tests.vault.samples import open_ledger, record_calls
+from tests.vault.tampering import change, check
 
 KEY = VaultKey(bytes(range(32)))
 
@@ -31,28 +31,6 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ledger.append_erasure(Erasure((2,), "request", "cli")).result(30)
     ledger.close()
     return folder / "vault.db"
-
-
-@pytest.fixture
-def vault(original: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copy(original, tmp_path / "vault.db"))
-
-
-def change(path: Path, sql: str, key: VaultKey | None = None) -> None:
-    db = apsw.Connection(str(path))
-    if key is not None:
-        db.pragma("cipher", CIPHER)
-        db.pragma("key", key.passphrase)
-    db.execute(sql)
-    db.close()
-
-
-def check(path: Path, *, contents: bool = True, key: VaultKey | None = None) -> VerifyReport:
-    reader = Reader.open(path, key)
-    try:
-        return verify(reader, contents=contents)
-    finally:
-        reader.close()
 
 
 def told(report: VerifyReport) -> list[tuple[Fault, int | None, str]]:
@@ -94,7 +72,7 @@ def test_a_schema_of_another_making_is_named(vault: Path, sql: str, contents: bo
 def test_a_view_made_anew_in_an_encrypted_vault_is_named(vault: Path) -> None:
     recode(vault, None, KEY)
     assert check(vault, key=KEY).ok
-    change(vault, FORGED_TEXTS, KEY)
+    change(vault, FORGED_TEXTS, key=KEY)
     assert told(check(vault, key=KEY)) == [(Fault.SCHEMA, None, f"the view call_texts {REMADE}")]
 
 

@@ -10,9 +10,7 @@ import pytest
 
 from minivault.errors import MiniVaultError
 from minivault.vault.findings import Fault, VerifyReport
-from minivault.vault.reader import Reader
-from minivault.vault.verify import verify
-from tests.vault.samples import open_ledger, record_calls
+from tests.vault.tampering import change, check, closed_vault
 
 CALLS = 4
 RECORDS = 2 * CALLS
@@ -20,26 +18,14 @@ RECORDS = 2 * CALLS
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("original")
-    ledger = open_ledger(folder)
-    record_calls(ledger, CALLS)
-    ledger.close()
-    return folder / "vault.db"
+    return closed_vault(tmp_path_factory.mktemp("original"), CALLS)
 
 
 def changed(original: Path, folder: Path, sql: str, **values: int) -> VerifyReport:
     """What verify says after somebody with a SQL client ran ``sql``."""
     path = Path(shutil.copy(original, folder / "vault.db"))
-    db = apsw.Connection(str(path))
-    db.pragma("foreign_keys", False)
-    db.pragma("synchronous", "OFF")
-    db.execute(sql, values)
-    db.close()
-    reader = Reader.open(path)
-    try:
-        return verify(reader)
-    finally:
-        reader.close()
+    change(path, sql, values)
+    return check(path)
 
 
 def named(report: VerifyReport, fault: Fault, index: int) -> list[str]:
@@ -122,10 +108,7 @@ def test_a_value_of_another_type_is_named(
 @pytest.mark.timeout(900)
 def test_each_flipped_byte_is_found_or_harmless(tmp_path: Path) -> None:
     """Every byte of the file that is not zero, and of the zeros each 64th."""
-    ledger = open_ledger(tmp_path)
-    record_calls(ledger, 1)
-    ledger.close()
-    vault = tmp_path / "vault.db"
+    vault = closed_vault(tmp_path, 1)
     whole, before = vault.read_bytes(), evidence(vault)
     found = 0
     with vault.open("r+b", buffering=0) as file:
@@ -142,13 +125,10 @@ def test_each_flipped_byte_is_found_or_harmless(tmp_path: Path) -> None:
 
 
 def is_sound(path: Path) -> bool:
-    reader = Reader.open(path)
     try:
-        return verify(reader).ok
+        return check(path).ok
     except MiniVaultError:
         return False
-    finally:
-        reader.close()
 
 
 def evidence(path: Path) -> list[object]:

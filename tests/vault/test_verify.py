@@ -10,11 +10,12 @@ import apsw
 import pytest
 
 from minivault.errors import MiniVaultError
-from minivault.vault.findings import Fault, VerifyReport
+from minivault.vault.findings import Fault
 from minivault.vault.merkle import leaf_hash
 from minivault.vault.reader import Reader
 from minivault.vault.verify import verify
 from tests.vault.samples import intent, open_ledger, record_calls
+from tests.vault.tampering import change, check, closed_vault, faults
 
 CALLS = 9
 RECORDS = 2 * CALLS
@@ -22,36 +23,7 @@ RECORDS = 2 * CALLS
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Nine whole calls; intents have even indexes, the outcome of each is the next record."""
-    folder = tmp_path_factory.mktemp("original")
-    ledger = open_ledger(folder)
-    record_calls(ledger, CALLS)
-    ledger.close()
-    return folder / "vault.db"
-
-
-@pytest.fixture
-def vault(original: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copy(original, tmp_path / "vault.db"))
-
-
-def change(path: Path, sql: str) -> None:
-    db = apsw.Connection(str(path))
-    db.pragma("ignore_check_constraints", True)
-    db.execute(sql)
-    db.close()
-
-
-def check(path: Path, *, contents: bool = True) -> VerifyReport:
-    reader = Reader.open(path)
-    try:
-        return verify(reader, contents=contents)
-    finally:
-        reader.close()
-
-
-def faults(report: VerifyReport) -> set[tuple[Fault, int | None]]:
-    return {(finding.fault, finding.index) for finding in report.findings}
+    return closed_vault(tmp_path_factory.mktemp("original"), CALLS)
 
 
 def test_an_untouched_vault_is_intact_and_self_attested(original: Path) -> None:
