@@ -12,7 +12,7 @@ from minivault.generation import GenerationRequest
 from minivault.service import ServiceLimits
 from minivault.service.deadline import least, remaining, within
 from tests.fakes import make_bench, says, until
-from tests.service.asking import TIMEOUTS
+from tests.service.asking import TIMEOUTS, collect
 
 CALLER = Caller("test")
 
@@ -23,12 +23,11 @@ def ask(**fields: object) -> GenerationRequest:
 
 async def test_a_stream_that_takes_too_long_ends_as_failed_with_what_was_sent() -> None:
     for seconds in TIMEOUTS:
-        bench, got = make_bench(says("abcdef")), ""
+        bench = make_bench(says("abcdef"))
         bench.engine.hold_after = 2
         with pytest.raises(DeadlineExceeded, match=f"{seconds:g} seconds"):
-            async for chunk in bench.service.stream(ask(timeout=seconds), CALLER):
-                got += chunk.text
-        if got == "ab":
+            await collect(bench, ask(timeout=seconds))
+        if [outcome.response_text for outcome in bench.ledger.outcomes] == ["ab"]:
             break
     assert (bench.outcome.finish_reason, bench.outcome.response_text) == ("failed", "ab")
     assert f"{seconds:g} seconds" in (bench.outcome.error or "")
