@@ -18,6 +18,7 @@ ASK = {"model": "fake", "max_tokens": 100, "messages": [{"role": "user", "conten
 TURNS = [{"role": "user", "content": "hi"}]
 TOOL = {"name": "weather", "description": "Tells it.", "input_schema": {"type": "object"}}
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Bern"}}\n</tool_call>'
+NONE_CACHED = {"cache_creation_input_tokens": 0, "cache_read_input_tokens": 0}
 HEADERS = {"x-api-key": "anything", "anthropic-version": "2023-06-01", "anthropic-beta": "never-heard-of-it"}
 
 
@@ -44,10 +45,10 @@ async def test_the_events_come_in_the_order_that_the_wire_promises() -> None:
     assert all(data["type"] == name for name, data in events)
     message = events[0][1]["message"]
     assert (message["content"], message["stop_reason"], message["role"]) == ([], None, "assistant")
-    assert message["usage"] == {"input_tokens": 19, "output_tokens": 0}
+    assert message["usage"] == NONE_CACHED | {"input_tokens": 19, "output_tokens": 0}
     assert text_of(events) == "ab"
     assert events[-2][1]["delta"] == {"stop_reason": "end_turn", "stop_sequence": None}
-    assert events[-2][1]["usage"] == {"input_tokens": 19, "output_tokens": 2}
+    assert events[-2][1]["usage"] == NONE_CACHED | {"input_tokens": 19, "output_tokens": 2}
 
 
 async def test_the_whole_message_has_all_that_the_wire_names() -> None:
@@ -61,7 +62,7 @@ async def test_the_whole_message_has_all_that_the_wire_names() -> None:
         "content": [{"type": "text", "text": "hello"}],
         "stop_reason": "end_turn",
         "stop_sequence": None,
-        "usage": {"input_tokens": 19, "output_tokens": 5},
+        "usage": NONE_CACHED | {"input_tokens": 19, "output_tokens": 5},
     }
     assert response.headers["request-id"] == response.headers["x-request-id"]
     assert response.headers["minivault-record"].startswith("1:")
@@ -150,8 +151,8 @@ async def test_the_parameters_reach_the_engine_and_the_rest_is_listed() -> None:
         ({"system": [{"type": "image"}]}, "system"),
         ({"tools": [{"name": "s3cr3t name"}]}, "tools.0.name"),
         ({"tools": [{"name": "web_search", "type": "web_search_20250305"}]}, "no tools of its own"),
-        ({"tool_choice": {"type": "any"}}, "no such tool"),
-        ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "s3cr3t"}}, "no such tool"),
+        ({"tool_choice": {"type": "any"}}, "tools must offer one"),
+        ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "s3cr3t"}}, "not one of tools"),
         ({"tools": [TOOL], "output_format": {"type": "json_schema", "schema": {}}}, "cannot hold"),
         ({"mcp_servers": [{"url": "s3cr3t"}]}, "calls no other"),
         ({"thinking": {"type": "s3cr3t"}}, "thinking.type"),
@@ -355,3 +356,20 @@ async def test_a_budget_of_thinking_is_taken_and_the_record_says_that_it_had_no_
         thinking = {"type": "enabled", "budget_tokens": 3}
         assert (await client.post("/v1/messages", json=body | {"thinking": thinking})).status_code == 200
     assert bench.ledger.intents[-1].ignored == ("thinking.budget_tokens",)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/v1/messages", ASK, 200),
+        ("/v1/messages", ASK | {"max_tokens": 0}, 422),
+        ("/v1/messages", ASK | {"model": "none"}, 404),
+        ("/v1/messages/count_tokens", {"model": "fake", "messages": ASK["messages"]}, 200),
+    ],
+)
+async def test_every_answer_has_its_id_where_the_package_looks_for_it(path: str, body: Any, status: int) -> None:
+    async with client_of(make_bench()) as client:
+        answer = await client.post(path, json=body, headers={"x-request-id": "r9"})
+        other = await client.get("/livez")
+    assert (answer.status_code, answer.headers["request-id"]) == (status, "r9")
+    assert "request-id" not in other.headers

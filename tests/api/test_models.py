@@ -339,9 +339,13 @@ async def test_a_check_names_the_file_that_changed(tmp_path: Path) -> None:
 async def test_ollamas_client_sees_its_own_lines(hub: FakeHub, tmp_path: Path) -> None:
     async with client_of(tmp_path, hub) as client:
         lines = lines_of(await client.post("/api/pull", json={"model": "org/Tiny"}))
-        whole = (await client.post("/api/pull", json={"name": "org/Tiny", "stream": False})).json()
+        asked = [("org/Tiny", False), ("org/Tiny", None), ("tiny", True), ("tiny:latest", False), ("guide", False)]
+        again = [await client.post("/api/pull", json={"name": name, "stream": stream}) for name, stream in asked]
+        other = await client.post("/api/pull", json={"name": "else/Tiny", "stream": False})
     assert lines[-1] == {"status": "success"}
     weights = [line for line in lines if line["status"] == "pulling model.safetensors"]
     assert weights[-1]["digest"].startswith("sha256:")
     assert weights[-1]["completed"] == weights[-1]["total"]
-    assert "exists already" in whole["error"]
+    assert [answer.json() for answer in again] == [{"status": "success"}] * len(asked)  # as Ollama's, once it is there
+    assert again[1].headers["content-type"] == "application/x-ndjson"
+    assert other.status_code != 200

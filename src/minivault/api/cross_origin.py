@@ -25,6 +25,7 @@ _TAKEN = re.compile(
 Anthropic send of themselves. What is none of these is not among those that a preflight permits."""
 _SHOWN = (
     "x-request-id",
+    "request-id",
     "retry-after",
     "ratelimit",
     "ratelimit-policy",

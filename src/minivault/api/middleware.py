@@ -17,7 +17,7 @@ from minivault.access.caller import Caller
 from minivault.access.guard import HostGuard
 from minivault.access.proxies import TrustedProxies
 from minivault.api.cross_origin import CrossOrigin
-from minivault.api.problems import Problem, problem_of
+from minivault.api.problems import ANTHROPIC_PREFIX, Problem, problem_of
 from minivault.telemetry.logging import bound_request, describe_error, get_logger
 from minivault.telemetry.metrics import Metrics
 from minivault.telemetry.tracing import NO_TRACING, Tracing
@@ -81,6 +81,8 @@ class RequestContext:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = request_id
+                if scope["path"].startswith(ANTHROPIC_PREFIX):
+                    headers.setdefault("request-id", request_id)  # by which Anthropic's clients know it
                 for name, value in _SECURITY_HEADERS:
                     headers.setdefault(name, value)
             await send(message)

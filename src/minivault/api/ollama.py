@@ -21,6 +21,7 @@ from minivault.api.wire.ollama import ChatBody, ErrorText, GenerateBody, NameBod
 from minivault.errors import InvalidRequest
 from minivault.generation import GenerationRequest
 from minivault.models.catalog import ModelEntry
+from minivault.one_line import in_one_line
 from minivault.service.keeping import Keeper
 
 FOLLOWED = "0.6.4"
@@ -136,10 +137,19 @@ async def pull(request: Request) -> Response:
     if body.called is None:
         raise InvalidRequest("model: is required", param="model")
     keeper, model = keeper_of(request), bare_name(body.called)
-    if not body.stream:
+    if await keeper.has(model):
+        return _there_already(whole=body.stream is False)
+    if body.stream is False:
         await streaming.unless_gone(request, keeper.pulled(model, None))
         return json_response(answers.PULLED)
     return await progress_stream(request, keeper, model, None, answers.pull_step, _pulled)
+
+
+def _there_already(*, whole: bool) -> Response:
+    """Clients pull before they ask, every time, and Ollama answers at once that it has the model."""
+    if whole:
+        return json_response(answers.PULLED)
+    return Response(in_one_line(answers.PULLED) + "\n", media_type=streaming.NDJSON, headers=streaming.STREAM_HEADERS)
 
 
 async def _pulled(keeper: Keeper, entry: ModelEntry) -> Mapping[str, str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minivault.errors import Forbidden, InvalidRequest, ModelInUse
+from minivault.errors import Forbidden, InvalidRequest, MiniVaultError, ModelInUse
 from minivault.models.catalog import Catalog, FileCheck, ModelEntry
 from minivault.models.details import details
 from minivault.models.hub import Hub
@@ -102,6 +102,11 @@ class Keeper:
                     return step
         raise AssertionError("a pull ends with a model or an error")
 
+    async def has(self, model: str) -> bool:
+        """Whether a pull of ``model`` would bring what is there: a model of this name, or under its own name one that
+        came from the same repository."""
+        return await asyncio.to_thread(_is_there, self.catalog, model)
+
     async def import_from(self, path: str, name: str | None) -> ModelEntry:
         """Import what lies at ``path`` within the folder that the settings name.
 
@@ -151,6 +156,20 @@ class Keeper:
             UnknownModel, CheckpointCorrupt: as :meth:`Catalog.verify`.
         """
         return await asyncio.to_thread(self.catalog.verify, name)
+
+
+def _is_there(catalog: Catalog, model: str) -> bool:
+    names = catalog.names()
+    if model in names:
+        return True
+    try:
+        reference = parse_reference(model)
+        if reference.revision is not None or reference.name not in names:
+            return False
+        manifest = catalog.manifest(reference.name)
+    except MiniVaultError:  # what is wrong with the name, or with the model, the pull says
+        return False
+    return manifest is not None and manifest.source.get("repository") == reference.repository
 
 
 def _told(catalog: Catalog, name: str, whole: bool) -> dict[str, Any]:

@@ -23,7 +23,9 @@ from minivault.one_line import in_one_line, quoted
 class MessageUsageBody(BaseModel):
     """Token counts by the model's tokenizer."""
 
-    input_tokens: int
+    input_tokens: int = Field(description="All of the prompt's: none is counted as cached.")
+    cache_creation_input_tokens: int = Field(description="0.")
+    cache_read_input_tokens: int = Field(description="0.")
     output_tokens: int
 
 
@@ -112,7 +114,7 @@ class Events:
     def last(self, completion: Completion) -> list[bytes]:
         rest = [] if self._parser is None else self._said(self._parser.finish())
         reason, sequence = self._end(completion)
-        usage = {"input_tokens": completion.usage.prompt_tokens, "output_tokens": completion.usage.completion_tokens}
+        usage = _usage(completion.usage.prompt_tokens, completion.usage.completion_tokens)
         delta = {"stop_reason": reason, "stop_sequence": sequence}
         return [
             *rest,
@@ -202,8 +204,14 @@ class Events:
             "content": content,
             "stop_reason": reason,
             "stop_sequence": sequence,
-            "usage": {"input_tokens": self._prompt_tokens, "output_tokens": output_tokens},
+            "usage": _usage(self._prompt_tokens, output_tokens),
         }
+
+
+def _usage(prompt_tokens: int, output_tokens: int) -> dict[str, int]:
+    # Clients add the three kinds of input up, and in JavaScript one that is missing makes the sum no number.
+    cached = {"cache_creation_input_tokens": 0, "cache_read_input_tokens": 0}
+    return {"input_tokens": prompt_tokens} | cached | {"output_tokens": output_tokens}
 
 
 def _tool_use(call: ToolCall) -> dict[str, Any]:

@@ -322,7 +322,7 @@ class NameBody(LenientBody):
 class PullNameBody(NameBody):
     """What is pulled: `ORG/NAME`, or a short name."""
 
-    stream: bool = True
+    stream: bool | None = Field(None, description="Answer in JSON lines; true when absent.")
 
 
 class ErrorText(BaseModel):
