@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from pathlib import Path
 
@@ -35,3 +36,30 @@ def test_every_kind_of_checkpoint_is_named() -> None:
 
     text = reading.text_of(reading.README)
     assert [kind for kind in BY_MODEL_TYPE if f"`{kind}`" not in text] == []
+
+
+FIGURES = {
+    "MiniVault": "MiniVault int8",
+    "OpenVINO GenAI, at its best": "OpenVINO GenAI INT8, dynamic quantisation 128",
+    "llama.cpp, built for this machine": "llama.cpp Q8_0, native build",
+    "llama.cpp's server, from its wheel": "llama.cpp Q8_0, server in the wheel",
+}
+"""Whose figures the README gives, and what docs/benchmarks.md calls them."""
+
+
+def table_after(text: str, marker: str) -> dict[str, dict[str, str]]:
+    """The first table after a marker: cells by the first cell of their row and by their column."""
+    after = itertools.dropwhile(lambda line: not line.startswith("|"), text.partition(marker)[2].splitlines())
+    table = itertools.takewhile(lambda line: line.startswith("|"), after)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table]
+    return {row[0]: dict(zip(rows[0][1:], row[1:], strict=True)) for row in rows[2:]}
+
+
+def test_the_readme_compares_by_the_measured_figures() -> None:
+    shown = table_after(reading.text_of(reading.README), "tokens a second):")
+    measured = table_after(reading.text_of(reading.ROOT / "docs" / "benchmarks.md"), "\n## TinyLlama-1.1B\n")
+    assert set(shown) == set(FIGURES)
+    for row, cells in shown.items():
+        for column, figure in cells.items():
+            found = measured[FIGURES[row]][column]
+            assert figure == (f"{float(found.replace(',', '')):,.0f}" if found else ""), (row, column)
