@@ -18,9 +18,10 @@ import typer.main
 from prometheus_client.parser import text_string_to_metric_families
 
 from minivault.api.app import create_app
+from minivault.byte_size import written
 from minivault.cli.main import app as commands
 from minivault.engine.engine import EngineStats, UpstreamStats
-from minivault.settings import Settings
+from minivault.settings import Settings, is_bytes
 from minivault.telemetry.gauges import VaultFigures
 from minivault.telemetry.metrics import Metrics
 
@@ -40,9 +41,11 @@ def settings() -> str:
     rows = []
     for name, field in Settings.model_fields.items():
         default = field.get_default(call_default_factory=True)
+        default = written(default) if default and is_bytes(field) else default
         shown = "" if default in (None, [], "") else f"`{json.dumps(default, default=str)}`"
         rows.append([f"`{name}`", f"`MINIVAULT_{name.upper()}`", shown, field.description or ""])
-    return "A flag beats a variable, a variable `config.toml`.\n\n" + table(
+    units = "A size is a number of bytes or has a unit: `512MiB`, `8GiB`, `2G` (as `2GiB`); `8GB` is 8,000,000,000."
+    return f"A flag beats a variable, a variable `config.toml`. {units}\n\n" + table(
         ["setting", "variable", "default", "what it is"], rows
     )
 

@@ -23,7 +23,8 @@ FLOORS = (
     (2, ("minivault.engine", "minivault.vault", "minivault.access", "minivault.models", "minivault.telemetry")),
     (2, ("minivault.batches",)),
     (1, ("minivault.embedding", "minivault.generation", "minivault.errors", "minivault.settings", "minivault.guide")),
-    (1, ("minivault.bounds", "minivault.nearest", "minivault.one_line")),
+    (1, ("minivault.bounds", "minivault.byte_size", "minivault.nearest", "minivault.one_line")),
+    (1, ("minivault.files", "minivault.file_lock", "minivault.processes")),
     (0, ("minivault",)),
 )
 
@@ -84,11 +85,15 @@ DOORS: Mapping[str, tuple[str, ...]] = {
 
 STDLIB_ONLY = (
     "minivault.bounds",
+    "minivault.byte_size",
     "minivault.embedding",
     "minivault.generation",
     "minivault.errors",
     "minivault.nearest",
     "minivault.one_line",
+    "minivault.files",
+    "minivault.file_lock",
+    "minivault.processes",
 )
 NO_ARRAYS = (
     "minivault.engine.native.scheduler",

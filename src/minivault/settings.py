@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -25,8 +26,12 @@ from pydantic_settings import (
 )
 
 from minivault.bounds import in_words
+from minivault.byte_size import EXAMPLES, byte_size, written
 from minivault.errors import ConfigError
 from minivault.nearest import nearest
+
+Bytes = Annotated[int, BeforeValidator(byte_size)]
+"""A number of bytes, with a unit or without."""
 
 DEFAULT_DATA_DIR = Path("~/.minivault")
 _ORIGIN = re.compile(
@@ -68,7 +73,7 @@ class Settings(BaseSettings):
     preload: Annotated[list[str], NoDecode] = Field(
         default_factory=list, description="More models to load at the start; all others load on first use."
     )
-    memory_budget: int = Field(
+    memory_budget: Bytes = Field(
         default=0,
         ge=0,
         le=1 << 50,
@@ -107,7 +112,7 @@ class Settings(BaseSettings):
     kernels: Literal["auto", "scalar", "avx2", "avxvnni", "avx512", "neon", "neondot", "neoni8mm"] = Field(
         default="auto", description="Kernel set."
     )
-    kv_cache_memory: int = Field(
+    kv_cache_memory: Bytes = Field(
         default=0,
         ge=0,
         le=1 << 50,
@@ -127,8 +132,8 @@ class Settings(BaseSettings):
     )
 
     max_tokens: int = Field(default=256, ge=1, le=1_000_000, description="Default of max_tokens.")
-    max_body_bytes: int = Field(default=1 << 20, ge=1024, le=1 << 30, description="Largest request body.")
-    max_head_bytes: int = Field(
+    max_body_bytes: Bytes = Field(default=1 << 20, ge=1024, le=1 << 30, description="Largest request body.")
+    max_head_bytes: Bytes = Field(
         default=32 << 10, ge=1024, le=1 << 20, description="Largest head of a request, all headers together."
     )
     head_timeout: float = Field(default=10.0, gt=0, le=3600, description="Seconds for the head of a request to come.")
@@ -140,8 +145,8 @@ class Settings(BaseSettings):
     )
     max_connections: int = Field(default=1000, ge=1, le=100_000, description="Connections at a time; then 503.")
     batch_concurrency: int = Field(default=8, ge=1, le=1024, description="Lines of batches that run together.")
-    max_file_bytes: int = Field(default=100 << 20, ge=1024, le=1 << 40, description="Largest file of /v1/files.")
-    max_stored_bytes: int = Field(
+    max_file_bytes: Bytes = Field(default=100 << 20, ge=1024, le=1 << 40, description="Largest file of /v1/files.")
+    max_stored_bytes: Bytes = Field(
         default=1 << 30, ge=1024, le=1 << 50, description="Bytes of files that are kept; then 413."
     )
     rate_limit: str = Field(default="600/minute", description="Requests per client, such as 5/minute; empty: none.")
@@ -160,7 +165,7 @@ class Settings(BaseSettings):
         default=None, description="A file with the key of an encrypted vault; none: it is not encrypted."
     )
     mirror: bool = Field(default=True, description="Write logs/log.jsonl; never beside an encrypted vault.")
-    mirror_max_bytes: int = Field(
+    mirror_max_bytes: Bytes = Field(
         default=100 << 20, ge=4096, le=1 << 50, description="Size at which the mirror is rotated."
     )
     head_interval: float = Field(
@@ -255,6 +260,11 @@ class Settings(BaseSettings):
         return self.data_dir / "config.toml"
 
 
+def is_bytes(field: FieldInfo) -> bool:
+    """Whether a setting is a number of bytes, which may be written with a unit."""
+    return any(isinstance(one, BeforeValidator) and one.func is byte_size for one in field.metadata)
+
+
 def _origin(listed: str) -> str:
     """An origin in the form in which browsers send it: lower case, without the port that its scheme stands for.
 
@@ -314,6 +324,8 @@ def _fault(fault: Mapping[str, Any]) -> str:
     bounds = {
         side: getattr(one, side) for one in field.metadata for side in ("ge", "gt", "le", "lt") if hasattr(one, side)
     }
+    if is_bytes(field):
+        return f"must be a number of bytes from {written(bounds['ge'])} to {written(bounds['le'])}, {EXAMPLES}"
     return in_words(fault, int if field.annotation is int else float, bounds)
 
 

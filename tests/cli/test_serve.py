@@ -16,9 +16,10 @@ import pytest
 
 from minivault.access.key_file import KeyTerms
 from minivault.access.keys import KeyStore
+from minivault.byte_size import written
 from minivault.cli.console import CliError
 from minivault.cli.serve import listen, prepare_data_dir, refuse_open_door, serve, shows_requests, url_of
-from minivault.settings import Settings, load_settings
+from minivault.settings import Settings, is_bytes, load_settings
 from tests.cli.process import RunningServer, environment, minivault, serving
 
 
@@ -64,7 +65,8 @@ def test_the_defaults_that_help_names_are_true() -> None:
     }
     for name, parameter in inspect.signature(serve).parameters.items():
         if name != "ctx":
-            default = said.get(name, str(Settings.model_fields[name].default))
+            field = Settings.model_fields[name]
+            default = said.get(name, written(field.default) if is_bytes(field) else str(field.default))
             help_text = inspect.get_annotations(serve, eval_str=True)[name].__metadata__[0].help
             assert default is None or f"(default: {default})" in help_text, parameter
 

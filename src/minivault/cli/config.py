@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from minivault.byte_size import written
 from minivault.cli import options
 from minivault.cli.address import NAME, running_at
 from minivault.cli.console import CliError, line, note, table, write_json
@@ -59,7 +60,10 @@ def show(data_dir: options.DataDir = None, json: options.Json = False) -> None:
     if json:
         write_json(rows)
     else:
-        table(["setting", "value", "from"], [[name, _word(row["value"]), row["from"]] for name, row in rows.items()])
+        table(
+            ["setting", "value", "from"],
+            [[name, _shown(name, row["value"]), row["from"]] for name, row in rows.items()],
+        )
     for name in unknown_variables():
         note(f"{name} is set in the environment, and is no setting of this version")
 
@@ -97,7 +101,7 @@ def init(data_dir: options.DataDir = None) -> None:
 
 def template() -> str:
     """A config.toml in which every setting is commented out, with what it is and its default."""
-    from minivault.settings import Settings
+    from minivault.settings import Settings, is_bytes
 
     parts = [
         "# Settings of MiniVault. A flag of `minivault serve` beats a variable (MINIVAULT_PORT), a variable this file."
@@ -106,6 +110,7 @@ def template() -> str:
         if name == "data_dir":  # this file lies in it, and cannot move it
             continue
         default = field.get_default(call_default_factory=True)
+        default = written(default) if is_bytes(field) and default else default
         value = "" if default is None else json_text.dumps(default, default=str)
         parts.append(f"# {field.description}\n# {name} = {value}".rstrip())
     return "\n\n".join(parts) + "\n"
@@ -126,6 +131,12 @@ def _without_secret(text: str) -> str:
     if "://" not in text:
         return text
     return _SECRET_PARAMETER.sub(r"\g<name>***", _CREDENTIAL.sub(lambda found: f"{found['user'] or ''}***@", text))
+
+
+def _shown(name: str, value: Any) -> str:
+    from minivault.settings import Settings, is_bytes
+
+    return written(value) if is_bytes(Settings.model_fields[name]) else _word(value)
 
 
 def _word(value: Any) -> str:

@@ -32,7 +32,8 @@ Examples:
   minivault serve --preload my-llama,phi       more models in memory from the start
 
 Each option is also a variable (MINIVAULT_PORT=9000) and a line of config.toml
-(port = 9000); an option beats a variable, and a variable the file.
+(port = 9000); an option beats a variable, and a variable the file. A SIZE is in
+bytes, or has a unit: 512MiB, 8GiB, 2G (the same as 2GiB); 8GB is 8000000000.
 """
 
 WHERE = "Where"
@@ -88,8 +89,12 @@ def serve(
         _flag("Models to load at the start too, with commas; all others load on first use. (default: none)", MODEL),
     ] = None,
     memory_budget: Annotated[
-        int | None,
-        _flag("Bytes that loaded models take together; 0: three quarters of what is free. (default: 0)", MODEL),
+        str | None,
+        _flag(
+            "Bytes that loaded models take together; 0: three quarters of what is free. (default: 0)",
+            MODEL,
+            metavar="SIZE",
+        ),
     ] = None,
     keep_alive: Annotated[
         float | None,
@@ -139,8 +144,12 @@ def serve(
         ),
     ] = None,
     kv_cache_memory: Annotated[
-        int | None,
-        _flag("Bytes for a model's KV cache; 0 takes at most a quarter of memory_budget. (default: 0)", MODEL),
+        str | None,
+        _flag(
+            "Bytes for a model's KV cache; 0 takes at most a quarter of memory_budget. (default: 0)",
+            MODEL,
+            metavar="SIZE",
+        ),
     ] = None,
     max_batch_tokens: Annotated[int | None, _flag("Token budget of one engine step. (default: 512)", LIMITS)] = None,
     max_running: Annotated[int | None, _flag("Sequences that run together. (default: 64)", LIMITS)] = None,
@@ -155,9 +164,11 @@ def serve(
         bool | None, _flag("Guess ahead where a text repeats itself; never changes a byte. (default: yes)", MODEL)
     ] = None,
     max_tokens: Annotated[int | None, _flag("Default of max_tokens. (default: 256)", LIMITS)] = None,
-    max_body_bytes: Annotated[int | None, _flag("Largest request body. (default: 1048576)", LIMITS)] = None,
+    max_body_bytes: Annotated[
+        str | None, _flag("Largest request body. (default: 1MiB)", LIMITS, metavar="SIZE")
+    ] = None,
     max_head_bytes: Annotated[
-        int | None, _flag("Largest head of a request, all headers together. (default: 32768)", LIMITS)
+        str | None, _flag("Largest head of a request, all headers together. (default: 32KiB)", LIMITS, metavar="SIZE")
     ] = None,
     head_timeout: Annotated[
         float | None, _flag("Seconds for the head of a request to come. (default: 10)", LIMITS)
@@ -170,9 +181,11 @@ def serve(
     ] = None,
     max_connections: Annotated[int | None, _flag("Connections at a time; then 503. (default: 1000)", LIMITS)] = None,
     batch_concurrency: Annotated[int | None, _flag("Lines of batches that run together. (default: 8)", LIMITS)] = None,
-    max_file_bytes: Annotated[int | None, _flag("Largest file of /v1/files. (default: 104857600)", LIMITS)] = None,
+    max_file_bytes: Annotated[
+        str | None, _flag("Largest file of /v1/files. (default: 100MiB)", LIMITS, metavar="SIZE")
+    ] = None,
     max_stored_bytes: Annotated[
-        int | None, _flag("Bytes of files that are kept; then 413. (default: 1073741824)", LIMITS)
+        str | None, _flag("Bytes of files that are kept; then 413. (default: 1GiB)", LIMITS, metavar="SIZE")
     ] = None,
     rate_limit: Annotated[
         str | None, _flag('Requests per client, such as 5/minute; "" for none. (default: 600/minute)', LIMITS)
@@ -198,7 +211,7 @@ def serve(
         bool | None, _flag("Write logs/log.jsonl; never beside an encrypted vault. (default: yes)", RECORDS)
     ] = None,
     mirror_max_bytes: Annotated[
-        int | None, _flag("Size at which logs/log.jsonl is rotated. (default: 104857600)", RECORDS)
+        str | None, _flag("Size at which logs/log.jsonl is rotated. (default: 100MiB)", RECORDS, metavar="SIZE")
     ] = None,
     head_interval: Annotated[
         float | None, _flag("Seconds between signed heads while records come in. (default: 60)", RECORDS)
@@ -308,8 +321,10 @@ def listen(host: str, port: int) -> socket.socket:
     family, address = _resolve(host, port)
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        # Without this, the port stays taken for a minute after a server with open connections has ended.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Without this, the port stays taken for a minute after a server with open connections has ended. Windows frees
+        # it in any case, and there the same option would let another program take the port of this one.
+        only = getattr(socket, "SO_EXCLUSIVEADDRUSE", None)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR if only is None else only, 1)
         listener.bind(address)
         listener.listen(2048)
     except OSError as error:
