@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from rich.progress import Task, TaskID
+from rich.text import Text
 
-from minivault.cli.console import escape, fitted, note, one_line, pairs, table, whole_columns, write_json
+from minivault.cli.console import escape, fitted, note, one_line, pairs, speed, table, whole_columns, write_json
 
 
 @pytest.mark.parametrize(
@@ -41,9 +43,15 @@ def test_one_line_joins_and_shortens() -> None:
     assert one_line("first\nsecond  third", 14) == "first second …"
 
 
+def test_a_bars_speed_is_in_the_units_of_all_sizes() -> None:
+    task = Task(TaskID(0), "", 100, 0, _get_time=lambda: 0.0)
+    task.finished_speed = 3 * 2**20
+    assert speed().render(task) == Text("3.0 MiB/s", style="progress.data.speed")
+
+
 def test_a_piped_table_is_tab_separated(capsys: pytest.CaptureFixture[str]) -> None:
-    table(["name", "size"], [["guide", "7 MB"], ["\x1bx", "[bold]"]])
-    assert capsys.readouterr().out == "name\tsize\nguide\t7 MB\n\\x1bx\t[bold]\n"
+    table(["name", "size"], [["guide", "7 MiB"], ["\x1bx", "[bold]"]])
+    assert capsys.readouterr().out == "name\tsize\nguide\t7 MiB\n\\x1bx\t[bold]\n"
 
 
 def test_notes_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:

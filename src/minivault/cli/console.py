@@ -12,8 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
+from minivault.cli.units import size
+
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import ProgressColumn, Task
 
 # C0 but tab and newline, DEL, C1, line and paragraph separators, and the marks that reorder text: each can make a
 # terminal show something other than what was written.
@@ -194,15 +197,28 @@ def counting(what: str, things: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+def speed() -> ProgressColumn:
+    """A bar's column with bytes a second, in the units of all other sizes; Rich's own counts in thousands."""
+    from rich.progress import ProgressColumn
+    from rich.text import Text
+
+    class Speed(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            now = task.finished_speed or task.speed
+            return Text("?" if now is None else f"{size(int(now))}/s", style="progress.data.speed")
+
+    return Speed()
+
+
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on standard error for work that reports bytes done and bytes in all; silent when that is no terminal."""
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(binary_units=True), speed())
     with Progress(*columns, console=console(sys.stderr), transient=True) as bar:
         task = bar.add_task(escape(what), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

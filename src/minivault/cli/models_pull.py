@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from minivault.cli import options
-from minivault.cli.console import console, escape, line, note, write_json
+from minivault.cli.console import console, escape, line, note, speed, write_json
 from minivault.cli.units import count, size
 
 if TYPE_CHECKING:
@@ -86,13 +86,13 @@ def _bars() -> Iterator[Callable[[PullProgress], None]]:
     if not sys.stderr.isatty():
         yield _FileLines()
         return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
+        DownloadColumn(binary_units=True),
+        speed(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console(sys.stderr)) as bar:

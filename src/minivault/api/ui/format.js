@@ -11,12 +11,12 @@ export function plural(value, noun) {
   return `${count(value)} ${noun}${value === 1 ? "" : "s"}`;
 }
 
-/** 11547040 -> "11.5 MB" */
+/** 11547040 -> "11.0 MiB" */
 export function bytes(value) {
-  const units = ["B", "kB", "MB", "GB", "TB"];
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   let step = 0;
-  while (value >= 1000 && step < units.length - 1) {
-    value /= 1000;
+  while (value >= 1024 && step < units.length - 1) {
+    value /= 1024;
     step += 1;
   }
   return `${value.toFixed(step && value < 100 ? 1 : 0)} ${units[step]}`;
