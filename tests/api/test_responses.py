@@ -169,6 +169,7 @@ async def test_what_is_not_stored_is_not_found_and_nothing_goes_on_from_it() -> 
     assert (await get(bench, kept_not)).status_code == 404
     refused = await create(bench, previous_response_id=kept_not)
     assert (refused.status_code, refused.json()["error"]["param"]) == (404, "previous_response_id")
+    assert refused.json()["error"]["message"].startswith("no such response in the vault")
 
 
 @pytest.mark.parametrize("response_id", ["resp_none", "none", "chatcmpl-x"])
@@ -216,3 +217,11 @@ async def test_what_cannot_be_done_is_refused_by_its_field(fields: dict[str, Any
     assert response.status_code == 422
     assert (response.json()["error"]["param"] or "").startswith(param)
     assert bench.ledger.intents == []
+
+
+async def test_parts_of_fields_without_effect_are_on_record() -> None:
+    bench = templated()
+    asked = {"input": "hi", "text": {"verbosity": "low"}, "reasoning": {"summary": "auto"}, "truncation": "auto"}
+    async with client_of(bench) as client:
+        assert (await client.post(PATH, json=asked)).status_code == 200
+    assert set(bench.ledger.intents[0].ignored) == {"text.verbosity", "reasoning.summary", "truncation"}

@@ -103,6 +103,8 @@ def test_no_field_has_a_wall_of_words(model: type[BaseModel]) -> None:
         ("/v1/embeddings", {"input": ""}, "input: must have at least 1 character"),
         ("/v1/embeddings", {"input": ["a", ""]}, "input.1: must be a string of at least 1 character"),
         ("/v1/embeddings", {"input": [5, "a"]}, "input: must be text, token ids, or a list of 1 to 2048 texts"),
+        ("/v1/responses", {"input": []}, "input: must have at least 1 item"),
+        ("/v1/responses", {"input": ""}, "input: must have at least 1 character"),
         ("/embed", {"input": []}, "input: must have at least 1 item"),
         ("/api/embed", {"input": ["a"] * 2049}, "input: must have at most 2048 items"),
         ("/v1/chat/completions", {"stop": ["a"] * 17}, "stop: must have at most 16 items"),

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.e2e.server import Server
 
@@ -36,6 +36,24 @@ def test_calls_are_found_as_you_type_and_by_filters(page: Page, server: Server) 
     expect(page.locator(".call-prompt").first).to_have_text("What about the quokka please?")
     page.get_by_label("Surface").select_option("anthropic")
     expect(page.get_by_text("No call fits.")).to_be_visible()
+
+
+def test_a_record_that_is_open_is_shown_anew_once_it_has_ended(page: Page, server: Server) -> None:
+    call = recorded(server, "What about an axolotl please?")
+    open_yet = [True]
+
+    def answer(route: Route) -> None:
+        whole = route.fetch()
+        missing = {"finish_reason": None, "response": None} if open_yet else {}
+        route.fulfill(response=whole, json=whole.json() | missing)
+
+    page.route(f"**/vault/records/{call['id']}", answer)
+    page.goto(f"/#/vault/{call['id']}")
+    expect(page.locator("main .badge").first).to_have_text("open")
+    expect(page.get_by_label("What was said")).to_contain_text("Not ended yet.")
+    open_yet.clear()
+    expect(page.locator("main .badge").first).to_have_text(call["finish_reason"])
+    expect(page.get_by_label("What was said")).not_to_contain_text("Not ended yet.")
 
 
 def test_every_surface_can_be_filtered_by(page: Page, server: Server) -> None:

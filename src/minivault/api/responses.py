@@ -30,6 +30,8 @@ MAX_EARLIER = 128
 MAX_EARLIER_BYTES = 8 << 20
 """Of their requests and answers together."""
 
+_NO_SUCH = "no such response in the vault, or nothing is kept of it"
+
 router = APIRouter(prefix="/v1/responses", tags=["openai"])
 _created = schema.json_answer(answers.ResponseBody, "The response. A stream that fails has an event `error`.")
 _created["content"][streaming.SSE] = schema.EVENTS
@@ -154,9 +156,9 @@ async def _call(request: Request, response_id: str, param: str | None = None) ->
             return await service_of(request).records.earlier(
                 response_id.removeprefix(ID_PREFIX), SURFACE, owner=caller_of(request).owner
             )
-        except UnknownRecord as error:
-            raise UnknownRecord(error.message, param=param) from None
-    raise UnknownRecord("no such response in the vault", param=param)
+        except UnknownRecord:
+            raise UnknownRecord(_NO_SUCH, param=param) from None
+    raise UnknownRecord(_NO_SUCH, param=param)
 
 
 def _body_of(call: EarlierCall) -> ResponsesRequest:

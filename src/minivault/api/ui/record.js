@@ -10,20 +10,36 @@ import { BadProof, canCheck, checkContents, checkProof, contentsOf, hex } from "
 const KINDS = { stop: "good", length: "", cancelled: "warn", failed: "bad", interrupted: "bad" };
 const VERDICTS = { MATCH: "good", MISMATCH: "bad", "NOT COMPARABLE": "warn" };
 const RETRY_MS = 10_000;
+const OPEN_MS = 1000;
 
 export async function showRecord(main, id, signal) {
   const call = await getJson(`/vault/records/${encodeURIComponent(id)}`, { signal });
   const { can } = await abilities();
   if (signal.aborted) return;
   document.title = `Record ${call.outcome_index ?? call.index} · MiniVault`;
+  const again = () => (main.replaceChildren(), showRecord(main, id, signal));
   const proof = h("section", { class: "card stack tight", "aria-label": "Proof" });
   const replay = h("section", { class: "card stack tight", "aria-label": "Replay" });
   put(main,
     h("a", { class: "back", href: "#/vault" }, icon("left"), "Vault"), heading(call),
     h("div", { class: "columns record" }, h("div", { class: "stack" }, said(call), replay), h("div", { class: "stack" }, proof, facts(call))),
-    pinned(call), erasure(call, can, () => (main.replaceChildren(), showRecord(main, id, signal))));
+    pinned(call), erasure(call, can, again));
+  if (call.finish_reason === null) onceEnded(id, signal, again);
   fillReplay(replay, call, can);
   await fillProof(proof, call, signal);
+}
+
+/** A call that goes on, or whose end is being recorded: it is looked at again until it has one. */
+async function onceEnded(id, signal, redraw) {
+  try {
+    for (let call = null; !call?.finish_reason; ) {
+      await new Promise((wake) => setTimeout(wake, OPEN_MS));
+      call = await getJson(`/vault/records/${encodeURIComponent(id)}`, { signal });
+    }
+    await redraw();
+  } catch (error) {
+    if (error.name !== "AbortError") toast(error.message, "bad");
+  }
 }
 
 function heading(call) {
@@ -38,6 +54,7 @@ function heading(call) {
 
 function said(call) {
   const gone = call.erased_index === null ? "Not stored." : "Erased.";
+  const noAnswer = call.finish_reason === null ? "Not ended yet." : gone;
   const answer = h("div", { class: "md" });
   const plain = h("div", { class: "plain", hidden: true }, call.response ?? "");
   if (call.response !== null) showMarkdown(answer, call.response);
@@ -51,7 +68,7 @@ function said(call) {
   return h("section", { class: "card stack", "aria-label": "What was said" },
     title("Prompt", call.prompt), h("div", { class: "plain" }, call.prompt ?? h("span", { class: "faint" }, gone)),
     title("Answer", call.response, call.response ? toggle : null),
-    call.response === null ? h("p", { class: "faint" }, gone) : answer, plain,
+    call.response === null ? h("p", { class: "faint" }, noAnswer) : answer, plain,
     call.error ? h("p", { class: "failure" }, call.error) : null);
 }
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field
 
@@ -83,7 +83,9 @@ class ResponsesRequest(CommonRequest):
 
     model_config = ConfigDict(json_schema_extra={"example": {"model": "guide", "input": "What model are you?"}})
 
-    input: str | Items[InputItem] = Field(min_length=1, description="Text, or the turns of a conversation.")
+    input: Annotated[str, Field(min_length=1)] | Annotated[Items[InputItem], Field(min_length=1)] = Field(
+        description="Text, or the turns of a conversation."
+    )
     instructions: str | None = Field(None, description="A system turn; it is not taken over by later responses.")
     previous_response_id: str | None = Field(None, max_length=200, description="Goes on with that conversation.")
     max_output_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS, description="As many as fit, if left out.")
@@ -136,7 +138,9 @@ class ResponsesRequest(CommonRequest):
 
     def _ignored(self) -> list[str]:
         graded = ["reasoning.effort"] if self._effort not in (None, "none") else []
-        return [*super()._ignored(), *graded, *(self.reasoning.unknown("reasoning.") if self.reasoning else ())]
+        parts = {"reasoning.": self.reasoning, "text.": self.text}
+        within = [name for prefix, part in parts.items() if part is not None for name in part.unknown(prefix)]
+        return [*super()._ignored(), *graded, *within]
 
     def _instructions(self) -> tuple[Message, ...]:
         return () if not self.instructions else (Message("system", self.instructions),)
