@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.docs import reading
 from tests.docs.rules import RULES, try_all
-from tests.docs.scene import scene
+from tests.docs.scene import POSIX, scene
 
 
 def test_every_block_has_a_rule_by_which_it_is_tried() -> None:
@@ -18,7 +17,7 @@ def test_every_block_has_a_rule_by_which_it_is_tried() -> None:
     assert reading.indented_code(reading.README) == []
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@POSIX
 @pytest.mark.timeout(600)
 def test_the_readme_does_what_it_says(tmp_path: Path) -> None:
     with scene(tmp_path) as machine:

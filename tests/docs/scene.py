@@ -8,12 +8,16 @@ its model, and ``make`` finds its set-up done.
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+import pytest
 
 from tests.cli.process import MINIVAULT, RunningServer, environment, serving
 from tests.cli.test_tls import make_pair
@@ -26,6 +30,9 @@ from tests.oracle.adapters import ADAPTER_DATA
 from tests.oracle.golden import folder_of
 
 SECONDS = 240
+POSIX = pytest.mark.skipif(
+    sys.platform == "win32" or not (shutil.which("bash") and shutil.which("curl")), reason="needs bash and curl"
+)
 HUB = {
     "HuggingFaceTB/SmolLM2-135M-Instruct": "llama-tied-bias",
     "HuggingFaceTB/SmolLM2-360M-Instruct": "llama-gqa",
@@ -87,18 +94,23 @@ class Scene:
             "VENV": str(self.bin.parent),
             "ARGS": MAKE_TEST if "make test" in command[-1] else "",
         }
-        done = subprocess.run(
+        with subprocess.Popen(
             command,
             env=environment(**more),
             cwd=where,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-        assert done.returncode == 0, f"{command[-1]}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
+            start_new_session=True,
+        ) as process:
+            try:
+                printed, told = process.communicate(timeout=SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)  # with all that it started
+                printed, told = process.communicate()
+        assert process.returncode == 0, f"{command[-1]}\n{printed}\n{told}"
+        return printed
 
     def _command(self, name: str, script: str) -> None:
         path = self.bin / name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -16,7 +15,7 @@ from tests.cli.test_taught_commands import refusal
 from tests.docs import reading
 from tests.docs.reading import DOCUMENTS, PAGES, README, ROOT, Block
 from tests.docs.rules import RULES, UNTRIED, try_all
-from tests.docs.scene import scene
+from tests.docs.scene import POSIX, scene
 
 BLOCKS = [block for document in DOCUMENTS for block in reading.blocks(document)]
 RUN = [page for page in PAGES if any(block.language in RULES for block in reading.blocks(page))]
@@ -68,7 +67,7 @@ def test_every_block_has_a_label_with_a_rule(document: Path) -> None:
     assert reading.indented_code(document) == []
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@POSIX
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", RUN, ids=name_of)
 def test_what_a_page_types_works(page: Path, tmp_path: Path) -> None:
