@@ -29,8 +29,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_gives_503_and_service_resumes_when_there_is_room(small_disk: Path, tmp_path: Path) -> None:
     body = {"prompt": "hello", "max_tokens": 4, "seed": 1}
     with (
-        serving(small_disk / "data", "--receipt-deadline", "5") as server,
-        httpx.Client(base_url=server.url, timeout=60) as client,
+        serving(small_disk / "data", "--receipt-deadline", "60") as server,
+        httpx.Client(base_url=server.url, timeout=200) as client,
     ):
         assert client.post("/generate", json=body).status_code == 200
         filler = small_disk / "filler"

@@ -41,7 +41,7 @@ async def stream_until_killed(server: Server, seed: int, pieces: int) -> dict[in
                 if seen == pieces:
                     server.process.kill()
 
-    async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=server.url, timeout=240) as client:
         ends = await asyncio.gather(*(one(client, index) for index in range(STREAMS)), return_exceptions=True)
     server.kill()
     for end in ends:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -14,9 +15,9 @@ import pytest
 from tests.e2e.server import Server, serving
 from tests.fakes import until
 
-RUNNING, OPEN, MORE = 32, 256, 128
+RUNNING, OPEN, MORE, WAVES = 32, 256, 128, 20
 LONG, SHORT = 400, 24
-"""Tokens of the answers that hold the engine until all have come, and of those that wait behind them."""
+"""Tokens of the answers that hold the engine, and of those that wait behind them."""
 KV_MEMORY, FLAT = 96, 32
 """MiB of KV memory, all of which comes into use, and of all else that resident memory may grow by."""
 
@@ -28,14 +29,31 @@ def resident(server: Server) -> int:
     return int(found[1])
 
 
-async def one(client: httpx.AsyncClient, number: int, opened: list[int], tokens: int = SHORT) -> str:
+@dataclass
+class Told:
+    """What became of those that have arrived."""
+
+    opened: int = 0
+    refused: int = 0
+    broke: bool = False
+
+    def hear(self, stream: asyncio.Task[str]) -> None:
+        self.broke |= stream.exception() is not None
+
+    @property
+    def all(self) -> int:
+        return self.opened + self.refused
+
+
+async def one(client: httpx.AsyncClient, number: int, told: Told, tokens: int) -> str:
     body = {"prompt": "Tell me a story.", "seed": number, "max_tokens": tokens, "ignore_eos": True}
     async with client.stream("POST", "/generate/stream", json=body) as response:
         if response.status_code != 200:
             assert response.status_code == 503
             assert 1 <= int(response.headers["retry-after"]) <= 300
+            told.refused += 1
             return "refused"
-        opened.append(number)
+        told.opened += 1
         pieces = [json.loads(line) async for line in response.aiter_lines()]
     assert pieces[-1]["done"]
     assert pieces[-1]["usage"]["completion_tokens"] == tokens
@@ -43,18 +61,32 @@ async def one(client: httpx.AsyncClient, number: int, opened: list[int], tokens:
 
 
 async def flood(url: str) -> Counter[str]:
-    """How `OPEN + MORE` streams ended, of which the first hold the engine until all have come."""
-    opened: list[int] = []
-    limits = httpx.Limits(max_connections=OPEN + MORE)
-    async with httpx.AsyncClient(base_url=url, timeout=280, limits=limits) as client:
-        streams = [asyncio.create_task(one(client, number, opened, LONG)) for number in range(RUNNING)]
-        await until(lambda: len(opened) == RUNNING)
-        streams += [asyncio.create_task(one(client, 100 + number, opened)) for number in range(OPEN - RUNNING)]
-        streams += [asyncio.create_task(one(client, 1000 + number, opened)) for number in range(MORE)]
+    """How `OPEN` streams ended and the waves of `MORE` after them, of which there are more until one is refused.
+
+    On a machine that is faster than those who come to it, one wave after another finds room.
+    """
+    told, streams = Told(), list[asyncio.Task[str]]()
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=url, timeout=800, limits=limits) as client:
+
+        async def arrive(count: int, tokens: int) -> None:
+            first = len(streams)
+            streams.extend(asyncio.create_task(one(client, first + at, told, tokens)) for at in range(count))
+            for stream in streams[first:]:
+                stream.add_done_callback(told.hear)
+            await until(lambda: told.all == len(streams) or told.broke)
+
+        await arrive(RUNNING, LONG)
+        await arrive(OPEN - RUNNING, SHORT)
+        for _ in range(WAVES):
+            await arrive(MORE, LONG)
+            if told.refused:
+                break
         return Counter(await asyncio.gather(*streams))
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_with_256_streams_open_those_taken_end_whole_and_the_rest_are_refused(tmp_path: Path) -> None:
     bounds = (
         "--max-running",

@@ -65,7 +65,7 @@ async def listen(client: httpx.AsyncClient, told: Told, number: int, begun: asyn
 async def one_round(server: Server, round_number: int, wait: float) -> list[Told]:
     everything = [Told(f"r{round_number}-{number}") for number in range(STREAMS)]
     begun = asyncio.Event()
-    async with httpx.AsyncClient(base_url=server.url, timeout=120) as client:
+    async with httpx.AsyncClient(base_url=server.url, timeout=600) as client:
         listening = [asyncio.create_task(listen(client, told, at, begun)) for at, told in enumerate(everything)]
         await begun.wait()
         await asyncio.sleep(wait)
@@ -102,7 +102,7 @@ def test_a_stream_that_is_called_complete_is_whole_however_the_server_was_stoppe
         server = Server(data, "--shutdown-timeout", chance.choice(["0", "0.1", "0.4", "30"]))
         try:
             everything = asyncio.run(one_round(server, round_number, chance.random() * 0.5))
-            assert server.process.wait(timeout=60) == 0, server.log.read_text()
+            assert server.process.wait(timeout=240) == 0, server.log.read_text()
         finally:
             server.kill()
         reader = Reader.open(data / "vault.db")
