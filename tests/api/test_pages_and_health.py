@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
 from typing import Any
 
+import httpx
 import pytest
 
 from minivault.api.app import create_app
 from minivault.errors import ModelNotReady
 from minivault.settings import Settings
-from tests.api.client import client_of
+from tests.api.client import BASE, client_of
 from tests.fakes import make_bench, says
 
 ASK = {"prompt": "hi", "seed": 7}
@@ -259,3 +262,19 @@ async def test_the_answers_have_the_documented_fields() -> None:
         answer = (await client.post("/generate", json=ASK)).json()
         schemas = (await client.get("/openapi.json")).json()["components"]["schemas"]
     assert set(schemas["GenerateResponse"]["required"]) == set(answer)
+
+
+async def test_the_document_is_made_once_and_off_the_event_loop() -> None:
+    app = create_app(Settings(rate_limit=""), service=make_bench().service)
+    makers: list[str] = []
+
+    def made() -> dict[str, Any]:
+        makers.append(threading.current_thread().name)
+        return {"openapi": "3.0.3"}
+
+    app.openapi = made  # type: ignore[method-assign]
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=BASE) as client:
+        answers = await asyncio.gather(*(client.get("/openapi.json") for _ in range(4)))
+    assert [answer.json() for answer in answers] == [{"openapi": "3.0.3"}] * 4
+    assert len(makers) == 1
+    assert makers[0] != threading.current_thread().name

@@ -5,6 +5,7 @@ Every file is read once, at start, under a fixed name: no client string becomes 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import html
 import json
@@ -15,7 +16,7 @@ from importlib.resources.abc import Traversable
 from typing import NamedTuple
 
 import swagger_ui_bundle  # type: ignore[import-untyped]  # has no types
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 
 from minivault import __version__
 from minivault.api import negotiation
@@ -104,10 +105,15 @@ async def asset(request: Request) -> Response:
 
 @router.get("/openapi.json")
 async def openapi(request: Request) -> Response:
-    app = request.app
-    if (found := getattr(app.state, "openapi", None)) is None:
-        found = app.state.openapi = _asset(json.dumps(app.openapi()).encode(), "application/json")
-    return _page(request, found)
+    state = request.app.state
+    if not hasattr(state, "openapi"):
+        # Once, and off the event loop: it takes half a second, and every visit of the page asks for it.
+        state.openapi = asyncio.ensure_future(asyncio.to_thread(_document_of, request.app))
+    return _page(request, await asyncio.shield(state.openapi))
+
+
+def _document_of(app: FastAPI) -> Asset:
+    return _asset(json.dumps(app.openapi()).encode(), "application/json")
 
 
 def _page(request: Request, asset: Asset) -> Response:
