@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -61,6 +61,9 @@ class MemoryLedger:
         self._ended[outcome.intent_index] = self._size
         return self._receipt()
 
+    def append_outcomes(self, outcomes: Sequence[Outcome], /) -> list[Future[Receipt]]:
+        return [self.append_outcome(outcome) for outcome in outcomes]
+
     def append_erasure(self, erasure: Erasure, /) -> Future[Receipt]:
         self.erasures.append(erasure)
         return self._receipt()
@@ -106,6 +109,12 @@ class MemoryLedger:
             if str(id_or_index) in (intent.request_id, str(index)) and owner in (None, intent.api_key_id):
                 return self._detail(index, intent)
         raise UnknownRecord("no such record in the vault")
+
+    def erased_ids(self, prefix: str, after: int = -1, *, limit: int = 1000) -> tuple[tuple[str, ...], int]:
+        erased = [
+            self._indexes[index].request_id for erasure in self.erasures[after + 1 :] for index in erasure.intents
+        ]
+        return tuple(one for one in erased if one.startswith(prefix)), len(self.erasures) - 1
 
     def raw_request(self, index: int, /) -> bytes | None:
         intent = self._indexes[index]

@@ -31,8 +31,8 @@ def die_at(step: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         done = real(*args)
         if left < 0:
-            if owner is Ledger:
-                done.result()
+            for receipt in done if isinstance(done, list) else [done] if owner is Ledger else []:
+                receipt.result()
             os.kill(os.getpid(), signal.SIGKILL)
         return done
 

@@ -141,7 +141,7 @@ def told(rows: list[dict[str, Any]]) -> list[Any]:
 @pytest.mark.parametrize("make", [mixed, embedding_texts])
 @pytest.mark.parametrize(
     "step",
-    ["after-append_intent", "before-draft_line", "after-draft_line", "before-append_outcome", "after-append_outcome",
+    ["after-append_intent", "before-draft_line", "after-draft_line", "before-append_outcomes", "after-append_outcomes",
      "before-release_draft", "after-release_draft"],
 )  # fmt: skip
 def test_a_server_killed_at_any_step_of_a_line_neither_records_nor_answers_it_twice(

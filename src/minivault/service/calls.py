@@ -6,7 +6,7 @@ Knows nothing of what is asked or how it is answered. Owned by the event loop; t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
@@ -192,15 +192,21 @@ class Calls:
     ) -> asyncio.Future[Receipt]:
         """Record how a call ended, or have that held back; once it is durable, or never will be, the call is over."""
 
-        def append(ended: Outcome) -> asyncio.Future[Receipt]:
-            receipt = _on_this_loop(lambda: self._ledger.append_outcome(ended))
+        def follow(ended: Outcome, receipt: asyncio.Future[Receipt]) -> asyncio.Future[Receipt]:
             receipt.add_done_callback(lambda done: self._settled(call, prepared, ended, done))
             return receipt
 
         held = held_here()
         if held is None or outcome.finish_reason == FinishReason.CANCELLED:
-            return append(outcome)
-        return held.take(call.id, outcome, append)
+            return follow(outcome, _on_this_loop(lambda: self._ledger.append_outcome(outcome)))
+        return held.take(call.id, outcome, self._append_together, follow)
+
+    def _append_together(self, outcomes: Sequence[Outcome]) -> list[asyncio.Future[Receipt]]:
+        """Of one answer."""
+        try:
+            return [asyncio.wrap_future(receipt) for receipt in self._ledger.append_outcomes(outcomes)]
+        except Exception as error:
+            return [_failed(error) for _ in outcomes]
 
     def _settled(
         self, call: Call, prepared: Prepared | PreparedTexts, outcome: Outcome, done: asyncio.Future[Receipt]
@@ -260,6 +266,10 @@ def _on_this_loop(append: Callable[[], Future[Receipt]]) -> asyncio.Future[Recei
     try:
         return asyncio.wrap_future(append())
     except Exception as error:
-        failed: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-        failed.set_exception(error)
-        return failed
+        return _failed(error)
+
+
+def _failed(error: Exception) -> asyncio.Future[Receipt]:
+    failed: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+    failed.set_exception(error)
+    return failed

@@ -9,7 +9,7 @@ of batches. Owned by the event loop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -17,7 +17,11 @@ from dataclasses import dataclass, replace
 from minivault.generation import FinishReason
 from minivault.vault.record import Outcome, Receipt
 
-Append = Callable[[Outcome], asyncio.Future[Receipt]]
+Receipts = list[asyncio.Future[Receipt]]
+Append = Callable[[Sequence[Outcome]], Receipts]
+"""Hands over outcomes that become durable together."""
+Follow = Callable[[Outcome, asyncio.Future[Receipt]], asyncio.Future[Receipt]]
+"""Sees to what comes of one."""
 _NO_RECEIPT = Receipt(-1, "")
 """In the place of one that is still to come."""
 _ANSWERED = (FinishReason.STOP, FinishReason.LENGTH)
@@ -38,13 +42,15 @@ class Held:
     """What is held back of the calls of one answer."""
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[Outcome, Append]] = []
+        self._waiting: list[tuple[Outcome, Follow]] = []
+        self._append: Append = lambda _: []
         self.calls: list[HeldCall] = []
 
-    def take(self, call_id: str, outcome: Outcome, append: Append) -> asyncio.Future[Receipt]:
+    def take(self, call_id: str, outcome: Outcome, append: Append, follow: Follow) -> asyncio.Future[Receipt]:
         """Hold an outcome. The receipt that comes at once says nothing."""
+        self._append = append
         self.calls.append(HeldCall(outcome.intent_index, call_id, str(outcome.finish_reason), outcome.error))
-        self._waiting.append((outcome, append))
+        self._waiting.append((outcome, follow))
         future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         future.set_result(_NO_RECEIPT)
         return future
@@ -55,8 +61,7 @@ class Held:
         Raises:
             LedgerUnavailable: of one or more this is not sure.
         """
-        waiting, self._waiting = self._waiting, []
-        receipts = [append(outcome) for outcome, append in waiting]
+        receipts = self._let_go(lambda outcome: outcome)
         # Shielded: what was handed over is going to be written.
         ended = await asyncio.gather(*map(asyncio.shield, receipts), return_exceptions=True)
         for one in ended:
@@ -66,9 +71,14 @@ class Held:
     def give_up(self) -> None:
         """Nobody gets what is still held: answers are recorded as those of clients that hung up before they came, and
         failures as they are. Idempotent."""
+        self._let_go(lambda outcome: _undelivered(outcome) if outcome.finish_reason in _ANSWERED else outcome)
+
+    def _let_go(self, become: Callable[[Outcome], Outcome]) -> Receipts:
         waiting, self._waiting = self._waiting, []
-        for outcome, append in waiting:
-            append(_undelivered(outcome) if outcome.finish_reason in _ANSWERED else outcome)
+        outcomes = [become(outcome) for outcome, _ in waiting]
+        receipts = self._append(outcomes) if outcomes else []
+        together = zip(waiting, outcomes, receipts, strict=True)
+        return [follow(outcome, receipt) for (_, follow), outcome, receipt in together]
 
 
 _HELD: ContextVar[Held | None] = ContextVar("minivault_held", default=None)

@@ -30,6 +30,8 @@ class Entry:
     future: Future[Receipt]
     deadline: float
     """On the monotonic clock."""
+    with_next: bool = False
+    """It goes into one transaction with the entry behind it."""
 
     def size(self) -> int:
         """About how many bytes it will write."""
@@ -60,16 +62,16 @@ class Inbox:
         """Whether the group in flight is past its deadline."""
         return self._hangs
 
-    def put(self, entry: Entry) -> str | None:
-        """Leave an entry; gives the reason if it is refused."""
+    def put(self, *entries: Entry) -> str | None:
+        """Leave an entry, or several that are given together; gives the reason if they are refused."""
         with self._wake:
             if self._closed:
                 return "the vault is closing"
             if self._hangs:
                 return HANGS
-            if len(self._waiting) >= self._max_waiting:
+            if len(self._waiting) + len(entries) > self._max_waiting:
                 return f"{self._max_waiting} records already wait for the vault's disk"
-            self._waiting.append(entry)
+            self._waiting.extend(entries)
             self._tell()
             self._wake.notify()
         return None
@@ -88,9 +90,9 @@ class Inbox:
                 if seconds == 0 or not self._wake.wait(seconds):
                     return []
             group, room = [self._waiting.popleft()], MAX_GROUP_BYTES
-            while self._waiting and len(group) < MAX_GROUP:
+            while self._waiting and (group[-1].with_next or len(group) < MAX_GROUP):
                 room -= group[-1].size()
-                if self._waiting[0].size() > room:
+                if self._waiting[0].size() > room and not group[-1].with_next:
                     break
                 group.append(self._waiting.popleft())
             self._in_flight = group

@@ -15,7 +15,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import replace
 from functools import partial
@@ -166,7 +166,7 @@ class Ledger:
         so, at the deadline at the latest. It cannot be cancelled: a record handed over is going to be written, and the
         call needs an outcome even if nobody waits for the receipt any more.
         """
-        return self._append(intent)
+        return self._append(intent)[0]
 
     def append_outcome(self, outcome: Outcome) -> Future[Receipt]:
         """Hand an outcome over; as :meth:`append_intent`.
@@ -174,7 +174,11 @@ class Ledger:
         A call that is unknown or has ended fails with :class:`UnknownRecord`. When the future fails with
         :class:`LedgerUnavailable`, the ledger ends the call by itself, as ``failed``, as soon as it can write again.
         """
-        return self._append(outcome)
+        return self._append(outcome)[0]
+
+    def append_outcomes(self, outcomes: Sequence[Outcome]) -> list[Future[Receipt]]:
+        """As :meth:`append_outcome`, of calls that make one answer: after a crash all have ended, or none."""
+        return self._append(*outcomes)
 
     def append_erasure(self, erasure: Erasure) -> Future[Receipt]:
         """Erase the content of up to ``MAX_ERASED`` calls: prompt, answer, token ids, raw request and their salts, the
@@ -183,7 +187,7 @@ class Ledger:
         Calls that have not ended, or hold no content, are passed over; if none is left, the future fails with
         :class:`UnknownRecord`.
         """
-        return self._append(erasure)
+        return self._append(erasure)[0]
 
     def sign_head(self) -> Future[int]:
         """Sign a head over all that is recorded by now, without waiting for the next one that is due.
@@ -212,15 +216,17 @@ class Ledger:
 
     # What runs on the callers' threads
 
-    def _append(self, record: Intent | Outcome | Erasure) -> Future[Receipt]:
-        future: Future[Receipt] = Future()
-        future.set_running_or_notify_cancel()
+    def _append(self, *records: Intent | Outcome | Erasure) -> list[Future[Receipt]]:
+        """Hand over what goes into one transaction."""
         deadline = time.monotonic() + self._receipt_deadline
-        entry = Entry(Draft(record, self._clock()), future, deadline)
-        refusal = self._inbox.put(entry)
-        if refusal is not None:
-            self._fail(entry, LedgerUnavailable(refusal, retry_after=RETRY_SECONDS))
-        return future
+        entries = [Entry(Draft(record, self._clock()), Future(), deadline, with_next=True) for record in records]
+        entries[-1].with_next = False
+        for entry in entries:
+            entry.future.set_running_or_notify_cancel()
+        refusal = self._inbox.put(*entries)
+        for entry in entries if refusal is not None else ():
+            self._fail(entry, LedgerUnavailable(refusal or "", retry_after=RETRY_SECONDS))
+        return [entry.future for entry in entries]
 
     # What runs on the ledger thread
 
