@@ -142,7 +142,7 @@ TABLE: dict[str, tuple[str, set[tuple[Fault, int | None]]]] = {
     ),
     "the list's outcome taken away": (
         "UPDATE calls SET outcome_index = NULL WHERE intent_index = 4",
-        {(Fault.DERIVED_ALTERED, 5)},
+        {(Fault.DERIVED_ALTERED, 4), (Fault.DERIVED_ALTERED, 5)},
     ),
     "a row of the list deleted": (
         "DELETE FROM calls WHERE intent_index = 4",

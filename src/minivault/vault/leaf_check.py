@@ -31,7 +31,7 @@ def check_leaf_content(
         walk.calls += 1
         walk.digest_only += policy == "digest"
         walk.policies[index] = policy
-        if calls.pop(index, None) != _intent_row(leaf):
+        if not _is_intent_row(calls.pop(index, None), leaf):
             walk.found(Fault.DERIVED_ALTERED, index, f"the list's row of record {index} does not say what it says")
     elif kind == _ERASURE:
         _check_erasure(walk, index, leaf)
@@ -118,6 +118,14 @@ def _agrees(kind: ContentKind, piece: tuple[bytes, bytes], committed: object) ->
         return commitment(kind, *piece) == committed
     except (TypeError, ValueError):  # damage to the file: no salt, or a value of another type
         return False
+
+
+def _is_intent_row(row: tuple[Any, ...] | None, leaf: Mapping[str, Any]) -> bool:
+    """Its last two values are of a call without an outcome: the tokens of its prompt, and anything said of its end."""
+    if row is None:
+        return False
+    *said, prompt_tokens, ended = row
+    return tuple(said) == _intent_row(leaf) and prompt_tokens in (None, leaf["prompt_tokens"]) and ended is None
 
 
 def _intent_row(leaf: Mapping[str, Any]) -> tuple[Any, ...] | None:

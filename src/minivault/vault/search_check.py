@@ -36,6 +36,8 @@ def check_search(walk: Walk, db: Connection, *, words: bool) -> None:
     if any(finding.fault not in _OTHERWISE for finding in walk.findings):
         return
     before = len(walk.findings)
+    if db.execute(_SECURE_DELETE).get != 1:
+        walk.found(Fault.SEARCH, None, "the search index is set to keep the words of what is erased")
     for (index,) in db.execute(_NOT_INDEXED, (walk.first,)):
         walk.found(Fault.SEARCH, index, f"the search index lacks the call of record {index}")
     for (row,) in db.execute(_NOT_A_CALL, (walk.first,)):
@@ -104,6 +106,7 @@ def _sums(table: str) -> str:
     """  # noqa: S608 - constants
 
 
+_SECURE_DELETE: Final = "SELECT v FROM search_config WHERE k = 'secure-delete'"
 _HAS_CONTENT: Final = "store = 1 AND outcome_index IS NOT NULL AND erased_index IS NULL"
 _NOT_INDEXED: Final = f"""
 SELECT intent_index FROM calls

@@ -24,6 +24,7 @@ from minivault.vault.reader import Reader
 from minivault.vault.record import RecordKind
 from minivault.vault.schema_check import check_schema
 from minivault.vault.search_check import check_search
+from minivault.vault.stray_check import check_strays
 from minivault.vault.walk import MAX_FINDINGS, Enough, Walk
 
 PAGE = 1024
@@ -161,11 +162,6 @@ def _take_up(walk: Walk, db: Connection, since: Verified) -> bool:
     return True
 
 
-def _levels(db: Connection) -> int:
-    """One more than the highest level of the stored tree."""
-    return int(db.execute("SELECT coalesce(max(level), 0) + 1 FROM nodes").get)
-
-
 def _root(db: Connection, size: int) -> bytes:
     return root_of(size, lambda level, position: stored_node(db, level, position))
 
@@ -189,20 +185,10 @@ def _check_end(walk: Walk, db: Connection, root: bytes) -> None:
     _check_late_erasures(walk, db)
     if walk.whole and not walk.bad_nodes and walk.tree.root() != root:
         walk.found(Fault.HEAD, None, "the records do not lead to the stored head")
-    stray = sum(db.execute(_STRAY, (level, level)).get for level in range(1, _levels(db)))
-    if stray:
-        walk.found(Fault.TREE, None, f"the tree holds {stray} nodes over records that do not exist")
-    orphans = db.execute(_ORPHANS, (walk.first,)).get
-    if orphans:
-        walk.found(Fault.CONTENT_UNEXPECTED, None, f"{orphans} contents belong to no record")
+    with snapshot(db):
+        check_strays(walk, db)
 
 
-_ORPHANS = """
-SELECT count(*) FROM contents WHERE leaf_index >= ? AND leaf_index NOT IN (SELECT leaf_index FROM leaves)
-"""
-_STRAY = """
-SELECT count(*) FROM nodes WHERE level = ? AND position >= (SELECT size FROM tree_state) >> ?
-"""
 _OPEN_BEFORE = """
 SELECT intent_index, store FROM calls WHERE intent_index < ?1 AND (outcome_index IS NULL OR outcome_index >= ?1)
 """
