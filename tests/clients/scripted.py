@@ -17,7 +17,7 @@ from minivault.settings import Settings
 from tests.api.raw import listening
 from tests.fakes import Bench, make_bench, says
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 120
 
 
 class Scripted:

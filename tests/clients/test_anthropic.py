@@ -10,7 +10,7 @@ import anthropic
 import pytest
 from anthropic.types import MessageParam
 
-from tests.clients.records import until_recorded
+from tests.clients.records import left_midway
 from tests.e2e.server import Server, serving
 
 TURNS: list[MessageParam] = [{"role": "user", "content": "What model are you?"}]
@@ -96,11 +96,14 @@ def test_errors_arrive_as_the_packages_own(
 
 def test_leaving_a_stream_cancels_and_is_recorded(server: Server, client: anthropic.Anthropic) -> None:
     story = [{"role": "user", "content": "Tell me a short story."}]
-    with client.messages.stream(
-        **ASK | {"messages": story, "max_tokens": 900, "extra_body": {"temperature": 1}}
-    ) as stream:
-        said = next(iter(stream.text_stream))
-    assert until_recorded(server.url, "cancelled", "anthropic")["response"].startswith(said)
+    endless = ASK | {"messages": story, "max_tokens": 900, "extra_body": {"temperature": 1}}
+
+    def leave() -> str:
+        with client.messages.stream(**endless) as stream:
+            return next(iter(stream.text_stream))
+
+    said, record = left_midway(leave, "anthropic", server.url)
+    assert record["response"].startswith(said)
 
 
 async def test_the_async_client_streams_and_answers(server: Server) -> None:

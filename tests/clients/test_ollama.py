@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ import httpx
 import ollama
 import pytest
 
-from tests.clients.records import until_recorded
+from tests.clients.records import left_midway
 from tests.e2e.server import Server, serving
 
 SEEDED = {"seed": 7, "num_predict": 40}
 ENDLESS = {"temperature": 10.0, "num_predict": -1, "top_p": 1.0, "top_k": 0, "seed": 3}
 """Random words to the end of the context. By chance one answer in five would end before; this seed draws no end."""
 ASK = "What model are you?"
+HURRIED = httpx.Timeout(60, read=0.05)
 TURNS = [{"role": "user", "content": ASK}]
 
 
@@ -112,10 +114,13 @@ def test_errors_arrive_as_the_packages_own(client: ollama.Client, call: Any, sta
 
 
 def test_leaving_a_stream_cancels_and_is_recorded(server: Server, client: ollama.Client) -> None:
-    parts = client.generate("guide", "Tell me a story.", options=ENDLESS, stream=True)
-    said = next(iter(parts)).response
-    parts.close()  # type: ignore[attr-defined]  # a generator, typed as an iterator
-    record = until_recorded(server.url, "cancelled", "ollama")
+    def leave() -> str | None:
+        parts = client.generate("guide", "Tell me a story.", options=ENDLESS, stream=True)
+        said = next(iter(parts)).response
+        parts.close()  # type: ignore[attr-defined]  # a generator, typed as an iterator
+        return said
+
+    said, record = left_midway(leave, "ollama", server.url)
     assert record["response"].startswith(said)
 
 
@@ -129,9 +134,12 @@ async def test_the_async_client_streams_and_answers(server: Server) -> None:
 
 
 def test_a_timeout_of_the_client_is_a_cancelled_call(server: Server) -> None:
-    with ollama.Client(host=server.url, timeout=0.05) as client, pytest.raises(httpx.ReadTimeout):
-        client.generate("guide", "Tell me a story about a whole.", options=ENDLESS)
-    assert until_recorded(server.url, "cancelled", "ollama", mode="full")["response"] == ""
+    def leave() -> None:
+        with suppress(httpx.ReadTimeout), ollama.Client(host=server.url, timeout=HURRIED) as client:
+            client.generate("guide", "Tell me a story about a whole.", options=ENDLESS)
+
+    _, record = left_midway(leave, "ollama", server.url, mode="full")
+    assert record["response"] == ""
 
 
 def test_the_record_lists_what_was_ignored(server: Server, client: ollama.Client, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from tests.clients.records import until_recorded
+from tests.clients.records import left_midway
 from tests.e2e.server import Server, serving
 
 ASK: Any = {"model": "guide", "input": "What model are you?", "max_output_tokens": 60, "extra_body": {"seed": 7}}
@@ -103,8 +103,10 @@ def test_an_unknown_response_is_not_found(client: openai.OpenAI) -> None:
 
 def test_leaving_a_stream_cancels(client: openai.OpenAI, server: Server) -> None:
     endless = {"model": "guide", "input": "a", "temperature": 10, "extra_body": {"ignore_eos": True}}
-    with client.responses.create(**endless, stream=True) as stream:  # type: ignore[call-overload]
-        for event in stream:
-            if event.type == "response.output_text.delta":
-                break
-    assert until_recorded(server.url, "cancelled", "responses")["response"]
+
+    def leave() -> None:
+        with client.responses.create(**endless, stream=True) as stream:  # type: ignore[call-overload]
+            next(event for event in stream if event.type == "response.output_text.delta")
+
+    _, record = left_midway(leave, "responses", server.url)
+    assert record["response"]

@@ -19,7 +19,7 @@ import pytest
 from minivault.models.catalog import Catalog
 from minivault.models.remote_config import RemoteConfig
 from minivault.models.remote_entry import add_remote
-from tests.clients.records import until_recorded
+from tests.clients.records import left_midway
 from tests.e2e.server import Server, serving
 
 ROOT = Path(__file__).parent.parent.parent
@@ -176,10 +176,12 @@ def test_the_native_surface(front: Server) -> None:
 def test_who_hangs_up_in_front_is_cancelled_behind(front: Server, behind: Server) -> None:
     endless = {"model": "far", "messages": TURNS, "stream": True, "max_tokens": 900, "ignore_eos": True,
                "temperature": 10, "user": "x"}  # fmt: skip
-    with httpx.stream("POST", f"{front.url}/v1/chat/completions", json=endless) as answer:
-        next(line for line in answer.iter_lines() if '"content": "' in line and '"content": ""' not in line)
-    for server in (front, behind):
-        assert until_recorded(server.url, "cancelled", "openai")
+
+    def leave() -> None:
+        with httpx.stream("POST", f"{front.url}/v1/chat/completions", json=endless, timeout=60) as answer:
+            next(line for line in answer.iter_lines() if '"content": "' in line and '"content": ""' not in line)
+
+    left_midway(leave, "openai", front.url, behind.url)
 
 
 def test_the_models_and_the_metrics_name_the_engine(front: Server, behind: Server) -> None:
@@ -271,9 +273,13 @@ def test_llamacpp_stops_at_a_stop_string_and_is_cancelled(before_llamacpp: Serve
     with openai_of(before_llamacpp) as client:
         stopped = client.chat.completions.create(**SEEDED | {"temperature": 0.0, "stop": ["MiniVault"]})
         assert "MiniVault" not in (stopped.choices[0].message.content or "")
-        with client.chat.completions.create(**SEEDED, stream=True, extra_body={"ignore_eos": True}) as stream:
-            next(iter(stream))
-    assert until_recorded(before_llamacpp.url, "cancelled", "openai")
+        endless = SEEDED | {"max_tokens": 900, "extra_body": {"ignore_eos": True}}
+
+        def leave() -> None:
+            with client.chat.completions.create(**endless, stream=True) as stream:
+                next(iter(stream))
+
+        left_midway(leave, "openai", before_llamacpp.url)
 
 
 def test_the_command_adds_shows_asks_and_removes(behind: Server, tmp_path: Path) -> None:
