@@ -20,7 +20,7 @@ from tests.docs.scene import POSIX, scene
 BLOCKS = [block for document in DOCUMENTS for block in reading.blocks(document)]
 RUN = [page for page in PAGES if any(block.language in RULES for block in reading.blocks(page))]
 TAUGHT = [document for document in DOCUMENTS if document.name not in ("reference.md", "CHANGELOG.md")]
-"""Those whose commands are to be typed: the reference leaves options out, and the changelog may name what is not there."""
+"""Those whose commands are to be typed: the reference leaves options out, the changelog names what is not there too."""
 METHODS = "GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS"
 HIDDEN = {"/": {"GET"}, "/docs": {"GET"}, "/openapi.json": {"GET"}, "/health": {"GET"}}
 """Routes that /openapi.json leaves out."""
