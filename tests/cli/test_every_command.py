@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import typer.main
+from typer.testing import CliRunner
 
 from minivault.cli.main import app
 
@@ -40,3 +41,13 @@ def test_help_has_an_example_of_the_command(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(set(ALL) - ACTS))
 def test_a_command_that_reads_speaks_json(name: str) -> None:
     assert any("--json" in parameter.opts for parameter in ALL[name].params)
+
+
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_help_is_read_on_a_small_terminal(name: str) -> None:
+    shown = CliRunner().invoke(app, [*name.split()[1:], "--help"], terminal_width=80).output
+    assert "<bool>" not in shown
+    usage = next(line for line in shown.splitlines() if "Usage:" in line)
+    assert not set("{}") & set(usage)
+    assert "[[" not in usage
+    assert [line for line in (ALL[name].epilog or "").splitlines() if "minivault " in line and len(line) > 78] == []

@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from minivault.bounds import in_words, span
 from minivault.cli.main import app
+from minivault.cli.usage import examples
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,13 @@ def test_what_is_far_from_all_there_is_gets_no_guess(words: list[str]) -> None:
     assert "No such" in refused.output
     assert "There is" not in refused.output
     assert "Possible options" not in refused.output
+
+
+def test_what_an_example_does_stands_above_it_where_a_line_would_be_too_long() -> None:
+    long = "Examples:\n\n  minivault a" + " " * 50 + "what it does with [these]\n  minivault b\n"
+    assert examples(long) == "Examples:\n\n  # what it does with \\[these]\n  minivault a\n  minivault b\n"
+    short = "Example:\n\n  minivault a    what it does\n"
+    assert examples(examples(short)) == short
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,7 @@ Examples:
   minivault embed - -m minilm --dimensions 64 < text.txt
 """
 
-Texts = Annotated[
-    list[str], typer.Argument(metavar="TEXT...", help="What to embed; - reads standard input as one text.")
-]
+Texts = Annotated[list[str], typer.Argument(metavar="TEXT", help="What to embed; - reads standard input as one text.")]
 Truncate = Annotated[bool, typer.Option("--truncate", help="Cut texts that are too long, rather than refuse them.")]
 Dimensions = Annotated[
     int | None, typer.Option("--dimensions", help="So many numbers of each vector, scaled to length 1 again.")

@@ -39,7 +39,7 @@ FIELDS = (
 """The options that go into the request body under their own names."""
 
 PromptArgument = Annotated[
-    str | None, typer.Argument(metavar="[PROMPT]", help="What to ask; - reads standard input.", show_default=False)
+    str | None, typer.Argument(metavar="PROMPT", help="What to ask; - reads standard input.", show_default=False)
 ]
 PromptOption = Annotated[
     str | None, typer.Option("--prompt", "-p", metavar="PROMPT", help="The prompt, as an option.", show_default=False)

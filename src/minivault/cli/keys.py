@@ -31,8 +31,8 @@ CREATE_EXAMPLES = """\
 Examples:
 
   minivault keys create ops --role admin
-  minivault keys create team --requests "60/minute; 2000/day" --tokens 500000/day --concurrent 4
-  minivault keys create guest --model guide --expires 7d --no-store --note "workshop in May"
+  minivault keys create team --requests 60/minute --tokens 500000/day
+  minivault keys create guest --model guide --expires 7d --no-store
 """
 
 LIST_EXAMPLES = """\

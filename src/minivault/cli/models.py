@@ -169,7 +169,7 @@ def remove_model(
 
 @app.command("verify", epilog=VERIFY_EXAMPLES)
 def verify_models(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One model. (default: all)")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One model. (default: all)")] = None,
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:

@@ -14,8 +14,8 @@ EXAMPLES = """\
 Examples:
 
   minivault models add-remote llama --url http://127.0.0.1:8080/v1
-  minivault models add-remote q --url http://gpu:8000/v1 --upstream-model qwen3
-  minivault models add-remote big --url http://a:8000/v1 --url http://b:8000/v1
+  minivault models add-remote q --url http://gpu/v1 --upstream-model qwen3
+  minivault models add-remote big --url http://a/v1 --url http://b/v1
 
 Nothing is asked of the servers now. `models rm` takes it away again.
 """

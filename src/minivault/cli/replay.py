@@ -29,7 +29,7 @@ Examples:
 RATE_LIMIT_SECONDS = 1.0
 
 RecordId = Annotated[
-    str | None, typer.Argument(metavar="[ID]", help="Id of the call, or index of either of its records.")
+    str | None, typer.Argument(metavar="ID", help="Id of the call, or index of either of its records.")
 ]
 
 

@@ -32,8 +32,8 @@ Examples:
   minivault serve --preload my-llama,phi       more models in memory from the start
 
 Each option is also a variable (MINIVAULT_PORT=9000) and a line of config.toml
-(port = 9000); an option beats a variable, and a variable the file. A SIZE is in
-bytes, or has a unit: 512MiB, 8GiB, 2G (the same as 2GiB); 8GB is 8000000000.
+(port = 9000); an option beats a variable, and a variable the file. A SIZE
+is in bytes, or has a unit: 512MiB, 8GiB, 2G (as 2GiB); 8GB is 8000000000.
 """
 
 WHERE = "Where"

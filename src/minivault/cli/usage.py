@@ -5,10 +5,11 @@ Knows nothing of which commands there are.
 
 from __future__ import annotations
 
+import re
 from typing import Any, get_args
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from minivault.bounds import in_words
 from minivault.nearest import nearest
@@ -22,12 +23,55 @@ ELSEWHERE = {
 """What those who know other tools type first, and what it is called here."""
 
 
+_NARROW = 78
+_EXAMPLE = re.compile(r"  (?P<example>\S.*?\S) {2,}(?P<does>\S.*)")
+
+
+class Command(TyperCommand):
+    """A command whose help has nothing behind a flag, which takes no value, and no braces around an argument."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return _without_types(super().get_params(ctx))
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
+
+
+def examples(epilog: str) -> str:
+    """As help shows them: a bracket is one, and no markup. Where a line is too long for a small terminal, what an
+    example does stands above each."""
+    lines = epilog.replace("\\[", "[").splitlines()
+    if any(len(line) > _NARROW for line in lines):
+        lines = [piece for line in lines for piece in _above(line)]
+    return "\n".join(line.replace("[", "\\[") for line in lines) + "\n"
+
+
+def _above(line: str) -> list[str]:
+    found = _EXAMPLE.fullmatch(line)
+    return [line] if found is None else [f"  # {found['does']}", f"  {found['example']}"]
+
+
+def _without_types(params: list[Any]) -> list[Any]:
+    for param in params:
+        if getattr(param, "is_flag", False) and param.metavar is None:
+            param.metavar = ""
+    return params
+
+
 class Group(TyperGroup):
     """Commands of which one that is not there is answered by what may be meant, and only by what is really close."""
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
+        for command in (self, *self.commands.values()):
+            command.epilog = command.epilog and examples(command.epilog)
+            if type(command) is TyperCommand:
+                # Here once, rather than by a word at each of the commands.
+                command.__class__ = Command
         self.suggest_commands = False  # Typer's own are too daring: `health` for `help`
+
+    def get_params(self, ctx: Any) -> Any:
+        return _without_types(super().get_params(ctx))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if self.get_command(ctx, args[0]) is None and (meant := self._meant(args[0], ctx.command_path)):

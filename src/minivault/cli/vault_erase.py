@@ -39,7 +39,7 @@ Examples:
 
 OTHERWISE = "Erase through it with --url, such as --url http://127.0.0.1:8000, or stop it."
 
-Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of calls, or indexes of their records.")]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids of calls, or indexes of their records.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask back.")]
 
 

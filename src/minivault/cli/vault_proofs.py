@@ -37,7 +37,7 @@ Examples:
 """
 
 VerifierKeyOption = Annotated[
-    str | None, typer.Option("--key", metavar="PUB", help="Its public key, or a file. [default: the vault's own]")
+    str | None, typer.Option("--key", metavar="PUB", help="Its public key, or a file. (default: the vault's own)")
 ]
 
 
