@@ -16,6 +16,7 @@ from tests.docs import reading
 from tests.docs.reading import DOCUMENTS, PAGES, README, ROOT, Block
 from tests.docs.rules import RULES, UNTRIED, try_all
 from tests.docs.scene import POSIX, scene
+from tests.test_architecture import FLOORS
 
 BLOCKS = [block for document in DOCUMENTS for block in reading.blocks(document)]
 RUN = [page for page in PAGES if any(block.language in RULES for block in reading.blocks(page))]
@@ -140,3 +141,12 @@ def test_every_page_is_reached_from_the_readme() -> None:
 def test_every_picture_is_shown_somewhere() -> None:
     shown = {(document.parent / link).resolve() for document in DOCUMENTS for link in reading.links(document)}
     assert [path.name for path in (ROOT / "docs" / "images").iterdir() if path not in shown] == []
+
+
+def test_the_page_of_the_architecture_draws_every_floor() -> None:
+    """Each module that the test of the architecture places stands in the drawing, on its floor."""
+    drawn = reading.blocks(ROOT / "docs" / "ARCHITECTURE.md")[0].text
+    floors = {int(part[0]): part for part in re.split(r"^(?=\d  )", drawn, flags=re.MULTILINE) if part}
+    for floor, modules in FLOORS:
+        names = [module.removeprefix("minivault.") for module in modules if module != "minivault"]
+        assert [name for name in names if not re.search(rf"\b{re.escape(name)}\b", floors[floor])] == []
