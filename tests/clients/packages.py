@@ -27,10 +27,10 @@ class OpenAI:
         "stream": openai.APIError,
     }
 
-    def client(self, url: str, *, timeout: float = 20, retries: int = 0) -> Any:
+    def client(self, url: str, *, timeout: float = 120, retries: int = 0) -> Any:
         return openai.OpenAI(base_url=f"{url}/v1", api_key="k", timeout=timeout, max_retries=retries)
 
-    def async_client(self, url: str, *, timeout: float = 20) -> Any:
+    def async_client(self, url: str, *, timeout: float = 120) -> Any:
         return openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="k", timeout=timeout, max_retries=0)
 
     def ask(self, client: Any, *, stream: bool = False, model: str = "fake", temperature: float = 1) -> Any:
@@ -53,10 +53,10 @@ class Anthropic:
         "stream": anthropic.APIStatusError,
     }
 
-    def client(self, url: str, *, timeout: float = 20, retries: int = 0) -> Any:
+    def client(self, url: str, *, timeout: float = 120, retries: int = 0) -> Any:
         return anthropic.Anthropic(base_url=url, api_key="k", timeout=timeout, max_retries=retries)
 
-    def async_client(self, url: str, *, timeout: float = 20) -> Any:
+    def async_client(self, url: str, *, timeout: float = 120) -> Any:
         return anthropic.AsyncAnthropic(base_url=url, api_key="k", timeout=timeout, max_retries=0)
 
     def ask(self, client: Any, *, stream: bool = False, model: str = "fake", temperature: float = 1) -> Any:
@@ -74,11 +74,11 @@ class Ollama:
     timed_out: Any = (httpx.TimeoutException,)
     errors: ClassVar[Any] = dict.fromkeys((404, 422, 429, 503, "stream"), ollama.ResponseError)
 
-    def client(self, url: str, *, timeout: float = 20, retries: int = 0) -> Any:
+    def client(self, url: str, *, timeout: float = 120, retries: int = 0) -> Any:
         assert not retries, "it has none"
         return ollama.Client(host=url, timeout=timeout)
 
-    def async_client(self, url: str, *, timeout: float = 20) -> Any:
+    def async_client(self, url: str, *, timeout: float = 120) -> Any:
         return ollama.AsyncClient(host=url, timeout=timeout)
 
     def ask(self, client: Any, *, stream: bool = False, model: str = "fake", temperature: float = 1) -> Any:

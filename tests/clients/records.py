@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 import httpx
 
-PATIENCE_SECONDS = 120
+from tests.e2e.server import PATIENCE
+
 TRIES = 20
 T = TypeVar("T")
 
@@ -36,7 +37,7 @@ def newest(url: str) -> int:
 
 def until_cancelled(url: str, surface: str) -> dict[str, Any]:
     """The latest stream of ``surface`` that was cancelled."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         found = [call for call in _calls(url) if _is_cancelled(call, surface, "stream")]
         if found:
@@ -47,7 +48,7 @@ def until_cancelled(url: str, surface: str) -> dict[str, Any]:
 
 def _ended_since(url: str, index: int) -> list[dict[str, Any]]:
     """The calls after ``index``, once there are some and all have ended."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         found = [call for call in _calls(url) if call["index"] > index]
         if found and all(call["finish_reason"] for call in found):
@@ -57,7 +58,7 @@ def _ended_since(url: str, index: int) -> list[dict[str, Any]]:
 
 
 def _calls(url: str) -> list[dict[str, Any]]:
-    listed: list[dict[str, Any]] = httpx.get(f"{url}/vault/records", timeout=60).json()["records"]
+    listed: list[dict[str, Any]] = httpx.get(f"{url}/vault/records", timeout=PATIENCE).json()["records"]
     return listed
 
 

@@ -144,7 +144,7 @@ async def test_a_cancelled_task_in_a_whole_answer_is_a_cancelled_call(server: Sc
 
 
 async def _cancelled(task: asyncio.Future[Any], when: asyncio.Event) -> None:
-    await asyncio.wait_for(when.wait(), 20)
+    await asyncio.wait_for(when.wait(), 120)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

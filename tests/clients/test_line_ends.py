@@ -12,6 +12,7 @@ import pytest
 
 from tests.clients.packages import Package, each_package
 from tests.clients.scripted import Scripted
+from tests.e2e.server import PATIENCE
 from tests.fakes import says
 
 ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
@@ -53,7 +54,9 @@ async def test_every_line_end_arrives_at_async_clients(server: Scripted, package
 
 @pytest.mark.parametrize("path", STREAMS)
 def test_no_line_of_a_stream_ends_but_where_it_is_meant_to(server: Scripted, path: str) -> None:
-    with httpx.stream("POST", server.url + path, json=STREAMS[path], headers={"x-api-key": "k"}) as response:
+    with httpx.stream(
+        "POST", server.url + path, json=STREAMS[path], headers={"x-api-key": "k"}, timeout=PATIENCE
+    ) as response:
         lines = list(response.iter_lines())
     assert response.status_code == 200
     data = [line.removeprefix("data: ") for line in lines if line and not line.startswith(("event: ", "data: [DONE]"))]

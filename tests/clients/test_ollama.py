@@ -13,7 +13,7 @@ import ollama
 import pytest
 
 from tests.clients.records import left_midway
-from tests.e2e.server import Server, serving
+from tests.e2e.server import PATIENCE, Server, serving
 
 SEEDED = {"seed": 7, "num_predict": 40}
 ENDLESS = {"temperature": 10.0, "num_predict": -1, "top_p": 1.0, "top_k": 0, "seed": 3}
@@ -144,8 +144,8 @@ def test_a_timeout_of_the_client_is_a_cancelled_call(server: Server) -> None:
 
 def test_the_record_lists_what_was_ignored(server: Server, client: ollama.Client, tmp_path: Path) -> None:
     client.generate("guide", "once", keep_alive="5m", options={"num_gpu": 1, "num_predict": 1})
-    record = httpx.get(f"{server.url}/vault/records", params={"query": "once"}).json()["records"][0]
-    detail = httpx.get(f"{server.url}/vault/records/{record['id']}").json()
+    record = httpx.get(f"{server.url}/vault/records", params={"query": "once"}, timeout=PATIENCE).json()["records"][0]
+    detail = httpx.get(f"{server.url}/vault/records/{record['id']}", timeout=PATIENCE).json()
     assert detail["ignored"] == ["options.num_gpu"]
 
 
@@ -180,5 +180,7 @@ def test_a_form_beside_tools_holds_the_words(client: ollama.Client) -> None:
 def test_what_a_client_got_can_be_computed_again(server: Server, client: ollama.Client) -> None:
     first = client.generate("guide", ASK, options={"num_predict": 8})
     client.generate("guide", "Replay me.", context=first.context, format="json", options={"num_predict": 20})
-    record = httpx.get(f"{server.url}/vault/records", params={"query": "replay"}).json()["records"][0]
-    assert httpx.post(f"{server.url}/vault/records/{record['id']}/replay").json()["verdict"] == "MATCH"
+    record = httpx.get(f"{server.url}/vault/records", params={"query": "replay"}, timeout=PATIENCE).json()["records"][0]
+    assert (
+        httpx.post(f"{server.url}/vault/records/{record['id']}/replay", timeout=PATIENCE).json()["verdict"] == "MATCH"
+    )

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.clients.scripted import Scripted
+from tests.e2e.server import PATIENCE
 from tests.fakes import breaks_after, says
 
 TURNS = [{"role": "user", "content": "hi"}]
@@ -33,7 +34,7 @@ each_stream = pytest.mark.parametrize("name", STREAMS)
 def raw_exchange(server: Scripted, request: bytes) -> bytes:
     """All bytes of the answers to a request that ends its connection."""
     host, port = server.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=20) as connection:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
         connection.sendall(request)
         return b"".join(iter(lambda: connection.recv(1 << 16), b""))
 
@@ -104,7 +105,7 @@ def test_a_split_character_or_a_lost_space_changes_the_answer(server: Scripted, 
 @each_stream
 def test_a_proxy_that_buffers_or_caches_a_stream_is_told_not_to(server: Scripted, name: str) -> None:
     path, body, _ = STREAMS[name]
-    headers = httpx.post(server.url + path, json=body).headers
+    headers = httpx.post(server.url + path, json=body, timeout=PATIENCE).headers
     assert (headers["cache-control"], headers["x-accel-buffering"]) == ("no-cache", "no")
     lines = path.startswith("/api/") or path.endswith("/stream")
     assert headers["content-type"].startswith("application/x-ndjson" if lines else "text/event-stream")
@@ -125,7 +126,9 @@ def test_an_answer_that_does_not_name_its_call_cannot_be_found_again(server: Scr
     path, body, _ = STREAMS[name]
     for stream in (True, False):
         if stream or name != "native lines":
-            answer = httpx.post(server.url + path, json=body | {"stream": stream}, headers={"X-Request-ID": "call-7"})
+            answer = httpx.post(
+                server.url + path, json=body | {"stream": stream}, headers={"X-Request-ID": "call-7"}, timeout=PATIENCE
+            )
             assert answer.headers["x-request-id"] == "call-7"
             assert answer.headers["minivault-record"].count(":") == 1
 
@@ -151,7 +154,7 @@ def test_a_body_that_two_parsers_read_differently_is_refused_alike_everywhere(
     server: Scripted, path: str, fault: str
 ) -> None:
     body, status = UNREADABLE[fault]
-    answer = httpx.post(server.url + path, content=body, headers={"Content-Type": "application/json"})
+    answer = httpx.post(server.url + path, content=body, headers={"Content-Type": "application/json"}, timeout=PATIENCE)
     assert answer.status_code in (status, 400)
     assert "s3cr3t" not in answer.text
     error = answer.json()["error"]
@@ -163,7 +166,9 @@ def test_a_body_that_two_parsers_read_differently_is_refused_alike_everywhere(
 @pytest.mark.parametrize("path", [path for path in PATHS if not path.startswith("/api/")])
 def test_a_form_or_a_text_from_another_sites_page_is_no_request(server: Scripted, path: str) -> None:
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
-        answer = httpx.post(server.url + path, content=b'{"prompt": "hi"}', headers={"Content-Type": kind})
+        answer = httpx.post(
+            server.url + path, content=b'{"prompt": "hi"}', headers={"Content-Type": kind}, timeout=PATIENCE
+        )
         assert answer.status_code == 415
 
 

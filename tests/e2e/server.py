@@ -15,6 +15,8 @@ from pathlib import Path
 import httpx
 
 _LISTENS = re.compile(r"listens on (http://\S+)")
+PATIENCE = 120
+"""Seconds in which any answer comes; the client's own five are too few on a busy machine."""
 READY_SECONDS = 240
 """Generous: a machine that does much else takes a minute for what is done in one second here."""
 MINIVAULT = (sys.executable, "-m", "minivault.cli.main")
@@ -59,7 +61,7 @@ class Server:
     def _wait_until_ready(self) -> None:
         for _ in self._tries():
             try:
-                if httpx.get(f"{self.url}/readyz").status_code == 200:
+                if httpx.get(f"{self.url}/readyz", timeout=PATIENCE).status_code == 200:
                     return
             except httpx.TransportError:
                 continue

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from minivault.vault.reader import CallFilter, Reader
-from tests.e2e.server import Server, serving
+from tests.e2e.server import PATIENCE, Server, serving
 
 DISCONNECTS = int(os.environ.get("MINIVAULT_DISCONNECTS") or 40)
 AT_ONCE = 24
@@ -58,7 +58,7 @@ async def hang_up(server: Server) -> list[str]:
 def wait_until_idle(server: Server) -> dict[str, Any]:
     deadline = time.monotonic() + 240
     while True:
-        engine: dict[str, Any] = httpx.get(f"{server.url}/health").json()["engine"]
+        engine: dict[str, Any] = httpx.get(f"{server.url}/health", timeout=PATIENCE).json()["engine"]
         if engine["running"] == engine["waiting"] == 0:
             return engine
         assert time.monotonic() < deadline, engine

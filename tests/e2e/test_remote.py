@@ -20,7 +20,7 @@ from minivault.models.catalog import Catalog
 from minivault.models.remote_config import RemoteConfig
 from minivault.models.remote_entry import add_remote
 from tests.clients.records import left_midway
-from tests.e2e.server import Server, serving
+from tests.e2e.server import PATIENCE, Server, serving
 
 ROOT = Path(__file__).parent.parent.parent
 LLAMACPP = ROOT / ".venv-bench-xllamacpp" / "bin" / "python"
@@ -68,8 +68,8 @@ def openai_of(server: Server) -> openai.OpenAI:
 
 
 def last_record(server: Server) -> Any:
-    newest = httpx.get(f"{server.url}/vault/records", params={"limit": 1}).json()["records"][0]
-    return httpx.get(f"{server.url}/vault/records/{newest['id']}").json()
+    newest = httpx.get(f"{server.url}/vault/records", params={"limit": 1}, timeout=PATIENCE).json()["records"][0]
+    return httpx.get(f"{server.url}/vault/records/{newest['id']}", timeout=PATIENCE).json()
 
 
 # -- a second MiniVault
@@ -100,7 +100,9 @@ def test_the_record_has_the_words_and_the_counts_and_no_token_ids(front: Server)
 def test_a_replay_says_that_it_proves_nothing(front: Server) -> None:
     with openai_of(front) as client:
         client.chat.completions.create(**SEEDED)
-    verdict = httpx.post(f"{front.url}/vault/records/{last_record(front)['id']}/replay", json={}).json()
+    verdict = httpx.post(
+        f"{front.url}/vault/records/{last_record(front)['id']}/replay", json={}, timeout=PATIENCE
+    ).json()
     assert verdict["verdict"] == "NOT COMPARABLE"
 
 
@@ -168,8 +170,8 @@ def test_anthropics_client(front: Server) -> None:
 
 def test_the_native_surface(front: Server) -> None:
     body = {"model": "far", "prompt": "What model are you?", "seed": 7, "max_tokens": 24}
-    whole = httpx.post(f"{front.url}/generate", json=body).json()
-    plain = httpx.post(f"{front.url}/generate-stream", json=body).text
+    whole = httpx.post(f"{front.url}/generate", json=body, timeout=PATIENCE).json()
+    plain = httpx.post(f"{front.url}/generate-stream", json=body, timeout=PATIENCE).text
     assert plain == whole["response"] != ""
 
 
@@ -185,14 +187,16 @@ def test_who_hangs_up_in_front_is_cancelled_behind(front: Server, behind: Server
 
 
 def test_the_models_and_the_metrics_name_the_engine(front: Server, behind: Server) -> None:
-    listed = {entry["name"]: entry for entry in httpx.get(f"{front.url}/models").json()["models"]}
+    listed = {entry["name"]: entry for entry in httpx.get(f"{front.url}/models", timeout=PATIENCE).json()["models"]}
     assert (listed["far"]["engine"], listed["far"]["loaded"]) == ("remote", True)
-    assert "far:latest" in [model["name"] for model in httpx.get(f"{front.url}/api/tags").json()["models"]]
-    assert httpx.post(f"{front.url}/api/show", json={"model": "far"}).status_code == 200
+    assert "far:latest" in [
+        model["name"] for model in httpx.get(f"{front.url}/api/tags", timeout=PATIENCE).json()["models"]
+    ]
+    assert httpx.post(f"{front.url}/api/show", json={"model": "far"}, timeout=PATIENCE).status_code == 200
     address = behind.url.removeprefix("http://")
     assert (
         f'minivault_upstream_healthy{{model_name="far",upstream="{address}"}} 1.0'
-        in httpx.get(f"{front.url}/metrics").text
+        in httpx.get(f"{front.url}/metrics", timeout=PATIENCE).text
     )
 
 

@@ -52,7 +52,7 @@ class Loader:
         self.loads.append(entry.name)
         report("packing", 3, 9)
         if entry.name in self.held:
-            self._go.wait(30)
+            self._go.wait(120)
         if entry.name in self.faults:
             self.faults.remove(entry.name)
             raise CheckpointCorrupt("the file is cut")

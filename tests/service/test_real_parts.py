@@ -73,7 +73,7 @@ async def test_the_real_ledger_and_the_counters_agree(tmp_path: Path) -> None:
         stream = service.stream(ask("gone"), CALLER)
         assert (await anext(stream)).text == "a"
         await stream.aclose()
-        await service.drain(5)
+        await service.drain(60)
         stats, metrics = reader.stats(), service.metrics.render().decode()
         assert ledger.status().records == 42
     assert (
@@ -178,7 +178,7 @@ async def test_a_stream_of_the_native_engine_that_is_left_is_cancelled(service: 
     stream = service.stream(ask(max_tokens=200, ignore_eos=True), CALLER)
     first = await anext(stream)
     await stream.aclose()
-    await service.drain(5)
+    await service.drain(60)
     call = (await service.records.list())["records"][0]
     assert call["finish_reason"] == "cancelled"
     assert call["response"] == first.text
@@ -212,11 +212,11 @@ async def test_the_end_does_not_wait_for_a_model_that_still_loads(tmp_path: Path
             raise AssertionError("nobody wants it any more")
 
     async with open_service(Settings(data_dir=tmp_path), wait=False, loader=Stuck()) as opened:
-        assert await asyncio.to_thread(begun.wait, 30)
+        assert await asyncio.to_thread(begun.wait, 120)
     assert not gone.is_set()
     assert opened.models.loaded() == []
     let_go.set()
-    assert await asyncio.to_thread(gone.wait, 30)
+    assert await asyncio.to_thread(gone.wait, 120)
 
 
 async def test_a_vault_that_cannot_be_read_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

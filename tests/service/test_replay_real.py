@@ -207,7 +207,7 @@ def forge(vault: Path, leaf: dict[str, Any], prompt: tuple[int, ...], answer: tu
         parameters=leaf["parameters"], ignored=(), store=True, prompt_text="Question 1?", prompt_token_ids=prompt,
         raw_request=b"",
     )  # fmt: skip
-    index = ledger.append_intent(intent).result(30).index
+    index = ledger.append_intent(intent).result(120).index
     timings = {"queue_ns": 1, "total_ns": 2}
-    ledger.append_outcome(Outcome(index, "length", "made up", answer, len(prompt), len(answer), timings)).result(30)
+    ledger.append_outcome(Outcome(index, "length", "made up", answer, len(prompt), len(answer), timings)).result(120)
     ledger.close()

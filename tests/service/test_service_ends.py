@@ -70,7 +70,7 @@ async def test_a_task_killed_while_the_intent_is_written_leaves_an_outcome_too()
     bench.ledger.release()
     await until(lambda: bench.ledger.outcomes)
     assert (bench.outcome.finish_reason, bench.engine.requests) == ("cancelled", [])
-    await bench.service.drain(1)
+    await bench.service.drain(60)
 
 
 async def test_a_task_killed_while_the_outcome_is_written_does_not_write_a_second() -> None:
@@ -83,7 +83,7 @@ async def test_a_task_killed_while_the_outcome_is_written_does_not_write_a_secon
     with pytest.raises(asyncio.CancelledError):
         await task
     bench.ledger.release()
-    await bench.service.drain(1)
+    await bench.service.drain(60)
     assert bench.outcome.finish_reason == "stop"
 
 
@@ -99,7 +99,7 @@ async def test_more_than_running_and_waiting_are_refused() -> None:
     assert caught.value.retry_after
     for generation in held:
         generation.close()
-    await bench.service.drain(1)
+    await bench.service.drain(60)
     assert len(bench.ledger.intents) == 2
 
 
@@ -195,7 +195,7 @@ async def test_token_counters_equal_what_the_vault_holds() -> None:
     bench.ledger.faults = ["outcome"]
     with pytest.raises(LedgerUnavailable):
         await bench.service.generate(ask(), CALLER)
-    await bench.service.drain(1)
+    await bench.service.drain(60)
     counted = _samples(bench.service.metrics.render().decode())
     kept = bench.ledger.stats()
     labels = '{engine="scripted",model_name="fake"}'
