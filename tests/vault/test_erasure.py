@@ -293,6 +293,19 @@ def test_an_erasure_amid_a_verification_is_no_damage(tmp_path: Path) -> None:
     assert (report.findings, report.records, report.erased) == ((), 1040, 1)
 
 
+def test_what_killed_processes_left_beside_the_vault_goes_too(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path, mirror_dir=tmp_path / "logs")
+    index = call(ledger, 1)
+    ledger.close()
+    left = ["vault.db.restored", "vault.db.restored-journal", "vault.db.recoded", "logs/log.jsonl.part"]
+    for name in [*left, "logs/log.jsonl.3.part"]:
+        (tmp_path / name).write_text(SECRET)
+    ledger = open_ledger(tmp_path, mirror_dir=tmp_path / "logs")
+    erase(ledger, index)
+    ledger.close()
+    assert traces(tmp_path) == []
+
+
 def test_ids_of_what_was_erased_come_in_the_order_of_the_erasures(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
     calls = [call(ledger, number, request_id=f"{'batch' if number % 2 else 'gen'}_{number}") for number in range(6)]

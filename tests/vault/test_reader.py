@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from minivault.errors import InvalidRequest, UnknownRecord, UnsupportedFeature
+from minivault.vault import reader as reader_module
 from minivault.vault.queries import match_expression
 from minivault.vault.reader import CallFilter, ExportForm, Reader
-from minivault.vault.record import ContentKind, commitment
+from minivault.vault.record import ContentKind, Erasure, commitment
 from tests.vault.samples import NOON, PIN, intent, open_ledger, outcome, record_calls
 
 CALLS: list[dict[str, Any]] = [
@@ -354,3 +355,22 @@ def test_reading_never_changes_the_file(reader: Reader) -> None:
         with pytest.raises(Exception, match="readonly"):
             db.execute("DELETE FROM calls")
     assert reader.path.read_bytes() == before
+
+
+def test_a_call_is_read_in_one_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = open_ledger(tmp_path)
+    [index] = record_calls(ledger, 1)
+    real = reader_module._token_ids
+
+    def erase_first(*values: Any) -> tuple[int, ...] | None:
+        monkeypatch.undo()
+        ledger.append_erasure(Erasure((index,), "request", "cli")).result(30)
+        return real(*values)
+
+    monkeypatch.setattr(reader_module, "_token_ids", erase_first)
+    reader = Reader.open(tmp_path / "vault.db")
+    detail = reader.get(index)
+    reader.close()
+    ledger.close()
+    assert (detail.call.prompt, detail.prompt_token_ids, detail.response_token_ids) == ("question 0", (1, 2, 3), (4, 5))
+    assert detail.salts is not None

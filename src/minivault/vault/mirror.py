@@ -93,6 +93,9 @@ class Mirror:
         return False
 
     def _scrub_all(self, db: Connection) -> Iterator[None]:
+        for left in self.folder.glob(f"{FILE_NAME}*.part"):
+            # Of a process that was killed amid this: it holds lines, and is no file that would be looked through.
+            left.unlink()
         for _, path in self._rotated():
             yield from without_erased(path, db)
             if not path.stat().st_size:

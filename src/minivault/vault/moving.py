@@ -12,12 +12,16 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from minivault.errors import LedgerUnavailable, VaultCorrupt
 from minivault.vault.folder import sync_folder
 
 Move = tuple[Path, Path]
 """From where to where, in the vault's folder."""
+
+UNFINISHED: Final = (".restored", ".recoded")
+"""What the copies beside a vault are called until they are put in place; SQLite's files beside them begin so."""
 
 logger = logging.getLogger("minivault.vault")
 
@@ -63,6 +67,8 @@ def move_all(vault: Path, moves: Sequence[Move]) -> None:
 def finish(vault: Path) -> bool:
     """Do what a killed process left of its renames; whether there was anything. The caller holds the vault's lock.
 
+    Copies that it had not finished are deleted: an erasure would not know of what they hold.
+
     Raises:
         VaultCorrupt: the list is none.
         OSError: it could not be done.
@@ -70,6 +76,9 @@ def finish(vault: Path) -> bool:
     try:
         moves = _read(vault)
     except FileNotFoundError:
+        for end in UNFINISHED:
+            for left in vault.parent.glob(f"{vault.name}{end}*"):
+                left.unlink()
         return False
     _do(vault, moves)
     logger.warning("a restore of the vault that was interrupted is finished: the backup is in place")

@@ -147,7 +147,8 @@ class Reader:
             index = None if db is None else _find(db, id_or_index, owner)
             if db is None or index is None:
                 raise UnknownRecord("no such record in the vault")
-            return _detail(db, index)
+            with snapshot(db):
+                return _detail(db, index)
 
     def repeats(self, repeat_key: int, /, *, owner: str | None = None) -> tuple[CallDetail, ...]:
         """The oldest calls with this key that were answered whole, whose content is there and is what their records
