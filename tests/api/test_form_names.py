@@ -102,7 +102,7 @@ async def test_beside_tools_the_fault_may_lie_in_either() -> None:
         ("/v1/responses", {"text": {"format": FORM}}, "text.format: this model's engine cannot hold answers to a form"),
         ("/v1/responses", {"text": {"format": {"type": "json_schema"}}}, "text.format.schema must be a JSON Schema"),
         ("/v1/chat/completions", {"response_format": {"type": "json_schema"}}, "response_format.json_schema.schema"),
-        ("/v1/chat/completions", {"tools": [OPENAI_TOOL], "tool_choice": "required"}, "tools: this model's engine"),
+        ("/v1/chat/completions", {"tools": [OPENAI_TOOL], "tool_choice": "required"}, "tool_choice: this model's"),
     ],
 )
 async def test_so_is_what_no_schema_is_at_fault_for(path: str, change: dict[str, Any], said: str) -> None:

@@ -257,7 +257,7 @@ async def test_the_fields_that_local_servers_share_are_honoured() -> None:
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "other"}}}, "tool_choice"),
         ({"tools": [TOOL], "response_format": {"type": "json_object"}}, "response_format"),
-        ({"tools": [TOOL], "tool_choice": "required"}, "response_format"),
+        ({"tools": [TOOL], "tool_choice": "required"}, "tool_choice"),
     ],
 )
 async def test_what_cannot_be_done_is_refused_by_its_field_and_not_recorded(fields: dict[str, Any], param: str) -> None:
@@ -415,7 +415,7 @@ async def test_prompts_are_text_or_tokens_one_or_many(prompt: Any, given: list[s
     assert body["usage"]["prompt_tokens"] == sum(len(i.prompt_token_ids) for i in bench.ledger.intents)
 
 
-@pytest.mark.parametrize("prompt", [5, None, [], [[]], ["a", 5], [1, -1], [["a"]], [1.5]])
+@pytest.mark.parametrize("prompt", [5, None, [[]], ["a", 5], [1, -1], [["a"]], [1.5]])
 async def test_a_prompt_in_no_known_way_is_told_the_ways(prompt: Any) -> None:
     error = (await text(templated(), prompt=prompt)).json()["error"]
     assert error["param"] == "prompt"

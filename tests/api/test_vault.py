@@ -161,7 +161,8 @@ async def test_a_request_says_whether_its_content_is_kept(sent: dict[str, bool],
 async def test_a_misspelt_filter_is_not_no_filter(tmp_path: Path, method: str, path: str) -> None:
     async with over_vault(tmp_path) as client:
         answer = await client.request(method, path)
-        assert (answer.status_code, answer.json()["error"]["param"]) == (422, "query")
+        assert answer.status_code == 422
+        assert answer.json()["error"]["param"] in ("befor", "modle", "moddel")
         assert "nope" not in answer.text
         kept = (await client.get("/vault/records?key=alice")).json()["records"]
         assert [call["prompt"] is None for call in kept] == [False] * 3

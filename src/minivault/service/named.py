@@ -13,6 +13,7 @@ from minivault.generation import RESPONSE_FORMAT, FormNames, GenerationRequest
 from minivault.models.structure import Structure
 from minivault.models.tool_calls import Calling
 
+CHOICE = "tool_choice"
 TOOLS = "tools"
 
 
@@ -29,17 +30,31 @@ def named_as_sent(request: GenerationRequest, calling: Calling | None, structure
     except InvalidRequest as error:
         if error.param != RESPONSE_FORMAT.form:
             raise
-        names = request.form_names
-        if calling is not None and structure is not None:
-            names = FormNames(TOOLS, TOOLS) if calling.must else FormNames(names.form, f"{TOOLS} or {names.schema}")
-            message = f"{names.schema}: {_fault(error.message).partition(', at line ')[0]}"  # a line of no client's
-        elif structure is not None and structure.kind == "json_schema" and not isinstance(error, UnsupportedFeature):
-            message = f"{names.schema}: {_fault(error.message)}"
+        field, param = _place_of(error, request.form_names, calling, structure)
+        if field is None:
+            names = request.form_names
+            message = error.message.replace(RESPONSE_FORMAT.schema, names.schema)
+            message = message.replace(RESPONSE_FORMAT.form, names.form)
         else:
-            message = error.message.replace(RESPONSE_FORMAT.schema, names.schema).replace(
-                RESPONSE_FORMAT.form, names.form
-            )
-        raise type(error)(message, param=names.form) from None
+            fault = _fault(error.message)
+            # A line of the grammar that the calls were made into is none of the client's.
+            message = f"{field}: {fault if calling is None else fault.partition(', at line ')[0]}"
+        raise type(error)(message, param=param) from None
+
+
+def _place_of(
+    error: InvalidRequest, names: FormNames, calling: Calling | None, structure: Structure | None
+) -> tuple[str | None, str]:
+    """What is at fault, in words, or ``None`` where the error itself says which part of the form it is; and the field
+    for programs."""
+    unable = isinstance(error, UnsupportedFeature)
+    if structure is not None and calling is not None and calling.must:
+        return (CHOICE, CHOICE) if unable else (TOOLS, TOOLS)
+    if structure is None or unable:
+        return None, names.form
+    if calling is not None:
+        return f"{TOOLS} or {names.schema}", names.form
+    return names.schema if structure.kind == "json_schema" else None, names.form
 
 
 def _fault(message: str) -> str:
