@@ -8,7 +8,6 @@ HTTP.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import hmac
 import os
@@ -23,6 +22,8 @@ from typing import Any
 
 from minivault.access.key_file import ApiKey, KeyTerms, parse_keys, render_keys
 from minivault.errors import InvalidRequest, KeysUnavailable, Unauthorized, UnknownKey
+from minivault.file_lock import lock
+from minivault.files import HAS_MODES, NO_LINK, PLAIN, put_in_place, sync_folder
 
 FILE_NAME = "keys.json"
 PREFIX = "mv_"
@@ -233,11 +234,11 @@ def _unrevoked(keys: Mapping[str, ApiKey], id_or_name: str) -> ApiKey:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | PLAIN | NO_LINK, 0o600)
     except OSError as error:
         raise KeysUnavailable(f"The keys cannot be changed: {path.name} cannot be opened ({error.strerror}).") from None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        lock(descriptor, wait=True)
         yield
     finally:
         os.close(descriptor)
@@ -245,11 +246,11 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _load(path: Path) -> Mapping[str, ApiKey]:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_RDONLY | PLAIN | NO_LINK)
     except OSError as error:
         raise KeysUnavailable(f"keys.json cannot be read ({error.strerror}).") from None
     with os.fdopen(descriptor, "rb") as file:
-        if os.fstat(descriptor).st_mode & 0o022:
+        if HAS_MODES and os.fstat(descriptor).st_mode & 0o022:
             raise KeysUnavailable(
                 "keys.json can be written by others than its owner: chmod 600 it, and check its keys."
             )
@@ -260,17 +261,13 @@ def _replace(path: Path, data: bytes) -> None:
     """Durable before it returns, and whole at any moment."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | PLAIN | NO_LINK, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(descriptor)
-        draft.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        put_in_place(draft, path)
+        sync_folder(path.parent)
     except OSError as error:
         draft.unlink(missing_ok=True)
         raise KeysUnavailable(f"The keys cannot be written ({error.strerror}).") from None

@@ -7,7 +7,6 @@ what is asked there.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import ipaddress
 import os
 import socket
@@ -18,6 +17,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from minivault.cli.console import CliError
+from minivault.file_lock import lock
+from minivault.files import NO_LINK, NO_WAIT, OPEN_FILES_STAY, PLAIN, is_own
 
 if TYPE_CHECKING:
     from minivault.settings import Settings
@@ -36,18 +37,23 @@ def published(data_dir: Path, url: str) -> Iterator[None]:
     A directory that cannot take it is no fault: clients then have to be told the address.
     """
     path = data_dir / NAME
-    part = path.with_name(f"{NAME}.{os.getpid()}")
+    # Windows renames no file that is open: there it has its name at once, and counts from when it is locked.
+    part = path if OPEN_FILES_STAY else path.with_name(f"{NAME}.{os.getpid()}")
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             # Without O_EXCL a link that somebody laid here would be followed.
             part.unlink(missing_ok=True)
-            descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | PLAIN, 0o600)
+            if OPEN_FILES_STAY:
+                stack.callback(_remove_closed, path)
             stack.callback(os.close, descriptor)
-            stack.callback(_remove, descriptor, path)
+            if not OPEN_FILES_STAY:
+                stack.callback(_remove, descriptor, path)
             # Locked before it has its name: who finds it finds it locked.
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(descriptor)
             os.write(descriptor, f"{url}\n{_network()}\n".encode())
-            part.replace(path)
+            if part != path:
+                part.replace(path)
         yield
 
 
@@ -92,11 +98,11 @@ def running_at(data_dir: Path) -> str | None:
 def _read(data_dir: Path) -> tuple[str, str] | None:
     """What the server that runs on ``data_dir`` wrote: its address, and the network that this is one of."""
     try:
-        descriptor = os.open(data_dir / NAME, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(data_dir / NAME, os.O_RDONLY | PLAIN | NO_LINK | NO_WAIT)
     except OSError:
         return None
     try:
-        if os.fstat(descriptor).st_uid not in (0, os.getuid()) or not _is_locked(descriptor):
+        if not is_own(os.fstat(descriptor)) or not _is_locked(descriptor):
             return None
         url, _, network = os.read(descriptor, _MOST_BYTES).decode("ascii", "replace").partition("\n")
     except OSError:
@@ -121,9 +127,15 @@ def _remove(descriptor: int, path: Path) -> None:
             path.unlink()
 
 
+def _remove_closed(path: Path) -> None:
+    """As :func:`_remove` where an open file cannot go: that of another server stays, for it is open."""
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
 def _is_locked(descriptor: int) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        lock(descriptor, shared=True)
     except BlockingIOError:
         return True
     return False

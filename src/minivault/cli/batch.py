@@ -19,6 +19,7 @@ import typer
 
 from minivault.cli import options
 from minivault.cli.console import CliError, counting, escape, note, write_json
+from minivault.files import PLAIN
 
 if TYPE_CHECKING:
     from minivault.cli.client import Client
@@ -199,7 +200,7 @@ def _write(client: Client, ended: dict[str, Any], names: list[str], output: Path
     ]
     part = output.with_name(output.name + ".part")
     try:
-        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | PLAIN, 0o600)
         with open(fd, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
             file.writelines(line + b"\n" for line in merged(names, *sources))
             file.flush()

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Literal
 
 from minivault.cli.units import counted
 from minivault.errors import MiniVaultError
+from minivault.files import HAS_MODES
+from minivault.processes import windows_memory
 
 if TYPE_CHECKING:
     from minivault.settings import Settings
@@ -102,6 +104,9 @@ def _memory() -> Finding:
 
 def _meminfo() -> tuple[int, int] | None:
     """Bytes in all, and those that can be had; ``None`` where the system does not say."""
+    windows = windows_memory()
+    if windows is not None:
+        return windows
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         facts = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
@@ -235,7 +240,7 @@ def _modes(settings: Settings) -> Iterator[Finding]:
 
     for name in ("", "vault.key", FILE_NAME):
         path = settings.data_dir / name
-        if path.exists() and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        if HAS_MODES and path.exists() and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             advice = f"Others on this machine can look in: chmod {'700' if path.is_dir() else '600'} {path}"
             yield Finding("config", name or "data directory", "warn", "open to others", advice)
 

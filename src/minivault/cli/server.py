@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import resource
 import signal
 import socket
 import ssl
@@ -18,6 +17,11 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+
+try:
+    import resource
+except ImportError:  # Windows, which counts no sockets as files
+    resource = None  # type: ignore[assignment]  # either, and asked for below
 
 from minivault.api.app import create_app
 from minivault.api.cross_origin import CrossOrigin
@@ -163,6 +167,8 @@ def tls_of(settings: Settings) -> ssl.SSLContext | None:
 
 def _allow_descriptors(connections: int) -> None:
     """Each connection is a descriptor; the usual soft limit of 1024 leaves no room for files beside them."""
+    if resource is None:
+        return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + _OTHER_DESCRIPTORS
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
@@ -174,7 +180,7 @@ def _config(app: _App, settings: Settings) -> uvicorn.Config:
     tls = tls_of(settings)
     return uvicorn.Config(
         app,
-        loop="uvloop",
+        loop="asyncio" if sys.platform == "win32" else "uvloop",  # which has no Windows
         http=bounded(ConnectionLimits.of(settings), CrossOrigin(settings.cors_origins)),
         ssl_context_factory=None if tls is None else lambda _config, _default: tls,
         ws="none",
@@ -220,5 +226,5 @@ def _stop_on_signals(server: uvicorn.Server) -> None:
         if not server.started:
             raise SystemExit(128 + number)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in uvicorn.server.HANDLED_SIGNALS:
         signal.signal(number, taken)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from minivault.errors import CheckpointCorrupt, UnsupportedCheckpoint
+from minivault.files import PLAIN
 from minivault.models.json_file import parse_json_object, read_json_object, shown
 
 SINGLE_FILE = "model.safetensors"
@@ -200,7 +201,7 @@ def _select(views: Mapping[str, TensorView], listed: list[str], file_name: str) 
 def _open_file(path: Path) -> tuple[mmap.mmap, dict[str, TensorView]]:
     what = shown(path.name)
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        descriptor = os.open(path, os.O_RDONLY | PLAIN)
     except OSError as error:
         raise CheckpointCorrupt(f"{what} cannot be opened: {error.strerror}") from None
     try:
@@ -224,7 +225,7 @@ def _open_file(path: Path) -> tuple[mmap.mmap, dict[str, TensorView]]:
 
 def _read_header(descriptor: int, file_size: int, what: str) -> tuple[list[_Entry], int]:
     """The entries in file order and where the data begins."""
-    head = os.pread(descriptor, 8, 0)
+    head = os.read(descriptor, 8)
     if len(head) < 8:
         raise CheckpointCorrupt(f"{what} is truncated: it has no header")
     length = int.from_bytes(head, "little")
@@ -232,7 +233,7 @@ def _read_header(descriptor: int, file_size: int, what: str) -> tuple[list[_Entr
         raise CheckpointCorrupt(f"{what}: the header must be at most {MAX_HEADER_BYTES} bytes")
     if 8 + length > file_size:
         raise _truncated(what, 8 + length, file_size)
-    header = os.pread(descriptor, length, 8)
+    header = os.read(descriptor, length)
     if len(header) != length:
         raise CheckpointCorrupt(f"{what} is truncated inside its header")
     entries = list(parse_entries(header, what))

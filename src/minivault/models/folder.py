@@ -5,7 +5,6 @@ Knows nothing of what the files mean.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -19,8 +18,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from minivault.errors import CheckpointCorrupt, ServerError
+from minivault.file_lock import lock
+from minivault.files import OPEN_FILES_STAY, PLAIN, sync_folder
 from minivault.models.checkpoint import file_sha256
 from minivault.models.json_file import MAX_JSON_BYTES, shown
+from minivault.processes import is_running
 
 Progress = Callable[[int, int], None]
 """Called with bytes done and bytes in all."""
@@ -49,6 +51,7 @@ SPARE_BYTES = 64 << 20
 _PIECE = 4 << 20
 _STAGING_PREFIX = ".importing-"
 _REMOVED_PREFIX = ".removing-"
+_HELD_PREFIX = ".held-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +137,8 @@ def staging_folder(models_dir: Path, name: str) -> Iterator[Path]:
 def _clear_leftovers(models_dir: Path) -> None:
     for prefix in (_STAGING_PREFIX, _REMOVED_PREFIX):
         for leftover in models_dir.glob(f"{prefix}*"):
-            if not _is_running(leftover.name.removeprefix(prefix).partition("-")[0]):
+            process_id = leftover.name.removeprefix(prefix).partition("-")[0]
+            if not (process_id.isdecimal() and is_running(int(process_id))):
                 shutil.rmtree(leftover, ignore_errors=True)
 
 
@@ -181,23 +185,22 @@ def hold_folder(folder: Path, *, alone: bool = False) -> Hold:
         BlockingIOError: somebody holds it alone, or (``alone``) somebody holds it.
         OSError: it is gone.
     """
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = _open_folder(folder)
     try:
-        fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        lock(descriptor, shared=not alone)
     except BaseException:
         os.close(descriptor)
         raise
     return Hold(descriptor)
 
 
-def _is_running(process_id: str) -> bool:
-    try:
-        os.kill(int(process_id), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except OSError:
-        return True
-    return True
+def _open_folder(folder: Path) -> int:
+    """What is locked for a folder: itself, or on Windows, where a folder that has an open file keeps its name, a file
+    beside it, which stays."""
+    if not OPEN_FILES_STAY:
+        return os.open(folder, os.O_RDONLY)
+    folder.stat()
+    return os.open(folder.with_name(f"{_HELD_PREFIX}{folder.name}"), os.O_RDWR | os.O_CREAT | PLAIN, 0o600)
 
 
 def copy_files(source: Path, names: Sequence[str], target: Path, progress: Progress | None) -> dict[str, StoredFile]:
@@ -283,12 +286,3 @@ def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
     finally:
         unfinished.unlink(missing_ok=True)
     sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in ``folder`` durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,12 +8,17 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from minivault.processes import windows_memory
+
 DEFAULT_SHARE = 0.75
 """Of the memory that is free at the start: what models may take where no budget is set."""
 
 
 def free_memory() -> int:
     """Bytes that can be used without swapping, or without this process's control group running out."""
+    windows = windows_memory()
+    if windows is not None:
+        return windows[1]
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
@@ -35,7 +40,7 @@ def budget_of(setting: int) -> int:
 def give_back() -> None:
     """Hand freed memory back to the system: the C library keeps it for this process otherwise."""
     gc.collect()
-    with suppress(OSError, AttributeError):  # why: not every C library can, and then nothing is lost
+    with suppress(OSError, AttributeError, TypeError):  # why: not every C library can, and then nothing is lost
         ctypes.CDLL(None).malloc_trim(0)
 
 

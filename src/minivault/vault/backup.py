@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Final
 
 from minivault.errors import ConfigError, InvalidRequest, LedgerUnavailable, VaultCorrupt
+from minivault.files import sync_folder
 from minivault.vault.cipher import VaultKey
 from minivault.vault.copying import copy_database
 from minivault.vault.database import StorageError, as_error, open_reader
 from minivault.vault.findings import Verified, VerifyReport
-from minivault.vault.folder import sync_folder
 from minivault.vault.head import Head, HeadPaths
 from minivault.vault.lock import WriterLock
 from minivault.vault.moving import Move, list_of, move_all, require_settled

@@ -7,7 +7,7 @@ ever acknowledged is still there. Knows nothing of threads, callers or deadlines
 
 from __future__ import annotations
 
-import os
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,8 +51,8 @@ class Draft:
 
 def free_space(path: Path) -> tuple[int, int]:
     """``(free, total)`` bytes of the file system that holds ``path``, as an unprivileged user sees it."""
-    found = os.statvfs(path)
-    return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+    found = shutil.disk_usage(path)
+    return found.free, found.total
 
 
 class Book:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from minivault.errors import ConfigError
+from minivault.files import PLAIN, sync_folder
 
 KEY_BYTES: Final = 32
 CIPHER: Final = "chacha20"
@@ -75,17 +76,13 @@ class VaultKey:
         """
         key = cls(os.urandom(KEY_BYTES))
         try:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | PLAIN, 0o600)
             try:
                 os.write(fd, f"{key._hex}\n".encode("ascii"))
                 os.fsync(fd)
             finally:
                 os.close(fd)
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync_folder(path.parent)
         except OSError as error:
             raise ConfigError(f"the key file cannot be made: {error.strerror}") from None
         return key

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from minivault.files import PLAIN
 from minivault.vault.cipher import CIPHER, VaultKey
 from minivault.vault.database import Connection, open_reader, open_still, unlock
 
@@ -25,7 +26,7 @@ def copy_database(
         StorageError, OSError: it could not be read or written.
         VaultCorrupt: the source is no vault, or of another version.
     """
-    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | PLAIN, 0o600))
     with contextlib.closing(open_reader(source, key)) as old, contextlib.closing(Connection(str(target))) as new:
         unlock(new, target, key)
         new.pragma("synchronous", "FULL")
@@ -46,11 +47,11 @@ def recode_database(source: Path, target: Path, old: VaultKey | None, new: Vault
         StorageError, OSError: it could not be read or written.
         VaultCorrupt, ConfigError: the source is no vault, or ``old`` is not its key.
     """
-    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | PLAIN, 0o600))
     with contextlib.closing(open_still(source, old)) as db:
         ending = "key=" if new is None else f"cipher={CIPHER}&key={new.passphrase}"
         db.execute("VACUUM INTO ?", (f"{target.absolute().as_uri()}?{ending}",))
-    fd = os.open(target, os.O_RDWR | os.O_CLOEXEC)
+    fd = os.open(target, os.O_RDWR | PLAIN)
     try:
         os.fsync(fd)
     finally:

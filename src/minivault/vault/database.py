@@ -16,6 +16,7 @@ from pathlib import Path
 import apsw
 
 from minivault.errors import ConfigError, LedgerUnavailable, VaultCorrupt
+from minivault.files import PLAIN
 from minivault.vault.batch import Batch, OpenCall
 from minivault.vault.cipher import CIPHER, VaultKey, is_plain
 from minivault.vault.merkle import Tree
@@ -59,7 +60,7 @@ class Writer:
             VaultCorrupt: not a vault, or of a newer version.
         """
         with contextlib.suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | PLAIN, 0o600))
         db = Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs or None)
         try:
             unlock(db, path, key)

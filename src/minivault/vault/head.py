@@ -29,11 +29,13 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from minivault.errors import InvalidRequest, VaultCorrupt
-from minivault.vault.folder import sync_folder
+from minivault.files import PLAIN, put_in_place, sync_folder
 from minivault.vault.head_export import HeadExport
 from minivault.vault.merkle import HASH_BYTES, NodeSource, Tree, root_of
 
 MAX_NOTE_BYTES: Final = 1 << 16
+PUBLIC: Final = 0o644
+"""The verifier key is for everybody to read."""
 _ED25519: Final = b"\x01"
 _SIGNATURE = re.compile(r"\u2014 (\S+) (\S+)")
 
@@ -277,7 +279,7 @@ def _load_signer(paths: HeadPaths) -> Signer:
     signer = Signer(private)
     public = paths.load_key()
     if public is None:
-        _replace(paths.public_key, f"{signer.key}\n")
+        _replace(paths.public_key, f"{signer.key}\n", PUBLIC)
     elif public != signer.key:
         raise VaultCorrupt(f"{paths.private_key.name} and {paths.public_key.name} do not belong together")
     return signer
@@ -289,14 +291,14 @@ def _new_signer(paths: HeadPaths) -> Signer:
     signer = Signer(private)
     # The public key comes last: until it is there, no head is trusted, and none was signed.
     _replace(paths.private_key, pem.decode("ascii"))
-    _replace(paths.public_key, f"{signer.key}\n")
+    _replace(paths.public_key, f"{signer.key}\n", PUBLIC)
     return signer
 
 
-def _replace(path: Path, text: str) -> None:
-    """Put ``text`` in the file's place, whole or not at all, and durably."""
+def _replace(path: Path, text: str, mode: int = 0o600) -> None:
+    """Put ``text`` in the file's place, whole or not at all, and durably. ``mode``: less what the umask takes."""
     part = path.with_name(path.name + ".part")
-    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | PLAIN, mode)
     try:
         data = text.encode("utf-8")
         if os.write(fd, data) != len(data):
@@ -304,5 +306,5 @@ def _replace(path: Path, text: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-    part.replace(path)
+    put_in_place(part, path)
     sync_folder(path.parent)

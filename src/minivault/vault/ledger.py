@@ -22,12 +22,12 @@ from functools import partial
 from pathlib import Path
 
 from minivault.errors import LedgerUnavailable, MiniVaultError, UnknownRecord
+from minivault.files import sync_folder
 from minivault.generation import FinishReason
 from minivault.vault.book import LOST, MAX_GROUP, Book, Draft, FreeSpace, bare_outcome, close_orphans, free_space
 from minivault.vault.cipher import VaultKey
 from minivault.vault.database import StorageError, Writer, as_error, describe
 from minivault.vault.erasure import ErasureChores
-from minivault.vault.folder import sync_folder
 from minivault.vault.head import HeadKeeper
 from minivault.vault.inbox import HANGS, Entry, Inbox, Pressing
 from minivault.vault.lock import WriterLock

@@ -5,11 +5,12 @@ Whoever takes it finds the vault whole: a restore that a killed process left hal
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 
 from minivault.errors import LedgerUnavailable
+from minivault.file_lock import lock
+from minivault.files import PLAIN
 from minivault.vault.moving import finish
 
 
@@ -23,9 +24,9 @@ class WriterLock:
             LedgerUnavailable: another writer holds it.
             OSError, VaultCorrupt: the folder cannot be used, or what a killed restore left cannot be put in place.
         """
-        self._fd = os.open(vault.with_name(vault.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._fd = os.open(vault.with_name(vault.name + ".lock"), os.O_RDWR | os.O_CREAT | PLAIN, 0o600)
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(self._fd)
         except OSError:
             os.close(self._fd)
             raise LedgerUnavailable(

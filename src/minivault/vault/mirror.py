@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from minivault.files import PLAIN, sync_folder
 from minivault.one_line import in_one_line
 from minivault.vault.database import Connection, StorageError, describe
-from minivault.vault.folder import sync_folder
 from minivault.vault.record import format_time
 from minivault.vault.scrub import without_erased
 
@@ -131,7 +131,7 @@ class Mirror:
     def _open(self) -> int:
         if self._fd is None:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | PLAIN, 0o600)
             self._size = os.fstat(self._fd).st_size
         return self._fd
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from minivault.errors import LedgerUnavailable, VaultCorrupt
-from minivault.vault.folder import sync_folder
+from minivault.files import sync_folder
 
 Move = tuple[Path, Path]
 """From where to where, in the vault's folder."""

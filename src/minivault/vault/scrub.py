@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from minivault.files import PLAIN, put_in_place, sync_folder
 from minivault.vault.database import Connection
-from minivault.vault.folder import sync_folder
 
 STEP_BYTES = 1 << 18
 _INDEX = re.compile(rb'"index": ([0-9]{1,18})\}\n\Z')
@@ -53,7 +53,7 @@ def without_erased(path: Path, db: Connection) -> Iterator[None]:
             if kept is not None:
                 kept.close()
     if kept is not None:
-        part.replace(path)
+        put_in_place(part, path)
         sync_folder(path.parent)
 
 
@@ -79,4 +79,4 @@ def _copy(source: Path, target: BinaryIO, size: int) -> Iterator[None]:
 
 
 def _for_the_owner(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+    return os.open(path, flags | PLAIN, 0o600)
