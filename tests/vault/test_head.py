@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -114,6 +115,16 @@ def test_a_head_that_does_not_go_on_from_the_newest_is_never_signed(tmp_path: Pa
     assert (tmp_path / "vault.head").read_bytes() == before
     longer = grown(9)
     keeper(tmp_path).sign(longer.tree, longer.node)
+
+
+def test_the_public_key_is_for_all_to_read_and_the_private_one_is_not(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        keeper(tmp_path)
+    finally:
+        os.umask(before)
+    modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("vault.pub", "vault.key")]
+    assert modes == [0o640, 0o600]
 
 
 def test_a_head_that_somebody_else_put_there_is_not_overwritten(tmp_path: Path) -> None:
