@@ -89,6 +89,7 @@ async def test_a_listed_page_may_read_why_it_was_not_heard(sent: bytes, status: 
     assert head[0].startswith(f"HTTP/1.1 {status} ".encode())
     assert b"access-control-allow-origin: https://app.example" in head
     assert b"x-request-id: r9" in head
+    assert b"request-id: r9" not in head
 
 
 async def test_what_is_not_heard_has_an_id_and_nothing_of_the_request_before() -> None:
@@ -258,3 +259,11 @@ async def test_a_connection_serves_one_request_after_another() -> None:
         for _ in range(3):
             assert (await client.post("/generate", json={"prompt": "hi"})).status_code == 200
             assert (await client.get("/livez")).status_code == 200
+
+
+async def test_what_anthropics_clients_sent_has_its_id_where_they_look() -> None:
+    async with served(QUICK) as port, connected(port) as (reader, writer):
+        writer.write(posted("/v1/messages", b"{", "x-request-id: r9", length=20))
+        head = (await reader.read()).partition(b"\r\n\r\n")[0].split(b"\r\n")
+    assert head[0].startswith(b"HTTP/1.1 408 ")
+    assert b"request-id: r9" in head

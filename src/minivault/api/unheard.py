@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 
 from minivault.api.cross_origin import CrossOrigin
 from minivault.api.middleware import request_id_of
-from minivault.api.problems import Problem
+from minivault.api.problems import ANTHROPIC_PREFIX, Problem
 
 
 def too_many_connections() -> Problem:
@@ -55,11 +55,13 @@ def as_http(
     known = Headers(raw=list(came))
     origins = known.getlist("origin")
     shown = cross_origin.shown(origins[0]) if cross_origin is not None and len(origins) == 1 else {}
+    request_id = request_id_of(known)
     headers = {
         "content-type": "application/json",
         **problem.headers,
         **shown,
-        "x-request-id": request_id_of(known),
+        "x-request-id": request_id,
+        **({"request-id": request_id} if path.startswith(ANTHROPIC_PREFIX) else {}),
         "x-content-type-options": "nosniff",
         "content-length": str(len(body)),
         "connection": "close",
