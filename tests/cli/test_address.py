@@ -104,3 +104,14 @@ def test_commands_find_the_server_by_its_data_directory(server: RunningServer) -
     asked = minivault("health", "--json", "--data-dir", str(server.data_dir))
     named = minivault("generate", "x", "--max-tokens", "1", MINIVAULT_DATA_DIR=str(server.data_dir))
     assert (asked.returncode, named.returncode) == (0, 0)
+
+
+def test_where_no_server_was_found_is_said(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("port = 1\n", encoding="utf-8")
+    asked = minivault("health", "--data-dir", str(tmp_path))
+    said = f"No server answers at http://127.0.0.1:1, and none runs on {tmp_path}."
+    assert (asked.returncode, said in asked.stderr) == (
+        1,
+        True,
+    )
+    assert "none runs on" not in minivault("health", "--url", "http://127.0.0.1:1").stderr

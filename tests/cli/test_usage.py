@@ -34,6 +34,8 @@ def test_an_option_out_of_bounds_says_what_it_must_be(words: list[str], said: st
     [
         (["valut"], "There is: minivault vault"),
         (["vault", "lsit"], "There is: minivault vault list"),
+        (["models", "ls"], "There is: minivault models list"),
+        (["keys", "delete"], "There is: minivault keys revoke"),
         (["pull"], "There is: minivault models pull"),
         (["run"], "There is: minivault chat --model NAME"),
         (["help"], "There is: minivault --help"),

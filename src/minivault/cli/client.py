@@ -30,7 +30,10 @@ _TIMEOUT = httpx.Timeout(connect=5.0, read=None, write=30.0, pool=5.0)
 
 
 class Client:
-    """One connection to a server. Every failure is a :class:`CliError` that says what to do about it."""
+    """One connection to a server. Every failure is a :class:`CliError` that says what to do about it.
+
+    ``data_dir``: where a server's address was looked for first, if it was.
+    """
 
     def __init__(
         self,
@@ -38,9 +41,11 @@ class Client:
         *,
         api_key: str | None = None,
         ca_file: Path | None = None,
+        data_dir: Path | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._url = _base_url(url)
+        self._data_dir = data_dir
         # A proxy from the environment has no business between this process and its own machine.
         trust_env = not _is_this_machine(self._url.host)
         headers = {} if api_key is None else {"Authorization": f"Bearer {_sendable(api_key)}"}
@@ -61,7 +66,8 @@ class Client:
         """
         key = settings.api_key
         shown = None if key is None else key.get_secret_value()
-        return cls(server_of(settings), api_key=shown, ca_file=settings.ca_file)
+        searched = None if "url" in settings.model_fields_set else settings.data_dir
+        return cls(server_of(settings), api_key=shown, ca_file=settings.ca_file, data_dir=searched)
 
     def __enter__(self) -> Self:
         return self
@@ -222,8 +228,9 @@ class Client:
                     f"The certificate of the server at {self._url} is not one that this machine trusts. "
                     "If it is your own, name the file of its authority: MINIVAULT_CA_FILE."
                 ) from None
+            searched = "" if self._data_dir is None else f", and none runs on {self._data_dir}"
             raise CliError(
-                f"No server answers at {self._url}. Start one with: minivault serve\n"
+                f"No server answers at {self._url}{searched}. Start one with: minivault serve\n"
                 "Or add --local where a command has it, or name another with --url or by its --data-dir."
             ) from None
         except httpx.HTTPError as error:

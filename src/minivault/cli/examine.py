@@ -74,7 +74,7 @@ def _machine(settings: Settings) -> Iterator[Finding]:
     rate = _copy_rate()
     slow = rate < SLOW_COPY
     advice = "This bounds the tokens a second; is the machine busy, or shared?" if slow else ""
-    found = f"one core copies {rate / 1e9:.1f} GB/s"
+    found = f"one core copies {rate / 2**30:.1f} GiB/s"
     yield Finding("machine", "memory bandwidth", "warn" if slow else "ok", found, advice)
 
 

@@ -27,6 +27,17 @@ _NARROW = 78
 _EXAMPLE = re.compile(r"  (?P<example>\S.*?\S) {2,}(?P<does>\S.*)")
 
 
+OTHER_WORDS = {
+    "delete": ("rm", "revoke", "erase"),
+    "remove": ("rm", "revoke", "erase"),
+    "rm": ("revoke", "erase"),
+    "ls": ("list",),
+    "info": ("show",),
+    "new": ("create",),
+}
+"""The same of commands within a group."""
+
+
 class Command(TyperCommand):
     """A command whose help has nothing behind a flag, which takes no value, and no braces around an argument."""
 
@@ -81,6 +92,7 @@ class Group(TyperGroup):
     def _meant(self, word: str, path: str) -> str:
         below = {name: getattr(command, "commands", {}) for name, command in self.commands.items()}
         found = [f"{path} {name}" for name in nearest(word, below)]
+        found = found or [f"{path} {name}" for name in OTHER_WORDS.get(word, ()) if name in below]
         found = found or [f"{path} {group} {word}" for group, commands in below.items() if word in commands]
         if not found and isinstance(self, Commands):
             found = [ELSEWHERE[word]] if word in ELSEWHERE else []

@@ -45,10 +45,10 @@ def give_back() -> None:
 
 
 def readable(count: int) -> str:
-    """Bytes for people: ``1.3 GB``."""
+    """Bytes for people: ``1.3 GiB``."""
     size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 999.95:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1023.95:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
+        size /= 1024
+    return f"{size:.1f} TiB"
