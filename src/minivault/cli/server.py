@@ -38,6 +38,9 @@ _App = Callable[[_Message, _Receive, _Send], Awaitable[None]]
 
 _LAST_BYTES_SECONDS = 5
 """For connections to end, once all work is drained and recorded."""
+_IDLE_SECONDS = 65
+"""For a connection on which nothing is asked. Longer than clients (5 s) and proxies (60 s) keep theirs: the other side
+must close first, or its next request may meet a connection that is being closed."""
 _OTHER_DESCRIPTORS = 512
 """Files of the vault and of models, and what libraries hold."""
 
@@ -191,6 +194,7 @@ def _config(app: _App, settings: Settings) -> uvicorn.Config:
         server_header=False,
         # The address of a client decides its rate limit; a header that any client can send must not.
         proxy_headers=False,
+        timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=_LAST_BYTES_SECONDS,
     )
 
