@@ -1,5 +1,6 @@
 #include "threads.hpp"
 
+#include <chrono>
 #include <utility>
 
 #include "plain_floats.hpp"
@@ -7,14 +8,16 @@
 namespace minivault {
 
 std::atomic<int> ways_to_give{0};
+std::atomic<bool> rounds_are_long{false};
 
 namespace {
 
 constexpr int kSpins = 4000;
 constexpr int kWays = 4096;
+constexpr std::chrono::milliseconds kLong{8};
 
 inline void relax(int spins) {
-    if (spins > kSpins || ways_to_give.load(std::memory_order_relaxed) > 0) {
+    if (spins > kSpins || others_wait()) {
         std::this_thread::yield();
         return;
     }
@@ -55,6 +58,12 @@ void Team::stop() {
 
 void Team::run(const std::function<void(int)>& work) {
     [[maybe_unused]] const PlainFloats plain;
+    const auto begun = std::chrono::steady_clock::now();
+    share(work);
+    rounds_are_long.store(std::chrono::steady_clock::now() - begun > kLong, std::memory_order_relaxed);
+}
+
+void Team::share(const std::function<void(int)>& work) {
     if (size_ == 1) {
         work(0);
         return;

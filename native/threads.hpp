@@ -13,14 +13,20 @@
 namespace minivault {
 
 // Tells all teams of this process that something else in it waits for a core (or no longer does). While it does, members
-// give theirs away between pieces of work, which are far shorter than a scheduler's slice; at most some thousand times,
-// so that a wait that never ends (a disk that hangs) does not leave the cores to other programs for good.
+// whose rounds are long give theirs away between pieces of work, which are far shorter than a scheduler's slice. Short
+// rounds do not: cores come free between them, and a member that leaves in the midst of one keeps all others waiting.
+// They do so at most some thousand times: a wait without end (a disk that hangs) must not cost the cores for good.
 void give_way(bool waits);
 
 extern std::atomic<int> ways_to_give;
+extern std::atomic<bool> rounds_are_long;
+
+inline bool others_wait() {
+    return ways_to_give.load(std::memory_order_relaxed) > 0 && rounds_are_long.load(std::memory_order_relaxed);
+}
 
 inline void step_aside() {
-    if (ways_to_give.load(std::memory_order_relaxed) <= 0) return;
+    if (!others_wait()) return;
     ways_to_give.fetch_sub(1, std::memory_order_relaxed);
     std::this_thread::yield();
 }
@@ -55,6 +61,7 @@ class Team {
     void barrier();
 
   private:
+    void share(const std::function<void(int)>& work);
     void serve(int member);
     void attempt(int member);
     void stop();

@@ -38,6 +38,9 @@ _App = Callable[[_Message, _Receive, _Send], Awaitable[None]]
 
 _LAST_BYTES_SECONDS = 5
 """For connections to end, once all work is drained and recorded."""
+_SWITCH_SECONDS = 0.001
+"""How long the event loop, the engine and the ledger may keep Python's lock from each other; a record takes it a few
+times on its way to the disk."""
 _IDLE_SECONDS = 65
 """For a connection on which nothing is asked. Longer than clients (5 s) and proxies (60 s) keep theirs: the other side
 must close first, or its next request may meet a connection that is being closed."""
@@ -62,6 +65,7 @@ def serve_on(
     configure_logging(settings.log_level, settings.log_format)
     # Every level is set: a server may be the second in this process.
     logging.getLogger("minivault.http").setLevel(logging.NOTSET if log_requests else logging.WARNING)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     app = create_app(settings)
     faults: list[Exception] = []
     _allow_descriptors(settings.max_connections)

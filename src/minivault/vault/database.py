@@ -22,6 +22,7 @@ from minivault.vault.cipher import CIPHER, VaultKey, is_plain
 from minivault.vault.merkle import Tree
 from minivault.vault.migrations import MIGRATIONS
 from minivault.vault.schema import TABLES, migrate, schema_version
+from minivault.vault.transaction import COMMIT, PREPARE, packed
 
 Connection = apsw.Connection
 StorageError = apsw.Error
@@ -66,6 +67,7 @@ class Writer:
             unlock(db, path, key)
             _prepare(db)
             migrate(db)
+            db.execute(PREPARE)
             return cls(db)
         except BaseException:
             db.close()
@@ -103,43 +105,7 @@ class Writer:
 
     def commit(self, batch: Batch, tree: Tree) -> None:
         """Write ``batch`` and the head of ``tree`` in one transaction. Returning means: synced to the disk."""
-        db = self._db
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            self._write(batch)
-            db.execute("UPDATE tree_state SET size = ?, root = ?", (tree.size, tree.root()))
-            db.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(StorageError):
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-            raise
-
-    def _write(self, batch: Batch) -> None:
-        db = self._db
-        db.executemany(
-            "INSERT INTO leaves (leaf_index, hash, data) VALUES (?, ?, ?)",
-            [(record.index, record.hash, record.data) for record in batch.records],
-        )
-        db.executemany(
-            "INSERT INTO nodes (level, position, hash) VALUES (?, ?, ?)",
-            [(node.level, node.position, node.hash) for node in batch.nodes],
-        )
-        db.executemany(
-            "INSERT INTO contents (leaf_index, kind, salt, data) VALUES (?, ?, ?, ?)",
-            [
-                (record.index, content.kind.value, content.salt, content.data)
-                for record in batch.records
-                for content in record.contents
-            ],
-        )
-        db.executemany(_INSERT_CALL, [start.row() for start in batch.starts])
-        db.executemany(_FINISH_CALL, [end.row() for end in batch.ends])
-        db.executemany(_INDEX_CALL, [(end.intent_index,) for end in batch.ends if end.searchable])
-
-        db.executemany(_UNINDEX_CALL, [(intent,) for intent in batch.erased])
-        db.executemany(_ERASE_CONTENT, [(intent,) for intent in batch.erased])
-        db.executemany(_MARK_ERASED, [(erasure, intent) for intent, erasure in batch.erased.items()])
+        self._db.execute(COMMIT, packed(batch, tree))
 
     def erasable(self, intents: Iterable[int]) -> tuple[int, ...]:
         """Those of these calls that have ended and whose content is there, in order."""
@@ -374,24 +340,4 @@ def _prepare(db: Connection) -> None:
             raise LedgerUnavailable(f"this file system does not give the vault {name}={wanted}; it reports {found}")
 
 
-_INSERT_CALL = """
-INSERT INTO calls (
-    intent_index, request_id, time_ns, model, surface, source, api_key_id, mode, store, prompt_tokens, repeat_key
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-_FINISH_CALL = """
-UPDATE calls SET outcome_index = ?, prompt_tokens = ?, completion_tokens = ?, finish_reason = ?, duration_ns = ?
-WHERE intent_index = ?
-"""
-_INDEX_CALL = """
-INSERT INTO search (rowid, prompt, response)
-SELECT intent_index, prompt, response FROM call_texts WHERE intent_index = ?
-"""
-
-
 _ERASABLE = "SELECT intent_index FROM calls WHERE store = 1 AND outcome_index IS NOT NULL AND erased_index IS NULL"
-_UNINDEX_CALL = "DELETE FROM search WHERE rowid = ?"
-_ERASE_CONTENT = """
-DELETE FROM contents WHERE leaf_index IN (?1, (SELECT outcome_index FROM calls WHERE intent_index = ?1))
-"""
-_MARK_ERASED = "UPDATE calls SET erased_index = ?, repeat_key = NULL WHERE intent_index = ?"
