@@ -359,7 +359,7 @@ def test_a_wrong_field_is_named(client: openai.OpenAI, fields: dict[str, Any], p
 
 
 def test_too_many_requests_are_told_when_to_come_back(tmp_path: Path) -> None:
-    with serving(tmp_path / "data", "--rate-limit", "1/minute") as server, client_of(server) as client:
+    with serving(tmp_path / "data", "--rate-limit", "1/hour") as server, client_of(server) as client:
         client.models.list()
         with pytest.raises(openai.RateLimitError) as caught:
             client.models.list()

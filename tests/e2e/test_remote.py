@@ -200,7 +200,7 @@ def test_the_models_and_the_metrics_name_the_engine(front: Server, behind: Serve
     )
 
 
-def test_a_server_that_dies_is_left_for_another_and_found_again_when_it_is_back(tmp_path: Path) -> None:
+def test_a_server_that_dies_is_left_for_another_and_without_any_the_client_is_told_to_come_back(tmp_path: Path) -> None:
     with closing_all(Server(tmp_path / "one"), Server(tmp_path / "two")) as (one, two):
         urls = [f"{server.url}/v1" for server in (one, two)]
         with in_front_of(tmp_path, *urls, health_interval=0.2) as front, openai_of(front) as client:
