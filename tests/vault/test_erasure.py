@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import apsw
 import pytest
 
 from minivault.errors import InvalidRequest, UnknownRecord
+from minivault.vault import search_scrub
 from minivault.vault.book import MAX_ERASED
+from minivault.vault.erasure import ErasureChores
 from minivault.vault.findings import Fault
 from minivault.vault.head import HeadPaths
 from minivault.vault.ledger import Ledger
@@ -291,6 +294,35 @@ def test_an_erasure_amid_a_verification_is_no_damage(tmp_path: Path) -> None:
     reader.close()
     ledger.close()
     assert (report.findings, report.records, report.erased) == ((), 1040, 1)
+
+
+def beginnings(folder: Path, words: set[str], kept: set[str]) -> list[str]:
+    """Keys of the search index that are the beginnings of these words, and of no other."""
+    db = apsw.Connection(str(folder / "vault.db"), flags=apsw.SQLITE_OPEN_READONLY)
+    keys = [bytes(key).decode()[1:] for (key,) in db.execute("SELECT term FROM search_idx WHERE length(term) > 4")]
+    db.close()
+    found = [key for key in keys if any(word.startswith(key) for word in words)]
+    return [key for key in found if not any(word.startswith(key) for word in kept)]
+
+
+def test_no_beginning_of_an_erased_word_is_left_in_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_scrub, "STEP_KEYS", 3)
+    ledger = open_ledger(tmp_path)
+    drawn = random.Random(5)  # noqa: S311 - words
+    words = {number: {f"xylo{drawn.randrange(10**9):09d}" for _ in range(60)} for number in range(120)}
+    calls = {number: call(ledger, number, " ".join(words[number])) for number in words}
+    gone, kept = (set[str]().union(*(words[number] for number in words if number % 2 == odd)) for odd in (1, 0))
+    monkeypatch.setattr(ErasureChores, "_scrub_keys", lambda chores: setattr(chores, "_keys", None))
+    erase(ledger, *[index for number, index in calls.items() if number % 2])
+    ledger.close()
+    assert beginnings(tmp_path, gone, kept), "a control: FTS5 leaves them"
+    monkeypatch.undo()
+    open_ledger(tmp_path).close()
+    assert beginnings(tmp_path, gone, kept) == []
+    assert check(tmp_path).ok
+    reader = Reader.open(tmp_path / "vault.db")
+    assert all(len(reader.search(word).calls) == 1 for word in sorted(kept)[::25])
+    reader.close()
 
 
 def test_what_killed_processes_left_beside_the_vault_goes_too(tmp_path: Path) -> None:

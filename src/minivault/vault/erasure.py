@@ -1,4 +1,5 @@
-"""What erasing asks of the ledger thread besides the record: retention, the mirror's lines, the write-ahead log.
+"""What erasing asks of the ledger thread besides the record: retention, the mirror's lines, the search index's keys,
+the write-ahead log.
 
 Each step is short, so that records never wait for more than one batch; what a crash leaves undone is found again at the
 next start. Knows nothing of callers. Used by the ledger thread alone.
@@ -7,16 +8,18 @@ next start. Knows nothing of callers. Used by the ledger thread alone.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from minivault.vault.book import MAX_ERASED, Book, Draft
 from minivault.vault.mirror import Mirror
 from minivault.vault.record import NANOSECONDS, Clock, Erasure
+from minivault.vault.search_scrub import keys_scrubbed, note_keys_scrubbed, without_erased_keys
 
 DAY_NS = 86_400 * NANOSECONDS
 RETENTION_SECONDS = 60.0
 """Between two looks for content that has become too old, once all that was due is gone."""
 RETRY_SECONDS = 1.0
+_DONE = object()
 
 
 class ErasureChores:
@@ -45,22 +48,27 @@ class ErasureChores:
         """The newest erasure; the mirror is level with it up to the writer's ``scrubbed``."""
         self._mirror_due = False
         self._next_scrub = 0.0
+        self._keys: Iterator[None] | None = None
+        """Under way: the search index's keys are gone through."""
         self.resume()
 
     def resume(self) -> None:
         """After the book was opened: is the mirror behind the erasures? The write-ahead log is empty then."""
         self._log_due = False
+        self._look_at_keys()
         self._look_at_mirror()
 
     def erased(self) -> None:
         """Content was erased just now."""
         self._log_due = True
+        self._look_at_keys()
         self._look_at_mirror()
 
     def wait(self) -> float | None:
         """Seconds until the next step is due; ``None``: nothing to do."""
         due = [
             self._next_look if self._retention_ns else None,
+            0.0 if self._keys is not None else None,
             self._next_log if self._log_due else None,
             self._next_scrub if self._mirror_due else None,
         ]
@@ -74,13 +82,19 @@ class ErasureChores:
             self._next_look = now + (0.0 if self._erase_old() else RETENTION_SECONDS)
         if self._mirror_due and now >= self._next_scrub:
             self._scrub()
-        if self._log_due and now >= self._next_log:
+        if self._keys is not None:
+            self._scrub_keys()
+        elif self._log_due and now >= self._next_log:
             # Readers may be in the way.
             self._log_due = not self._book.wipe()
             self._next_log = now + RETRY_SECONDS
 
     def finish(self) -> None:
-        """Before the vault is let go: the mirror's lines, unless it cannot be written. The log is emptied by others."""
+        """Before the vault is let go: the search index's keys, and the mirror's lines, unless it cannot be written. The
+        log is emptied by others.
+        """
+        while self._keys is not None:
+            self._scrub_keys()
         while self._mirror_due and self._mirror is not None:
             self._scrub()
             if self._mirror.error is not None:
@@ -96,11 +110,33 @@ class ErasureChores:
             self.erased()
         return len(due) == MAX_ERASED
 
+    def _look_at_keys(self) -> None:
+        """Those that were gone through before the newest erasure are gone through anew."""
+        writer = self._book.writer
+        self._keys = None
+        if writer is not None and writer.newest_erasure() > keys_scrubbed(writer.connection):
+            self._keys = without_erased_keys(writer.connection)
+
+    def _scrub_keys(self) -> None:
+        """One step of it. What it wrote lies in the log as well, which is emptied after the last."""
+        writer, keys = self._book.writer, self._keys
+        if writer is None or keys is None:
+            self._keys = None
+            return
+        try:
+            if next(keys, _DONE) is _DONE:
+                note_keys_scrubbed(writer.connection, writer.newest_erasure())
+                self._keys, self._log_due, self._next_log = None, True, 0.0
+        except BaseException:
+            self._keys = None
+            self._book.drop()
+            raise
+
     def _look_at_mirror(self) -> None:
         if self._mirror is None or self._book.writer is None:
             return
         self._erased = self._book.writer.newest_erasure()
-        self._mirror_due = self._erased > self._book.writer.scrubbed
+        self._mirror_due = self._erased != self._book.writer.scrubbed
         if self._mirror_due:
             self._mirror.begin_scrub()
 

@@ -32,9 +32,7 @@ def check_strays(walk: Walk, db: Connection) -> None:
     if _count(db, "SELECT count(*) FROM tree_state") > 1:
         walk.found(Fault.HEAD, None, "the vault has more than one head")
     if _count(db, _SCRUBBED):
-        message = (
-            "the mirror is said to be level with erasures that are not on record: it would keep later ones"
-        )
+        message = "mirror or search index count as level with erasures that are not on record: later ones would stay"
         walk.found(Fault.DERIVED_ALTERED, None, message)
 
 
@@ -61,6 +59,6 @@ _NODES: Final = f"""
 SELECT count(*) FROM nodes WHERE level = ?1 AND (position < 0 OR position >= {_SIZE} >> ?1)
 """  # noqa: S608 - constants
 _SCRUBBED: Final = """
-SELECT count(*) FROM counters WHERE name = 'mirror_scrubbed'
+SELECT count(*) FROM counters WHERE name IN ('mirror_scrubbed', 'search_scrubbed')
 AND value > coalesce((SELECT max(erased_index) FROM calls WHERE erased_index IS NOT NULL), -1)
 """
