@@ -148,6 +148,8 @@ async def test_the_parameters_reach_the_engine_and_the_rest_is_listed() -> None:
         ({"messages": [{"role": "assistant", "content": [{"type": "tool_use"}]}, *TURNS]}, "an id and a name"),
         ({"messages": [{"role": "user", "content": [{"type": "s3cr3t"}]}]}, "this type"),
         ({"messages": [{"role": "assistant", "content": "s3cr3t"}]}, "assistant"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "type text must have a text"),
+        ({"system": [{"type": "text"}]}, "system: a block of type text must have a text"),
         ({"system": [{"type": "image"}]}, "system"),
         ({"tools": [{"name": "s3cr3t name"}]}, "tools.0.name"),
         ({"tools": [{"name": "web_search", "type": "web_search_20250305"}]}, "no tools of its own"),

@@ -37,7 +37,10 @@ class Search {
   constructor(list, note, more, signal, can) {
     Object.assign(this, { list, note, more, signal, can, cursor: null, running: new AbortController() });
     more.addEventListener("click", () => this.next());
-    signal.addEventListener("abort", () => this.running.abort());
+    signal.addEventListener("abort", () => {
+      clearTimeout(this.timer);
+      this.running.abort();
+    });
   }
 
   /** Soon, unless something else is typed before. */

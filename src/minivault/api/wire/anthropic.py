@@ -47,7 +47,9 @@ class Block(LenientBody):
         if self.type != "text":
             kind = f"type {self.type}" if self.type in KNOWN_BLOCKS else "this type"
             raise UnsupportedFeature(f"{field}: blocks of {kind} are not supported here; send text", param=field)
-        return self.text or ""
+        if self.text is None:
+            raise InvalidRequest(f"{field}: a block of type text must have a text", param=field)
+        return self.text
 
     def to_call(self) -> ToolCall:
         if not self.id or not self.name:
