@@ -164,3 +164,9 @@ def test_a_key_that_is_not_there_is_told(folder: Path, command: str) -> None:
     keys(folder, "create", "team")
     with pytest.raises(UnknownKey):
         keys(folder, command, "nobody")
+
+
+def test_who_has_no_key_to_administer_with_is_told_how_to_make_one(folder: Path) -> None:
+    assert "keys create NAME --role admin" in keys(folder, "create", "first").stderr
+    assert "--role admin" not in keys(folder, "create", "ops", "--role", "admin").stderr
+    assert "--role admin" not in keys(folder, "create", "second").stderr
