@@ -20,7 +20,7 @@ from minivault.batches.store import BatchStore
 from minivault.batches.values import Batch, Status
 from minivault.errors import InvalidRequest, LedgerUnavailable
 from minivault.settings import Settings
-from minivault.vault.record import Outcome
+from minivault.vault.record import Erasure, Outcome
 from tests.api.client import BASE
 from tests.api.keyed import keyring
 from tests.fakes import Bench, breaks_after, make_bench, says, until
@@ -432,6 +432,90 @@ async def test_files_go_when_their_time_is_over(tmp_path: Path) -> None:
     store = await batching.store()
     await until(lambda: not store.files())
     await batching.close()
+
+
+async def test_an_erased_call_is_erased_from_the_files_of_its_batch(tmp_path: Path) -> None:
+    bench = make_bench(says("Yes."), template=True)
+    async with server_of(bench, tmp_path) as client:
+        batch = await ended(client, await started(client, lines(chat("a secret"), chat("another"))))
+        erased = await client.delete(f"/vault/records/{batch['id']}-0/content")
+        assert erased.status_code == 200, erased.text
+        store = await batching_of(client).store()
+        await until(lambda: store.erased_mark() == 0)
+        rows = await rows_of(client, batch["output_file_id"])
+        asked = await rows_of(client, batch["input_file_id"])
+    assert [row["error"] and row["error"]["code"] for row in rows] == ["content_erased", None]
+    assert [row["body"] for row in asked] == [{}, chat("another")]
+
+
+async def test_what_was_erased_while_no_server_ran_is_erased_before_its_batch_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make_bench(says("Yes."), template=True)
+    batch_id, [_] = await crashed_in(tmp_path, monkeypatch, bench, "release_draft", CHAT, chat("a secret"))
+    bench.ledger.append_erasure(Erasure((0,), "request", "cli"))
+    async with server_of(bench, tmp_path) as client:
+        batch = await ended(client, batch_id)
+        [row] = await rows_of(client, batch["error_file_id"])
+    assert row["error"]["code"] == "content_erased"
+    assert len(bench.ledger.intents) == 1
+
+
+async def test_files_stay_as_long_as_their_owner_said(tmp_path: Path) -> None:
+    async with server_of(make_bench(says("Yes."), template=True), tmp_path) as client:
+        form = {"purpose": "batch", "expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"}
+        file = (await client.post("/v1/files", files={"file": ("in", lines(chat()))}, data=form)).json()
+        assert file["expires_at"] == file["created_at"] + 3600
+        asked = {"input_file_id": file["id"], "endpoint": CHAT, "completion_window": "24h"}
+        lasts = {"output_expires_after": {"anchor": "created_at", "seconds": 7200}}
+        batch = await ended(client, (await client.post("/v1/batches", json=asked | lasts)).json()["id"])
+        output = (await client.get(f"/v1/files/{batch['output_file_id']}")).json()
+        assert output["expires_at"] == output["created_at"] + 7200
+        batching = batching_of(client)
+        batching._now = lambda: output["expires_at"] - 1.0
+        await batching._tidy(await batching.store())
+        assert [one["id"] for one in (await client.get("/v1/files")).json()["data"]] == [output["id"]]
+        batching._now = lambda: float(output["expires_at"])
+        await batching._tidy(await batching.store())
+        assert (await client.get(f"/v1/files/{output['id']}")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("anchor", "seconds", "param"),
+    [
+        ("created_at", "3599", "seconds"),
+        ("created_at", "2592001", "seconds"),
+        ("created_at", "soon", "seconds"),
+        ("last_active_at", "3600", "anchor"),
+    ],
+)
+async def test_a_time_that_no_file_can_have_is_refused(tmp_path: Path, anchor: str, seconds: str, param: str) -> None:
+    form = {"purpose": "batch", "expires_after[anchor]": anchor, "expires_after[seconds]": seconds}
+    async with server_of(make_bench(), tmp_path) as client:
+        answer = await client.post("/v1/files", files={"file": ("in", b"x")}, data=form)
+        assert (await client.get("/v1/files")).json()["data"] == []
+    assert (answer.status_code, answer.json()["error"]["param"]) == (422, f"expires_after.{param}")
+
+
+async def test_a_batch_says_at_its_end_what_it_used(tmp_path: Path) -> None:
+    async with server_of(make_bench(says("Yes."), template=True), tmp_path) as client:
+        batch = await ended(client, await started(client, lines(chat(), chat(temperature=-1), chat())))
+        used = [row["response"]["body"]["usage"] for row in await rows_of(client, batch["output_file_id"])]
+    assert batch["model"] == "fake"
+    assert batch["usage"]["input_tokens"] == sum(one["prompt_tokens"] for one in used) > 0
+    assert batch["usage"]["output_tokens"] == sum(one["completion_tokens"] for one in used) > 0
+    assert batch["usage"]["total_tokens"] == sum(one["total_tokens"] for one in used)
+
+
+async def test_files_are_listed_in_either_order(tmp_path: Path) -> None:
+    async with server_of(make_bench(), tmp_path) as client:
+        ids = [await uploaded(client, b"x") for _ in range(3)]
+        first = (await client.get("/v1/files", params={"order": "asc", "limit": 2})).json()
+        rest = (await client.get("/v1/files", params={"order": "asc", "after": first["last_id"]})).json()
+        newest = (await client.get("/v1/files", params={"order": "desc"})).json()
+    assert [file["id"] for file in first["data"] + rest["data"]] == ids
+    assert (first["has_more"], rest["has_more"]) == (True, False)
+    assert [file["id"] for file in newest["data"]] == ids[::-1]
 
 
 async def test_too_many_unfinished_batches_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

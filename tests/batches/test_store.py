@@ -78,7 +78,7 @@ def test_files_expire_but_for_those_that_a_batch_needs(tmp_path: Path) -> None:
     needed = added(store).input_file_id
     filled(store, b"old")
     new = store.finish_file(store.begin_file(None, 9), "in.jsonl", "batch").id
-    assert store.expire(5) == 1
+    assert store.expire(9, 5) == 1
     assert [file.id for file in store.files()] == [new, needed]
 
 
@@ -142,7 +142,7 @@ def test_what_was_deleted_is_nowhere_on_the_disk(tmp_path: Path) -> None:
     store.step(batch.id, Status.CANCELLING, 3)
     store.end(batch.id, Status.CANCELLED, 4)
     assert b"secret" not in everything_on_disk(tmp_path)
-    store.expire(50)
+    store.expire(50, 50)
     assert b"old words" not in everything_on_disk(tmp_path)
     store.delete_file(deleted)
     assert b"deleted words" not in everything_on_disk(tmp_path)

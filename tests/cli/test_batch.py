@@ -158,7 +158,7 @@ def test_a_server_killed_at_any_step_of_a_line_neither_records_nor_answers_it_tw
         assert done.returncode == 0, done.stderr
         records = httpx.get(f"{again.url}/vault/records", params={"limit": 1000}).json()["records"]
         asked_live = [json.loads(row) for row in source.read_text().splitlines()]
-        live = [httpx.post(again.url + row["url"], json=row["body"]).json() for row in asked_live]
+        live = [httpx.post(again.url + row["url"], json=row["body"], timeout=60).json() for row in asked_live]
     rows = rows_of(output)
     assert [row["custom_id"] for row in rows] == [row["custom_id"] for row in asked_live]
     assert told(rows) == [body.get("choices") or body["data"] for body in live]

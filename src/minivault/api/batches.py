@@ -52,6 +52,7 @@ async def create(request: Request) -> Response:
         created_at=batching.now(),
         metadata=body.metadata,
         concurrency=body.concurrency,
+        output_seconds=None if body.output_expires_after is None else body.output_expires_after.seconds,
     )
     await batching.submit(batch, file.bytes)
     return json_response(wire.batch_body(batch))

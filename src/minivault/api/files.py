@@ -6,7 +6,7 @@ Parses once, asks the store, writes the answer. Knows nothing of how files are k
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -37,6 +37,13 @@ _FORM: dict[str, Any] = {
                     "properties": {
                         "file": {"type": "string", "format": "binary", "description": "JSON lines."},
                         "purpose": {"type": "string", "enum": ["batch"]},
+                        "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
+                        "expires_after[seconds]": {
+                            "type": "integer",
+                            "minimum": wire.MIN_SECONDS,
+                            "maximum": wire.MAX_SECONDS,
+                            "description": "How long it stays; without it, until it is deleted.",
+                        },
                     },
                 }
             }
@@ -82,11 +89,32 @@ async def _uploaded(request: Request, store: BatchStore, share: Share, most: int
         form = await read_form(request, most, take)
         if form.fields.get("purpose") != "batch":
             raise InvalidRequest("purpose must be batch", param="purpose")
-        await share.keep(lambda: store.finish_file(file_id, form.filename, "batch").bytes)
+        seconds = _expires_after(form.fields)
+        await share.keep(lambda: store.finish_file(file_id, form.filename, "batch", seconds).bytes)
         return await asyncio.to_thread(store.file, file_id)
     except BaseException:
         await asyncio.shield(asyncio.to_thread(store.drop_file, file_id))
         raise
+
+
+def _expires_after(fields: Mapping[str, str]) -> int | None:
+    """How many seconds the file stays, as OpenAI's clients say it in a form.
+
+    Raises:
+        InvalidRequest: they are out of bounds, or from no time that is known.
+    """
+    anchor, said = (fields.get(f"expires_after[{name}]") for name in ("anchor", "seconds"))
+    if anchor is None and said is None:
+        return None
+    if anchor != "created_at":
+        raise InvalidRequest("expires_after.anchor: must be created_at", param="expires_after.anchor")
+    seconds = int(said) if said is not None and said.isascii() and said.isdigit() and len(said) < 10 else 0
+    if not wire.MIN_SECONDS <= seconds <= wire.MAX_SECONDS:
+        raise InvalidRequest(
+            f"expires_after.seconds: must be an integer from {wire.MIN_SECONDS} to {wire.MAX_SECONDS}",
+            param="expires_after.seconds",
+        )
+    return seconds
 
 
 @router.get(
@@ -102,12 +130,15 @@ async def files(
     purpose: Annotated[Literal["batch", "batch_output"] | None, Query()] = None,
     after: Annotated[str | None, Query(max_length=200)] = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
-    order: Annotated[Literal["desc"] | None, Query(description="Newest first is the only one.")] = None,
+    order: Annotated[Literal["asc", "desc"], Query(description="By the time at which they were made.")] = "desc",
 ) -> Response:
-    """Those of the key that asks, newest first. 404 where there is nothing of the id `after`."""
+    """Those of the key that asks. 404 where there is nothing of the id `after`."""
     store = await batching_of(request).store()
     owner = caller_of(request).owner
-    found = await asyncio.to_thread(lambda: store.files(owner, purpose=purpose, after=after, limit=limit + 1))
+    oldest = order == "asc"
+    found = await asyncio.to_thread(
+        lambda: store.files(owner, purpose=purpose, after=after, limit=limit + 1, oldest_first=oldest)
+    )
     return json_response(wire.page([wire.file_body(file) for file in found], limit))
 
 

@@ -15,7 +15,8 @@ MAX_FILES: Final = 10_000
 """Of one owner."""
 
 _FILE = "SELECT id, owner, filename, purpose, bytes, created_at, expires_at FROM files WHERE whole"
-_PAGE = "AND (?1 IS NULL OR owner = ?1) AND (?2 IS NULL OR rowid < ?2) ORDER BY rowid DESC LIMIT ?3"
+_NEWEST = "AND (?1 IS NULL OR owner = ?1) AND (?2 IS NULL OR rowid < ?2) ORDER BY rowid DESC LIMIT ?3"
+_OLDEST = "AND (?1 IS NULL OR owner = ?1) AND (?2 IS NULL OR rowid > ?2) ORDER BY rowid LIMIT ?3"
 _PURPOSE = "AND (?4 IS NULL OR purpose = ?4)"
 _STORED_BYTES = (
     "SELECT (SELECT coalesce(sum(bytes), 0) FROM files WHERE whole)"
@@ -47,13 +48,12 @@ class Files(Shelf):
             number = db.execute("SELECT count(*) FROM pieces WHERE file_id = ?", (file_id,)).get
             db.execute("INSERT INTO pieces VALUES (?, ?, ?)", (file_id, number, data))
 
-    def finish_file(self, file_id: str, filename: str, purpose: str) -> StoredFile:
+    def finish_file(self, file_id: str, filename: str, purpose: str, seconds: int | None = None) -> StoredFile:
+        """``seconds``: how long it stays; ``None``: until it is deleted."""
         with self._writing() as db:
             size = db.execute("SELECT coalesce(sum(length(data)), 0) FROM pieces WHERE file_id = ?", (file_id,)).get
-            db.execute(
-                "UPDATE files SET filename = ?, purpose = ?, bytes = ?, whole = 1 WHERE id = ?",
-                (filename, purpose, size, file_id),
-            )
+            sql = "UPDATE files SET filename = ?, purpose = ?, bytes = ?, whole = 1, expires_at = created_at + ?"
+            db.execute(f"{sql} WHERE id = ?", (filename, purpose, size, seconds, file_id))
         return self.file(file_id)
 
     def file(self, file_id: str, owner: str | None = None) -> StoredFile:
@@ -69,16 +69,23 @@ class Files(Shelf):
         return StoredFile(*row)
 
     def files(
-        self, owner: str | None = None, *, purpose: str | None = None, after: str | None = None, limit: int = 10_000
+        self,
+        owner: str | None = None,
+        *,
+        purpose: str | None = None,
+        after: str | None = None,
+        limit: int = 10_000,
+        oldest_first: bool = False,
     ) -> list[StoredFile]:
-        """Newest first, those behind the file ``after``.
+        """Those behind the file ``after``, in the order that is asked for: newest first, if none is.
 
         Raises:
             UnknownRecord: ``after`` is none of theirs, or not there any more.
         """
         with self._reading() as db:
             before = place_of(db, "files", after, owner)
-            rows = db.execute(f"{_FILE} {_PURPOSE} {_PAGE}", (owner, before, limit, purpose))
+            page = _OLDEST if oldest_first else _NEWEST
+            rows = db.execute(f"{_FILE} {_PURPOSE} {page}", (owner, before, limit, purpose))
             return [StoredFile(*row) for row in rows]
 
     def content(self, file_id: str) -> Iterator[bytes]:
@@ -107,17 +114,24 @@ class Files(Shelf):
             db.execute("DELETE FROM files WHERE id = ?", (file_id,))
         self._forget()
 
-    def expire(self, before: int) -> int:
-        """Delete the files that were made before then, except those that a batch that has not ended needs.
+    def expire(self, now: int, before: int | None = None) -> int:
+        """Delete the files whose time is over, but for those that a batch that has not ended needs; with ``before``,
+        also files, and batches that have ended, that were made before then.
 
-        Returns how many. Batches stay, and the ids of their files with them.
+        Returns how many.
         """
+        needed = "SELECT input_file_id FROM batches WHERE status IN (?3, ?4, ?5, ?6)"
+        files = (
+            "DELETE FROM files WHERE whole AND (expires_at <= ?1 OR created_at < ?2)"  # noqa: S608 - constants
+            f" AND id NOT IN ({needed}) RETURNING id"
+        )
+        batches = "DELETE FROM batches WHERE created_at < ? AND status NOT IN (?, ?, ?, ?) RETURNING id"
         with self._writing() as db:
-            sql = "DELETE FROM files WHERE whole AND created_at < ? AND id NOT IN (SELECT input_file_id FROM batches"
-            gone = db.execute(f"{sql} WHERE status IN (?, ?, ?, ?)) RETURNING id", (before, *UNFINISHED)).fetchall()
+            gone = len(db.execute(files, (now, before, *UNFINISHED)).fetchall())
+            gone += len(db.execute(batches, (before, *UNFINISHED)).fetchall())
         if gone:
             self._forget()
-        return len(gone)
+        return gone
 
     def drop_file(self, file_id: str) -> None:
         """Let go of a file that was begun and never finished."""

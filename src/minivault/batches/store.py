@@ -5,10 +5,13 @@ Encrypted as the vault is, with its key. Knows nothing of HTTP, of models or of 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
+from minivault.batches.database import Connection
+from minivault.batches.erasing import Erasing
 from minivault.batches.files import Files, write_results
 from minivault.batches.lines import Lines, drop_lines
 from minivault.batches.rows import INSERT_BATCH, SELECT_BATCH, batch_of, row_of, step_row
@@ -21,10 +24,20 @@ __all__ = ["BatchStore", "new_id"]
 MAX_UNFINISHED: Final = 20
 """Batches of one owner."""
 BUSY_RETRY_SECONDS: Final = 60
+_NOTE_USAGE = "UPDATE batches SET usage = ?2 WHERE id = ?1"
+_BODY = "'$.response.body"
+_USAGE = (
+    f"SELECT max(json_extract(result, {_BODY}.model')),"  # noqa: S608 - constants
+    f" coalesce(sum(coalesce(json_extract(result, {_BODY}.usage.prompt_tokens'),"
+    f" json_extract(result, {_BODY}.usage.input_tokens'))), 0),"
+    f" coalesce(sum(coalesce(json_extract(result, {_BODY}.usage.completion_tokens'),"
+    f" json_extract(result, {_BODY}.usage.output_tokens'))), 0)"
+    " FROM lines WHERE batch_id = ? AND failed = 0 AND calls IS NULL AND json_valid(result)"
+)
 _PAGE = "AND (?1 IS NULL OR owner = ?1) AND (?2 IS NULL OR rowid < ?2) ORDER BY rowid DESC LIMIT ?3"
 
 
-class BatchStore(Files, Lines):
+class BatchStore(Files, Lines, Erasing):
     """The open file. One process at a time has it: that which has the vault."""
 
     def add(self, batch: Batch) -> None:
@@ -83,6 +96,14 @@ class BatchStore(Files, Lines):
             output = write_results(db, batch, 0, "output", now)
             error = write_results(db, batch, 1, "error", now)
             step_row(db, batch, replace(ended, output_file_id=output, error_file_id=error))
+            db.execute(_NOTE_USAGE, (batch_id, json.dumps(_usage_of(db, batch_id))))
             drop_lines(db, batch_id)
         self._forget()
         return self.batch(batch_id)
+
+
+def _usage_of(db: Connection, batch_id: str) -> dict[str, Any]:
+    """The model that answered, and the tokens of all answers."""
+    row: Any = db.execute(_USAGE, (batch_id,)).fetchone()
+    model, asked, answered = row
+    return {"model": model, "input_tokens": asked, "output_tokens": answered}

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, TypedDict, Unpack
 
 from minivault.errors import InvalidRequest
@@ -30,6 +30,8 @@ class Records:
     def __init__(self, reader: RecordReader, ledger: Book) -> None:
         self._reader = reader
         self._ledger = ledger
+        self.on_erased: Callable[[], None] = lambda: None
+        """Called once an erasure that was asked for here is durable, by whoever keeps copies elsewhere."""
 
     async def list(
         self, *, owner: str | None = None, cursor: str | None = None, limit: int = 50, **filters: Unpack[Filters]
@@ -136,7 +138,14 @@ class Records:
 
     async def _append_erasure(self, intents: tuple[int, ...], api_key_id: str | None) -> Receipt:
         erasure = Erasure(intents, "request", "http", api_key_id)
-        return await asyncio.shield(asyncio.wrap_future(self._ledger.append_erasure(erasure)))
+        receipt = await asyncio.shield(asyncio.wrap_future(self._ledger.append_erasure(erasure)))
+        self.on_erased()
+        return receipt
+
+    async def erased_ids(self, prefix: str, after: int) -> tuple[tuple[str, ...], int]:
+        """Ids beginning with ``prefix`` of calls that were erased by a record behind ``after``, and the record to go on
+        behind, which is ``after`` where there are no more."""
+        return await asyncio.to_thread(lambda: self._reader.erased_ids(prefix, after))
 
     async def earlier(self, record_id: str, surface: str, *, owner: str | None = None) -> EarlierCall:
         """A whole call of ``surface``, for a conversation to go on from.

@@ -16,8 +16,17 @@ from minivault.batches.values import WINDOW_SECONDS, Batch, Status, StoredFile
 MetadataKey = Annotated[str, StringConstraints(max_length=64)]
 MetadataValue = Annotated[str, StringConstraints(max_length=512)]
 MAX_METADATA = 16
+MIN_SECONDS = 3600
+MAX_SECONDS = 30 * 86_400
 _TIMES = ("in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled")
 EndpointName = Literal["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings"]
+
+
+class ExpiresAfterBody(LenientBody):
+    """How long files stay."""
+
+    anchor: Literal["created_at"] = Field(description="When a file was made.")
+    seconds: int = Field(ge=MIN_SECONDS, le=MAX_SECONDS, description="From then on.")
 
 
 class NewBatchBody(LenientBody):
@@ -29,6 +38,9 @@ class NewBatchBody(LenientBody):
     metadata: (
         Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA), at_most(MAX_METADATA)] | None
     ) = Field(None, description="Given back as it is.")
+    output_expires_after: ExpiresAfterBody | None = Field(
+        None, description="How long its output and error files stay; else until they are deleted."
+    )
     concurrency: int | None = Field(
         None, ge=1, le=1024, description="Of this server alone: lines that run together, as far as it lets."
     )
@@ -80,6 +92,24 @@ class RequestCountsBody(BaseModel):
     failed: int = Field(ge=0)
 
 
+class CachedTokensBody(BaseModel):
+    cached_tokens: int = Field(ge=0, description="0: not told apart here.")
+
+
+class ReasoningTokensBody(BaseModel):
+    reasoning_tokens: int = Field(ge=0, description="0: not told apart here.")
+
+
+class UsageBody(BaseModel):
+    """The tokens of all answers of a batch."""
+
+    input_tokens: int = Field(ge=0)
+    input_tokens_details: CachedTokensBody
+    output_tokens: int = Field(ge=0)
+    output_tokens_details: ReasoningTokensBody
+    total_tokens: int = Field(ge=0)
+
+
 class BatchBody(BaseModel):
     """A batch and how far it is. Times are seconds since 1970."""
 
@@ -102,6 +132,8 @@ class BatchBody(BaseModel):
     cancelling_at: int | None
     cancelled_at: int | None
     request_counts: RequestCountsBody
+    model: str | None = Field(description="At its end: that answered, or one of those that did.")
+    usage: UsageBody | None = Field(description="At its end.")
     metadata: dict[str, str] | None
 
 
@@ -119,7 +151,7 @@ def file_body(file: StoredFile) -> dict[str, Any]:
         "object": "file",
         "bytes": file.bytes,
         "created_at": file.created_at,
-        "expires_at": None,
+        "expires_at": file.expires_at,
         "filename": file.filename,
         "purpose": file.purpose,
         "status": "processed",
@@ -144,8 +176,23 @@ def batch_body(batch: Batch) -> dict[str, Any]:
         "expires_at": batch.expires_at,
         **{f"{name}_at": batch.times.get(name) for name in _TIMES},
         "request_counts": {"total": counts.total, "completed": counts.completed, "failed": counts.failed},
+        **_used(batch),
         "metadata": None if batch.metadata is None else dict(batch.metadata),
     }
+
+
+def _used(batch: Batch) -> dict[str, Any]:
+    used = batch.usage
+    if used is None:
+        return {"model": None, "usage": None}
+    usage = {
+        "input_tokens": used["input_tokens"],
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens": used["output_tokens"],
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": used["input_tokens"] + used["output_tokens"],
+    }
+    return {"model": used["model"], "usage": usage}
 
 
 def page(items: list[dict[str, Any]], limit: int) -> dict[str, Any]:
