@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import apsw
 import pytest
 
+from minivault.errors import VaultCorrupt
 from minivault.vault.cipher import VaultKey
 from minivault.vault.findings import Fault, VerifyReport
 from minivault.vault.migrations import MIGRATIONS
-from minivault.vault.reader import Reader
+from minivault.vault.proof import prove
+from minivault.vault.reader import ExportForm, Reader
 from minivault.vault.recode import recode
 from minivault.vault.record import Erasure
 from minivault.vault.schema import migrate
@@ -149,3 +152,27 @@ def test_verifying_leaves_nothing_behind_in_the_connection(vault: Path) -> None:
         assert len(reader.search("question").calls) == 4
     finally:
         reader.close()
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DELETE FROM leaves WHERE leaf_index = 4",
+        "DELETE FROM leaves WHERE leaf_index = 5",
+        "UPDATE leaves SET data = x'ff' WHERE leaf_index = 5",
+        "UPDATE leaves SET data = x'5b5d' WHERE leaf_index = 4",
+        "UPDATE leaves SET data = CAST(replace(hex(zeroblob(100000)), '0', '[') AS BLOB) WHERE leaf_index = 4",
+    ],
+)
+@pytest.mark.parametrize("read", ["get", "export", "prove"])
+def test_a_call_without_its_records_is_named_as_damage(vault: Path, sql: str, read: str) -> None:
+    change(vault, sql)
+    reader = Reader.open(vault)
+    deeds: dict[str, Callable[[], object]] = {
+        "get": lambda: reader.get(5),
+        "export": lambda: list(reader.export(ExportForm.JSONL)),
+        "prove": lambda: prove(reader, 5),
+    }
+    with pytest.raises(VaultCorrupt, match=r"record \d is missing"):
+        deeds[read]()
+    reader.close()

@@ -17,7 +17,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from minivault.errors import InvalidRequest, UnknownRecord
+from minivault.errors import InvalidRequest, UnknownRecord, VaultCorrupt
 from minivault.vault.calls import Call, CallDetail, CallFilter, Page
 from minivault.vault.cipher import VaultKey
 from minivault.vault.database import Connection, StorageError, as_error, open_reader, snapshot
@@ -303,8 +303,14 @@ def _detail(db: Connection, index: int) -> CallDetail:
 
 
 def _leaf(db: Connection, index: int) -> tuple[dict[str, Any], str]:
-    data, digest = next(db.execute("SELECT data, hash FROM leaves WHERE leaf_index = ?", (index,)))
-    return json.loads(data), digest.hex()
+    row: tuple[Any, ...] | None = next(db.execute("SELECT data, hash FROM leaves WHERE leaf_index = ?", (index,)), None)
+    try:
+        leaf = None if row is None else json.loads(row[0])
+    except (ValueError, TypeError, RecursionError):
+        leaf = None
+    if row is None or not isinstance(leaf, dict) or not isinstance(row[1], bytes):
+        raise VaultCorrupt(f"record {index} is missing, or is none; run vault verify")
+    return leaf, row[1].hex()
 
 
 def _token_ids(db: Connection, index: int | None, kind: str) -> tuple[int, ...] | None:
