@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
 
 ROOT = Path(__file__).parent.parent
 TARGET = Path(__file__).with_name("first-five-minutes.md")
@@ -58,6 +59,27 @@ LONGEST = 110
 """Characters that a row quotes."""
 
 
+class Clock(Thread):
+    """Seconds that this process had: while it is held (stopped, or the machine asleep), the clock stands still."""
+
+    TICK, HELD = 0.5, 10.0
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._held = 0.0
+
+    def run(self) -> None:
+        last = time.monotonic()
+        while True:
+            time.sleep(self.TICK)
+            now = time.monotonic()
+            self._held += now - last - self.TICK if now - last > self.HELD else 0.0
+            last = now
+
+    def __call__(self) -> float:
+        return time.monotonic() - self._held
+
+
 @dataclass(frozen=True)
 class Step:
     """One row of the page."""
@@ -79,11 +101,13 @@ class Replay:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("MINIVAULT_", "VIRTUAL_ENV"))}
         path = f"{self.clone / '.venv' / 'bin'}:{kept['PATH']}"
         self.environment = {**kept, "HOME": str(home), "PATH": path, "PIP_NO_CACHE_DIR": "1"}
-        self.began = time.monotonic()
+        self.clock = Clock()
+        self.clock.start()
+        self.began = self.clock()
 
     def run(self, command: str, where: Path, typed: str = "") -> tuple[str, float]:
         """What it printed, and how long it took."""
-        begin = time.monotonic()
+        begin = self.clock()
         done = subprocess.run(  # noqa: S603 - the commands of this file
             ["/bin/bash", "-c", command],
             cwd=where,
@@ -94,12 +118,12 @@ class Replay:
         )
         if done.returncode != 0:
             sys.exit(f"{command}: exit code {done.returncode}\n{done.stdout}")
-        return done.stdout, time.monotonic() - begin
+        return done.stdout, self.clock() - begin
 
     @contextmanager
     def make_run(self) -> Iterator[list[tuple[str, float]]]:
         """``make run`` until its model is loaded: each line that it wrote, and when. Stopped at the end."""
-        begin = time.monotonic()
+        begin = self.clock()
         with subprocess.Popen(
             ["/bin/bash", "-c", "make run"],
             cwd=self.clone,
@@ -115,7 +139,7 @@ class Replay:
                 line = next(iter(written), None)
                 if line is None:
                     sys.exit("make run ended:\n" + "\n".join(line for line, _ in lines))
-                lines.append((line.rstrip(), time.monotonic() - begin))
+                lines.append((line.rstrip(), self.clock() - begin))
             yield lines
             os.killpg(process.pid, signal.SIGTERM)
             process.communicate(timeout=60)
@@ -128,7 +152,7 @@ def replay(folder: Path) -> str:
     commit = reader.run("git rev-parse --short HEAD", reader.clone)[0].strip()
     with reader.make_run() as lines:
         steps = [Step("`git clone ... && cd minivault`", cloned, ""), *set_up_steps(lines)]
-        ready = time.monotonic() - reader.began
+        ready = reader.clock() - reader.began
         asked = asked_steps(reader)
     with reader.make_run() as lines:
         again = lines[-1][1]
