@@ -473,10 +473,10 @@ async def test_files_stay_as_long_as_their_owner_said(tmp_path: Path) -> None:
         assert output["expires_at"] == output["created_at"] + 7200
         batching = batching_of(client)
         batching._now = lambda: output["expires_at"] - 1.0
-        await batching._tidy(await batching.store())
+        await batching._tidying.once(await batching.store())
         assert [one["id"] for one in (await client.get("/v1/files")).json()["data"]] == [output["id"]]
         batching._now = lambda: float(output["expires_at"])
-        await batching._tidy(await batching.store())
+        await batching._tidying.once(await batching.store())
         assert (await client.get(f"/v1/files/{output['id']}")).status_code == 404
 
 

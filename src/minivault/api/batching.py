@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 
 from fastapi import FastAPI
@@ -17,10 +16,10 @@ from fastapi import FastAPI
 from minivault.api.body import parse_json
 from minivault.api.line_answers import ENDPOINTS
 from minivault.api.line_runner import LineRunner
-from minivault.api.patience import LONGEST_WAIT, Patience
+from minivault.api.patience import Patience
 from minivault.api.problems import Problem
 from minivault.api.room import Room
-from minivault.batches.erasing import PREFIX
+from minivault.api.tidying import Tidying
 from minivault.batches.reading import LineReader
 from minivault.batches.store import BatchStore
 from minivault.batches.values import UNFINISHED, Batch, IllegalStep, Line, Result, Status
@@ -29,7 +28,6 @@ from minivault.one_line import in_one_line
 from minivault.telemetry.logging import describe_error, get_logger
 from minivault.telemetry.metrics import Metrics
 
-DAY = 86_400
 CALM_SECONDS = 0.05
 """Between looks at whether live work leaves room."""
 
@@ -66,12 +64,11 @@ class Batching:
         self._store: BatchStore | None = None
         self._opening = asyncio.Lock()
         self._expiry: asyncio.Task[None] | None = None
-        self._untidy = asyncio.Event()
-        """Something was erased in the vault."""
         self._running: dict[str, asyncio.Task[None]] = {}
         self._places = asyncio.Semaphore(bounds.concurrency)
         self._patience = Patience()
         self._runner = LineRunner(app, self._patience, metrics)
+        self._tidying = Tidying(app, self._patience, self.now, bounds.retention)
         self._metrics = metrics
         self._now = now
         self.bounds = bounds
@@ -89,14 +86,13 @@ class Batching:
         async with self._opening:
             if self._store is None:
                 self._store = await asyncio.to_thread(self._open_store)
-                self._app.state.service.records.on_erased = self._untidy.set
-                self._expiry = asyncio.get_running_loop().create_task(self._tidied(self._store))
+                self._expiry = asyncio.get_running_loop().create_task(self._tidying.run(self._store))
             return self._store
 
     async def resume(self) -> None:
         """Go on with what an earlier process left."""
         store = await self.store()
-        await self._patience.done(self._erase(store))  # before anything of it is answered
+        await self._tidying.erase(store)  # before anything of it is answered
         for batch in await asyncio.to_thread(store.unfinished):
             self._start(batch)
 
@@ -149,30 +145,6 @@ class Batching:
     def pause(self) -> None:
         """Begin no more lines; those that run may end. Comes before the service is drained."""
         self._patience.end()
-
-    async def _tidied(self, store: BatchStore) -> None:
-        """Let go, again and again, of what has had its time and of what was erased in the vault."""
-        while not self._patience.ended:
-            self._untidy.clear()
-            await self._tidy(store)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._untidy.wait(), LONGEST_WAIT)
-
-    async def _tidy(self, store: BatchStore) -> None:
-        days = self.bounds.retention
-        before = int(self._now() - days * DAY) if days else None
-        await self._patience.done(asyncio.to_thread(store.expire, self.now(), before))
-        await self._patience.done(self._erase(store))
-
-    async def _erase(self, store: BatchStore) -> None:
-        """Follow the vault's erasures from where that was left off."""
-        records = self._app.state.service.records
-        while True:
-            mark = await asyncio.to_thread(store.erased_mark)
-            ids, reached = await records.erased_ids(PREFIX, mark)
-            if reached == mark:
-                return
-            await asyncio.to_thread(store.erase_calls, ids, reached)
 
     def _start(self, batch: Batch) -> None:
         task = asyncio.get_running_loop().create_task(self._run(batch.id))
