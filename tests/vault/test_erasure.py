@@ -329,13 +329,15 @@ def test_what_killed_processes_left_beside_the_vault_goes_too(tmp_path: Path) ->
     ledger = open_ledger(tmp_path, mirror_dir=tmp_path / "logs")
     index = call(ledger, 1)
     ledger.close()
-    left = ["vault.db.restored", "vault.db.restored-journal", "vault.db.recoded", "logs/log.jsonl.part"]
-    for name in [*left, "logs/log.jsonl.3.part"]:
+    copies = ["vault.db.restored.part", "vault.db.restored.part-journal", "vault.db.recoded.part"]
+    for name in [*copies, "logs/log.jsonl.part", "logs/log.jsonl.3.part"]:
         (tmp_path / name).write_text(SECRET)
+    (tmp_path / "vault.db.restored").write_text("somebody's own")
     ledger = open_ledger(tmp_path, mirror_dir=tmp_path / "logs")
     erase(ledger, index)
     ledger.close()
     assert traces(tmp_path) == []
+    assert (tmp_path / "vault.db.restored").exists()
 
 
 def test_ids_of_what_was_erased_come_in_the_order_of_the_erasures(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from minivault.vault.database import StorageError, as_error, open_reader
 from minivault.vault.findings import Verified, VerifyReport
 from minivault.vault.head import Head, HeadPaths
 from minivault.vault.lock import WriterLock
-from minivault.vault.moving import Move, list_of, move_all, require_settled
+from minivault.vault.moving import BESIDE, RESTORED, Move, discard, list_of, move_all, require_settled
 from minivault.vault.reader import Reader
 from minivault.vault.verify import Progress, verify
 
@@ -91,7 +91,7 @@ def restore(
         raise InvalidRequest("there is no such backup", param="file")
     if vault.exists() and not replace and not list_of(vault).exists():
         raise InvalidRequest(_THERE, param="replace")
-    paths, part = HeadPaths(vault), vault.with_name(vault.name + ".restored")
+    paths, part = HeadPaths(vault), vault.with_name(vault.name + RESTORED)
     try:
         vault.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = WriterLock(vault)
@@ -173,7 +173,7 @@ def _aside(vault: Path, head: Path | None) -> list[Move]:
     """What is to be moved out of the way, and where to: names of one number, all of which are free."""
     sources = [(path, path.name) for path in ([] if head is None else [head])]
     # Beside another file each of these would be taken for its own.
-    sources += [(vault.with_name(vault.name + end), vault.name) for end in ("", *_BESIDE)]
+    sources += [(vault.with_name(vault.name + end), vault.name) for end in ("", *BESIDE)]
     for number in count(1):
         ends = [(path, f"{stem}.before-{number}{path.name.removeprefix(stem)}") for path, stem in sources]
         targets = [(path, path.with_name(name)) for path, name in ends]
@@ -182,13 +182,6 @@ def _aside(vault: Path, head: Path | None) -> list[Move]:
     raise AssertionError("numbers do not end")
 
 
-def discard(part: Path) -> None:
-    """Delete a copy that is not to be used, and what SQLite keeps beside one that is being written."""
-    for end in ("", *_BESIDE):
-        part.with_name(part.name + end).unlink(missing_ok=True)
-
-
-_BESIDE: Final = ("-wal", "-shm", "-journal")
 _THERE: Final = "there is a vault already; to put it aside, say --replace"
 _FINISHED: Final = "a restore that was interrupted is finished now, with the backup that it was given: "
 

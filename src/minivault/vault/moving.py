@@ -20,8 +20,10 @@ from minivault.files import sync_folder
 Move = tuple[Path, Path]
 """From where to where, in the vault's folder."""
 
-UNFINISHED: Final = (".restored", ".recoded")
-"""What the copies beside a vault are called until they are put in place; SQLite's files beside them begin so."""
+RESTORED, RECODED = ".restored.part", ".recoded.part"
+"""What the copies beside a vault are called until they are put in place: nobody gives a file of his own such a name."""
+BESIDE: Final = ("-wal", "-shm", "-journal")
+"""What SQLite may keep beside a file."""
 
 logger = logging.getLogger("minivault.vault")
 
@@ -76,13 +78,18 @@ def finish(vault: Path) -> bool:
     try:
         moves = _read(vault)
     except FileNotFoundError:
-        for end in UNFINISHED:
-            for left in vault.parent.glob(f"{vault.name}{end}*"):
-                left.unlink()
+        for end in (RESTORED, RECODED):
+            discard(vault.with_name(vault.name + end))
         return False
     _do(vault, moves)
     logger.warning("a restore of the vault that was interrupted is finished: the backup is in place")
     return True
+
+
+def discard(part: Path) -> None:
+    """Delete a copy that is not to be used, and what SQLite keeps beside one that is being written."""
+    for end in ("", *BESIDE):
+        part.with_name(part.name + end).unlink(missing_ok=True)
 
 
 def _do(vault: Path, moves: Sequence[Move]) -> None:

@@ -9,14 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from minivault.errors import InvalidRequest
-from minivault.vault.backup import discard, put_in_place, verified
+from minivault.vault.backup import put_in_place, verified
 from minivault.vault.cipher import VaultKey
 from minivault.vault.copying import recode_database
 from minivault.vault.database import StorageError, Writer, as_error
 from minivault.vault.findings import VerifyReport
 from minivault.vault.head import HeadPaths
 from minivault.vault.lock import WriterLock
-from minivault.vault.moving import require_settled
+from minivault.vault.moving import RECODED, discard, require_settled
 from minivault.vault.verify import Progress
 
 Beside = Callable[[VaultKey | None, VaultKey | None], None]
@@ -46,7 +46,7 @@ def recode(
     require_settled(vault)
     if not vault.is_file():
         raise InvalidRequest("there is no vault to encrypt", param="vault")
-    lock, part = WriterLock(vault), vault.with_name(vault.name + ".recoded")
+    lock, part = WriterLock(vault), vault.with_name(vault.name + RECODED)
     try:
         head = HeadPaths(vault).load_head()
         discard(part)
