@@ -102,6 +102,7 @@ void Model::multiply(const Matrix& matrix, const float* a, std::ptrdiff_t a_stri
     const int piece = std::max(1, panels / (team_.size() * 12));
     for (int begin = queue.take(piece); begin < panels; begin = queue.take(piece)) {
         for (int panel = begin; panel < std::min(begin + piece, panels); ++panel) {
+            step_aside();
             matrix.multiply(kernels_, panel, a, a_stride, q, rows, out, stride, accumulate);
         }
     }
@@ -178,6 +179,7 @@ void Model::predict(int rows, WorkQueue& queue) {
     const int piece = std::max(1, panels / (team_.size() * 12));
     for (int begin = queue.take(piece); begin < panels; begin = queue.take(piece)) {
         for (int panel = begin; panel < std::min(begin + piece, panels); ++panel) {
+            step_aside();
             lm_head->multiply(kernels_, panel, normed_.as<float>(), hidden_stride_, q, rows, logits, logit_stride_, false);
             if (spec_.logit_softcap == 0.0f) continue;
             for (int r = 0; r < rows; ++r) {
