@@ -5,12 +5,13 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "kv_blocks.hpp"
+
 namespace minivault {
 namespace {
 
 constexpr int kPhasesPerLayer = 10;
 constexpr int kOtherPhases = 2;
-constexpr int kMaxHeadDim = 1024;
 
 }  // namespace
 
@@ -247,24 +248,12 @@ void Encoder::store(int text, int block, int attention_head) {
     const Text& t = texts_[text];
     const std::size_t place = static_cast<std::size_t>(t.first_block + block) * spec_.attention_heads + attention_head;
     const int end = std::min(kBlock, static_cast<int>(t.tokens->size()) - block * kBlock);
+    const KvBlocks blocks{keys_.as<std::uint8_t>(), values_.as<std::uint8_t>(), dim, value_width_};
     for (int slot = 0; slot < end; ++slot) {
         const float* row = qkv_.as<float>() + static_cast<std::size_t>(t.first_row + block * kBlock + slot) * qkv_stride_;
         const float* key = row + spec_.hidden_size + attention_head * dim;
         const float* value = row + 2 * spec_.hidden_size + attention_head * dim;
-        alignas(64) float padded[kMaxHeadDim] = {};
-        std::memcpy(padded, value, dim * 4);
-        if (spec_.lane == Lane::f32) {
-            std::memcpy(values_.as<float>() + (place * kBlock + slot) * value_width_, padded, value_width_ * 4);
-            float* k = keys_.as<float>() + place * dim * kBlock + slot;
-            for (int i = 0; i < dim; ++i) k[static_cast<std::size_t>(i) * kBlock] = key[i];
-            continue;
-        }
-        kernels_.store_f16(padded, values_.as<std::uint16_t>() + (place * kBlock + slot) * value_width_, value_width_);
-        alignas(64) std::uint16_t halves[kMaxHeadDim];
-        std::memcpy(padded, key, dim * 4);
-        kernels_.store_f16(padded, halves, value_width_);
-        std::uint16_t* k = keys_.as<std::uint16_t>() + place * dim * kBlock + slot;
-        for (int i = 0; i < dim; ++i) k[static_cast<std::size_t>(i) * kBlock] = halves[i];
+        blocks.store(kernels_, spec_.lane, place, slot, key, value);
     }
 }
 

@@ -5,12 +5,9 @@
 #include <cmath>
 #include <cstring>
 
+#include "kv_blocks.hpp"
+
 namespace minivault {
-namespace {
-
-constexpr int kMaxHeadDim = 1024;
-
-}  // namespace
 
 // Norms and rotates queries and keys, and writes keys and values to the cache. Task: a row and a KV head.
 void Model::rotate_and_store(int layer, const std::vector<StepItem>& items, WorkQueue& queue) {
@@ -58,23 +55,9 @@ void Model::rotate(int layer, int row, float* attention_head) const {
 }
 
 void Model::store_kv(int layer, const Row& row, int block, int kv, const float* key, const float* value) {
-    const int dim = spec_.head_dim;
-    const int slot = row.position % kBlock;
     const std::size_t place = (static_cast<std::size_t>(layer) * blocks_ + block) * spec_.kv_heads + kv;
-    alignas(64) float padded[kMaxHeadDim] = {};
-    std::memcpy(padded, value, dim * 4);
-    if (spec_.lane == Lane::f32) {
-        float* k = keys_.as<float>() + place * dim * kBlock + slot;
-        for (int i = 0; i < dim; ++i) k[static_cast<std::size_t>(i) * kBlock] = key[i];
-        std::memcpy(values_.as<float>() + (place * kBlock + slot) * value_width_, padded, value_width_ * 4);
-        return;
-    }
-    kernels_.store_f16(padded, values_.as<std::uint16_t>() + (place * kBlock + slot) * value_width_, value_width_);
-    alignas(64) std::uint16_t halves[kMaxHeadDim];
-    std::memcpy(padded, key, dim * 4);
-    kernels_.store_f16(padded, halves, value_width_);
-    std::uint16_t* k = keys_.as<std::uint16_t>() + place * dim * kBlock + slot;
-    for (int i = 0; i < dim; ++i) k[static_cast<std::size_t>(i) * kBlock] = halves[i];
+    const KvBlocks blocks{keys_.as<std::uint8_t>(), values_.as<std::uint8_t>(), spec_.head_dim, value_width_};
+    blocks.store(kernels_, spec_.lane, place, row.position % kBlock, key, value);
 }
 
 // Task: a tile of rows, a KV head, and at most 16 of the query heads that share it.
