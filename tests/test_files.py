@@ -91,6 +91,13 @@ def test_what_this_user_made_is_its_own(path: Path) -> None:
     assert files.is_own(path.stat())
 
 
+def test_a_link_is_not_opened(path: Path) -> None:
+    link = path.with_name("link")
+    link.symlink_to(path)
+    with pytest.raises(OSError, match="symbolic links"):
+        files.open_itself(link, os.O_RDONLY)
+
+
 def test_memory_is_told_this_way_on_windows_alone() -> None:
     told = processes.windows_memory()
     if os.name != "nt":

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
 
 PLAIN = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 """Flags of every descriptor: no child inherits it, and no line end is changed (Windows would)."""
-NO_LINK = getattr(os, "O_NOFOLLOW", 0)
-"""Refuses a symbolic link. Windows has no such flag; there, to make one takes a privilege."""
 NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 """Does not wait for the other end of a pipe that lies where a file should."""
 HAS_MODES = os.name == "posix"
@@ -17,8 +16,22 @@ HAS_MODES = os.name == "posix"
 OPEN_FILES_STAY = os.name == "nt"
 """Whether a file that is open can be neither renamed nor removed."""
 
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _FOLDER = getattr(os, "O_DIRECTORY", None)
 _PATIENCE, _PAUSE = 100, 0.01
+
+
+def open_itself(path: Path, flags: int, mode: int = 0o600) -> int:
+    """As ``os.open``, but never what a symbolic link points to.
+
+    Windows can only look before it opens; there, to make such a link takes a privilege.
+
+    Raises:
+        OSError: it is a link, or cannot be opened.
+    """
+    if not _NO_LINK and path.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return os.open(path, flags | PLAIN | _NO_LINK, mode)
 
 
 def sync_folder(folder: Path) -> None:

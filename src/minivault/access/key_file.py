@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from minivault.access.roles import Role
@@ -15,6 +15,7 @@ from minivault.errors import InvalidRequest, KeysUnavailable
 
 VERSION = 1
 MAX_CONCURRENT = 100_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LAST_TIME = 253_402_300_799
 """The last second of the year 9999, where RFC 3339 ends."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@ -]{0,63}")
@@ -174,4 +175,5 @@ def _within(seconds: float) -> float:
 def _time(seconds: float | None) -> str | None:
     if seconds is None:
         return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    # Not by fromtimestamp, which on Windows ends with the year 3000.
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -23,7 +23,7 @@ from typing import Any
 from minivault.access.key_file import ApiKey, KeyTerms, parse_keys, render_keys
 from minivault.errors import InvalidRequest, KeysUnavailable, Unauthorized, UnknownKey
 from minivault.file_lock import lock
-from minivault.files import HAS_MODES, NO_LINK, PLAIN, put_in_place, sync_folder
+from minivault.files import HAS_MODES, open_itself, put_in_place, sync_folder
 
 FILE_NAME = "keys.json"
 PREFIX = "mv_"
@@ -234,7 +234,7 @@ def _unrevoked(keys: Mapping[str, ApiKey], id_or_name: str) -> ApiKey:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | PLAIN | NO_LINK, 0o600)
+        descriptor = open_itself(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise KeysUnavailable(f"The keys cannot be changed: {path.name} cannot be opened ({error.strerror}).") from None
     try:
@@ -246,7 +246,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _load(path: Path) -> Mapping[str, ApiKey]:
     try:
-        descriptor = os.open(path, os.O_RDONLY | PLAIN | NO_LINK)
+        descriptor = open_itself(path, os.O_RDONLY)
     except OSError as error:
         raise KeysUnavailable(f"keys.json cannot be read ({error.strerror}).") from None
     with os.fdopen(descriptor, "rb") as file:
@@ -261,7 +261,7 @@ def _replace(path: Path, data: bytes) -> None:
     """Durable before it returns, and whole at any moment."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | PLAIN | NO_LINK, 0o600)
+        descriptor = open_itself(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()

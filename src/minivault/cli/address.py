@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from minivault.cli.console import CliError
 from minivault.file_lock import lock
-from minivault.files import NO_LINK, NO_WAIT, OPEN_FILES_STAY, PLAIN, is_own
+from minivault.files import NO_WAIT, OPEN_FILES_STAY, PLAIN, is_own, open_itself
 
 if TYPE_CHECKING:
     from minivault.settings import Settings
@@ -98,7 +98,7 @@ def running_at(data_dir: Path) -> str | None:
 def _read(data_dir: Path) -> tuple[str, str] | None:
     """What the server that runs on ``data_dir`` wrote: its address, and the network that this is one of."""
     try:
-        descriptor = os.open(data_dir / NAME, os.O_RDONLY | PLAIN | NO_LINK | NO_WAIT)
+        descriptor = open_itself(data_dir / NAME, os.O_RDONLY | NO_WAIT)
     except OSError:
         return None
     try:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from minivault.errors import LedgerUnavailable, VaultCorrupt
-from minivault.files import sync_folder
+from minivault.files import PLAIN, sync_folder
 
 Move = tuple[Path, Path]
 """From where to where, in the vault's folder."""
@@ -119,4 +119,4 @@ def _read(vault: Path) -> list[Move]:
 
 
 def _for_the_owner(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+    return os.open(path, flags | PLAIN, 0o600)
