@@ -1,4 +1,4 @@
-"""Every module loads where POSIX's own modules, flags and calls are missing, as on Windows; where they are, they are used.
+"""Every module loads where POSIX's own modules, flags and calls are missing, as on Windows; elsewhere they are used.
 
 What Windows has instead is tried by the tests of each part when they run there.
 """

@@ -237,6 +237,15 @@ class Client:
             raise CliError(f"The connection to {self._url} broke ({type(error).__name__}).") from None
 
 
+def is_ours(url: str) -> bool:
+    """Whether a MiniVault server answers there; asked over plain HTTP, and for a second at most."""
+    try:
+        with httpx.Client(timeout=1.0, trust_env=False) as client:
+            return client.get(url, headers={"Accept": "text/plain"}).text.startswith("MiniVault is running")
+    except httpx.HTTPError:
+        return False
+
+
 def _trusted(ca_file: Path | None) -> ssl.SSLContext | bool:
     """The authorities that may vouch for the server."""
     if ca_file is None:

@@ -337,20 +337,14 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _who_listens(address: Any, error: OSError) -> str:
-    """Whether it is a MiniVault server that has the port; asked over plain HTTP, and in a second at most."""
+    """Whether it is a MiniVault server that has the port."""
     if error.errno != errno.EADDRINUSE:
         return ""
-    import httpx
+    from minivault.cli.client import is_ours
 
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address[0], address[0])  # noqa: S104 - replaced, not bound to
     url = f"http://[{host}]:{address[1]}" if ":" in host else f"http://{host}:{address[1]}"
-    try:
-        with httpx.Client(timeout=1.0, trust_env=False) as client:
-            found = client.get(url, headers={"Accept": "text/plain"})
-    except httpx.HTTPError:
-        return "Another program has it."
-    ours = found.text.startswith("MiniVault is running")
-    return f"A MiniVault server answers there already, at {url}." if ours else "Another program has it."
+    return f"A MiniVault server answers there already, at {url}." if is_ours(url) else "Another program has it."
 
 
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
