@@ -16,6 +16,28 @@ namespace {
 
 #if defined(__x86_64__)
 
+#if defined(_WIN32)
+
+// What zig links for `__builtin_cpu_supports` sees nothing. Bits of CPUID leaves 1 and 7, and of what the system saves.
+bool has_bits(unsigned leaf7, unsigned leaf7_more, unsigned saved) {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    constexpr unsigned kFma = 1u << 12, kSaves = 1u << 27, kF16c = 1u << 29;
+    if (__get_cpuid(1, &a, &b, &c, &d) == 0 || (c & (kFma | kSaves | kF16c)) != (kFma | kSaves | kF16c)) return false;
+    unsigned low = 0, high = 0;
+    asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (low & saved) == saved && __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (b & leaf7) == leaf7 &&
+           (c & leaf7_more) == leaf7_more;
+}
+
+constexpr unsigned kAvx2 = 1u << 5, kAvx512f = 1u << 16, kAvx512dq = 1u << 17, kAvx512bw = 1u << 30, kAvx512vl = 1u << 31;
+constexpr unsigned kAvx512vnni = 1u << 11, kSaved256 = 0x6, kSaved512 = 0xe6;
+
+bool has_avx2() { return has_bits(kAvx2, 0, kSaved256); }
+bool has_avx512_vnni() { return has_bits(kAvx2 | kAvx512f | kAvx512vl, kAvx512vnni, kSaved512); }
+bool has_avx512_words() { return has_bits(kAvx512bw | kAvx512dq, 0, kSaved512); }
+
+#else
+
 bool has_avx2() {
     __builtin_cpu_init();
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
@@ -27,6 +49,10 @@ bool has_avx512_vnni() {
            __builtin_cpu_supports("avx512vnni");
 }
 
+bool has_avx512_words() { return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq"); }
+
+#endif
+
 // CPUID leaf 7, subleaf 1: bit 4 of EAX.
 bool has_avx_vnni() {
     unsigned a = 0, b = 0, c = 0, d = 0;
@@ -34,9 +60,7 @@ bool has_avx_vnni() {
 }
 
 const KernelSet* find_kernels(const std::string& name) {
-    if (name == "avx512" && has_avx512_vnni() && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")) {
-        return avx512_kernels();
-    }
+    if (name == "avx512" && has_avx512_vnni() && has_avx512_words()) return avx512_kernels();
     if (name == "avxvnni" && has_avx_vnni()) return avxvnni_kernels();
     if (name == "avxvnni" && has_avx512_vnni()) return avxvnni_evex_kernels();
     if (name == "avx2" && has_avx2()) return avx2_kernels();

@@ -1,11 +1,8 @@
 #include "matrix.hpp"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cmath>
 #include <atomic>
-#include <new>
 #include <stdexcept>
 #include <utility>
 
@@ -15,20 +12,14 @@ namespace minivault {
 static constexpr float kRound = 12582912.0f;
 
 Buffer::Buffer(std::size_t bytes) : bytes_(bytes) {
-    if (bytes == 0) return;
-    void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED) throw std::bad_alloc();
-#ifdef MADV_HUGEPAGE
-    if (bytes >= (std::size_t{4} << 20)) madvise(p, bytes, MADV_HUGEPAGE);  // advice: failing costs speed only
-#endif
-    data_ = static_cast<std::uint8_t*>(p);
+    if (bytes > 0) data_ = take_pages(bytes);
 }
 
 Buffer::Buffer(std::shared_ptr<const PackedFile> file, const Section& section)
     : data_(const_cast<std::uint8_t*>(section.data)), bytes_(section.bytes), file_(std::move(file)) {}
 
 Buffer::~Buffer() {
-    if (data_ != nullptr && !file_) munmap(data_, bytes_);
+    if (data_ != nullptr && !file_) free_pages(data_, bytes_);
 }
 
 Buffer::Buffer(Buffer&& other) noexcept
@@ -68,16 +59,9 @@ std::vector<float> SectionReader::floats() {
     return values;
 }
 
-// The pages of a mapped checkpoint that were just read will not be needed again; a hint that never loses data.
+// A checkpoint's pages are read once.
 static void let_go(const Source& source, int inputs) {
-#ifdef MADV_PAGEOUT
-    const auto begin = (reinterpret_cast<std::uintptr_t>(source.data) + 4095) / 4096 * 4096;
-    const auto end = (reinterpret_cast<std::uintptr_t>(source.data) + item_size(source.type) * source.stored_out * inputs) / 4096 * 4096;
-    if (end > begin + (std::size_t{1} << 20)) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_PAGEOUT);
-#else
-    (void)source;
-    (void)inputs;
-#endif
+    let_go_of(source.data, item_size(source.type) * source.stored_out * inputs);
 }
 
 void Matrix::measure() {

@@ -1,12 +1,6 @@
 #include "packed_file.hpp"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cstdio>
 #include <cstring>
 #include <limits>
 
@@ -77,47 +71,31 @@ std::uint64_t checksum_all(const std::vector<Section>& sections, Team& team) {
     return total.load();
 }
 
-bool write_all(int fd, const void* data, std::size_t bytes) {
-    const auto* p = static_cast<const std::uint8_t*>(data);
-    while (bytes > 0) {
-        const ssize_t n = ::write(fd, p, std::min<std::size_t>(bytes, std::size_t{1} << 26));
-        if (n <= 0) return false;
-        p += n;
-        bytes -= static_cast<std::size_t>(n);
-    }
-    return true;
-}
-
-bool pad_to_page(int fd, std::size_t written) {
+void pad_to_page(NewFile& file, std::size_t written) {
     static const std::uint8_t zeros[kPage] = {};
-    return write_all(fd, zeros, aligned(written) - written);
+    file.write(zeros, aligned(written) - written);
 }
 
 }  // namespace
 
-PackedFile::~PackedFile() { munmap(const_cast<std::uint8_t*>(data_), bytes_); }
+PackedFile::~PackedFile() { unmap_file(view_); }
 
 std::shared_ptr<const PackedFile> PackedFile::open(const std::string& path, const PackedKey& key, Team& team) {
-    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return nullptr;
-    struct stat status{};
-    const bool plausible = fstat(fd, &status) == 0 && static_cast<std::size_t>(status.st_size) >= sizeof(Header);
-    const std::size_t size = plausible ? static_cast<std::size_t>(status.st_size) : 0;
-    void* mapped = plausible ? mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
-    ::close(fd);
-    if (mapped == MAP_FAILED) return nullptr;
-    std::shared_ptr<PackedFile> file(new PackedFile(static_cast<const std::uint8_t*>(mapped), size));
+    const FileView view = map_file(path);
+    if (view.data == nullptr) return nullptr;
+    std::shared_ptr<PackedFile> file(new PackedFile(view));
+    if (view.bytes < sizeof(Header)) return nullptr;
     Header header;
-    std::memcpy(&header, mapped, sizeof header);
-    if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0 || header.key != key || header.bytes != size ||
-        header.count > kMostSections || sizeof(Header) + header.count * sizeof(Entry) > size) {
+    std::memcpy(&header, view.data, sizeof header);
+    if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0 || header.key != key || header.bytes != view.bytes ||
+        header.count > kMostSections || sizeof(Header) + header.count * sizeof(Entry) > view.bytes) {
         return nullptr;
     }
     for (std::uint64_t i = 0; i < header.count; ++i) {
         Entry entry;
-        std::memcpy(&entry, file->data_ + sizeof(Header) + i * sizeof(Entry), sizeof entry);
-        if (entry.offset > size || entry.bytes > size - entry.offset || entry.offset % kPage != 0) return nullptr;
-        file->sections_.push_back({file->data_ + entry.offset, entry.bytes});
+        std::memcpy(&entry, view.data + sizeof(Header) + i * sizeof(Entry), sizeof entry);
+        if (entry.offset > view.bytes || entry.bytes > view.bytes - entry.offset || entry.offset % kPage != 0) return nullptr;
+        file->sections_.push_back({view.data + entry.offset, entry.bytes});
     }
     if (checksum_all(file->sections_, team) != header.checksum) return nullptr;
     return file;
@@ -137,19 +115,15 @@ bool PackedFile::write(const std::string& path, const PackedKey& key, const std:
         offset += aligned(section.bytes);
     }
     header.bytes = offset;
-    const std::string part = path + ".part";
-    const int fd = ::open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (fd < 0) return false;
-    bool good = write_all(fd, &header, sizeof header) && write_all(fd, entries.data(), entries.size() * sizeof(Entry)) &&
-                pad_to_page(fd, front);
+    NewFile file(path);
+    file.write(&header, sizeof header);
+    file.write(entries.data(), entries.size() * sizeof(Entry));
+    pad_to_page(file, front);
     for (const auto& section : sections) {
-        good = good && write_all(fd, section.data, section.bytes) && pad_to_page(fd, section.bytes);
+        file.write(section.data, section.bytes);
+        pad_to_page(file, section.bytes);
     }
-    good = good && fsync(fd) == 0;
-    ::close(fd);
-    good = good && std::rename(part.c_str(), path.c_str()) == 0;
-    if (!good) ::unlink(part.c_str());
-    return good;
+    return file.publish();
 }
 
 }  // namespace minivault

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "platform.hpp"
 #include "threads.hpp"
 
 namespace minivault {
@@ -35,10 +36,9 @@ class PackedFile {
     const std::vector<Section>& sections() const { return sections_; }
 
   private:
-    PackedFile(const std::uint8_t* data, std::size_t bytes) : data_(data), bytes_(bytes) {}
+    explicit PackedFile(const FileView& view) : view_(view) {}
 
-    const std::uint8_t* data_;
-    std::size_t bytes_;
+    FileView view_;
     std::vector<Section> sections_;
 };
 
