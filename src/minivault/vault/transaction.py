@@ -8,61 +8,61 @@ as JSON, hashes and contents as one run of bytes, of which each row takes its pa
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from minivault.vault.batch import Batch
 from minivault.vault.merkle import Tree
 
 PREPARE = """
-CREATE TEMP VIEW batch (rows, bytes) AS SELECT NULL, NULL WHERE FALSE;
+CREATE TEMP VIEW batch (bytes, size, leaves, nodes, contents, starts, ends, searched, erased) AS
+SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL WHERE FALSE;
 
 CREATE TEMP TRIGGER write_batch INSTEAD OF INSERT ON batch BEGIN
     INSERT INTO leaves (leaf_index, hash, data)
     SELECT value ->> 0, substr(NEW.bytes, value ->> 1, 32), substr(NEW.bytes, (value ->> 1) + 32, value ->> 2)
-    FROM json_each(NEW.rows, '$.leaves');
+    FROM json_each(NEW.leaves);
 
     INSERT INTO nodes (level, position, hash)
-    SELECT value ->> 0, value ->> 1, substr(NEW.bytes, value ->> 2, 32) FROM json_each(NEW.rows, '$.nodes');
+    SELECT value ->> 0, value ->> 1, substr(NEW.bytes, value ->> 2, 32) FROM json_each(NEW.nodes);
 
     INSERT INTO contents (leaf_index, kind, salt, data)
     SELECT value ->> 0, value ->> 1, substr(NEW.bytes, value ->> 2, value ->> 3),
            substr(NEW.bytes, (value ->> 2) + (value ->> 3), value ->> 4)
-    FROM json_each(NEW.rows, '$.contents');
+    FROM json_each(NEW.contents);
 
     INSERT INTO calls (
         intent_index, request_id, time_ns, model, surface, source, api_key_id, mode, store, prompt_tokens, repeat_key
     )
     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
            value ->> 8, value ->> 9, value ->> 10
-    FROM json_each(NEW.rows, '$.starts');
+    FROM json_each(NEW.starts);
 
     UPDATE calls SET
         outcome_index = due.value ->> 0, prompt_tokens = due.value ->> 1, completion_tokens = due.value ->> 2,
         finish_reason = due.value ->> 3, duration_ns = due.value ->> 4
-    FROM json_each(NEW.rows, '$.ends') AS due WHERE intent_index = due.value ->> 5;
+    FROM json_each(NEW.ends) AS due WHERE intent_index = due.value ->> 5;
 
     INSERT INTO search (rowid, prompt, response)
     SELECT intent_index, prompt, response
-    FROM json_each(NEW.rows, '$.searched') AS due CROSS JOIN call_texts ON intent_index = due.value;
+    FROM json_each(NEW.searched) AS due CROSS JOIN call_texts ON intent_index = due.value;
 
-    DELETE FROM search WHERE rowid IN (SELECT value ->> 0 FROM json_each(NEW.rows, '$.erased'));
-    DELETE FROM contents WHERE leaf_index IN (SELECT value ->> 0 FROM json_each(NEW.rows, '$.erased'));
+    DELETE FROM search WHERE rowid IN (SELECT value ->> 0 FROM json_each(NEW.erased));
+    DELETE FROM contents WHERE leaf_index IN (SELECT value ->> 0 FROM json_each(NEW.erased));
     DELETE FROM contents WHERE leaf_index IN (
-        SELECT outcome_index FROM json_each(NEW.rows, '$.erased') AS due CROSS JOIN calls
+        SELECT outcome_index FROM json_each(NEW.erased) AS due CROSS JOIN calls
         ON intent_index = due.value ->> 0
     );
     UPDATE calls SET erased_index = due.value ->> 1, repeat_key = NULL
-    FROM json_each(NEW.rows, '$.erased') AS due WHERE intent_index = due.value ->> 0;
+    FROM json_each(NEW.erased) AS due WHERE intent_index = due.value ->> 0;
 
-    UPDATE tree_state SET size = NEW.rows ->> '$.size', root = substr(NEW.bytes, 1, 32);
+    UPDATE tree_state SET size = NEW.size, root = substr(NEW.bytes, 1, 32);
 END;
 """
 """Made once for a connection, and gone with it."""
 
-COMMIT = "INSERT INTO temp.batch (rows, bytes) VALUES (?, ?)"
+COMMIT = "INSERT INTO temp.batch VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
-def packed(batch: Batch, tree: Tree) -> tuple[str, bytes]:
+def packed(batch: Batch, tree: Tree) -> tuple[bytes | int | str | None, ...]:
     """The values of :data:`COMMIT`: ``batch``, and the head of ``tree`` with it. Offsets count from 1, as SQL's do."""
     pieces = [tree.root()]
     at = 1 + len(pieces[0])
@@ -74,18 +74,17 @@ def packed(batch: Batch, tree: Tree) -> tuple[str, bytes]:
         at += sum(map(len, parts))
         return begin
 
-    rows: dict[str, Any] = {
-        "size": tree.size,
-        "leaves": [(one.index, put(one.hash, one.data), len(one.data)) for one in batch.records],
-        "nodes": [(node.level, node.position, put(node.hash)) for node in batch.nodes],
-        "contents": [
+    tables = (
+        [(one.index, put(one.hash, one.data), len(one.data)) for one in batch.records],
+        [(node.level, node.position, put(node.hash)) for node in batch.nodes],
+        [
             (one.index, content.kind.value, put(content.salt, content.data), len(content.salt), len(content.data))
             for one in batch.records
             for content in one.contents
         ],
-        "starts": [start.row() for start in batch.starts],
-        "ends": [end.row() for end in batch.ends],
-        "searched": [end.intent_index for end in batch.ends if end.searchable],
-        "erased": list(batch.erased.items()),
-    }
-    return json.dumps(rows, separators=(",", ":")), b"".join(pieces)
+        [start.row() for start in batch.starts],
+        [end.row() for end in batch.ends],
+        [end.intent_index for end in batch.ends if end.searchable],
+        list(batch.erased.items()),
+    )
+    return b"".join(pieces), tree.size, *(json.dumps(rows, separators=(",", ":")) if rows else None for rows in tables)
