@@ -68,6 +68,7 @@ def test_wheels_are_built_by_the_cibuildwheel_that_was_tried() -> None:
         ("linux", "aarch64", "manylinux_aarch64"),
         ("macos", "arm64", "macosx_arm64"),
         ("macos", "x86_64", "macosx_x86_64"),
+        ("windows", "AMD64", "win_amd64"),
     ],
 )
 def test_wheels_are_built_for_each_python(platform: str, arch: str, suffix: str) -> None:
