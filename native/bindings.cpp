@@ -377,6 +377,7 @@ NB_MODULE(_native, m) {
     m.def("available_kernels", &available_kernels, "Kernel sets that this build and this machine have, best first.");
     m.def("give_way", &give_way, nb::arg("waits"),
           "Say that something else in this process waits for a core, or no longer does.");
+    m.def("ways_left", [] { return ways_to_give.load(); }, "How often teams may still give way, for this wait.");
     m.def("block_bytes", [](const nb::dict& spec) { return Model::block_bytes(parse_spec(spec)); },
           "Bytes of one KV cache block of 16 positions over all layers.");
     m.def("philox_uniform", &philox_uniform, nb::arg("seed"), nb::arg("position"));

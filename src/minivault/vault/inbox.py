@@ -19,7 +19,8 @@ MAX_GROUP_BYTES = 8 << 20
 HANGS = "a write to the vault's disk hangs"
 
 Pressing = Callable[[bool], None]
-"""Told when records begin to wait for the disk, and when none does any more. Must not raise or block."""
+"""Told when records begin to wait for the disk, again of each group, and when none waits any more. Must not raise or
+block."""
 
 
 @dataclass(slots=True, eq=False)
@@ -96,6 +97,9 @@ class Inbox:
                     break
                 group.append(self._waiting.popleft())
             self._in_flight = group
+            if self._pressing is not None:
+                # Said again of each group: whoever gives way does so for a while, not for ever.
+                self._pressing(True)
             return group
 
     def landed(self) -> None:
