@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import json
 import threading
@@ -27,13 +28,13 @@ from tests.vault.samples import open_ledger, record_calls
 
 
 @asynccontextmanager
-async def over_vault(folder: Path, **ledger: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def over_vault(folder: Path, **calls: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a server whose vault holds three calls of alice's and one of nobody's, kept as a digest."""
     bench = make_bench()
-    opened = open_ledger(folder, head_interval=3600, **ledger)
+    opened = open_ledger(folder, head_interval=3600)
     reader = Reader.open(folder / "vault.db")
     try:
-        await asyncio.to_thread(record_calls, opened, 3, api_key_id="alice", surface="openai")
+        await asyncio.to_thread(record_calls, opened, 3, api_key_id="alice", surface="openai", **calls)
         await asyncio.to_thread(record_calls, opened, 1, store=False)
         bench.service = Service(bench.models, opened, reader)
         async with client_of(bench) as client:
@@ -49,6 +50,20 @@ async def test_an_export_is_a_line_a_call(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in answer.text.splitlines()]
     assert [line["prompt"] for line in lines] == ["question 0", "question 1", "question 2", None]
     assert answer.headers["content-type"] == "application/x-ndjson"
+
+
+async def test_a_record_shows_what_its_caller_wrote_until_it_is_erased(tmp_path: Path) -> None:
+    parameters = {"max_tokens": 16, "response_format": {"kind": "regex", "source": "xylo|phone"}}
+    async with over_vault(tmp_path, parameters=parameters, constraints=("response_format.source",)) as client:
+        kept = (await client.get("/vault/records/0")).json()
+        proof = (await client.get("/vault/records/0/proof")).text
+        await client.delete("/vault/records/0/content")
+        gone = (await client.get("/vault/records/0")).json()
+    assert kept["parameters"]["response_format"] == {"kind": "regex", "source": "xylo|phone"}
+    assert json.loads(kept["constraints"]) == {"response_format.source": "xylo|phone"}
+    assert gone["parameters"] == kept["parameters"] | {"response_format": {"kind": "regex", "source": None}}
+    assert (gone["constraints"], gone["commitments"]) == (None, kept["commitments"])
+    assert "xylo" not in base64.b64decode(proof.split()[2]).decode()
 
 
 async def test_an_export_takes_filters(tmp_path: Path) -> None:

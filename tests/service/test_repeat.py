@@ -16,6 +16,7 @@ from minivault.access.caller import Caller
 from minivault.access.roles import Role
 from minivault.errors import EngineFailed
 from minivault.generation import Completion, FinishReason, GenerationRequest, SamplingParams
+from minivault.models.chat_template import DEFAULT_STOPS
 from minivault.service import ReplayVerdict, Service
 from minivault.vault.ledger import Ledger
 from minivault.vault.reader import Reader
@@ -223,6 +224,25 @@ async def test_the_end_is_the_same(tmp_path: Path, answer: Callable[..., Any], r
         again = await here.ask(stop=("END", "none"))
         assert again.finish_reason is FinishReason(reason)
         assert replace(again, id="", record=first.record, generated_at="") == replace(first, id="", generated_at="")
+
+
+async def test_what_the_caller_wrote_is_compared_though_it_is_in_no_leaf(tmp_path: Path) -> None:
+    async with place(tmp_path) as here:
+        first = await here.ask(stop=("xylophone",), logit_bias=((65, 1.0),), stop_token_ids=(7,))
+        again = await here.ask(stop=("xylophone",), logit_bias=((65, 1.0),), stop_token_ids=(7,))
+        other = await here.ask(stop=("xylophon",), logit_bias=((65, 1.0),), stop_token_ids=(7,))
+        assert (again.record.from_index, other.record.from_index) == (first.record.index, None)
+        detail = here.reader.get(again.record.index)
+        names = ["logit_bias", "stop", "stop_token_ids"]
+        assert (detail.intent["parameters"]["constraints"], "xylophone" in str(detail.intent)) == (names, False)
+        assert verify(here.reader).ok
+
+
+async def test_the_servers_own_stop_strings_are_no_content(tmp_path: Path) -> None:
+    async with place(tmp_path) as here:
+        await here.ask(stop=DEFAULT_STOPS)
+        detail = here.reader.get(0)
+        assert (detail.intent["parameters"]["stop"], detail.constraints) == ([*DEFAULT_STOPS], None)
 
 
 async def test_an_answer_from_the_record_replays(tmp_path: Path) -> None:

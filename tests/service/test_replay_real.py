@@ -102,6 +102,57 @@ async def test_a_tool_call_replays_and_not_by_another_compiler(tmp_path: Path) -
         )
 
 
+SCHEMA = {"type": "object", "properties": {"xylophone": {"enum": ["tuned", "broken"]}}, "required": ["xylophone"]}
+
+
+def stopped_request(name: str, **more: Any) -> GenerationRequest:
+    """A sampled answer with a stop string and, if asked for, a form."""
+    sampling = SamplingParams(max_tokens=24, temperature=1.0, stop=(" the", "xylo stop"))
+    return GenerationRequest(prompt="Where are my prompts?", sampling=sampling, request_id=name, **more)
+
+
+def plain_leaves(vault: Path) -> str:
+    db = apsw.Connection(str(vault), flags=apsw.SQLITE_OPEN_READONLY)
+    leaves = db.execute("SELECT group_concat(CAST(data AS TEXT)) FROM leaves").get
+    db.close()
+    return str(leaves)
+
+
+async def test_a_call_with_a_form_and_stop_strings_replays_until_it_is_erased(tmp_path: Path) -> None:
+    form = {"type": "json_schema", "schema": SCHEMA}
+    async with open_service(settings(tmp_path)) as service:
+        await service.generate(stopped_request("formed", response_format=form), CALLER)
+        await service.generate(stopped_request("unkept", store=False), CALLER)
+        assert await verdict(service, "formed") == (ReplayVerdict.MATCH, None)
+        assert await verdict(service, "unkept") == (ReplayVerdict.NOT_COMPARABLE, "its content was never stored")
+        shown = (await service.records.get("formed"))["parameters"]
+        assert (shown["stop"], "xylophone" in shown["response_format"]["source"]) == ([" the", "xylo stop"], True)
+        assert "xylo" not in plain_leaves(tmp_path / "vault.db")
+        await service.records.erase("formed")
+        assert await verdict(service, "formed") == (ReplayVerdict.NOT_COMPARABLE, "its content was erased")
+        assert (await service.records.get("formed"))["parameters"]["stop"] is None
+    reader = Reader.open(tmp_path / "vault.db")
+    assert verify(reader).ok
+    reader.close()
+
+
+async def test_a_record_from_before_with_its_stop_strings_in_plain_replays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = {"type": "json_schema", "schema": SCHEMA}
+    monkeypatch.setattr("minivault.service.prepared.written_in", lambda effective: ())
+    async with open_service(settings(tmp_path)) as service:
+        await service.generate(stopped_request("old", response_format=form), CALLER)
+    monkeypatch.undo()
+    assert "xylophone" in plain_leaves(tmp_path / "vault.db")
+    async with open_service(settings(tmp_path)) as service:
+        assert await verdict(service, "old") == (ReplayVerdict.MATCH, None)
+        assert (await service.records.get("old"))["parameters"]["stop"] == [" the", "xylo stop"]
+    reader = Reader.open(tmp_path / "vault.db")
+    assert verify(reader).ok
+    reader.close()
+
+
 def of_tokens(count: int) -> int:
     """Bytes of KV cache for the guide model."""
     arch = read_architecture(read_json_object(GUIDE / "config.json"))
@@ -159,6 +210,11 @@ FORGERIES = {
     "a token torn": "UPDATE contents SET data = x'00' WHERE kind = 'response_token_ids'",
     "the prompt's text": FORGED + "'prompt_text'",
     "the prompt's tokens": FORGED + "'prompt_token_ids'",
+    "the stop strings": FORGED + "'constraints'",
+    "other stop strings": (
+        "UPDATE contents SET data = CAST(replace(data, ' the', ' xxx') AS BLOB) WHERE kind = 'constraints'"
+    ),
+    "the stop strings gone": "DELETE FROM contents WHERE kind = 'constraints'",
     "the answer's text gone": "DELETE FROM contents WHERE kind = 'response_text'",
     "the answer's tokens gone": "DELETE FROM contents WHERE kind = 'response_token_ids'",
     "the view that shows it": (
@@ -174,7 +230,7 @@ FORGERIES = {
 @pytest.mark.parametrize("sql", FORGERIES.values(), ids=FORGERIES)
 async def test_a_forged_record_is_found_by_verify_and_is_a_mismatch(tmp_path: Path, sql: str) -> None:
     async with open_service(settings(tmp_path)) as service:
-        await service.generate(drawn_request(1), CALLER)
+        await service.generate(stopped_request("q1"), CALLER)
         db = apsw.Connection(str(tmp_path / "vault.db"))
         db.execute(sql)
         db.close()

@@ -85,10 +85,12 @@ async def test_content_leaves_only_when_it_is_asked_for(content: bool) -> None:
 
 async def test_what_the_vault_may_not_keep_is_in_no_trace_either() -> None:
     bench, kept = traced_bench(says("abc"), content=True)
-    await bench.service.generate(GenerationRequest(prompt=SECRET, store=False), Caller("local"))
+    stopped = SamplingParams(stop=(SECRET,))
+    await bench.service.generate(GenerationRequest(prompt=SECRET, store=False, sampling=stopped), Caller("local"))
     await bench.service.generate(GenerationRequest(prompt=SECRET), Caller("local", store=False))
     for span in kept.get_finished_spans():
         assert not {name for name in span.attributes or {} if name.endswith(".messages")}
+        assert SECRET not in span.to_json()
 
 
 def test_the_first_token_is_an_event_at_its_time() -> None:

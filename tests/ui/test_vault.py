@@ -183,6 +183,32 @@ def test_erasing_asks_first_and_leaves_the_proof(page: Page, server: Server) -> 
     assert httpx.get(f"{server.url}/vault/records", params={"query": "Jonathan"}).json()["records"] == []
 
 
+def test_what_the_caller_wrote_among_the_parameters_is_shown_checked_and_erased(page: Page, server: Server) -> None:
+    form = {"type": "regex", "regex": "(tuned|broken) xylophone"}
+    answer = recorded(server, "How is it?", response_format=form, stop=["quokka"])
+    page.goto(f"/#/vault/{answer['record']['index']}")
+    pinned = page.locator("section").filter(has_text="What it pins").last
+    expect(pinned).to_contain_text('["quokka"]')
+    expect(pinned).to_contain_text("(tuned|broken) xylophone")
+    expect(page.get_by_label("Proof").locator(".badge").first).to_have_text("proven")
+    expect(page.get_by_label("Proof").locator("pre")).not_to_contain_text("quokka")
+    page.get_by_role("button", name="Erase content").click()
+    page.get_by_role("button", name="Erase for good").click()
+    expect(page.locator("main .badge").filter(has_text="erased by record")).to_be_visible()
+    expect(pinned).to_contain_text('"source":"Erased."')
+    expect(pinned).not_to_contain_text("quokka")
+
+
+def test_a_parameter_that_the_server_shows_otherwise_is_not_proven(page: Page, server: Server) -> None:
+    answer = recorded(server, "What model are you?", stop=["quokka"])
+    path = f"/vault/records/{answer['record']['index']}"
+    told = httpx.get(server.url + path).json() | {"constraints": '{"stop":["wallaby"]}'}
+    page.route(f"**{path}", lambda route: route.fulfill(json=told))
+    page.goto(f"/#{path.replace('records/', '')}")
+    expect(page.get_by_label("Proof")).to_contain_text("What is shown is not what was recorded: constraints.")
+    expect(page.locator("main")).to_contain_text("wallaby")
+
+
 @pytest.mark.parametrize(("button", "form"), [("JSON Lines", "jsonl"), ("CSV", "csv")])
 def test_what_fits_the_search_is_exported(page: Page, server: Server, button: str, form: str, downloads: Path) -> None:
     recorded(server, f"exported {form} walrus", max_tokens=1)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -180,6 +181,20 @@ def test_erase_by_id_takes_content_and_line_and_leaves_a_record(vault: Command, 
     assert "(erased by record 8)" in vault("show", "2", data_dir=own_vault).out
     assert len((own_vault / "logs" / "log.jsonl").read_text().splitlines()) == 3
     assert "1 call, each by a record that says so" in vault("verify", data_dir=own_vault).out
+
+
+def test_show_tells_the_parameters_and_which_are_erased(vault: Command, tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    parameters = {"max_tokens": 16, "stop": ("xylophone",)}
+    record_calls(ledger, 1, parameters=parameters, constraints=("stop",))
+    ledger.close()
+    assert "xylophone" in vault("show", "0", data_dir=tmp_path).out
+    assert vault("erase", "0", "--yes", data_dir=tmp_path).code == 0
+    shown = vault("show", "0", data_dir=tmp_path).out
+    assert re.search(r"parameters\.stop +\(erased by record 2\)", shown)
+    told = json.loads(vault("show", "0", "--json", data_dir=tmp_path).out)
+    assert told["parameters"] == {"constraints": ["stop"], "max_tokens": 16, "stop": None}
+    assert told["constraints"] is None
 
 
 def test_erase_by_key_and_by_time(vault: Command, own_vault: Path) -> None:

@@ -59,10 +59,17 @@ class CallDetailBody(CallBody):
     response_token_ids: list[int] | None
     commitments: dict[str, str] = Field(description="By kind of content, as the two leaves hold them: 64 hex digits.")
     salts: dict[str, str] | None = Field(description="Of the commitments, 64 hex digits; null where none is kept.")
+    constraints: str | None = Field(
+        description="JSON, as committed to: the parameters that the caller wrote as text, tokens or structure, by "
+        "name; null where there are none, or they were not stored or are erased."
+    )
     intent: RecordBody
     record: RecordBody | None
     pin: dict[str, Any]
-    parameters: dict[str, Any]
+    parameters: dict[str, Any] = Field(
+        description="All that were in effect. Under `constraints` those are named that go when the content is erased; "
+        "each is null then."
+    )
     ignored: list[str]
     timings: dict[str, int] | None
     error: str | None
@@ -250,7 +257,7 @@ async def proof(request: Request, id: RecordId) -> Response:
     },
 )
 async def erase(request: Request, id: RecordId) -> Response:
-    """Prompt, answer, token ids and salts go for good; records and proofs stay. 404 if no content is left."""
+    """Prompt, answer, token ids, constraints and salts go for good; records and proofs stay. 404: nothing is left."""
     caller = caller_of(request)
     return json_response(await service_of(request).records.erase(id, owner=caller.owner, api_key_id=caller.api_key_id))
 

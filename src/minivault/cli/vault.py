@@ -358,7 +358,9 @@ def _show_detail(detail: CallDetail) -> None:
     rows.append(("intent", f"{detail.call.index}  {detail.intent_leaf}"))
     if detail.outcome is not None:
         rows.append(("outcome", f"{detail.call.outcome_index}  {detail.outcome_leaf}"))
-    pairs([*rows, *named({group: fields[group] for group in ("pin", "parameters") if fields[group]})])
+    gone = {f"parameters.{name}" for name in detail.withheld}
+    values = named({group: fields[group] for group in ("pin", "parameters") if fields[group]})
+    pairs([*rows, *((name, absent(detail.call) if name in gone else value) for name, value in values)])
     for name, text in (("prompt", detail.call.prompt), ("response", detail.call.response)):
         line(f"\n--- {name} ---")
         line(absent(detail.call) if text is None else text)

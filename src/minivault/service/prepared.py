@@ -14,6 +14,7 @@ from minivault.access.limits import Reservation
 from minivault.engine.engine import Constraint
 from minivault.generation import GenerationRequest, SamplingParams
 from minivault.models import parameters
+from minivault.models.chat_template import DEFAULT_STOPS
 from minivault.models.reasoning import Reasoning
 from minivault.models.structure import Structure
 from minivault.models.tool_calls import Calling
@@ -77,6 +78,16 @@ def effective_of(prepared: Prepared) -> dict[str, Any]:
     return effective
 
 
+def written_in(effective: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the parameters that the caller wrote as text, as tokens, which are text, or as structure."""
+    names = [name for name in ("logit_bias", "stop_token_ids") if effective.get(name)]
+    if {*effective.get("stop", ())} - {*DEFAULT_STOPS}:
+        names.append("stop")
+    if "source" in effective.get("response_format", {}):
+        names.append("response_format.source")
+    return tuple(names)
+
+
 def key_of(prepared: Prepared) -> int | None:
     """The key under which calls are found that must be answered as this one."""
     model = prepared.model
@@ -111,4 +122,5 @@ def intent_of(prepared: Prepared) -> Intent:
         prompt_token_ids=prepared.prompt_token_ids,
         raw_request=request.raw_request,
         repeat_key=key_of(prepared) if original else None,
+        constraints=written_in(effective),
     )

@@ -80,7 +80,7 @@ def recorded_answer(
         ids, index, reason = found.response_token_ids, found.call.outcome_index, found.call.finish_reason
         if ids is None or index is None or reason not in _WHOLE or found.prompt_token_ids != prompt_token_ids:
             continue
-        if wanted == {"pin": found.intent["pin"], "parameters": _deciding(found.intent["parameters"])}:
+        if wanted == {"pin": found.intent["pin"], "parameters": _deciding(found.parameters)}:
             return RecordedAnswer(index, ids, FinishReason(reason))
     return None
 

@@ -57,7 +57,7 @@ def why_never_comparable(recorded: CallDetail) -> str | None:
         return "the call has not ended"
     if recorded.call.erased_index is not None:
         return "its content was erased"
-    if recorded.prompt_token_ids is None or recorded.response_token_ids is None:
+    if recorded.prompt_token_ids is None or recorded.response_token_ids is None or recorded.withheld:
         return "its content was never stored"
     if not recorded.response_token_ids and recorded.call.finish_reason in _BEGUN:
         return "no token of its answer is on record"

@@ -118,7 +118,7 @@ class Replayer:
         self, recorded: CallDetail, caller: Caller, lease: ModelLease, request_id: str, begun_ns: int
     ) -> Prepared:
         text = recorded.call.prompt or ""
-        asked = recorded.intent["parameters"]
+        asked = recorded.parameters
         model = generating(lease.model)
         structure = Structure.from_record(asked.get("response_format"))
         constraint = await constraint_of(model, structure)

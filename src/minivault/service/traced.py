@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from minivault.generation import GenerationRequest, SamplingParams
 from minivault.service.prepared import Prepared
 from minivault.service.texts import PreparedTexts
@@ -14,6 +16,7 @@ def traced(prepared: Prepared | PreparedTexts, call_id: str, outcome: Outcome, r
     request = prepared.request
     generating = isinstance(request, GenerationRequest)
     store = request.store and prepared.caller.store
+    sampling = prepared.sampling if store else replace(prepared.sampling, stop=())
     form = request.response_format if isinstance(request, GenerationRequest) else None
     return TracedCall(
         operation=_operation(request) if isinstance(request, GenerationRequest) else "embeddings",
@@ -26,7 +29,7 @@ def traced(prepared: Prepared | PreparedTexts, call_id: str, outcome: Outcome, r
         queue_ns=outcome.timings["queue_ns"],
         first_token_ns=outcome.timings.get("first_token_ns"),
         record_index=receipt.index,
-        parameters=_parameters(prepared.sampling, request.stream) if isinstance(request, GenerationRequest) else {},
+        parameters=_parameters(sampling, request.stream) if isinstance(request, GenerationRequest) else {},
         as_json=form is not None and str(form.get("type", "")).startswith("json"),
         messages=_messages(prepared) if store else (),
         response=outcome.response_text if store and generating else "",

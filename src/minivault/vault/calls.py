@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from minivault.vault.constraints import held, joined, named
 from minivault.vault.record import format_time
 
 
@@ -97,7 +98,7 @@ class CallDetail:
 
     call: Call
     intent: dict[str, Any]
-    """The intent's leaf: pin, parameters, commitments."""
+    """The intent's leaf: pin, commitments, and the parameters without those that are content."""
     intent_leaf: str
     """The leaf's hash, 64 hex digits."""
     outcome: dict[str, Any] | None
@@ -106,6 +107,25 @@ class CallDetail:
     response_token_ids: tuple[int, ...] | None
     salts: dict[str, str] | None = None
     """Of the commitments, 64 hex digits by kind of content; ``None`` where none is kept."""
+    constraints: str | None = None
+    """The content of this kind, JSON; ``None`` where the call has none, or none is kept."""
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Every effective parameter; those that are ``withheld`` are ``None``."""
+        return joined(self._recorded, self.constraints)
+
+    @property
+    def withheld(self) -> tuple[str, ...]:
+        """Dotted names of the parameters that were not stored or are erased: they were content."""
+        found = held(self.constraints)
+        return tuple(name for name in named(self._recorded) if name not in found)
+
+    @property
+    def _recorded(self) -> dict[str, Any]:
+        """The parameters that are in the leaf; a leaf that is not checked may be anybody's."""
+        parameters = self.intent.get("parameters")
+        return parameters if isinstance(parameters, dict) else {}
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -118,10 +138,11 @@ class CallDetail:
             "response_token_ids": None if self.response_token_ids is None else list(self.response_token_ids),
             "commitments": (self.intent.get("commitments") or {}) | ((self.outcome or {}).get("commitments") or {}),
             "salts": self.salts,
+            "constraints": self.constraints,
             "intent": {"index": self.call.index, "leaf": self.intent_leaf},
             "record": record,
             "pin": self.intent.get("pin"),
-            "parameters": self.intent.get("parameters"),
+            "parameters": self.parameters,
             "ignored": self.intent.get("ignored"),
             "timings": None if self.outcome is None else self.outcome.get("timings"),
             "error": None if self.outcome is None else self.outcome.get("error"),

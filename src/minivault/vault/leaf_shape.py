@@ -10,6 +10,7 @@ from itertools import product
 from operator import itemgetter
 from typing import Any, Final
 
+from minivault.vault.constraints import NAMES
 from minivault.vault.record import FORMAT, ContentKind, RecordKind
 
 _raw_decode = json.JSONDecoder().raw_decode
@@ -52,8 +53,10 @@ _FIELDS: Final[dict[str, dict[str, tuple[type, ...]]]] = {
         "intents": (list,),
     },
 }
-_KINDS: Final = frozenset(kind.value for kind in ContentKind)
-_INTENT, _ERASURE = RecordKind.INTENT.value, RecordKind.ERASURE.value
+_INTENT, _OUTCOME, _ERASURE = RecordKind.INTENT.value, RecordKind.OUTCOME.value, RecordKind.ERASURE.value
+_ANSWER: Final = frozenset({ContentKind.RESPONSE_TEXT.value, ContentKind.RESPONSE_TOKEN_IDS.value})
+_KINDS: Final = {_INTENT: frozenset(kind.value for kind in ContentKind) - _ANSWER, _OUTCOME: _ANSWER}
+"""Of content that each kind of record may commit to."""
 _VALUES: Final = {kind: itemgetter(*fields) for kind, fields in _FIELDS.items()}
 _TYPES: Final = {kind: frozenset(product(*fields.values())) for kind, fields in _FIELDS.items()}
 """Of each kind: its fields' values at once, and each row of types that they may have."""
@@ -85,11 +88,23 @@ def misshapen(leaf: Mapping[str, Any]) -> str | None:
     if kind == _ERASURE:
         return None if _all(int, leaf["intents"]) else "intents"
     commitments = leaf["commitments"]
-    if not (commitments.keys() <= _KINDS and _all(str, commitments.values())):
+    if not (commitments.keys() <= _KINDS[kind] and _all(str, commitments.values())):
         return "commitments"
     if kind == _INTENT:
-        return None if type(leaf["pin"].get("model")) is str else "pin"
+        return _misshapen_intent(leaf)
     return None if _all(int, leaf["timings"].values()) else "timings"
+
+
+def _misshapen_intent(leaf: Mapping[str, Any]) -> str | None:
+    if type(leaf["pin"].get("model")) is not str:
+        return "pin"
+    parameters = leaf["parameters"]
+    if NAMES not in parameters:
+        return "commitments" if ContentKind.CONSTRAINTS.value in leaf["commitments"] else None
+    names = parameters[NAMES]
+    if not (type(names) is list and names and _all(str, names)):
+        return "parameters"
+    return None if ContentKind.CONSTRAINTS.value in leaf["commitments"] else "commitments"
 
 
 def _all(of: type, values: Iterable[object]) -> bool:

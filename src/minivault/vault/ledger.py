@@ -181,8 +181,9 @@ class Ledger:
         return self._append(*outcomes)
 
     def append_erasure(self, erasure: Erasure) -> Future[Receipt]:
-        """Erase the content of up to ``MAX_ERASED`` calls: prompt, answer, token ids, raw request and their salts, the
-        search index's rows, and (a moment later) the mirror's lines. Resolves when that is durable, and on record.
+        """Erase the content of up to ``MAX_ERASED`` calls: prompt, answer, token ids, raw request, constraints and
+        their salts, the search index's rows, and (a moment later) the mirror's lines. Resolves when that is durable,
+        and on record.
 
         Calls that have not ended, or hold no content, are passed over; if none is left, the future fails with
         :class:`UnknownRecord`.

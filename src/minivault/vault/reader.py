@@ -299,6 +299,7 @@ def _detail(db: Connection, index: int) -> CallDetail:
         prompt_token_ids=_token_ids(db, call.index, "prompt_token_ids"),
         response_token_ids=_token_ids(db, call.outcome_index, "response_token_ids"),
         salts=_salts(db, call),
+        constraints=_constraints(db, call.index),
     )
 
 
@@ -316,6 +317,11 @@ def _leaf(db: Connection, index: int) -> tuple[dict[str, Any], str]:
 def _token_ids(db: Connection, index: int | None, kind: str) -> tuple[int, ...] | None:
     found = db.execute("SELECT data FROM contents WHERE leaf_index = ? AND kind = ?", (index, kind)).get
     return None if found is None else unpack_token_ids(found)
+
+
+def _constraints(db: Connection, index: int) -> str | None:
+    found = db.execute("SELECT data FROM contents WHERE leaf_index = ? AND kind = 'constraints'", (index,)).get
+    return bytes(found).decode("utf-8", "replace") if isinstance(found, bytes) else None
 
 
 def _salts(db: Connection, call: Call) -> dict[str, str] | None:

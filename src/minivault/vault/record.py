@@ -1,9 +1,9 @@
 """What a record is: its canonical bytes, its salted commitments, and the values that callers hand over.
 
 A record is one leaf of the tree. Its bytes are canonical JSON, made once here, stored exactly as hashed and never made
-again to verify. Content (prompt, answer, token ids, raw request) is not in the leaf: the leaf holds a commitment to
-each piece, SHA-256 over a label, a random 32-byte salt and the content; content and salt lie in another table and can
-be erased without breaking a proof.
+again to verify. Content (prompt, answer, token ids, raw request, and of the parameters what the caller wrote) is not
+in the leaf: the leaf holds a commitment to each piece, SHA-256 over a label, a random 32-byte salt and the content;
+content and salt lie in another table and can be erased without breaking a proof.
 
 Knows nothing of SQLite, of threads, of files, of models or of HTTP. Time and randomness are handed in.
 """
@@ -21,6 +21,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Final, Literal
 
+from minivault.vault.constraints import parted
 from minivault.vault.merkle import leaf_hash
 
 FORMAT = "minivault.leaf.v1"
@@ -47,6 +48,8 @@ class ContentKind(StrEnum):
     PROMPT_TEXT = "prompt_text"
     PROMPT_TOKEN_IDS = "prompt_token_ids"  # noqa: S105 - tokens of a model, not a secret
     RAW_REQUEST = "raw_request"
+    CONSTRAINTS = "constraints"
+    """Of an intent that has any: the parameters that the caller wrote as text or structure; see ``constraints.py``."""
     RESPONSE_TEXT = "response_text"
     RESPONSE_TOKEN_IDS = "response_token_ids"  # noqa: S105 - tokens of a model, not a secret
 
@@ -91,6 +94,8 @@ class Intent:
     repeat_key: int | None = None
     """63 bits that calls have in common which must be answered alike, to find them by; ``None``: no such promise. It
     is no part of the leaf, and goes with the content."""
+    constraints: tuple[str, ...] = ()
+    """Dotted names of the parameters that the caller wrote as text or structure: they are content, not in the leaf."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,11 +253,13 @@ def seal_intent(intent: Intent, *, index: int, time_ns: int, entropy: Entropy) -
     Raises:
         ValueError: a field cannot be put into canonical bytes.
     """
+    parameters, constraints = parted(intent.parameters, intent.constraints)
     contents = _salted(
         entropy,
         (ContentKind.PROMPT_TEXT, intent.prompt_text.encode("utf-8")),
         (ContentKind.PROMPT_TOKEN_IDS, pack_token_ids(intent.prompt_token_ids)),
         (ContentKind.RAW_REQUEST, intent.raw_request),
+        *([(ContentKind.CONSTRAINTS, canonical_json(constraints))] if constraints else ()),
     )
     leaf = {
         "format": FORMAT,
@@ -266,7 +273,7 @@ def seal_intent(intent: Intent, *, index: int, time_ns: int, entropy: Entropy) -
         "mode": intent.mode,
         "policy": "full" if intent.store else "digest",
         "pin": {name: getattr(intent.pin, name) for name in _PIN_FIELDS},
-        "parameters": intent.parameters,
+        "parameters": parameters,
         "ignored": intent.ignored,
         "prompt_tokens": len(intent.prompt_token_ids),
         "commitments": {content.kind.value: content.commitment() for content in contents},

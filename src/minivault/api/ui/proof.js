@@ -100,7 +100,7 @@ const TOKEN_BYTES = 4;
 /** What a call said, as the vault commits to it: kind -> bytes, of what there is. */
 export function contentsOf(call) {
   const contents = {};
-  for (const [kind, text] of [["prompt_text", call.prompt], ["response_text", call.response]]) {
+  for (const [kind, text] of [["prompt_text", call.prompt], ["response_text", call.response], ["constraints", call.constraints]]) {
     if (text !== null) contents[kind] = utf8(text);
   }
   for (const kind of ["prompt_token_ids", "response_token_ids"]) {

@@ -52,8 +52,10 @@ function heading(call) {
 
 // -- what was said ----------------------------------------------------------------------------------------------------
 
+const absent = (call) => (call.erased_index === null ? "Not stored." : "Erased.");
+
 function said(call) {
-  const gone = call.erased_index === null ? "Not stored." : "Erased.";
+  const gone = absent(call);
   const noAnswer = call.finish_reason === null ? "Not ended yet." : gone;
   const answer = h("div", { class: "md" });
   const plain = h("div", { class: "plain", hidden: true }, call.response ?? "");
@@ -93,13 +95,33 @@ function pairs(rows) {
   return h("dl", { class: "pairs" }, shown.flatMap(([name, value]) => [h("dt", null, name), h("dd", null, value)]));
 }
 
+/** The parameters. Those that are content are shown as the proof checks them, with words in the place of what is gone. */
+function parametersOf(call) {
+  const { constraints = [], ...shown } = structuredClone(call.parameters);
+  const kept = parsed(call.constraints);
+  for (const name of constraints) {
+    const path = name.split(".");
+    const last = path.pop();
+    path.reduce((at, step) => at[step], shown)[last] = kept[name] ?? absent(call);
+  }
+  return shown;
+}
+
+function parsed(text) {
+  try {
+    return JSON.parse(text) ?? {};
+  } catch {
+    return {}; // altered: the proof says so
+  }
+}
+
 function pinned(call) {
   const values = (object) => pairs(Object.entries(object).map(([name, value]) => [name.replaceAll("_", " "), h("code", null, typeof value === "string" ? value : JSON.stringify(value))]));
   const tokens = (title, ids) => (ids ? h("details", null, h("summary", null, `${title}: ${plural(ids.length, "token")}`), h("pre", { class: "sunk", tabIndex: 0 }, ids.join(" "))) : null);
   return h("section", { class: "card stack" }, h("h2", null, "What it pins"),
     h("div", { class: "columns" },
       h("div", null, h("h3", null, "Model and arithmetic"), values(call.pin)),
-      h("div", null, h("h3", null, "Parameters"), values(call.parameters))),
+      h("div", null, h("h3", null, "Parameters"), values(parametersOf(call)))),
     tokens("Prompt", call.prompt_token_ids), tokens("Answer", call.response_token_ids));
 }
 
@@ -205,7 +227,7 @@ function comparison(call, again, same) {
 function erasure(call, can, again) {
   if (!can("DELETE /vault/records/{}/content") || call.erased_index !== null || (call.prompt === null && call.response === null)) return null;
   const erase = async () => {
-    const text = "Prompt, answer, token ids and salts go for good. The records and every proof stay, and the erasure is recorded.";
+    const text = "Prompt, answer, token ids, stop strings, the form asked for and salts go for good. The records and every proof stay, and the erasure is recorded.";
     if (!(await confirmed("Erase what this call said?", text, "Erase for good"))) return;
     try {
       await ask(`/vault/records/${call.index}/content`, { method: "DELETE" });
