@@ -44,10 +44,15 @@ class Held:
     def __init__(self) -> None:
         self._waiting: list[tuple[Outcome, Follow]] = []
         self._append: Append = lambda _: []
+        self._given_up = False
         self.calls: list[HeldCall] = []
 
     def take(self, call_id: str, outcome: Outcome, append: Append, follow: Follow) -> asyncio.Future[Receipt]:
-        """Hold an outcome. The receipt that comes at once says nothing."""
+        """Hold an outcome. The receipt that comes at once says nothing. One that comes after :meth:`give_up` is not
+        held: nobody is left who could let it go."""
+        if self._given_up:
+            ended = _given_up(outcome)
+            return follow(ended, append([ended])[0])
         self._append = append
         self.calls.append(HeldCall(outcome.intent_index, call_id, str(outcome.finish_reason), outcome.error))
         self._waiting.append((outcome, follow))
@@ -71,7 +76,8 @@ class Held:
     def give_up(self) -> None:
         """Nobody gets what is still held: answers are recorded as those of clients that hung up before they came, and
         failures as they are. Idempotent."""
-        self._let_go(lambda outcome: _undelivered(outcome) if outcome.finish_reason in _ANSWERED else outcome)
+        self._given_up = True
+        self._let_go(_given_up)
 
     def _let_go(self, become: Callable[[Outcome], Outcome]) -> Receipts:
         waiting, self._waiting = self._waiting, []
@@ -101,7 +107,10 @@ def held_here() -> Held | None:
     return _HELD.get()
 
 
-def _undelivered(outcome: Outcome) -> Outcome:
+def _given_up(outcome: Outcome) -> Outcome:
+    """As it is recorded if nobody gets it."""
+    if outcome.finish_reason not in _ANSWERED:
+        return outcome
     return replace(
         outcome,
         finish_reason=FinishReason.CANCELLED.value,
