@@ -8,18 +8,19 @@ next start. Knows nothing of callers. Used by the ledger thread alone.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from minivault.vault.book import MAX_ERASED, Book, Draft
 from minivault.vault.mirror import Mirror
 from minivault.vault.record import NANOSECONDS, Clock, Erasure
-from minivault.vault.search_scrub import keys_scrubbed, note_keys_scrubbed, without_erased_keys
+from minivault.vault.search_scrub import KeyRounds, keys_scrubbed
 
 DAY_NS = 86_400 * NANOSECONDS
 RETENTION_SECONDS = 60.0
 """Between two looks for content that has become too old, once all that was due is gone."""
 RETRY_SECONDS = 1.0
-_DONE = object()
+"""Between two attempts, and at least between two times that the log is emptied."""
+FINISH_SECONDS = 5.0
 
 
 class ErasureChores:
@@ -44,17 +45,19 @@ class ErasureChores:
         self._log_due = False
         """The write-ahead log may hold copies of what was erased."""
         self._next_log = 0.0
-        self._erased = -1
-        """The newest erasure; the mirror is level with it up to the writer's ``scrubbed``."""
+        self._erased = self._covers = -1
+        """The newest erasure, and the newest when the mirror was begun to be gone through."""
         self._mirror_due = False
         self._next_scrub = 0.0
-        self._keys: Iterator[None] | None = None
+        self._keys: KeyRounds | None = None
         """Under way: the search index's keys are gone through."""
         self.resume()
 
     def resume(self) -> None:
         """After the book was opened: is the mirror behind the erasures? The write-ahead log is empty then."""
-        self._log_due = False
+        self._log_due, self._keys = False, None
+        if self._mirror is not None:
+            self._mirror.begin_scrub()
         self._look_at_keys()
         self._look_at_mirror()
 
@@ -84,18 +87,19 @@ class ErasureChores:
             self._scrub()
         if self._keys is not None:
             self._scrub_keys()
-        elif self._log_due and now >= self._next_log:
+        if self._log_due and now >= self._next_log:
             # Readers may be in the way.
             self._log_due = not self._book.wipe()
             self._next_log = now + RETRY_SECONDS
 
     def finish(self) -> None:
-        """Before the vault is let go: the search index's keys, and the mirror's lines, unless it cannot be written. The
-        log is emptied by others.
+        """Before the vault is let go, for five seconds at most: the search index's keys, and the mirror's lines, unless
+        it cannot be written. The rest is done after the next start. The log is emptied by others.
         """
-        while self._keys is not None:
+        end = self._monotonic() + FINISH_SECONDS
+        while self._keys is not None and self._monotonic() < end:
             self._scrub_keys()
-        while self._mirror_due and self._mirror is not None:
+        while self._mirror_due and self._mirror is not None and self._monotonic() < end:
             self._scrub()
             if self._mirror.error is not None:
                 return
@@ -111,40 +115,46 @@ class ErasureChores:
         return len(due) == MAX_ERASED
 
     def _look_at_keys(self) -> None:
-        """Those that were gone through before the newest erasure are gone through anew."""
+        """Those that were gone through before the newest erasure are gone through again."""
         writer = self._book.writer
-        self._keys = None
-        if writer is not None and writer.newest_erasure() > keys_scrubbed(writer.connection):
-            self._keys = without_erased_keys(writer.connection)
+        if writer is None:
+            self._keys = None
+            return
+        newest = writer.newest_erasure()
+        if self._keys is not None:
+            self._keys.erased(newest)
+        elif newest > keys_scrubbed(writer.connection):
+            self._keys = KeyRounds(writer.connection, newest)
 
     def _scrub_keys(self) -> None:
-        """One step of it. What it wrote lies in the log as well, which is emptied after the last."""
-        writer, keys = self._book.writer, self._keys
-        if writer is None or keys is None:
+        """One step of it. What it wrote lies in the log as well, which is emptied after each round."""
+        keys = self._keys
+        if self._book.writer is None or keys is None:
             self._keys = None
             return
         try:
-            if next(keys, _DONE) is _DONE:
-                note_keys_scrubbed(writer.connection, writer.newest_erasure())
-                self._keys, self._log_due, self._next_log = None, True, 0.0
+            self._log_due |= keys.step()
         except BaseException:
             self._keys = None
             self._book.drop()
             raise
+        if keys.done:
+            self._keys = None
 
     def _look_at_mirror(self) -> None:
         if self._mirror is None or self._book.writer is None:
             return
         self._erased = self._book.writer.newest_erasure()
         self._mirror_due = self._erased != self._book.writer.scrubbed
-        if self._mirror_due:
-            self._mirror.begin_scrub()
 
     def _scrub(self) -> None:
+        """One step. More erasures do not begin it anew: another round follows for them."""
         if self._mirror is None or self._book.writer is None:
             return
+        if not self._mirror.scrubbing:
+            self._covers = self._erased
         if self._mirror.scrub(self._book.writer.connection):
-            self._book.note_scrubbed(self._erased)
-            self._mirror_due = False
+            self._book.note_scrubbed(self._covers)
+            self._mirror_due = self._covers != self._erased
         elif self._mirror.error is not None:
             self._next_scrub = self._monotonic() + RETRY_SECONDS

@@ -361,15 +361,17 @@ class Ledger:
         self._signing.answer(self._down)
 
     def _finish(self, ended: str) -> None:
-        """The last turn: lost calls, the mirror, an empty write-ahead log. Whatever fails is left to the next start."""
+        """The last turn: lost calls, the last head, the mirror, an empty write-ahead log. Whatever fails is left to the
+        next start, and so is what takes longer than :meth:`close` waits: the head comes before all that may.
+        """
         try:
             if self._book.writer is not None:
                 self._close_lost()
+                self._signing.finish()
                 self._advance_mirror()
                 while self._mirror_due:
                     self._advance_mirror()
                 self._chores.finish()
-                self._signing.finish()
                 self._book.writer.reset_wal()
         except Exception as error:
             self._down = describe(error)

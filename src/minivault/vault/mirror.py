@@ -68,8 +68,13 @@ class Mirror:
         self.error = None
         return len(rows) == limit
 
+    @property
+    def scrubbing(self) -> bool:
+        """Whether the files are being gone through; what was erased since that began may be passed over."""
+        return self._scrub is not None
+
     def begin_scrub(self) -> None:
-        """More was erased: what is under way begins anew."""
+        """What is under way begins anew."""
         self._scrub = None
 
     def scrub(self, db: Connection) -> bool:
