@@ -110,11 +110,12 @@ class MemoryLedger:
                 return self._detail(index, intent)
         raise UnknownRecord("no such record in the vault")
 
-    def erased_ids(self, prefix: str, after: int = -1, *, limit: int = 1000) -> tuple[tuple[str, ...], int]:
-        erased = [
-            self._indexes[index].request_id for erasure in self.erasures[after + 1 :] for index in erasure.intents
-        ]
-        return tuple(one for one in erased if one.startswith(prefix)), len(self.erasures) - 1
+    def erased_calls(
+        self, prefix: str, after: int = -1, *, limit: int = 1000
+    ) -> tuple[tuple[tuple[str, str | None], ...], int]:
+        erased = [self._indexes[index] for erasure in self.erasures[after + 1 :] for index in erasure.intents]
+        found = ((one.request_id, one.api_key_id) for one in erased if one.request_id.startswith(prefix))
+        return tuple(found), len(self.erasures) - 1
 
     def raw_request(self, index: int, /) -> bytes | None:
         intent = self._indexes[index]

@@ -22,7 +22,10 @@ async def test_a_sane_request_id_is_kept_and_recorded(given: str) -> None:
     assert response.headers["x-request-id"] == given == response.json()["id"] == bench.ledger.intents[0].request_id
 
 
-@pytest.mark.parametrize("given", ["", "x" * 129, "0", "42", "9" * 30, "a b", "a\tb", "<script>", "a;b", "é".encode()])
+@pytest.mark.parametrize(
+    "given",
+    ["", "x" * 129, "0", "42", "9" * 30, "a b", "a\tb", "<script>", "a;b", "é".encode(), "batch_", "batch_0a-0-r9"],
+)
 async def test_any_other_request_id_is_replaced(given: Any) -> None:
     async with client_of(make_bench()) as client:
         response = await client.get("/livez", headers={"x-request-id": given})

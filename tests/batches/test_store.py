@@ -195,6 +195,7 @@ def back_to_version_2(store: BatchStore) -> None:
     ):
         store._db.execute(f"ALTER TABLE {table} DROP COLUMN {name}")
     store._db.execute("DROP TABLE marks")
+    store._db.execute("DROP TABLE erasures")
     store._db.execute("PRAGMA user_version = 2")
 
 
@@ -216,8 +217,8 @@ def test_a_draft_counts_for_nothing_until_it_is_released(tmp_path: Path) -> None
     store = opened(tmp_path)
     batch = added(store)
     store.begin(batch.id, LINES, 2)
-    store.draft_line(batch.id, 1, Result("draft", failed=False), "[]")
-    store.draft_line(batch.id, 1, Result("another", failed=True), "[]")
+    assert [store.draft_line(batch.id, 1, Result("draft", failed=False), "[]") for _ in range(2)] == [True, True]
+    assert not store.draft_line(batch.id, 1, Result("another", failed=True), "[1]")
     store.draft_line(batch.id, 2, Result("dropped", failed=True), "[]")
     store.drop_draft(batch.id, 2)
     store.close()

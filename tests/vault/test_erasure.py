@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import apsw
@@ -340,26 +341,36 @@ def test_what_killed_processes_left_beside_the_vault_goes_too(tmp_path: Path) ->
     assert (tmp_path / "vault.db.restored").exists()
 
 
-def test_ids_of_what_was_erased_come_in_the_order_of_the_erasures(tmp_path: Path) -> None:
+def test_what_was_erased_comes_in_the_order_of_the_erasures(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
-    calls = [call(ledger, number, request_id=f"{'batch' if number % 2 else 'gen'}_{number}") for number in range(6)]
+    ids = [f"{'batch' if number % 2 else 'gen'}_{number}" for number in range(6)]
+    calls = [call(ledger, number, request_id=name, api_key_id="a key") for number, name in enumerate(ids)]
     first, second, third = erase(ledger, *calls[2:4]).index, erase(ledger, *calls[:2]).index, erase(ledger, calls[4])
     ledger.close()
     reader = Reader.open(tmp_path / "vault.db")
-    assert reader.erased_ids("batch_") == (("batch_3", "batch_1"), third.index)
-    assert reader.erased_ids("batch_", limit=3) == (("batch_3",), first)
-    assert reader.erased_ids("batch_", first, limit=2) == (("batch_1",), second)
-    assert reader.erased_ids("batch_", second) == ((), third.index)
-    assert reader.erased_ids("batch_", third.index) == ((), third.index)
-    assert reader.erased_ids("batch_", 10_000) == reader.erased_ids("batch_"), "a vault that was set back"
+    batch_3, batch_1 = ("batch_3", "a key"), ("batch_1", "a key")
+    assert reader.erased_calls("batch_") == ((batch_3, batch_1), third.index)
+    assert reader.erased_calls("batch_", limit=3) == ((batch_3,), first)
+    assert reader.erased_calls("batch_", first, limit=2) == ((batch_1,), second)
+    assert reader.erased_calls("batch_", second) == ((), third.index)
+    assert reader.erased_calls("batch_", third.index) == ((), third.index)
+    assert reader.erased_calls("batch_", 10_000) == reader.erased_calls("batch_"), "a vault that was set back"
     reader.close()
+
+
+def test_an_imported_call_is_never_a_batchs(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    erased = erase(ledger, call(ledger, 1, request_id="batch_0", surface="import")).index
+    ledger.close()
+    with closing(Reader.open(tmp_path / "vault.db")) as reader:
+        assert reader.erased_calls("batch_") == ((), erased)
 
 
 def test_where_nothing_was_erased_there_is_no_id(tmp_path: Path) -> None:
     reader = Reader.open(tmp_path / "vault.db")
-    assert reader.erased_ids("batch_") == ((), -1)
+    assert reader.erased_calls("batch_") == ((), -1)
     ledger = open_ledger(tmp_path)
     record_calls(ledger, 1)
     ledger.close()
-    assert reader.erased_ids("batch_", 7) == ((), -1)
+    assert reader.erased_calls("batch_", 7) == ((), -1)
     reader.close()

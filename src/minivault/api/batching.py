@@ -92,7 +92,7 @@ class Batching:
     async def resume(self) -> None:
         """Go on with what an earlier process left."""
         store = await self.store()
-        await self._tidying.erase(store)  # before anything of it is answered
+        await self._tidying.follow(store)  # before anything that was erased is answered or run
         for batch in await asyncio.to_thread(store.unfinished):
             self._start(batch)
 
@@ -159,8 +159,6 @@ class Batching:
         try:
             while not await self._patience.done(self._lived(batch_id)) and not self._patience.ended:
                 pass
-        except asyncio.CancelledError:
-            raise
         except Exception as error:
             # It stays where it is: a cancel, or the next start, goes on with it.
             logger.error("batch stopped", batch=batch_id, **describe_error(error))  # noqa: TRY400 - may hold input

@@ -6,7 +6,7 @@ Parses once, asks the store, writes the answer. Knows nothing of how files are k
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -168,11 +168,12 @@ async def file(request: Request, file_id: FileId) -> Response:
     },
 )
 async def content(request: Request, file_id: FileId) -> Response:
-    """As it was uploaded, or as a batch wrote it."""
+    """As it was uploaded, or as a batch wrote it; 503 while what was erased is taken out of it."""
     store = await batching_of(request).store()
     found = await asyncio.to_thread(store.file, file_id, caller_of(request).owner)
+    pieces = await asyncio.to_thread(store.content, file_id)
     headers = {"content-length": str(found.bytes), "content-disposition": "attachment"}
-    return StreamingResponse(_pieces(store, file_id), headers=headers, media_type=_CONTENT)
+    return StreamingResponse(_streamed(pieces), headers=headers, media_type=_CONTENT)
 
 
 @router.delete(
@@ -190,7 +191,6 @@ async def delete(request: Request, file_id: FileId) -> Response:
     return json_response({"id": file_id, "object": "file", "deleted": True})
 
 
-async def _pieces(store: BatchStore, file_id: str) -> AsyncIterator[bytes]:
-    pieces = store.content(file_id)
+async def _streamed(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
     while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
         yield piece

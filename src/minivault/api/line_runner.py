@@ -23,6 +23,7 @@ from minivault.access.gate import Gate
 from minivault.access.roles import Permission
 from minivault.api.line_answers import Answer, ask, refusal
 from minivault.api.patience import Patience
+from minivault.batches.names import call_id, result_id
 from minivault.batches.store import BatchStore
 from minivault.batches.values import Batch, Line, Result
 from minivault.errors import LedgerUnavailable, MiniVaultError, UnknownRecord
@@ -64,12 +65,12 @@ class LineRunner:
         Raises:
             LedgerUnavailable: the disk did not let it be read.
         """
-        line = await asyncio.to_thread(store.line, batch.id, number)
-        if line.calls is not None and not await self.settle(store, batch.id, line):
-            return
         attempt = 1
         while await goes_on():
-            request_id = _request_id(batch, line, attempt)
+            line = await asyncio.to_thread(store.line, batch.id, number)  # each time: it may have been erased
+            if line.ended or (line.calls is not None and not await self.settle(store, batch.id, line)):
+                return
+            request_id = call_id(batch.id, number, attempt)
             wait: float | None = UNREADABLE_SECONDS
             with suppress(LedgerUnavailable):
                 if await self._is_on_record(request_id):
@@ -112,8 +113,8 @@ class LineRunner:
                 await self._finish(store, batch.id, line.number, result)
                 return None
             calls = json.dumps([asdict(call) for call in held.calls])
-            if not await self._kept(store.draft_line, batch.id, line.number, result, calls):
-                return None
+            if not await self._drafted(store, batch.id, line.number, result, calls):
+                return None  # what is held is given up: nobody gets it
             # Point of no return: from here on the vault decides.
             recorded = await self._recorded(held)
         drafted = replace(line, calls=calls)
@@ -133,6 +134,15 @@ class LineRunner:
     async def _finish(self, store: BatchStore, batch_id: str, number: int, result: Result) -> None:
         if await self._kept(store.finish_line, batch_id, number, result):
             self._metrics.batch_line(failed=result.failed)
+
+    async def _drafted(self, store: BatchStore, batch_id: str, number: int, result: Result, calls: str) -> bool:
+        """Whether there is a draft. There is none if the server closes, or if the line was erased while it ran."""
+        drafted: list[bool] = []
+
+        def draft() -> None:
+            drafted.append(store.draft_line(batch_id, number, result, calls))
+
+        return await self._kept(draft) and drafted[-1]
 
     async def _release(self, store: BatchStore, batch_id: str, number: int) -> None:
         released: list[bool | None] = []
@@ -243,13 +253,9 @@ def _counted(caller: Caller) -> Iterator[None]:
         caller.quota.leave()
 
 
-def _request_id(batch: Batch, line: Line, attempt: int) -> str:
-    return f"{batch.id}-{line.number}" + (f"-r{attempt}" if attempt > 1 else "")
-
-
 def _result(batch: Batch, line: Line, answer: Answer) -> Result:
     text = {
-        "id": f"batch_req_{batch.id.removeprefix('batch_')}_{line.number}",
+        "id": result_id(batch.id, line.number),
         "custom_id": line.custom_id,
         "response": {"status_code": answer.status, "request_id": answer.request_id, "body": answer.body},
         "error": None,

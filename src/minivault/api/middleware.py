@@ -18,6 +18,7 @@ from minivault.access.guard import HostGuard
 from minivault.access.proxies import TrustedProxies
 from minivault.api.cross_origin import CrossOrigin
 from minivault.api.problems import ANTHROPIC_PREFIX, Problem, problem_of
+from minivault.batches.names import PREFIX
 from minivault.telemetry.logging import bound_request, describe_error, get_logger
 from minivault.telemetry.metrics import Metrics
 from minivault.telemetry.tracing import NO_TRACING, Tracing
@@ -177,9 +178,11 @@ class HeadAsGet:
 
 
 def request_id_of(headers: Headers) -> str:
-    """The client's own id if it is sane, else a new one. Digits alone are not: they name records by their index."""
+    """The client's own id if it is sane, else a new one. Digits alone are not: they name records by their index. Nor is
+    one that could name a line of a batch: if that call were erased, the line would be."""
     given = headers.get("x-request-id", "")
-    return given if _SANE_ID.fullmatch(given) and not given.isdigit() else uuid.uuid4().hex
+    sane = _SANE_ID.fullmatch(given) and not given.isdigit() and not given.startswith(PREFIX)
+    return given if sane else uuid.uuid4().hex
 
 
 def _known_method(method: str) -> str:

@@ -6,17 +6,23 @@ Knows nothing of how files and batches are kept. Owned by the event loop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from fastapi import FastAPI
 
 from minivault.api.patience import LONGEST_WAIT, Patience
-from minivault.batches.erasing import PREFIX
+from minivault.batches.erasing import ErasedCall
+from minivault.batches.names import PREFIX
 from minivault.batches.store import BatchStore
 from minivault.service.records import Records
+from minivault.telemetry.logging import describe_error, get_logger
 
 DAY = 86_400
+NOTED_TOGETHER = 10_000
+"""Erased calls, about; each time the disk has to sync."""
+
+logger = get_logger(__name__)
 
 
 class Tidying:
@@ -30,6 +36,7 @@ class Tidying:
         self._retention = retention
         self._due = asyncio.Event()
         """Something was erased in the vault."""
+        self._following = asyncio.Lock()
 
     async def run(self, store: BatchStore) -> None:
         """Until the server closes."""
@@ -42,20 +49,40 @@ class Tidying:
 
     async def once(self, store: BatchStore) -> None:
         before = int(self._now() - self._retention * DAY) if self._retention else None
-        await self._patience.done(asyncio.to_thread(store.expire, self._now(), before))
-        await self.erase(store)
+        await self._tried(asyncio.to_thread(store.expire, self._now(), before))
+        await self.follow(store)
+        await self._tried(self._written_over(store))
 
-    async def erase(self, store: BatchStore) -> None:
-        """Follow the vault's erasures from where that was left off, unless the disk does not let it now."""
-        await self._patience.done(self._erased(store))
+    async def follow(self, store: BatchStore) -> None:
+        """Note the vault's erasures from where that was left off, unless it cannot be done now. After that nothing that
+        was erased is read; it is written over by :meth:`run`."""
+        await self._tried(self._followed(store))
 
-    async def _erased(self, store: BatchStore) -> None:
-        while True:
-            mark = await asyncio.to_thread(store.erased_mark)
-            ids, reached = await self._records.erased_ids(PREFIX, mark)
-            if reached == mark:
-                return
-            await asyncio.to_thread(store.erase_calls, ids, reached)
+    async def _followed(self, store: BatchStore) -> None:
+        async with self._following:
+            noted = mark = await asyncio.to_thread(store.erased_mark)
+            gathered: list[ErasedCall] = []
+            while True:
+                calls, reached = await self._records.erased_calls(PREFIX, mark)
+                gathered += calls
+                ended = reached == mark
+                if reached != noted and (ended or len(gathered) >= NOTED_TOGETHER):
+                    await asyncio.to_thread(store.note_erased, gathered, reached)
+                    noted, gathered = reached, []
+                if ended:
+                    return
+                mark = reached
+
+    async def _written_over(self, store: BatchStore) -> None:
+        for batch_id in await asyncio.to_thread(store.noted):
+            await self._tried(asyncio.to_thread(store.write_over, batch_id))
+
+    async def _tried(self, doing: Awaitable[object]) -> None:
+        """What fails is told, and tried again the next time: it keeps nothing else from being done."""
+        try:
+            await self._patience.done(doing)
+        except Exception as error:
+            logger.error("batches not tidied", **describe_error(error))  # noqa: TRY400 - may hold input
 
     @property
     def _records(self) -> Records:

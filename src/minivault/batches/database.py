@@ -36,9 +36,13 @@ CREATE TABLE lines (
     PRIMARY KEY (batch_id, number), UNIQUE (batch_id, custom_id)
 ) STRICT;
 CREATE TABLE marks (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
-PRAGMA user_version = 3;
+CREATE TABLE erasures (
+    batch_id TEXT NOT NULL REFERENCES batches (id) ON DELETE CASCADE, number INTEGER NOT NULL,
+    PRIMARY KEY (batch_id, number)
+) STRICT, WITHOUT ROWID;
+PRAGMA user_version = 4;
 """
-_VERSION = 3
+_VERSION = 4
 _FROM_VERSION_1 = """
 ALTER TABLE batches ADD COLUMN total INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE batches ADD COLUMN completed INTEGER NOT NULL DEFAULT 0;
@@ -63,6 +67,14 @@ PRAGMA user_version = 3;
 """
 """Files expire, batches say what they used, a result may wait for its calls' records, and there are marks: how far
 something that goes on for ever has come."""
+_FROM_VERSION_3 = """
+CREATE TABLE erasures (
+    batch_id TEXT NOT NULL REFERENCES batches (id) ON DELETE CASCADE, number INTEGER NOT NULL,
+    PRIMARY KEY (batch_id, number)
+) STRICT, WITHOUT ROWID;
+PRAGMA user_version = 4;
+"""
+"""Lines that were erased, and are not written over yet in the files of their batches."""
 
 
 def open_database(path: Path, key: VaultKey | None) -> Connection:
@@ -163,7 +175,7 @@ def _prepare(db: Connection) -> None:
         ("secure_delete", True),  # what is deleted is overwritten, not merely given up
     ):
         db.pragma(name, value)
-    steps = {0: _SCHEMA, 1: _FROM_VERSION_1, 2: _FROM_VERSION_2}
+    steps = {0: _SCHEMA, 1: _FROM_VERSION_1, 2: _FROM_VERSION_2, 3: _FROM_VERSION_3}
     while (step := steps.get(db.pragma("user_version"))) is not None:
         with db:
             db.execute(step)

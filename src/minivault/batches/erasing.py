@@ -1,26 +1,32 @@
 """Takes out of batches what was erased in the vault: lines that have not ended, and lines of files.
 
-A line of a file is written over in its place by a shorter one that says so, filled up with spaces: no other byte moves.
-Knows nothing of the vault but the ids of calls that were lines here: ``batch_...-NUMBER`` and more.
+First an erasure is noted, and lines of batches that have not ended go; from then on files that such a line may stand
+in are not read. Then these are written over, a batch at a time. A line of a file is written over in its place by a
+shorter one that says so, filled up with spaces: no other byte moves. Knows nothing of the vault but the names and the
+owners of calls that were lines here.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from minivault.batches.database import Connection
+from minivault.batches.names import line_of, result_id
 from minivault.batches.shelf import Shelf
 
-PREFIX: Final = "batch_"
-"""Of the ids of calls that were lines."""
 ERRORS: Final = {"code": "content_erased", "message": "Its content was erased."}
-_ID = re.compile(r"(batch_[0-9a-f]+)-([0-9]{1,9})(?![0-9])")
+CHUNK_BYTES: Final = 4 << 20
+"""Of lines that are written over at a time."""
 _MARK = "erased"
+_NOTE = (
+    "INSERT OR IGNORE INTO erasures SELECT id, ?3 FROM batches WHERE id = ?1 AND owner IS ?2 AND ?3 < total"
+    " RETURNING number"
+)
 
+ErasedCall = tuple[str, str | None]
+"""Its id, and the API key whose call it was."""
 Place = tuple[int, bytes]
 """Of a line in a file: its first byte, and the line without its end."""
 
@@ -29,41 +35,48 @@ class Erasing(Shelf):
     """What :class:`minivault.batches.store.BatchStore` does with erasures."""
 
     def erased_mark(self) -> int:
-        """How far the vault's erasures were followed; -1: not at all."""
+        """How far the vault's erasures were noted; -1: not at all."""
         with self._reading() as db:
             found = db.execute("SELECT value FROM marks WHERE name = ?", (_MARK,)).get
         return -1 if found is None else int(found)
 
-    def erase_calls(self, call_ids: Iterable[str], mark: int) -> int:
-        """Take out the lines whose calls these are; then, that erasures were followed up to ``mark``. Idempotent.
+    def note_erased(self, calls: Iterable[ErasedCall], mark: int) -> None:
+        """Of these calls, those that were lines of their owner's batches are to be erased: at once from batches that
+        have not ended, and by :meth:`write_over` from files. Erasures were noted up to ``mark``. Idempotent.
 
-        Returns how many lines of files and of unfinished batches were written over.
+        One transaction, in which no batch can end: it has ended before, and then its files are known, or they will be
+        written from what is left.
         """
-        numbers: defaultdict[str, set[int]] = defaultdict(set)
-        for call_id in call_ids:
-            found = _ID.match(call_id)
-            if found is not None:
-                numbers[found[1]].add(int(found[2]))
-        count = sum(self._erase_lines(batch_id, of_it) for batch_id, of_it in numbers.items())
         with self._writing() as db:
+            for call_id, owner in calls:
+                line = line_of(call_id)
+                if line is not None and db.execute(_NOTE, (line[0], owner, line[1])).fetchall():
+                    _erase_line(db, *line)
             db.execute("INSERT INTO marks VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2", (_MARK, mark))
-        if count:
-            self._forget()
-        return count
 
-    def _erase_lines(self, batch_id: str, numbers: set[int]) -> int:
+    def noted(self) -> list[str]:
+        """The batches of which something is to be erased from files."""
         with self._reading() as db:
+            return [batch_id for (batch_id,) in db.execute("SELECT DISTINCT batch_id FROM erasures")]
+
+    def write_over(self, batch_id: str) -> None:
+        """Erase from a batch's files what was noted. Idempotent; until it has come to its end none of them is read."""
+        with self._reading() as db:
+            sql = "SELECT number FROM erasures WHERE batch_id = ?"
+            numbers = {number for (number,) in db.execute(sql, (batch_id,))}
             sql = "SELECT input_file_id, output_file_id, error_file_id FROM batches WHERE id = ?"
             files: Any = db.execute(sql, (batch_id,)).fetchone()
-        if files is None:
-            return 0
+        if not numbers or files is None:
+            return
         asked, *answered = files
-        count = self._overwrite(asked, _requests(self._places(asked), numbers))
-        ids = {_result_id(batch_id, number) for number in numbers}
+        self._write_over(asked, _requests(self._places(asked), numbers))
+        ids = {result_id(batch_id, number) for number in numbers}
         for file_id in filter(None, answered):
-            count += self._overwrite(file_id, _results(self._places(file_id), ids))
+            self._write_over(file_id, _results(self._places(file_id), ids))
         with self._writing() as db:
-            return count + sum(_erase_line(db, batch_id, number) for number in numbers)
+            sql = "DELETE FROM erasures WHERE batch_id = ? AND number = ?"
+            db.executemany(sql, ((batch_id, number) for number in numbers))
+        self._forget()
 
     def _places(self, file_id: str) -> Iterator[Place]:
         """The lines of a file, some of it read at a time; they end early if it is deleted meanwhile."""
@@ -82,21 +95,33 @@ class Erasing(Shelf):
         if held:
             yield start, held
 
-    def _overwrite(self, file_id: str, places: Mapping[int, bytes]) -> int:
-        """Put lines over others that are as long."""
+    def _write_over(self, file_id: str, gone: Iterable[Place]) -> None:
+        """Put lines over others that are as long, and follow on one another."""
+        held: dict[int, bytes] = {}
+        size = 0
+        for at, line in gone:
+            held[at] = line
+            size += len(line)
+            if size >= CHUNK_BYTES:
+                self._overwrite(file_id, held)
+                held, size = {}, 0
+        self._overwrite(file_id, held)
+
+    def _overwrite(self, file_id: str, places: Mapping[int, bytes]) -> None:
         if not places:
-            return 0
+            return
+        last = max(places)
+        first, behind = min(places), last + len(places[last])
         with self._writing() as db:
             sql = "SELECT number, length(data) FROM pieces WHERE file_id = ? ORDER BY number"
             pieces: Any = db.execute(sql, (file_id,)).fetchall()
             start = 0
             for number, size in pieces:
                 end = start + size
-                touched = {at: line for at, line in places.items() if at < end and at + len(line) > start}
-                if touched:
+                if start < behind and end > first:
+                    touched = {at: line for at, line in places.items() if at < end and at + len(line) > start}
                     _overwrite_piece(db, file_id, number, start, touched)
                 start = end
-        return len(places)
 
 
 def _overwrite_piece(db: Connection, file_id: str, number: int, start: int, lines: Mapping[int, bytes]) -> None:
@@ -110,53 +135,45 @@ def _overwrite_piece(db: Connection, file_id: str, number: int, start: int, line
     db.execute("UPDATE pieces SET data = ? WHERE file_id = ? AND number = ?", (bytes(data), file_id, number))
 
 
-def _requests(places: Iterator[Place], numbers: set[int]) -> dict[int, bytes]:
+def _requests(places: Iterator[Place], numbers: set[int]) -> Iterator[Place]:
     """What is written over requests of an input file. Lines without anything do not count."""
-    found: dict[int, bytes] = {}
     counted = (place for place in places if place[1].strip())
+    last = max(numbers)
     for number, (start, line) in enumerate(counted):
         if number in numbers:
-            found[start] = _as_long({"custom_id": _field(line, "custom_id"), "body": {}}, line)
-        if number >= max(numbers):
-            break
-    return found
+            yield start, _as_long({"custom_id": _field(line, "custom_id"), "body": {}}, line)
+        if number >= last:
+            return
 
 
-def _results(places: Iterator[Place], ids: set[str]) -> dict[int, bytes]:
+def _results(places: Iterator[Place], ids: set[str]) -> Iterator[Place]:
     """What is written over results of an output or error file."""
-    found: dict[int, bytes] = {}
     for start, line in places:
         if (name := _field(line, "id")) in ids:
             gone = {"id": name, "custom_id": _field(line, "custom_id"), "response": None, "error": ERRORS}
-            found[start] = _as_long(gone, line)
-    return found
+            yield start, _as_long(gone, line)
 
 
-def _erase_line(db: Connection, batch_id: str, number: int) -> int:
+def _erase_line(db: Connection, batch_id: str, number: int) -> None:
     """A line of a batch that has not ended has failed now, whether it was run or not."""
     sql = "SELECT custom_id, failed, result IS NULL OR calls IS NOT NULL FROM lines WHERE batch_id = ? AND number = ?"
     row: Any = db.execute(sql, (batch_id, number)).fetchone()
     if row is None:
-        return 0
+        return
     custom_id, failed, undecided = row
-    gone = {"id": _result_id(batch_id, number), "custom_id": custom_id, "response": None, "error": ERRORS}
+    gone = {"id": result_id(batch_id, number), "custom_id": custom_id, "response": None, "error": ERRORS}
     sql = "UPDATE lines SET body = '{}', result = ?, failed = 1, calls = NULL WHERE batch_id = ? AND number = ?"
     db.execute(sql, (json.dumps(gone), batch_id, number))
     if undecided or not failed:
         completed = 0 if undecided else 1
         sql = "UPDATE batches SET completed = completed - ?, failed = failed + 1 WHERE id = ?"
         db.execute(sql, (completed, batch_id))
-    return 1
-
-
-def _result_id(batch_id: str, number: int) -> str:
-    return f"batch_req_{batch_id.removeprefix(PREFIX)}_{number}"
 
 
 def _field(line: bytes, name: str) -> Any:
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value.get(name) if isinstance(value, dict) else None
 

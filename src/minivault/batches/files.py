@@ -8,11 +8,13 @@ from typing import Final
 from minivault.batches.database import Connection
 from minivault.batches.shelf import Shelf, new_id, place_of
 from minivault.batches.values import UNFINISHED, Batch, Status, StoredFile
-from minivault.errors import InvalidRequest, UnknownRecord
+from minivault.errors import InvalidRequest, LedgerUnavailable, UnknownRecord
 
 PIECE_BYTES: Final = 256 << 10
 MAX_FILES: Final = 10_000
 """Of one owner."""
+ERASED_SECONDS: Final = 1
+"""Until somebody may ask again for a file that something is taken out of."""
 
 _FILE = "SELECT id, owner, filename, purpose, bytes, created_at, expires_at FROM files WHERE whole"
 _NEWEST = "AND (?1 IS NULL OR owner = ?1) AND (?2 IS NULL OR rowid < ?2) ORDER BY rowid DESC LIMIT ?3"
@@ -23,6 +25,12 @@ _STORED_BYTES = (
     " + (SELECT coalesce(sum(octet_length(custom_id) + octet_length(body) + coalesce(octet_length(result), 0)), 0)"
     " FROM lines JOIN batches ON batches.id = batch_id WHERE status <> ?1)"
     " + (SELECT coalesce(sum(bytes), 0) FROM batches JOIN files ON files.id = input_file_id WHERE status = ?1)"
+)
+_FILES = "(input_file_id, output_file_id, error_file_id)"
+"""Of a batch."""
+_BEING_ERASED = (
+    "SELECT 1 FROM batches WHERE EXISTS (SELECT 1 FROM erasures)"  # noqa: S608 - constants
+    f" AND ? IN {_FILES} AND EXISTS (SELECT 1 FROM erasures WHERE batch_id = batches.id)"
 )
 
 
@@ -89,7 +97,17 @@ class Files(Shelf):
             return [StoredFile(*row) for row in rows]
 
     def content(self, file_id: str) -> Iterator[bytes]:
-        """The pieces of a file. It may be deleted meanwhile: then they end early."""
+        """The pieces of a file. It may be deleted meanwhile: then they end early.
+
+        Raises:
+            LedgerUnavailable: something in it was erased, and is not written over yet. Raised at once.
+        """
+        with self._reading() as db:
+            if db.execute(_BEING_ERASED, (file_id,)).get is not None:
+                raise LedgerUnavailable("What was erased is being taken out of this file", retry_after=ERASED_SECONDS)
+        return self._pieces(file_id)
+
+    def _pieces(self, file_id: str) -> Iterator[bytes]:
         number = 0
         while True:
             with self._reading() as db:
@@ -116,7 +134,8 @@ class Files(Shelf):
 
     def expire(self, now: int, before: int | None = None) -> int:
         """Delete the files whose time is over, but for those that a batch that has not ended needs; with ``before``,
-        also files, and batches that have ended, that were made before then.
+        also files that were made before then, and batches that were and have ended, once all their files are gone:
+        what is erased in the vault is looked up by the batch.
 
         Returns how many.
         """
@@ -125,7 +144,10 @@ class Files(Shelf):
             "DELETE FROM files WHERE whole AND (expires_at <= ?1 OR created_at < ?2)"  # noqa: S608 - constants
             f" AND id NOT IN ({needed}) RETURNING id"
         )
-        batches = "DELETE FROM batches WHERE created_at < ? AND status NOT IN (?, ?, ?, ?) RETURNING id"
+        batches = (
+            "DELETE FROM batches WHERE created_at < ? AND status NOT IN (?, ?, ?, ?)"  # noqa: S608 - constants
+            f" AND NOT EXISTS (SELECT 1 FROM files WHERE files.id IN {_FILES}) RETURNING id"
+        )
         with self._writing() as db:
             gone = len(db.execute(files, (now, before, *UNFINISHED)).fetchall())
             gone += len(db.execute(batches, (before, *UNFINISHED)).fetchall())

@@ -90,18 +90,22 @@ class Lines(Shelf):
         Raises:
             UnknownRecord: there is none; its batch may have ended.
         """
-        sql = "SELECT number, custom_id, body, calls FROM lines WHERE batch_id = ? AND number = ?"
+        sql = f"SELECT number, custom_id, body, calls, NOT {_UNDECIDED} FROM lines WHERE batch_id = ? AND number = ?"  # noqa: S608 - constants
         with self._reading() as db:
             row: Any = db.execute(sql, (batch_id, number)).fetchone()
         if row is None:
             raise UnknownRecord("there is no such line")
-        return Line(*row)
+        number, custom_id, body, calls, ended = row
+        return Line(number, custom_id, body, calls, ended=bool(ended))
 
-    def draft_line(self, batch_id: str, number: int, result: Result, calls: str) -> None:
-        """Keep a result that counts for nothing until :meth:`release_draft`. One that is there, or a result, stays."""
+    def draft_line(self, batch_id: str, number: int, result: Result, calls: str) -> bool:
+        """Keep a result that counts for nothing until :meth:`release_draft`. One that is there, or a result, stays.
+        Returns whether the draft of these ``calls`` is there now. Idempotent."""
         sql = "UPDATE lines SET result = ?, failed = ?, calls = ? WHERE batch_id = ? AND number = ? AND result IS NULL"
         with self._writing() as db:
             db.execute(sql, (result.text, int(result.failed), calls, batch_id, number))
+            sql = "SELECT 1 FROM lines WHERE batch_id = ? AND number = ? AND calls = ?"
+            return db.execute(sql, (batch_id, number, calls)).get is not None
 
     def release_draft(self, batch_id: str, number: int) -> bool | None:
         """The calls of a draft are on record: it is the line's result. Returns whether that says that the line failed;

@@ -136,6 +136,8 @@ class Line:
     """JSON."""
     calls: str | None = None
     """It has a draft: a result that counts once these calls are on record so, in the words of who drafted it."""
+    ended: bool = False
+    """It has its result, as one that was erased has."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,10 +142,10 @@ class Records:
         self.on_erased()
         return receipt
 
-    async def erased_ids(self, prefix: str, after: int) -> tuple[tuple[str, ...], int]:
-        """Ids beginning with ``prefix`` of calls that were erased by a record behind ``after``, and the record to go on
-        behind, which is ``after`` where there are no more."""
-        return await asyncio.to_thread(lambda: self._reader.erased_ids(prefix, after))
+    async def erased_calls(self, prefix: str, after: int) -> tuple[tuple[tuple[str, str | None], ...], int]:
+        """Ids beginning with ``prefix``, and API keys, of calls that were erased by a record behind ``after`` and not
+        imported, and the record to go on behind, which is ``after`` where there are no more."""
+        return await asyncio.to_thread(lambda: self._reader.erased_calls(prefix, after))
 
     async def earlier(self, record_id: str, surface: str, *, owner: str | None = None) -> EarlierCall:
         """A whole call of ``surface``, for a conversation to go on from.

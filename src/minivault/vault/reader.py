@@ -170,10 +170,13 @@ class Reader:
             rows = [] if db is None else list(db.execute(sql, [*values, after, limit]))
         return tuple(index for (index,) in rows)
 
-    def erased_ids(self, prefix: str, after: int = -1, *, limit: int = 1000) -> tuple[tuple[str, ...], int]:
-        """Ids beginning with ``prefix`` of calls that were erased by a record behind ``after``, in the order of those
-        records, and the record to go on behind: those of one record are given together. Where the vault has none as
-        late as ``after``, it was set back, and all are given.
+    def erased_calls(
+        self, prefix: str, after: int = -1, *, limit: int = 1000
+    ) -> tuple[tuple[tuple[str, str | None], ...], int]:
+        """Ids beginning with ``prefix``, and API keys, of calls that were erased by a record behind ``after``, in the
+        order of those records, and the record to go on behind: those of one record are given together. Imported calls
+        are left out: their ids come from outside. Where the vault has no record as late as ``after``, it was set back,
+        and all are given.
 
         ``limit``: of calls looked at, at least the 64 that one record can erase.
         """
@@ -188,7 +191,8 @@ class Reader:
                 rows: list[tuple[Any, ...]] = db.execute(_ERASED_AFTER, (start, limit + 1)).fetchall()
         if len(rows) > limit:
             rows = [row for row in rows if row[0] != rows[-1][0]]
-        return tuple(request_id for _, request_id in rows if request_id.startswith(prefix)), rows[-1][0]
+        found = ((name, key) for _, name, key, surface in rows if name.startswith(prefix) and surface != "import")
+        return tuple(found), rows[-1][0]
 
     def raw_request(self, index: int, /) -> bytes | None:
         """The body of the call whose intent has this index, as it came; ``None`` if nothing is kept of it."""
@@ -254,7 +258,8 @@ _ERASABLE = "c.store = 1 AND c.outcome_index IS NOT NULL AND c.erased_index IS N
 
 
 _ERASED_AFTER = """
-SELECT erased_index, request_id FROM calls WHERE erased_index > ? ORDER BY erased_index, intent_index LIMIT ?
+SELECT erased_index, request_id, api_key_id, surface FROM calls WHERE erased_index > ?
+ORDER BY erased_index, intent_index LIMIT ?
 """
 
 
