@@ -86,6 +86,42 @@ def test_signatures_of_witnesses_are_passed_over(signer: Signer) -> None:
         open_note(signer.sign(7, ROOT), other.key)
 
 
+@pytest.mark.parametrize(
+    "junk",
+    [
+        "the auditor approves\n",
+        "\n",
+        "\u2014 witness\n",
+        "\u2014 witness !!!!\n",
+        "\u2014 witness AAAA\n",
+        "\u2014 a+b AAAAAAAA\n",
+        "\u2014  AAAAAAAA\n",
+        " \u2014 witness AAAAAAAA\n",
+        "\u2014 witness AAAAAAAA \n",
+        "\u2014 witness AAAAAAAA\r\n",
+        "\u2014 witness AAAAAAAA\u2028\n",
+        "\u2014 wit\x00ness AAAAAAAA\n",
+        "- witness AAAAAAAA\n",
+    ],
+)
+def test_anything_but_signatures_behind_the_head_refuses_it(signer: Signer, junk: str) -> None:
+    text, _, signature = signer.sign(7, ROOT).partition("\n\n")
+    for lines in (junk + signature, signature + junk):
+        with pytest.raises(InvalidRequest):
+            open_note(f"{text}\n\n{lines}", signer.key)
+
+
+def test_a_wrong_signature_of_this_key_refuses_the_head_also_behind_a_good_one(signer: Signer) -> None:
+    wrong = signer.sign(8, ROOT).partition("\n\n")[2]
+    with pytest.raises(InvalidRequest, match="signature is wrong"):
+        open_note(signer.sign(7, ROOT) + wrong, signer.key)
+
+
+def test_a_head_has_no_more_signatures_than_a_note_may_have(signer: Signer) -> None:
+    with pytest.raises(InvalidRequest, match="more than 100 signatures"):
+        open_note(signer.sign(7, ROOT) + "\u2014 witness AAAAAAAA\n" * 100, signer.key)
+
+
 class Grown:
     """A tree with its nodes."""
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from minivault.errors import InvalidRequest, VaultCorrupt
-from minivault.files import PLAIN, put_in_place, sync_folder
+from minivault.files import replacing
 from minivault.vault.head_export import HeadExport
 from minivault.vault.merkle import HASH_BYTES, NodeSource, Tree, root_of
 
@@ -37,7 +36,9 @@ MAX_NOTE_BYTES: Final = 1 << 16
 PUBLIC: Final = 0o644
 """The verifier key is for everybody to read."""
 _ED25519: Final = b"\x01"
-_SIGNATURE = re.compile(r"\u2014 (\S+) (\S+)")
+_SIGNATURE = re.compile(r"\u2014 ([^\s+]+) ([A-Za-z0-9+/]+={0,2})")
+_KEY_ID_BYTES: Final = 4
+MAX_SIGNATURES: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,27 +106,41 @@ class Signer:
 
 
 def open_note(note: str, key: VerifierKey) -> Head:
-    """Check a signed head's signature and read it. Signatures of other keys (witnesses) are passed over.
+    """Check a signed head's signature and read it, by the rules of C2SP's signed-note. Signatures of other keys
+    (witnesses) are passed over where they are well-formed; anything else among the signatures refuses the note, so that
+    nobody takes what was added there for part of what was signed.
 
     Raises:
         InvalidRequest: not a signed head, or not signed by ``key``.
     """
-    text, blank, signatures = note.rpartition("\n\n")
+    text, blank, block = note.rpartition("\n\n")
     if not blank or len(note) > MAX_NOTE_BYTES or not note.endswith("\n"):
         raise InvalidRequest("the head is not a signed note", param="head")
     text += "\n"
-    if not any(_signed_by(line, text, key) for line in signatures.splitlines()):
+    lines = block.removesuffix("\n").split("\n")
+    if len(lines) > MAX_SIGNATURES:
+        raise InvalidRequest(f"the head has more than {MAX_SIGNATURES} signatures", param="head")
+    # Each is read and checked: a wrong one of this key refuses the note, wherever it stands.
+    signed = [_signed_by(*_signature(line), text, key) for line in lines]
+    if not any(signed):
         raise InvalidRequest("the head is not signed by this key", param="head")
     return _parse(text)
 
 
-def _signed_by(line: str, text: str, key: VerifierKey) -> bool:
+def _signature(line: str) -> tuple[str, bytes]:
+    """The name of the key, and its id with the signature."""
     match = _SIGNATURE.fullmatch(line)
     data = from_base64(match[2]) if match else None
-    if match is None or data is None or match[1] != key.name or data[:4] != key.key_id:
+    if match is None or data is None or len(data) <= _KEY_ID_BYTES or not match[1].isprintable():
+        raise InvalidRequest("the head holds a line that is no signature", param="head")
+    return match[1], data
+
+
+def _signed_by(name: str, data: bytes, text: str, key: VerifierKey) -> bool:
+    if name != key.name or data[:_KEY_ID_BYTES] != key.key_id:
         return False
     try:
-        Ed25519PublicKey.from_public_bytes(key.public).verify(data[4:], text.encode())
+        Ed25519PublicKey.from_public_bytes(key.public).verify(data[_KEY_ID_BYTES:], text.encode())
     except InvalidSignature:
         raise InvalidRequest("the head's signature is wrong", param="head") from None
     return True
@@ -296,15 +311,5 @@ def _new_signer(paths: HeadPaths) -> Signer:
 
 
 def _replace(path: Path, text: str, mode: int = 0o600) -> None:
-    """Put ``text`` in the file's place, whole or not at all, and durably. ``mode``: less what the umask takes."""
-    part = path.with_name(path.name + ".part")
-    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | PLAIN, mode)
-    try:
-        data = text.encode("utf-8")
-        if os.write(fd, data) != len(data):
-            raise OSError("short write")
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    put_in_place(part, path)
-    sync_folder(path.parent)
+    with replacing(path, mode) as file:
+        file.write(text.encode("utf-8"))
