@@ -38,6 +38,38 @@ def test_calls_are_found_as_you_type_and_by_filters(page: Page, server: Server) 
     expect(page.get_by_text("No call fits.")).to_be_visible()
 
 
+def test_a_query_without_a_word_waits_for_one(page: Page, server: Server) -> None:
+    recorded(server, "What about the narwhal please?")
+    page.goto("/#/vault")
+    search = page.get_by_label("Search prompts and answers")
+    search.fill('"')
+    expect(page.get_by_role("status").filter(has_text="Type a word")).to_be_visible()
+    expect(page.get_by_role("alert")).to_have_count(0)
+    page.keyboard.press("Enter")
+    search.type("the narwhal")
+    expect(page.locator(".call-prompt")).to_have_text(["What about the narwhal please?"])
+    expect(page.get_by_text("1 call shown")).to_be_visible()
+
+
+def test_no_count_is_left_above_an_error(page: Page, server: Server) -> None:
+    recorded(server, "Hello")
+    page.goto("/#/vault")
+    expect(page.get_by_text("shown", exact=False).first).to_be_visible()
+    answer = {"error": {"message": "Not so.", "code": "x"}}
+    page.route("**/vault/records?*query=*", lambda route: route.fulfill(status=400, json=answer))
+    page.get_by_label("Search prompts and answers").fill("hello")
+    expect(page.get_by_role("alert")).to_contain_text("Not so.")
+    expect(page.get_by_text("shown", exact=False)).to_have_count(0)
+    expect(page.get_by_role("button", name="Older calls")).to_be_hidden()
+
+
+def test_imported_calls_can_be_filtered_by(page: Page) -> None:
+    page.goto("/#/vault")
+    page.get_by_text("Filters").click()
+    page.get_by_label("How it ended").select_option("imported")
+    expect(page.get_by_text("No call fits.")).to_be_visible()
+
+
 def test_a_record_that_is_open_is_shown_anew_once_it_has_ended(page: Page, server: Server) -> None:
     call = recorded(server, "What about an axolotl please?")
     open_yet = [True]
@@ -85,7 +117,7 @@ def test_a_record_shows_what_it_pins_and_is_proven_in_the_browser(page: Page, se
     proof = page.get_by_label("Proof")
     expect(proof.locator(".badge").first).to_have_text("proven")
     expect(proof).to_contain_text("Ed25519 signature is sound")
-    expect(proof).to_contain_text("The words shown are those that the records commit to.")
+    expect(proof).to_contain_text("Shown as the records commit to: the prompt, the answer, the tokens of the prompt")
     expect(page.locator("main")).to_contain_text("weights digest")
     expect(page.locator("main")).to_contain_text("41")
     expect(page.get_by_label("What was said")).to_contain_text(answer["response"])
@@ -99,6 +131,69 @@ def test_a_record_that_the_server_shows_otherwise_is_not_proven(page: Page, serv
     page.goto(f"/#{path.replace('records/', '')}")
     expect(page.get_by_label("Proof").locator(".badge").first).to_have_text("not proven")
     expect(page.get_by_label("Proof")).to_contain_text("What is shown is not what was recorded: response text.")
+
+
+def forged(told: dict[str, Any], how: str) -> dict[str, Any]:
+    """What a dishonest server tells of a call: words that are not on record, and salts that let them pass unchecked."""
+    salts, text = told["salts"], told["response"].encode()
+    if how == "moved":
+        return told | {
+            "response": text[20:].decode(),
+            "salts": salts | {"response_text": salts["response_text"] + text[:20].hex()},
+        }
+    left = {} if how == "none" else {kind: salt for kind, salt in salts.items() if kind != how}
+    return told | {"response": "Something else.", "salts": None if how == "null" else left}
+
+
+@pytest.mark.parametrize("how", ["moved", "response_text", "none", "null"])
+def test_words_without_their_whole_salt_are_not_proven(page: Page, server: Server, how: str) -> None:
+    answer = recorded(server, "What model are you?")
+    path = f"/vault/records/{answer['record']['index']}"
+    told = forged(httpx.get(server.url + path).json(), how)
+    page.route(f"**{path}", lambda route: route.fulfill(json=told))
+    page.goto(f"/#{path.replace('records/', '')}")
+    expect(page.get_by_label("Proof").locator(".badge").first).to_have_text("not proven")
+    expect(page.get_by_label("Proof")).to_contain_text("its salt is missing or does not have 32 bytes")
+
+
+@pytest.mark.parametrize("kind", ["prompt_token_ids", "constraints"])
+def test_content_beside_the_words_needs_its_salt_too(page: Page, server: Server, kind: str) -> None:
+    answer = recorded(server, "What model are you?", stop=["quokka"])
+    path = f"/vault/records/{answer['record']['index']}"
+    told = httpx.get(server.url + path).json()
+    del told["salts"][kind]
+    page.route(f"**{path}", lambda route: route.fulfill(json=told))
+    page.goto(f"/#{path.replace('records/', '')}")
+    expect(page.get_by_label("Proof").locator(".badge").first).to_have_text("not proven")
+
+
+def test_a_proof_without_content_says_that_none_was_checked(page: Page, server: Server) -> None:
+    answer = recorded(server, "What model are you?", store=False)
+    page.goto(f"/#/vault/{answer['record']['index']}")
+    expect(page.get_by_label("Proof")).to_contain_text("No content is shown, so none was checked.")
+
+
+def test_junk_among_the_signatures_is_refused(page: Page, server: Server) -> None:
+    answer = recorded(server, "Hello")
+    proof = httpx.get(f"{server.url}/vault/records/{answer['record']['index']}/proof").raise_for_status().text
+    key = httpx.get(f"{server.url}/vault/head").headers["minivault-key"]
+    signed = proof.rindex("\n\n") + 2
+    added = [
+        "the auditor approves\n",
+        "\n",
+        "\u2014 witness !!!!\n",
+        "\u2014 witness AAAA\n",
+        "\u2014 witness AAAAAAAA\n",
+    ]
+    tried = [text for junk in added for text in (proof[:signed] + junk + proof[signed:], proof + junk)]
+    judged = page.evaluate(
+        """async ([proofs, key]) => {
+            const { checkProof } = await import("/assets/proof.js");
+            return Promise.all(proofs.map((proof) => checkProof(proof, key).then(() => true, () => false)));
+        }""",
+        [tried, key],
+    )
+    assert judged == [False] * 8 + [True] * 2  # a witness's signature is no junk
 
 
 def test_a_proof_is_refused_when_any_part_of_it_is_changed(page: Page, server: Server) -> None:

@@ -4,7 +4,9 @@
 const HEADING = /^c2sp\.org\/tlog-proof@v1\nextra (\S+)\nindex (0|[1-9][0-9]{0,15})\n((?:\S+\n)*)\n/;
 const HASH = 32;
 const ED25519 = 1;
-const DASH = "\u2014";
+const SIGNATURE = /^\u2014 ([^\s+]+) ([A-Za-z0-9+/]+={0,2})$/;
+const KEY_ID = 4;
+const MAX_SIGNATURES = 100;
 
 /** A proof that proves nothing; the message says why. */
 export class BadProof extends Error {}
@@ -51,15 +53,23 @@ export async function climb(index, size, leafHash, path, root) {
   return steps;
 }
 
-/** A C2SP checkpoint: origin, size, root, and signature lines. */
+/** A C2SP checkpoint: origin, size, root, and signature lines, of which each must be well-formed, whosever it is. */
 export function readNote(note) {
   const cut = note.lastIndexOf("\n\n");
   if (cut < 0 || !note.endsWith("\n")) throw new BadProof("The head is no signed note.");
   const text = note.slice(0, cut + 1);
   const [origin, size, root, rest, ...more] = text.split("\n");
   if (!origin || !/^(0|[1-9][0-9]{0,15})$/.test(size ?? "") || rest !== "" || more.length) throw new BadProof("The head is no checkpoint.");
-  const signatures = note.slice(cut + 2).split("\n").filter(Boolean).map((line) => line.split(" "));
+  const signatures = note.slice(cut + 2, -1).split("\n").map(readSignature);
+  if (signatures.length > MAX_SIGNATURES) throw new BadProof("The head has too many signatures.");
   return { origin, size: Number(size), root: decode(root), text, signatures };
+}
+
+function readSignature(line) {
+  const [, name, encoded] = SIGNATURE.exec(line) ?? [];
+  const data = encoded ? decode(encoded) : new Uint8Array();
+  if (data.length <= KEY_ID) throw new BadProof("The head holds a line that is no signature.");
+  return { name, id: hex(data.slice(0, KEY_ID)), data: data.slice(KEY_ID) };
 }
 
 /** `name+id+key`, as the server and `vault.pub` give it. */
@@ -74,14 +84,11 @@ async function readKey(text) {
 
 async function checkSignature(head, keyText) {
   const key = await readKey(keyText);
-  for (const [dash, name, encoded] of head.signatures) {
-    const data = dash === DASH && name === key.name ? decode(encoded) : null;
-    if (data === null || hex(data.slice(0, 4)) !== key.id) continue;
-    const sound = await ed25519(key.public, data.slice(4), utf8(head.text));
-    if (sound === false) throw new BadProof("The head's signature is wrong.");
-    return sound ? "good" : "unsupported";
-  }
-  throw new BadProof("The head is not signed by this key.");
+  const own = head.signatures.filter(({ name, id }) => name === key.name && id === key.id);
+  if (!own.length) throw new BadProof("The head is not signed by this key.");
+  const sound = await Promise.all(own.map(({ data }) => ed25519(key.public, data, utf8(head.text))));
+  if (sound.includes(false)) throw new BadProof("The head's signature is wrong.");
+  return sound.includes(null) ? "unsupported" : "good";
 }
 
 /** true, false, or null where the browser has no Ed25519. */
@@ -96,12 +103,13 @@ async function ed25519(key, signature, message) {
 }
 
 const TOKEN_BYTES = 4;
+const SALT = /^[0-9a-f]{64}$/;
 
 /** What a call said, as the vault commits to it: kind -> bytes, of what there is. */
 export function contentsOf(call) {
   const contents = {};
   for (const [kind, text] of [["prompt_text", call.prompt], ["response_text", call.response], ["constraints", call.constraints]]) {
-    if (text !== null) contents[kind] = utf8(text);
+    if (text !== null && text !== undefined) contents[kind] = utf8(text);
   }
   for (const kind of ["prompt_token_ids", "response_token_ids"]) {
     if (call[kind]) contents[kind] = packed(call[kind]);
@@ -117,17 +125,19 @@ function packed(ids) {
 
 /**
  * Check shown contents against the commitments of proven leaves: SHA-256 over a label, the salt and the content. Gives the
- * kinds that were checked; raises BadProof for one that is not what was committed to.
+ * kinds, all of which were checked; raises BadProof for one that is not what was committed to, or that cannot be checked:
+ * whoever shows content shows its salt too. A salt has 32 bytes, or the beginning of a text could be moved into it.
  */
 export async function checkContents(leaves, contents, salts) {
   const committed = Object.assign({}, ...leaves.map((leaf) => leaf.commitments ?? {}));
-  const kinds = Object.keys(contents).filter((kind) => salts?.[kind]);
-  for (const kind of kinds) {
+  for (const [kind, content] of Object.entries(contents)) {
+    const said = kind.replaceAll("_", " ");
+    if (!SALT.test(salts?.[kind] ?? "")) throw new BadProof(`What is shown cannot be checked, for its salt is missing or does not have 32 bytes: ${said}.`);
     const label = utf8(`minivault.commitment.v1:${kind}\0`);
-    const digest = await crypto.subtle.digest("SHA-256", concat(label, unhex(salts[kind]), contents[kind]));
-    if (hex(new Uint8Array(digest)) !== committed[kind]) throw new BadProof(`What is shown is not what was recorded: ${kind.replaceAll("_", " ")}.`);
+    const digest = await crypto.subtle.digest("SHA-256", concat(label, unhex(salts[kind]), content));
+    if (hex(new Uint8Array(digest)) !== committed[kind]) throw new BadProof(`What is shown is not what was recorded: ${said}.`);
   }
-  return kinds;
+  return Object.keys(contents);
 }
 
 function readLeaf(data) {

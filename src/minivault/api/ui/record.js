@@ -168,9 +168,22 @@ function compareWithCall({ index, leaf, leafHash }, expected, call) {
   if (!same) throw new BadProof("The leaf says other things than are shown here.");
 }
 
+const NAMES = {
+  prompt_text: "the prompt", response_text: "the answer", constraints: "the stop strings and the form asked for",
+  prompt_token_ids: "the tokens of the prompt", response_token_ids: "the tokens of the answer",
+};
+
+/** Names just what was held against the commitments: nothing else that is shown is vouched for. */
+function checkedWords(kinds) {
+  const names = kinds.map((kind) => NAMES[kind]);
+  if (!names.length) return " No content is shown, so none was checked.";
+  const list = names.length > 1 ? `${names.slice(0, -1).join(", ")} and ${names.at(-1)}` : names[0];
+  return ` Shown as the records commit to: ${list}.`;
+}
+
 function provenView(checked, texts, key, kinds) {
   const [proven] = checked;
-  const words = kinds.includes("prompt_text") || kinds.includes("response_text") ? " The words shown are those that the records commit to." : "";
+  const words = checkedWords(kinds);
   const signed = proven.signature === "good" ? "whose Ed25519 signature is sound" : "whose signature this browser cannot check";
   const path = proven.steps.map(({ side, hash, result }) => h("li", null, h("span", { class: "faint" }, side === "left" ? "with left" : "with right"), h("code", null, short(hex(hash), 10)), h("span", { class: "faint" }, "gives"), h("code", null, short(hex(result), 10))));
   return [
