@@ -51,6 +51,22 @@ async def test_a_body_that_cannot_be_read(body: bytes, status: int, code: str) -
     assert bench.ledger.intents == []
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"prompt": "s3cr3t" 5}', "The body is not valid JSON, at character 21."),
+        (b'{"prompt": "s3cr3t"\n "seed": 1}', "The body is not valid JSON, at line 2, column 2."),
+        (b'{"prompt": "s3cr3t', "The body is not valid JSON, at character 12."),
+        (b'{"prompt": "s3cr3t"} s3cr3t', "The body is not valid JSON, at character 22."),
+        (b'{"prompt": "\xff"}', "The body is not UTF-8, at byte 13."),
+    ],
+)
+async def test_a_fault_of_the_syntax_is_told_with_its_place(body: bytes, said: str) -> None:
+    async with client_of(make_bench()) as client:
+        response = await client.post("/generate", content=body, headers=JSON)
+    assert response.json()["error"]["message"] == said
+
+
 async def test_a_body_of_unknown_length_is_cut_off_at_the_limit() -> None:
     async def endless() -> Any:
         for _ in range(1000):

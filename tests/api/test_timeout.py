@@ -61,5 +61,5 @@ async def test_a_timeout_that_cannot_be_read_is_refused_by_name(given: str) -> N
             "/generate", json={"prompt": "hi"}, headers=[(b"minivault-timeout", given.encode())]
         )
     assert response.status_code == 422
-    assert response.json()["error"]["param"] == "minivault-timeout"
+    assert response.json()["error"]["param"] == "MiniVault-Timeout"
     assert not bench.ledger.intents

@@ -154,6 +154,24 @@ async def test_an_unknown_parameter_of_a_query_is_named_with_those_that_there_ar
     )
 
 
+@pytest.mark.parametrize("path", ["/generate", "/generate/stream", "/generate-stream", "/embed"])
+async def test_a_parameter_of_the_query_is_not_passed_over_where_a_body_says_all(path: str) -> None:
+    bench = make_bench()
+    async with client_of(bench) as client:
+        answer = await client.post(f"{path}?stream=true", json=BASE.get(path, {"prompt": "hi"}))
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"], error["code"]) == (422, "stream", "unknown_field")
+    assert error["message"] == "stream: is not a query parameter of this path, which takes none"
+    assert bench.ledger.intents == []
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/api/chat"])
+async def test_clients_of_others_may_send_parameters_that_mean_nothing_here(path: str) -> None:
+    async with client_of(make_bench()) as client:
+        answer = await client.post(f"{path}?beta=true", json=BASE[path])
+    assert answer.status_code == 200
+
+
 async def test_a_name_in_a_path_is_bounded_too() -> None:
     async with client_of(make_bench()) as client:
         error = (await client.get(f"/models/{'x' * 201}")).json()["error"]

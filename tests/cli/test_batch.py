@@ -63,7 +63,7 @@ def test_lines_that_are_none_are_named(server: RunningServer, tmp_path: Path) ->
     source.write_text(source.read_text() + "{nope\n")
     done = minivault("batch", str(source), "-o", str(tmp_path / "out.jsonl"), "--url", server.url)
     assert done.returncode == 2
-    assert "line 2: The line is not valid JSON." in done.stderr
+    assert "line 2: The line is not valid JSON, at character 2." in done.stderr
 
 
 def running(source: Path, output: Path, url: str) -> subprocess.Popen[bytes]:

@@ -9,12 +9,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
 
 from minivault.api import schema, streaming
 from minivault.api.health import service_of
 from minivault.api.native import caller_of, json_response, parsed, record_header
+from minivault.api.query import only_known
 from minivault.api.wire import embeddings as wire
 from minivault.api.wire.ollama import ErrorText, bare_name
 from minivault.embedding import Embedded, EmbeddingRequest
@@ -34,6 +35,7 @@ def _answer(model: type[BaseModel], errors: type[BaseModel] | None = None) -> di
     "/embed",
     summary="A vector for each text",
     tags=["embeddings"],
+    dependencies=[Depends(only_known)],
     responses=_answer(wire.EmbedResponse),
     openapi_extra=schema.json_body(wire.EmbedRequest),
 )

@@ -11,27 +11,28 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
 
 from minivault.access.caller import Caller
 from minivault.api import negotiation, schema, streaming
 from minivault.api.body import read_json_object
 from minivault.api.problems import Problem, validated
+from minivault.api.query import only_known
 from minivault.api.wire.native import GenerateRequest, answer_of
 from minivault.generation import Completion, FinishReason, RecordRef
 from minivault.service import Generation, Service
 
 RECORD_HEADER = "minivault-record"
 FROM_HEADER = "minivault-from-record"
-TIMEOUT_HEADER = "minivault-timeout"
+TIMEOUT_HEADER = "MiniVault-Timeout"
 """On every surface, for clients whose bodies cannot say it."""
 MOST_SECONDS = 86_400
 _SECONDS = re.compile(schema.TIMEOUT_PATTERN)
 
 Body = TypeVar("Body", bound=BaseModel)
 
-router = APIRouter(tags=["generate"])
+router = APIRouter(tags=["generate"], dependencies=[Depends(only_known)])
 
 
 @router.post(
