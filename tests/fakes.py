@@ -314,6 +314,7 @@ class FakeModels:
                 "size_bytes": 1,
                 "digest": self.model.weights_digest,
                 "imported_at": None,
+                "modified_at": "2026-01-01T00:00:00.000Z",
             }
         ]
 
@@ -322,7 +323,7 @@ class FakeModels:
             raise UnknownModel("There is no such model; the closest is fake.", param="model")
         sizes = {"hidden_size": 4, "layers": 1, "attention_heads": 2, "kv_heads": 1, "vocab_size": 257}
         info = self.model.engine.info
-        more = {"context_length": info.context_length, "template": "", "modified_at": "2026-01-01T00:00:00.000Z"}
+        more = {"context_length": info.context_length, "template": ""}
         return self.listing()[0] | sizes | more
 
 

@@ -347,7 +347,7 @@ async def test_models_are_listed_in_the_form_of_the_client_that_asks() -> None:
         wrong = await client.get("/v1/models?after_id=s3cr3t", headers=headers)
     assert (openai["object"], openai["data"][0]["object"]) == ("list", "model")
     assert (anthropic["first_id"], anthropic["data"]) == ("fake", [one])
-    assert (one["type"], one["id"]) == ("model", "fake")
+    assert (one["type"], one["id"], one["created_at"]) == ("model", "fake", "2026-01-01T00:00:00.000Z")
     assert (wrong.status_code, "s3cr3t" in wrong.text) == (422, False)
 
 

@@ -452,4 +452,5 @@ async def test_models_are_a_list_and_each_is_found_by_its_id() -> None:
         none = await client.get("/v1/models/other/model")
     assert listed == {"object": "list", "data": [one]}
     assert set(one) == {"id", "object", "created", "owned_by"}
+    assert one["created"] == 1767225600
     assert (none.status_code, none.json()["error"]["code"]) == (404, "model_not_found")

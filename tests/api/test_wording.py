@@ -132,13 +132,22 @@ async def test_the_place_and_the_bounds_are_named(path: str, change: dict[str, A
         ("finish_reason=s3cr3t", 'finish_reason: must be "'),
         ("cursor=s3cr3t", "cursor: must be a string that matches ^[0-9]"),
         ("after=s3cr3t", "after must be an RFC 3339 time, such as"),
+        (
+            "surface=s3cr3t",
+            'surface: must be "native", "openai", "responses", "anthropic", "ollama", "replay" or "import"',
+        ),
+        ("source=s3cr3t", 'source: must be "http", "cli" or "import"'),
+        ("after=2030-01-02&before=2030-01-01", "after: must not be later than before"),
+        ("min_duration_ms=5&max_duration_ms=4", "min_duration_ms: must not be above max_duration_ms"),
+        ("limit=1&limit=2", "limit: must be given once"),
     ],
 )
 async def test_a_parameter_of_a_query_is_named_with_its_bounds(query: str, said: str) -> None:
     async with client_of(make_bench()) as client:
         answer = await client.get(f"/vault/records?{query}")
-    assert answer.status_code == 422
-    assert said in answer.json()["error"]["message"]
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (422, query.partition("=")[0])
+    assert said in error["message"]
     assert MARK not in answer.text
 
 

@@ -10,7 +10,7 @@ from minivault.access.caller import Caller
 from minivault.errors import DeadlineExceeded, Overloaded
 from minivault.generation import GenerationRequest
 from minivault.service import ServiceLimits
-from minivault.service.deadline import least, remaining, within
+from minivault.service.deadline import least, remaining, too_late, within
 from tests.fakes import make_bench, says, until
 from tests.service.asking import TIMEOUTS, collect
 
@@ -96,3 +96,11 @@ async def test_a_timeout_of_somebody_else_is_passed_on() -> None:
     with pytest.raises(TimeoutError):
         async with within(60):
             raise TimeoutError
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(1e-6, "0.000001"), (1e-300, "0.000001"), (0.05, "0.05"), (2.5, "2.5"), (30.0, "30"), (86_400.0, "86400")],
+)
+def test_how_long_it_had_is_told_in_plain_figures(seconds: float, said: str) -> None:
+    assert too_late(seconds).message == f"The request took longer than the {said} seconds that it had."

@@ -41,6 +41,7 @@ class ModelBody(BaseModel):
     size_bytes: int = Field(ge=0)
     digest: str
     imported_at: str | None
+    modified_at: str = Field(description="When it was imported; or this version installed, with what is embedded.")
     kind: str = Field(description="`generation` or `embedding`.")
     engine: str = Field(description="`native`, `transformers` or `remote`.")
     state: str = Field(description="`unloaded`, `waiting` (for room), `loading`, `loaded`, `leaving` or `failed`.")

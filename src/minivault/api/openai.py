@@ -109,7 +109,7 @@ async def models(
     listed = await _listed(request)
     if version is None:
         return json_response({"object": "list", "data": [_card(entry) for entry in listed]})
-    infos = [model_info(entry["name"], entry["imported_at"]) for entry in listed]
+    infos = [model_info(entry["name"], entry["modified_at"]) for entry in listed]
     return json_response(model_page(infos, limit, after_id, before_id))
 
 
@@ -125,7 +125,7 @@ async def model(request: Request, model_id: str, version: Version = None) -> Res
     """404 with the code `model_not_found` if there is none of this name."""
     for entry in await _listed(request):
         if entry["name"] == model_id:
-            return json_response(_card(entry) if version is None else model_info(model_id, entry["imported_at"]))
+            return json_response(_card(entry) if version is None else model_info(model_id, entry["modified_at"]))
     raise UnknownModel("No model of this name answers here; GET /v1/models lists those that do.", param="model")
 
 
@@ -134,7 +134,7 @@ async def _listed(request: Request) -> Sequence[Mapping[str, Any]]:
 
 
 def _card(entry: Mapping[str, Any]) -> dict[str, Any]:
-    created = 0 if entry["imported_at"] is None else _seconds(entry["imported_at"])
+    created = _seconds(entry["modified_at"])
     return {"id": entry["name"], "object": "model", "created": created, "owned_by": OWNER}
 
 

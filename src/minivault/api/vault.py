@@ -147,6 +147,11 @@ Time = Annotated[
     Query(max_length=40, description="RFC 3339; no offset means UTC.", json_schema_extra={"format": "date-time"}),
 ]
 Reason = Annotated[Literal["stop", "length", "cancelled", "failed", "interrupted", "imported"] | None, Query()]
+Surface = Annotated[Literal["native", "openai", "responses", "anthropic", "ollama", "replay", "import"] | None, Query()]
+Source = Annotated[
+    Literal["http", "cli", "import"] | None,
+    Query(description="Who asked: a client of the server, the command line without one, or an import."),
+]
 Duration = Annotated[
     float | None,
     Query(ge=0, le=MAX_DURATION_MS, description="Of `processing_time_ms`; calls that have not ended do not fit."),
@@ -166,11 +171,11 @@ async def list_records(
     query: Text = None,
     model: Name = None,
     key: Name = None,
-    surface: Name = None,
+    surface: Surface = None,
     after: Time = None,
     before: Time = None,
     finish_reason: Reason = None,
-    source: Name = None,
+    source: Source = None,
     min_duration_ms: Duration = None,
     max_duration_ms: Duration = None,
     cursor: Annotated[str | None, Query(pattern="^[0-9]{1,18}$")] = None,
@@ -320,7 +325,7 @@ async def stats(
     request: Request,
     model: Name = None,
     key: Name = None,
-    surface: Name = None,
+    surface: Surface = None,
     after: Time = None,
     before: Time = None,
 ) -> Response:
@@ -355,11 +360,11 @@ async def export(
     query: Text = None,
     model: Name = None,
     key: Name = None,
-    surface: Name = None,
+    surface: Surface = None,
     after: Time = None,
     before: Time = None,
     finish_reason: Reason = None,
-    source: Name = None,
+    source: Source = None,
     min_duration_ms: Duration = None,
     max_duration_ms: Duration = None,
 ) -> Response:

@@ -30,20 +30,23 @@ def identity(entry: ModelEntry) -> dict[str, Any]:
 
 def listed(entry: ModelEntry, *, default: bool) -> dict[str, Any]:
     """One object of ``GET /models``, but for the state."""
-    return {"name": entry.name, "default": default} | identity(entry)
+    return {"name": entry.name, "default": default} | identity(entry) | {"modified_at": _modified(entry)}
 
 
 def described(entry: ModelEntry) -> dict[str, Any]:
-    """Its sizes, 0 where its configuration does not say; and since when it is as it is."""
+    """Its sizes, 0 where its configuration does not say."""
     config = entry.whole.path / "config.json"
     try:
         arch = sizes_from(read_optional_json_object(config))
         sizes = {name: getattr(arch, name) for name in SIZES}
     except MiniVaultError:  # not for the native engine
         sizes = dict.fromkeys(SIZES, 0)
-    return sizes | {"modified_at": entry.imported_at or _changed(entry)}
+    return sizes
 
 
-def _changed(entry: ModelEntry) -> str:
-    changed = datetime.fromtimestamp(entry.path.stat().st_mtime, UTC)
+def _modified(entry: ModelEntry) -> str:
+    """Since when it is as it is: of the embedded model since this version was installed."""
+    if entry.imported_at is not None:
+        return entry.imported_at
+    changed = datetime.fromtimestamp((entry.path / "config.json").stat().st_mtime, UTC)
     return changed.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -15,7 +15,9 @@ class Abortable(Protocol):
 
 
 def too_late(seconds: float) -> DeadlineExceeded:
-    return DeadlineExceeded(f"The request took longer than its {seconds:g} seconds.")
+    """``seconds``: what it had, which is told without an exponent, in whole millionths and at least one."""
+    said = f"{max(seconds, 1e-6):.6f}".rstrip("0").rstrip(".")
+    return DeadlineExceeded(f"The request took longer than the {said} seconds that it had.")
 
 
 def least(*limits: float | None) -> float | None:

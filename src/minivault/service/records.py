@@ -183,8 +183,14 @@ def call_filter(owner: str | None = None, **asked: Unpack[Filters]) -> CallFilte
     """A filter of what a request says.
 
     Raises:
-        InvalidRequest: a time is none.
+        InvalidRequest: a time is none, or a bound leaves nothing between itself and its other.
     """
+    after_ns, before_ns = _time_ns(asked.get("after"), "after"), _time_ns(asked.get("before"), "before")
+    least, most = asked.get("min_duration_ms"), asked.get("max_duration_ms")
+    if after_ns is not None and before_ns is not None and after_ns > before_ns:
+        raise InvalidRequest("after: must not be later than before", param="after")
+    if least is not None and most is not None and least > most:
+        raise InvalidRequest("min_duration_ms: must not be above max_duration_ms", param="min_duration_ms")
     return CallFilter(
         query=asked.get("query"),
         model=asked.get("model"),
@@ -193,10 +199,10 @@ def call_filter(owner: str | None = None, **asked: Unpack[Filters]) -> CallFilte
         surface=asked.get("surface"),
         source=asked.get("source"),
         finish_reason=asked.get("finish_reason"),
-        after_ns=_time_ns(asked.get("after"), "after"),
-        before_ns=_time_ns(asked.get("before"), "before"),
-        min_duration_ns=_nanoseconds(asked.get("min_duration_ms")),
-        max_duration_ns=_nanoseconds(asked.get("max_duration_ms")),
+        after_ns=after_ns,
+        before_ns=before_ns,
+        min_duration_ns=_nanoseconds(least),
+        max_duration_ns=_nanoseconds(most),
     )
 
 

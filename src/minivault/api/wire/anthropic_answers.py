@@ -230,9 +230,6 @@ def failure(problem: Problem) -> bytes:
 
 # -- models ------------------------------------------------------------------------------------------------------------
 
-UNKNOWN_TIME = "1970-01-01T00:00:00Z"
-"""What Anthropic's API has where it does not know when a model was made."""
-
 
 class ModelInfo(BaseModel):
     """A model of this server's catalog."""
@@ -252,8 +249,8 @@ class ModelPage(BaseModel):
     last_id: str | None
 
 
-def model_info(name: str, imported_at: str | None) -> dict[str, Any]:
-    return {"type": "model", "id": name, "display_name": name, "created_at": imported_at or UNKNOWN_TIME}
+def model_info(name: str, modified_at: str) -> dict[str, Any]:
+    return {"type": "model", "id": name, "display_name": name, "created_at": modified_at}
 
 
 def model_page(
