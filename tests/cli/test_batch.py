@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from minivault.cli.batch import merged
+from minivault.cli.batch import _read, merged
 from tests.cli.process import MINIVAULT, RunningServer, environment, minivault
 from tests.e2e.server import Server, serving
 
@@ -166,6 +166,13 @@ def test_a_server_killed_at_any_step_of_a_line_neither_records_nor_answers_it_tw
     assert ends["stop"] + ends["length"] == calls
     assert set(ends) <= {"stop", "length", "interrupted"}
     assert ends["interrupted"] <= 4
+
+
+def test_a_line_too_deep_to_read_is_left_to_the_server(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_bytes(b"[" * 200_000 + b'\n{"custom_id": "a"}\n')
+    names, url, _ = _read(source)
+    assert (names, url) == (["None", "a"], None)
 
 
 def test_lines_of_two_files_come_in_the_order_of_the_input() -> None:

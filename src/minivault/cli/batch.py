@@ -131,7 +131,7 @@ def _object(raw: bytes) -> dict[str, Any]:
     """A line, for its names alone: what is wrong with it the server says."""
     try:
         value = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     return value if isinstance(value, dict) else {}
 
