@@ -71,7 +71,6 @@ def test_a_finished_file_takes_the_place_of_another(path: Path) -> None:
     part = path.with_name("part")
     part.write_bytes(b"three\n")
     files.put_in_place(part, path)
-    files.sync_folder(path.parent)
     assert path.read_bytes() == b"three\n"
     assert not part.exists()
 
@@ -80,6 +79,36 @@ def test_a_file_that_is_not_there_takes_no_place(path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         files.put_in_place(path.with_name("part"), path)
     assert path.read_bytes() == b"one\ntwo\n"
+
+
+def test_a_file_is_replaced_when_all_is_written(path: Path) -> None:
+    with files.replacing(path) as file:
+        file.write(b"three\n")
+        assert path.read_bytes() == b"one\ntwo\n"
+    assert path.read_bytes() == b"three\n"
+    assert [one.name for one in path.parent.iterdir()] == ["file"]
+
+
+def test_a_replacement_that_fails_leaves_all_as_it_was(path: Path) -> None:
+    def fail() -> None:
+        with files.replacing(path) as file:
+            file.write(b"three\n")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert path.read_bytes() == b"one\ntwo\n"
+    assert [one.name for one in path.parent.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(not files.HAS_MODES, reason="modes say nothing here")
+def test_what_lies_where_a_replacement_is_written_lends_it_nothing(path: Path) -> None:
+    elsewhere = path.with_name("elsewhere")
+    path.with_name("file.part").symlink_to(elsewhere)
+    with files.replacing(path, 0o600) as file:
+        file.write(b"three\n")
+    assert not elsewhere.exists()
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_this_process_runs_and_one_of_no_system_does_not() -> None:

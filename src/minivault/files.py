@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 PLAIN = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 """Flags of every descriptor: no child inherits it, and no line end is changed (Windows would)."""
@@ -52,21 +55,47 @@ def sync_folder(folder: Path) -> None:
 
 
 def put_in_place(part: Path, path: Path) -> None:
-    """Give a finished file its name, in the place of whatever bears it: whole at any moment.
+    """Give a finished file its name, in the place of whatever bears it: whole at any moment, and durably.
 
     Windows replaces no file that is open: there, who reads the former one is waited for, but not for long.
 
     Raises:
-        OSError: it could not be done; both files are as they were.
+        OSError: it could not be done, and both files are as they were; or the rename could not be synced.
     """
     for _ in range(_PATIENCE if OPEN_FILES_STAY else 0):
-        try:
+        with contextlib.suppress(PermissionError):
             part.replace(path)
-        except PermissionError:
-            time.sleep(_PAUSE)
-        else:
-            return
-    part.replace(path)
+            break
+        time.sleep(_PAUSE)
+    else:
+        part.replace(path)
+    sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
+    """A new file in the place of ``path``, whole or not at all, and on the disk when the block has ended.
+
+    What the block writes lies beside it until then; when the block raises, nothing is left of it. ``mode``: less what
+    the umask takes.
+
+    Raises:
+        OSError: it could not be done; the former file is as it was, unless the rename alone could not be synced.
+    """
+    part = path.with_name(path.name + ".part")
+    # One that a killed process left would keep its mode, and a link would be followed.
+    part.unlink(missing_ok=True)
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | PLAIN, mode)
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        put_in_place(part, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
 
 
 def is_own(status: os.stat_result) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,7 @@ from minivault.vault.erasure import FINISH_SECONDS, ErasureChores
 from minivault.vault.head import HeadPaths
 from minivault.vault.mirror import Mirror
 from minivault.vault.record import Erasure
-from tests.vault.samples import NOON, counting_entropy, open_ledger, record_calls, ticking
+from tests.vault.samples import NOON, counting_entropy, intent, open_ledger, outcome, record_calls, ticking
 from tests.vault.scripted import eventually
 from tests.vault.test_erasure import call, erase, traces
 
@@ -70,6 +72,14 @@ class Chores:
         self.book.write([Draft(Erasure((self.calls.pop(0),), "request", "cli"), NOON)])
         self.steps.erased()
 
+    def record(self) -> None:
+        """One more call, and its line."""
+        assert self.book.writer is not None
+        begun = self.book.tree.size
+        self.book.write([Draft(intent(begun), NOON)])
+        self.book.write([Draft(outcome(begun), NOON)])
+        self.mirror.advance(self.book.writer.connection)
+
     def scrubbed(self) -> tuple[int, int]:
         """Up to which erasure the mirror has let its lines go, and the keys of the search index."""
         assert self.book.writer is not None
@@ -112,3 +122,52 @@ def test_at_the_end_erasing_takes_a_few_seconds_at_most(chores: Chores, monkeypa
     chores.steps.finish()
     assert next(steps) == FINISH_SECONDS - 1
     assert chores.scrubbed()[1] == -1
+
+
+@pytest.fixture
+def as_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is open can be neither renamed nor removed."""
+    descriptors = Path("/proc/self/fd")
+    if not descriptors.exists():
+        pytest.skip("this system does not list a process's open files")
+
+    def refusing(real: Callable[..., Any]) -> Callable[..., Any]:
+        def deed(path: Path, *others: Any, **options: Any) -> Any:
+            held = {str(one.readlink()) for one in descriptors.iterdir() if one.is_symlink()}
+            if held & {str(path), *map(str, others)}:
+                raise PermissionError(errno.EACCES, "scripted: the file is open")
+            return real(path, *others, **options)
+
+        return deed
+
+    for name in ("replace", "rename", "unlink"):
+        monkeypatch.setattr(Path, name, refusing(getattr(Path, name)))
+
+
+@pytest.mark.usefixtures("as_on_windows")
+def test_a_mirror_that_is_written_to_is_let_go_before_it_is_replaced(chores: Chores) -> None:
+    chores.record()
+    chores.erase()
+    for step in count():
+        if chores.steps.wait() is None:
+            break
+        if step < 20 and step % 2:
+            chores.record()
+        chores.steps.step()
+        assert chores.mirror.error is None
+    chores.record()
+    kept = [json.loads(line)["index"] for line in chores.mirror.path.read_text("utf-8").splitlines()]
+    assert kept == [*range(3, 17, 2), 17, *range(20, chores.book.tree.size, 2)]
+
+
+@pytest.mark.usefixtures("as_on_windows")
+def test_a_rotation_amid_a_round_of_the_mirror_leaves_nothing_beside_it(chores: Chores) -> None:
+    chores.record()
+    chores.erase()
+    for _ in range(3):
+        chores.steps.step()
+    assert (chores.mirror.folder / "log.jsonl.part").exists()
+    chores.mirror.max_bytes = 1
+    chores.record()
+    assert chores.mirror.error is None
+    assert sorted(path.name for path in chores.mirror.folder.iterdir()) == ["log.jsonl", "log.jsonl.1"]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from minivault.errors import ConfigError, InvalidRequest, LedgerUnavailable, VaultCorrupt
-from minivault.files import sync_folder
+from minivault.files import put_in_place
 from minivault.vault.cipher import VaultKey
 from minivault.vault.copying import copy_database
 from minivault.vault.database import StorageError, as_error, open_reader
@@ -60,7 +60,7 @@ def back_up(
     part = target.with_name(target.name + ".part")
     try:
         report = verified_copy(vault, part, head, key, progress)
-        put_in_place(part, target)
+        take_place(part, target)
     finally:
         discard(part)
     return report
@@ -186,14 +186,13 @@ _THERE: Final = "there is a vault already; to put it aside, say --replace"
 _FINISHED: Final = "a restore that was interrupted is finished now, with the backup that it was given: "
 
 
-def put_in_place(part: Path, target: Path) -> None:
-    """Give the finished copy its name, durably.
+def take_place(part: Path, target: Path) -> None:
+    """Give the verified copy its name, durably.
 
     Raises:
         LedgerUnavailable: it could not be done.
     """
     try:
-        part.replace(target)
-        sync_folder(target.parent)
+        put_in_place(part, target)
     except OSError as error:
         raise LedgerUnavailable("the copy could not be put in its place") from error

@@ -106,9 +106,7 @@ class Mirror:
             if not path.stat().st_size:
                 path.unlink()
         if self.path.exists():
-            yield from without_erased(self.path, db)
-            # No step lies between the rename and this: nothing is appended to the old file.
-            self._release()
+            yield from without_erased(self.path, db, self._release)
 
     def close(self) -> None:
         """Close the file. The position is found again by the next :meth:`advance`."""

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from minivault.errors import LedgerUnavailable, VaultCorrupt
-from minivault.files import PLAIN, sync_folder
+from minivault.files import replacing, sync_folder
 
 Move = tuple[Path, Path]
 """From where to where, in the vault's folder."""
@@ -54,15 +53,9 @@ def move_all(vault: Path, moves: Sequence[Move]) -> None:
     Raises:
         OSError: it could not be done. If it had begun, the next holder of the lock goes on with it.
     """
-    path = list_of(vault)
-    part = path.with_name(path.name + ".part")
-    with open(part, "wb", opener=_for_the_owner) as file:
+    with replacing(list_of(vault)) as file:
         file.write(json.dumps([[source.name, target.name] for source, target in moves]).encode("ascii"))
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    # The point of no return; what is to be moved has its name for good by this as well.
-    sync_folder(path.parent)
+    # The point of no return has passed; what is to be moved has its name for good by this as well.
     _do(vault, moves)
 
 
@@ -116,7 +109,3 @@ def _read(vault: Path) -> list[Move]:
     if not moves:
         raise VaultCorrupt(f"{path.name}, the list of files to put in place, cannot be read; move it away to go on")
     return moves
-
-
-def _for_the_owner(path: str, flags: int) -> int:
-    return os.open(path, flags | PLAIN, 0o600)

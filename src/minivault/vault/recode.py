@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from minivault.errors import InvalidRequest
-from minivault.vault.backup import put_in_place, verified
+from minivault.vault.backup import take_place, verified
 from minivault.vault.cipher import VaultKey
 from minivault.vault.copying import recode_database
 from minivault.vault.database import StorageError, Writer, as_error
@@ -62,7 +62,7 @@ def recode(
         if beside is not None:
             beside(old, new)
         try:
-            put_in_place(part, vault)
+            take_place(part, vault)
         except BaseException:
             if beside is not None:
                 beside(new, old)

@@ -1,19 +1,18 @@
 """Takes the lines of erased calls out of one file of the mirror, in short steps; the file is replaced whole.
 
-Knows nothing of which file is the newest, or of who appends to it: between the last two steps of a file nothing waits,
-so whoever appends from the same thread loses no line.
+Knows nothing of which file is the newest. Between the last look at a file and its rename no step ends: who appends to
+it from the same thread loses no line, and lets go of the file in between.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from minivault.files import PLAIN, put_in_place, sync_folder
+from minivault.files import replacing
 from minivault.vault.database import Connection
 
 STEP_BYTES = 1 << 18
@@ -21,40 +20,37 @@ _INDEX = re.compile(rb'"index": ([0-9]{1,18})\}\n\Z')
 _ERASED = "SELECT request_id FROM calls WHERE outcome_index = ? AND erased_index IS NOT NULL"
 
 
-def without_erased(path: Path, db: Connection) -> Iterator[None]:
+def without_erased(path: Path, db: Connection, let_go: Callable[[], None] | None = None) -> Iterator[None]:
     """Write the file anew without the lines of erased calls, if it has one. Yields between steps.
+
+    ``let_go``: called right before the rename; the file must be open nowhere then, or Windows does not replace it.
 
     Raises:
         OSError: it could not be done; the file is as it was.
     """
-    part = path.with_name(path.name + ".part")
-    with path.open("rb") as file:
-        kept: BinaryIO | None = None
-        try:
-            while True:
-                start = file.tell()
-                lines = file.readlines(STEP_BYTES)
-                if not lines:
-                    break
-                keep = [line for line in lines if not _is_erased(line, db)]
-                if kept is None and len(keep) < len(lines):
-                    kept = open(part, "wb", opener=_for_the_owner)  # noqa: SIM115 - an opener; closed below
-                    yield from _copy(path, kept, start)
-                if kept is not None:
-                    kept.writelines(keep)
+    start = yield from _first_erased(path, db)
+    if start is None:
+        return
+    with replacing(path) as kept:
+        with path.open("rb") as file:
+            yield from _copy(file, kept, start)
+            while lines := file.readlines(STEP_BYTES):
+                kept.writelines(line for line in lines if not _is_erased(line, db))
                 yield
-            if kept is not None:
-                kept.flush()
-                os.fsync(kept.fileno())
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-        finally:
-            if kept is not None:
-                kept.close()
-    if kept is not None:
-        put_in_place(part, path)
-        sync_folder(path.parent)
+        if let_go is not None:
+            let_go()
+
+
+def _first_erased(path: Path, db: Connection) -> Generator[None, None, int | None]:
+    """Where the lines begin among which is the first of an erased call; ``None``: there is none."""
+    with path.open("rb") as file:
+        start = 0
+        while lines := file.readlines(STEP_BYTES):
+            if any(_is_erased(line, db) for line in lines):
+                return start
+            start = file.tell()
+            yield
+    return None
 
 
 def _is_erased(line: bytes, db: Connection) -> bool:
@@ -69,14 +65,11 @@ def _is_erased(line: bytes, db: Connection) -> bool:
         return False
 
 
-def _copy(source: Path, target: BinaryIO, size: int) -> Iterator[None]:
-    with source.open("rb") as file:
-        while size > 0:
-            piece = file.read(min(size, STEP_BYTES))
-            target.write(piece)
-            size -= len(piece)
-            yield
-
-
-def _for_the_owner(path: str, flags: int) -> int:
-    return os.open(path, flags | PLAIN, 0o600)
+def _copy(file: BinaryIO, target: BinaryIO, size: int) -> Iterator[None]:
+    while size > 0:
+        piece = file.read(min(size, STEP_BYTES))
+        if not piece:
+            raise OSError("the file became shorter")
+        target.write(piece)
+        size -= len(piece)
+        yield
