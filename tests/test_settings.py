@@ -201,3 +201,9 @@ def test_the_file_cannot_say_where_it_lies(tmp_path: Path) -> None:
 def test_settings_cannot_be_changed_afterwards() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load_settings().port = 1
+
+
+def test_a_data_dir_that_is_a_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigError, match=r"data_dir: .*file is no folder"):
+        load_settings(data_dir=tmp_path / "file")

@@ -331,14 +331,18 @@ def _fault(fault: Mapping[str, Any]) -> str:
 
 def load_settings(**flags: Any) -> Settings:
     """Read the settings; ``flags`` that are ``None`` count as not given. With ``data_dir``, ``MINIVAULT_URL`` is not
-    read: an option beats a variable, and a folder names a server as an address does.
+    read: an option beats a variable, and a folder names a server as an address does. ``data_dir`` counts as set
+    (``model_fields_set``) only where an option or a variable names it.
 
     Raises:
         ConfigError: a value is out of bounds or unknown; names the setting, never its value.
     """
     given = {name: value for name, value in flags.items() if value is not None}
     # An empty one is none: it would be the folder that the command happens to run in.
-    data_dir = Path(given.get("data_dir") or os.environ.get("MINIVAULT_DATA_DIR") or DEFAULT_DATA_DIR).expanduser()
+    named = given.get("data_dir") or os.environ.get("MINIVAULT_DATA_DIR")
+    data_dir = Path(named or DEFAULT_DATA_DIR).expanduser()
+    if data_dir.exists() and not data_dir.is_dir():
+        raise ConfigError(f"data_dir: {data_dir} is no folder.")
     folder_named = bool(given.get("data_dir"))
     given["data_dir"] = data_dir
 
@@ -376,7 +380,7 @@ def load_settings(**flags: Any) -> Settings:
     values = {name: getattr(loaded, name) for name in Settings.model_fields}
     if "url" not in loaded.model_fields_set:
         values["url"] = _own_url(loaded)
-    return Settings.model_construct(loaded.model_fields_set, **values)
+    return Settings.model_construct(loaded.model_fields_set - (set() if named else {"data_dir"}), **values)
 
 
 def secret_in(variable: str) -> str | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from minivault.cli.address import NAME, _network, published, running_at, server_of
+from minivault.cli.address import NAME, _network, published, running_at, server_of, serverless
 from minivault.cli.console import CliError
 from minivault.settings import load_settings
 from tests.cli.process import RunningServer, minivault
@@ -82,7 +82,28 @@ def test_a_named_folder_beats_the_url_of_the_environment(tmp_path: Path, monkeyp
     monkeypatch.setenv("MINIVAULT_URL", "http://b")
     with published(tmp_path, HERE):
         assert server_of(load_settings(data_dir=tmp_path)) == HERE
-    assert server_of(load_settings(data_dir=tmp_path)) == "http://127.0.0.1:8000"
+
+
+@pytest.mark.parametrize("by", ["flag", "variable"])
+def test_a_named_folder_without_a_server_has_no_other_asked(
+    by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINIVAULT_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("MINIVAULT_PORT", "9000")
+    settings = load_settings(data_dir=tmp_path if by == "flag" else None)
+    assert serverless(settings)
+    with pytest.raises(CliError, match=f"No server runs on {tmp_path}"):
+        server_of(settings)
+
+
+def test_where_nothing_is_named_the_usual_address_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("MINIVAULT_DATA_DIR")
+    monkeypatch.setattr("minivault.settings.DEFAULT_DATA_DIR", tmp_path)
+    monkeypatch.setenv("MINIVAULT_PORT", "9000")
+    settings = load_settings()
+    assert (server_of(settings), serverless(settings)) == ("http://127.0.0.1:9000", False)
+    with published(tmp_path, HERE):
+        assert server_of(load_settings()) == HERE
 
 
 @pytest.mark.skipif(not Path("/proc/self/ns/net").is_symlink(), reason="this system has one network alone")
@@ -106,12 +127,19 @@ def test_commands_find_the_server_by_its_data_directory(server: RunningServer) -
     assert (asked.returncode, named.returncode) == (0, 0)
 
 
+def test_a_prompt_for_a_folder_without_a_server_goes_nowhere(server: RunningServer, tmp_path: Path) -> None:
+    port = server.url.rpartition(":")[2]
+    for folder, more in ((("--data-dir", str(tmp_path)), {}), ((), {"MINIVAULT_DATA_DIR": str(tmp_path)})):
+        asked = minivault("generate", "x", *folder, MINIVAULT_PORT=port, **more)
+        assert (asked.returncode, asked.stdout) == (1, "")
+        assert f"No server runs on {tmp_path}. Start one with: minivault serve --data-dir {tmp_path}" in asked.stderr
+        assert minivault("health", *folder, MINIVAULT_PORT=port, **more).returncode == 1
+    named = minivault("generate", "x", "-n", "1", "--url", server.url, MINIVAULT_DATA_DIR=str(tmp_path))
+    assert named.returncode == 0
+
+
 def test_where_no_server_was_found_is_said(tmp_path: Path) -> None:
-    (tmp_path / "config.toml").write_text("port = 1\n", encoding="utf-8")
-    asked = minivault("health", "--data-dir", str(tmp_path))
-    said = f"No server answers at http://127.0.0.1:1, and none runs on {tmp_path}."
-    assert (asked.returncode, said in asked.stderr) == (
-        1,
-        True,
-    )
+    asked = minivault("health", HOME=str(tmp_path), MINIVAULT_PORT="1")
+    said = f"No server answers at http://127.0.0.1:1, and none runs on {tmp_path / '.minivault'}."
+    assert (asked.returncode, said in asked.stderr) == (1, True)
     assert "none runs on" not in minivault("health", "--url", "http://127.0.0.1:1").stderr

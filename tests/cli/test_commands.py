@@ -274,6 +274,34 @@ def test_a_recorded_answer_comes_again_without_a_server(tmp_path: Path) -> None:
     assert 0 < verdict["compared_tokens"] <= 12
 
 
+def test_the_records_of_a_folder_without_a_server_are_replayed_here_and_no_other_server_is_asked(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    port = server.url.rpartition(":")[2]
+    minivault("generate", *ASK, "--local", "--data-dir", str(tmp_path))
+    before = minivault("vault", "stats", "--json", "--data-dir", str(server.data_dir)).stdout
+    done = minivault("vault", "replay", "1", MINIVAULT_DATA_DIR=str(tmp_path), MINIVAULT_PORT=port)
+    assert (done.returncode, done.stderr) == (0, f"No server runs on {tmp_path}: replaying in this process.\n")
+    assert done.stdout.startswith("MATCH: ")
+    assert minivault("vault", "stats", "--json", "--data-dir", str(server.data_dir)).stdout == before
+
+
+@pytest.mark.parametrize("how", [(), ("--local",)])
+def test_a_folder_without_a_vault_has_nothing_to_replay(how: tuple[str, ...], tmp_path: Path) -> None:
+    done = minivault("vault", "replay", "0", *how, "--data-dir", str(tmp_path / "x"))
+    assert (done.returncode, done.stderr) == (1, f"Error: There is no vault in {tmp_path / 'x'}: nothing to replay.\n")
+    assert not (tmp_path / "x").exists()
+
+
+def test_which_server_was_asked_is_said_where_none_was_named(server: RunningServer, tmp_path: Path) -> None:
+    port = server.url.rpartition(":")[2]
+    answer = json.loads(minivault("generate", *ASK, "--json", "--url", server.url).stdout)
+    replayed = minivault("vault", "replay", answer["id"], HOME=str(tmp_path), MINIVAULT_PORT=port)
+    erased = minivault("vault", "erase", answer["id"], "--yes", MINIVAULT_DATA_DIR=str(server.data_dir))
+    for done in (replayed, erased):
+        assert (done.returncode, done.stderr) == (0, f"Asking the server at {server.url}.\n")
+
+
 def test_another_arithmetic_is_not_comparable(tmp_path: Path) -> None:
     data = ("--data-dir", str(tmp_path))
     minivault("generate", *ASK, "--local", *data, MINIVAULT_PRECISION="f32")

@@ -55,7 +55,11 @@ def test_a_password_in_a_url_is_never_shown(url: str, told: str) -> None:
 def test_a_folder_on_the_command_line_beats_the_servers_variable(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("port = 9000\n", encoding="utf-8")
     rows = shown("--data-dir", str(tmp_path), MINIVAULT_URL="http://example.org")
-    assert rows["url"] == {"value": "http://127.0.0.1:9000", "from": "host and port"}
+    assert rows["url"] == {"value": None, "from": "no server runs here"}
+    assert shown(HOME=str(tmp_path), MINIVAULT_PORT="9000")["url"] == {
+        "value": "http://127.0.0.1:9000",
+        "from": "host and port",
+    }
 
 
 def test_the_server_that_runs_on_the_folder_is_the_one_that_is_asked(server: RunningServer) -> None:

@@ -65,19 +65,32 @@ def names_server(settings: Settings, url: str | None, data_dir: Path | None) -> 
     return url is not None or (data_dir is None and "url" in settings.model_fields_set)
 
 
+def serverless(settings: Settings) -> bool:
+    """Whether a folder was named on which no server runs, and no server by its address: there is none to ask."""
+    named = settings.model_fields_set
+    return "data_dir" in named and "url" not in named and _read(settings.data_dir) is None
+
+
 def server_of(settings: Settings) -> str:
-    """The server to ask: the one that was named, or else that which runs on the data directory, or the usual one.
+    """The server to ask: the one that was named, or else that which runs on the data directory; the usual one only
+    where neither was named, for it may have another vault.
 
     Raises:
-        CliError: the data directory's server has a network of its own, where its address means another machine.
+        CliError: no server runs on the folder that was named, or it has a network of its own, where its address means
+            another machine.
     """
     if "url" in settings.model_fields_set:
         return settings.url
+    if serverless(settings):
+        raise CliError(
+            f"No server runs on {settings.data_dir}. Start one with: minivault serve --data-dir {settings.data_dir}\n"
+            "Or add --local where a command has it, or name a server with --url."
+        )
     found = _read(settings.data_dir)
     if found is None:
         return settings.url
     url, network = found
-    if network != _network():
+    if network != _network() or ("data_dir" in settings.model_fields_set and not _is_here(url)):
         raise CliError(
             "The server of this data directory runs in a network of its own, such as a container's. "
             "Say how to reach it with --url."

@@ -11,7 +11,7 @@ import typer
 
 from minivault.byte_size import written
 from minivault.cli import options
-from minivault.cli.address import NAME, running_at
+from minivault.cli.address import NAME, running_at, serverless
 from minivault.cli.console import CliError, line, note, table, write_json
 from minivault.cli.usage import Group
 
@@ -72,6 +72,8 @@ def _asked(settings: Settings) -> tuple[Settings, str]:
     """The settings with the address that client commands would ask, where none is set; and where it comes from."""
     if (running := running_at(settings.data_dir)) is not None:
         return settings.model_copy(update={"url": running}), f"{NAME} of the server that runs here"
+    if serverless(settings):
+        return settings.model_copy(update={"url": None}), "no server runs here"
     is_default = settings.url == type(settings).model_fields["url"].default
     return settings, "default" if is_default else "host and port"
 

@@ -43,7 +43,7 @@ Url = Annotated[
         "-u",
         metavar="URL",
         help="The server to ask; also MINIVAULT_URL. (default: the one that runs on --data-dir and keeps its address "
-        "in server.url there; else http://127.0.0.1:8000)",
+        "in server.url there; where no folder is named, else http://127.0.0.1:8000)",
         show_default=False,
         rich_help_panel=SERVER,
     ),

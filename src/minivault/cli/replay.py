@@ -6,15 +6,18 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from minivault.cli import options
+from minivault.cli.address import server_of, serverless
 from minivault.cli.backend import Backend, open_backend
 from minivault.cli.console import CliError, line, note, working, write_json
 from minivault.cli.units import counted
+
+if TYPE_CHECKING:
+    from minivault.settings import Settings
 
 EXAMPLES = """\
 Examples:
@@ -56,7 +59,16 @@ def replay(
 ) -> None:
     if (id is not None) + every + (sample is not None) != 1:
         raise CliError("Name one call by its id, or give --all or --sample N.", exit_code=2)
-    model = _recorded_model(id, data_dir) if local and id is not None else None
+    settings = options.settings(url=url, data_dir=data_dir)
+    if not local and serverless(settings):
+        local = True
+        _require_vault(settings)
+        note(f"No server runs on {settings.data_dir}: replaying in this process.")
+    elif local:
+        _require_vault(settings)
+    elif url is None:
+        note(f"Asking the server at {server_of(settings)}.")
+    model = _recorded_model(id, settings) if local and id is not None else None
     with open_backend(url=url, api_key=api_key, local=local, data_dir=data_dir, model=model) as backend:
         if id is None:
             verdicts = audit(backend, sample, seed, json)
@@ -126,11 +138,15 @@ def replay_one(backend: Backend, index: int, pause: Callable[[float], None] = ti
                 raise
 
 
-def _recorded_model(id: str, data_dir: Path | None) -> str:
+def _require_vault(settings: Settings) -> None:
+    if not settings.vault_path.is_file():
+        raise CliError(f"There is no vault in {settings.data_dir}: nothing to replay.")
+
+
+def _recorded_model(id: str, settings: Settings) -> str:
     from minivault.vault.cipher import VaultKey
     from minivault.vault.reader import Reader
 
-    settings = options.settings(data_dir=data_dir)
     reader = Reader.open(settings.vault_path, VaultKey.of(settings.vault_key_file))
     try:
         return reader.get(id).call.model

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from minivault.cli import options
-from minivault.cli.address import names_server, running_at
+from minivault.cli.address import names_server, running_at, server_of
 from minivault.cli.console import CliError, counting, line, note, working, write_json
 from minivault.cli.own_ledger import own_ledger
 from minivault.cli.units import counted
@@ -65,6 +65,8 @@ def erase(
     filters = {name: text for name, text in (("key", key), ("after", after), ("before", before)) if text is not None}
     chosen = _filter(key, after, before)
     if _by_server(settings, url, data_dir):
+        if url is None:
+            note(f"Asking the server at {server_of(settings)}.")
         erased = _erase_by_server(settings, ids or [], filters, yes)
     else:
         erased = _erase_here(settings, ids or [], chosen, yes)
