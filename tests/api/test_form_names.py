@@ -56,16 +56,17 @@ async def said_of(bench: Bench, path: str, change: dict[str, Any]) -> tuple[str,
 
 FORM = {"type": "json_schema", "schema": SCHEMA}
 WRAPPED = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}
+NESTED = "response_format.json_schema.schema"
 
 
 @pytest.mark.parametrize(
     ("path", "change", "schema", "param"),
     [
-        ("/generate", {"response_format": FORM}, "response_format.schema", "response_format"),
-        ("/generate", {"response_format": WRAPPED}, "response_format.json_schema.schema", "response_format"),
-        ("/v1/chat/completions", {"response_format": WRAPPED}, "response_format.json_schema.schema", "response_format"),
-        ("/v1/completions", {"response_format": FORM}, "response_format.schema", "response_format"),
-        ("/v1/responses", {"text": {"format": FORM}}, "text.format.schema", "text.format"),
+        ("/generate", {"response_format": FORM}, "response_format.schema", "response_format.schema"),
+        ("/generate", {"response_format": WRAPPED}, NESTED, NESTED),
+        ("/v1/chat/completions", {"response_format": WRAPPED}, NESTED, NESTED),
+        ("/v1/completions", {"response_format": FORM}, "response_format.schema", "response_format.schema"),
+        ("/v1/responses", {"text": {"format": FORM}}, "text.format.schema", "text.format.schema"),
         ("/v1/messages", {"output_format": FORM}, "output_format.schema", None),
         ("/v1/messages", {"output_config": {"format": FORM}}, "output_config.format.schema", None),
         ("/api/generate", {"format": SCHEMA}, "format", None),
@@ -107,6 +108,27 @@ async def test_beside_tools_the_fault_may_lie_in_either() -> None:
 )
 async def test_so_is_what_no_schema_is_at_fault_for(path: str, change: dict[str, Any], said: str) -> None:
     assert (await said_of(make_bench(), path, change))[0].startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("path", "form", "param"),
+    [
+        ("/generate", {"type": "json_schema"}, "response_format.schema"),
+        ("/generate", {"type": "json_schema", "json_schema": {"name": "x"}}, NESTED),
+        ("/v1/chat/completions", {"type": "json_schema"}, NESTED),
+        ("/generate", {"type": "regex", "regex": "s3cr3t"}, "response_format.regex"),
+        ("/generate", {"type": "grammar", "grammar": "s3cr3t"}, "response_format.grammar"),
+        ("/generate", {"type": "grammar"}, "response_format.grammar"),
+        ("/generate", {"type": "s3cr3t"}, "response_format"),
+    ],
+)
+async def test_the_field_for_programs_is_the_one_that_the_message_names(
+    path: str, form: dict[str, Any], param: str
+) -> None:
+    message, told = await said_of(refusing(), path, {"response_format": form})
+    assert (message[: len(param)], told) == (param, param)
+    assert not message[len(param)].isalnum()
+    assert message[len(param)] != "."
 
 
 @pytest.mark.parametrize(

@@ -238,7 +238,7 @@ async def test_the_fields_that_local_servers_share_are_honoured() -> None:
     [
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "user"}]}, "messages"),
-        ({"messages": [{"role": "king", "content": "a"}]}, "messages.0.role"),
+        ({"messages": [{"role": "king", "content": "a"}]}, "messages[0].role"),
         ({"n": 0}, "n"),
         ({"n": 129}, "n"),
         ({"temperature": -1}, "temperature"),

@@ -203,7 +203,7 @@ async def test_a_deleted_response_is_gone() -> None:
         ({"input": [{"role": "user"}]}, "input"),
         ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]}, "input"),
         ({"input": [{"type": "function_call_output", "output": "x"}]}, "input"),
-        ({"input": [{"type": "computer_call"}]}, "input.0.type"),
+        ({"input": [{"type": "computer_call"}]}, "input[0].type"),
         ({"background": True}, "background"),
         ({"conversation": "c"}, "conversation"),
         ({"n": 2}, "n"),

@@ -85,13 +85,13 @@ def test_no_field_has_a_wall_of_words(model: type[BaseModel]) -> None:
     ("path", "change", "said"),
     [
         ("/v1/chat/completions", {"messages": [{"role": "robot", "content": "a"}]},
-         'messages.0.role: must be "system", "developer", "user", "assistant", "tool" or "function"'),
-        ("/v1/chat/completions", {"messages": [{"content": "a"}]}, "messages.0.role: is required"),
-        ("/v1/chat/completions", {"messages": [5]}, "messages.0: must be an object"),
+         'messages[0].role: must be "system", "developer", "user", "assistant", "tool" or "function"'),
+        ("/v1/chat/completions", {"messages": [{"content": "a"}]}, "messages[0].role: is required"),
+        ("/v1/chat/completions", {"messages": [5]}, "messages[0]: must be an object"),
         ("/v1/chat/completions", {"messages": [{"role": "user", "content": [{"type": "text", "text": 5}]}]},
-         "messages.0.content.0.text: must be a string"),
+         "messages[0].content[0].text: must be a string"),
         ("/v1/chat/completions", {"messages": [{"role": "user", "content": 5}]},
-         "messages.0.content: must be a string, or a list, each an object"),
+         "messages[0].content: must be a string, or a list, each an object"),
         ("/v1/chat/completions", {"tool_choice": "s3cr3t"},
          'tool_choice: must be "none", "auto" or "required", or an object'),
         ("/v1/chat/completions", {"tool_choice": {"type": "function"}}, "tool_choice.function: is required"),
@@ -101,7 +101,7 @@ def test_no_field_has_a_wall_of_words(model: type[BaseModel]) -> None:
         ("/v1/completions", {"prompt": []}, "prompt: must have at least 1 item"),
         ("/v1/embeddings", {"input": []}, "input: must have at least 1 item"),
         ("/v1/embeddings", {"input": ""}, "input: must have at least 1 character"),
-        ("/v1/embeddings", {"input": ["a", ""]}, "input.1: must be a string of at least 1 character"),
+        ("/v1/embeddings", {"input": ["a", ""]}, "input[1]: must be a string of at least 1 character"),
         ("/v1/embeddings", {"input": [5, "a"]}, "input: must be text, token ids, or a list of 1 to 2048 texts"),
         ("/v1/responses", {"input": []}, "input: must have at least 1 item"),
         ("/v1/responses", {"input": ""}, "input: must have at least 1 character"),
@@ -122,6 +122,30 @@ def test_no_field_has_a_wall_of_words(model: type[BaseModel]) -> None:
 )  # fmt: skip
 async def test_the_place_and_the_bounds_are_named(path: str, change: dict[str, Any], said: str) -> None:
     assert said in await said_of(path, BASE[path] | change)
+
+
+PICTURE = [{"type": "image_url", "image_url": {"url": "s3cr3t"}}]
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "param"),
+    [
+        ("/generate", {"prompt": None, "messages": [{"role": "user", "content": 5}]}, "messages.0.content"),
+        ("/generate", {"stop": ["a", 5]}, "stop.1"),
+        ("/v1/chat/completions", {"messages": [{"role": "user"}]}, "messages[0].content"),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": PICTURE}]}, "messages[0].content[0]"),
+        ("/v1/chat/completions", {"stop": ["a", 5]}, "stop[1]"),
+        ("/v1/responses", {"input": [{"role": "user", "content": PICTURE}]}, "input[0].content[0]"),
+        ("/v1/responses", {"input": [{"role": "user"}]}, "input[0].content"),
+    ],
+)
+async def test_param_is_the_place_that_the_message_names_as_the_surface_writes_it(
+    path: str, change: dict[str, Any], param: str
+) -> None:
+    async with client_of(make_bench()) as client:
+        error = (await client.post(path, json=BASE[path] | change)).json()["error"]
+    assert error["param"] == param
+    assert re.split(r":| is ", error["message"])[0] == param
 
 
 @pytest.mark.parametrize(

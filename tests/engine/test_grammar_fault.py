@@ -33,6 +33,9 @@ MARK = "s3cr3t"
         ("json_schema", '{"type": "string", "pattern": "(look-around s3cr3t"}', "a group is not closed"),
         ("json_schema", '{"type": "integer", "minimum": 5, "maximum": 1}', "no value can fit it"),
         ("json_schema", '{"$ref": "#/s3cr3t"}', "a $ref leads nowhere"),
+        ("json_schema", '{"$ref": "http://x/s3cr3t"}', "a $ref must stay within the schema, such as #/$defs/name"),
+        ("json_schema", '{"items": {"$ref": "s3cr3t/limit.json"}}', "a $ref must stay within the schema"),
+        ("json_schema", '{"$ref": "http://[s3cr3t"}', "a $ref must stay within the schema"),
     ],
 )
 def test_a_fault_is_named_with_its_place(kind: GrammarKind, source: str, said: str) -> None:

@@ -168,7 +168,7 @@ async def test_ollamas_num_ctx_bounds_each_text_and_is_no_option_without_effect(
 @pytest.mark.parametrize(
     ("path", "body", "status", "said"),
     [
-        ("/v1/embeddings", {"input": LONG}, 422, f"input.0 has 102 tokens, and this model takes at most {LONGEST}"),
+        ("/v1/embeddings", {"input": LONG}, 422, f"input[0] has 102 tokens, and this model takes at most {LONGEST}"),
         ("/v1/embeddings", {"input": "a", "dimensions": WIDTH + 1}, 422, f"dimensions must be from 1 to {WIDTH}"),
         ("/v1/embeddings", {"input": []}, 422, "input"),
         ("/v1/embeddings", {"input": ""}, 422, "input"),

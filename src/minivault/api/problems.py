@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from http import HTTPStatus
@@ -59,6 +60,10 @@ _TYPES: Mapping[int, str] = {
 
 OLLAMA_PREFIX = "/api/"
 ANTHROPIC_PREFIX = "/v1/messages"
+OPENAI_PREFIX = "/v1/"
+_PLACE = re.compile(r"\.([0-9]+)(?![^.])")
+"""Of an item in a list, in the path to a field."""
+_PATH = re.compile(r"\w+(?:\.\w+)*")
 
 _ANTHROPIC_TYPES: Mapping[int, str] = {
     401: "authentication_error",
@@ -109,12 +114,23 @@ class Problem(Exception):
         if path.startswith(ANTHROPIC_PREFIX):
             kind = _ANTHROPIC_TYPES.get(self.status, "api_error" if self.status >= 500 else "invalid_request_error")
             return {"type": "error", "error": {"type": kind, "message": self.message}}
-        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+        message, param = self.message, self.param
+        if path.startswith(OPENAI_PREFIX) and param is not None:
+            message, param = _as_openai_writes(message, param)
+        return {"error": {"message": message, "type": self.type, "param": param, "code": self.code}}
 
     def response(self, path: str = "/") -> Response:
         """``path``: of the request, which chooses the shape."""
         body = json.dumps(self.body(path), ensure_ascii=False).encode()
         return Response(body, self.status, headers=self.headers, media_type="application/json")
+
+
+def _as_openai_writes(message: str, param: str) -> tuple[str, str]:
+    """``messages.0.content`` is ``messages[0].content`` there, in the path that a message begins with too."""
+    path = _PATH.match(message)
+    if path is not None and path[0].partition(".")[0] == param.partition(".")[0]:
+        message = _PLACE.sub(r"[\1]", path[0]) + message[path.end() :]
+    return message, _PLACE.sub(r"[\1]", param)
 
 
 def problem_of(error: Exception) -> Problem:

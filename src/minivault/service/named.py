@@ -5,6 +5,7 @@ The work below calls every such field ``response_format``. Knows nothing of gram
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,6 +16,8 @@ from minivault.models.tool_calls import Calling
 
 CHOICE = "tool_choice"
 TOOLS = "tools"
+_PATH = re.compile(r"[a-z_]+(?:\.[a-z_]+)*")
+"""The field that a message begins with."""
 
 
 @contextmanager
@@ -39,6 +42,9 @@ def named_as_sent(request: GenerationRequest, calling: Calling | None, structure
             fault = _fault(error.message)
             # A line of the grammar that the calls were made into is none of the client's.
             message = f"{field}: {fault if calling is None else fault.partition(', at line ')[0]}"
+        if told := _PATH.match(message):
+            within = told[0] == request.form_names.form or told[0].startswith(f"{request.form_names.form}.")
+            param = told[0] if within else param
         raise type(error)(message, param=param) from None
 
 

@@ -160,12 +160,14 @@ def _tokens(request: EmbeddingRequest, model: EmbeddingModel) -> tuple[tuple[int
 def _fitting(text: tuple[int, ...], place: int, longest: int, request: EmbeddingRequest) -> tuple[int, ...]:
     """``text`` within the model's bound. What is cut is cut before its last token: an encoder's texts end in one."""
     if not text:
-        raise InvalidRequest(f"input.{place} must give at least 1 token", param="input")
+        raise InvalidRequest(f"input.{place} must give at least 1 token", param=f"input.{place}")
     if len(text) <= longest:
         return text
     if not request.truncate:
         who = "the request" if longest == request.context_limit else "this model"
-        raise ContextTooLong(f"input.{place} has {len(text)} tokens, and {who} takes at most {longest}", param="input")
+        raise ContextTooLong(
+            f"input.{place} has {len(text)} tokens, and {who} takes at most {longest}", param=f"input.{place}"
+        )
     return text[:longest] if request.token_ids else (*text[: longest - 1], text[-1])
 
 

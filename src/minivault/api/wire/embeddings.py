@@ -154,7 +154,7 @@ class OllamaEmbedBody(LenientBody):
         texts = _texts(self.input or [])
         for place, text in enumerate(texts):
             if not text:
-                raise InvalidRequest(f"input.{place} must have at least 1 character", param="input")
+                raise InvalidRequest(f"input.{place} must have at least 1 character", param=f"input.{place}")
         return EmbeddingRequest(
             texts=texts,
             model=bare_name(self.model),

@@ -10,14 +10,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
 
-from minivault.api.wire.lenient import form_names
 from minivault.api.wire.strict import Items, StrictBody
 from minivault.errors import InvalidRequest
-from minivault.generation import Completion, GenerationRequest, Message, SamplingParams, TokenLogprob
+from minivault.generation import Completion, FormNames, GenerationRequest, Message, SamplingParams, TokenLogprob
 
 MAX_STOPS = 16
 MAX_STOP_LENGTH = 500
 MAX_TURNS = 1000
+_FORM_NAMES = FormNames(schema="response_format.schema")
+"""What is documented; a schema that is wrapped as OpenAI's clients do is called as it was sent."""
 LEAST_LOGPROB = -9999.0
 """Stands for minus infinity, which JSON cannot say."""
 
@@ -156,7 +157,7 @@ class GenerateRequest(StrictBody):
             sampling=self._sampling(),
             stream=stream,
             response_format=form,
-            form_names=form_names(form),
+            form_names=FormNames() if form is not None and "json_schema" in form else _FORM_NAMES,
             request_id=request_id,
             surface="native",
             store=self.store is not False,

@@ -114,7 +114,8 @@ class ConversationTurn(LenientBody):
     def message(self, place: int) -> Message:
         """The turn. ``place``: which of the messages it is, for errors."""
         if self.content is None and self.role != "assistant":
-            raise InvalidRequest(f"messages.{place}.content is required in a {self.role} message", param="messages")
+            field = f"messages.{place}.content"
+            raise InvalidRequest(f"{field} is required in a {self.role} message", param=field)
         content = self.content if isinstance(self.content, str) else "\n".join(self._texts(place))
         role = {"developer": "system", "function": "tool"}.get(self.role, self.role)
         calls = tuple(ToolCall(call.id, call.function.name, call.function.arguments) for call in self.tool_calls or ())
@@ -127,9 +128,9 @@ class ConversationTurn(LenientBody):
             if text is None:
                 field = f"messages.{place}.content.{number}"
                 if part.type in ("text", "refusal"):
-                    raise InvalidRequest(f"{field}.{part.type} is required", param="messages")
+                    raise InvalidRequest(f"{field}.{part.type} is required", param=f"{field}.{part.type}")
                 raise UnsupportedFeature(
-                    f"{field}: the models of this server read text only, no images, sound or files", param="messages"
+                    f"{field}: the models of this server read text only, no images, sound or files", param=field
                 )
             yield text
 

@@ -190,13 +190,13 @@ def turns_of(items: Sequence[InputItem]) -> tuple[Message, ...]:
 
 def _needed(value: T | None, field: str) -> T:
     if value is None:
-        raise InvalidRequest(f"{field} is required", param="input")
+        raise InvalidRequest(f"{field} is required", param=field)
     return value
 
 
 def _text(content: str | list[ContentPart] | None, field: str) -> str:
     if content is None:
-        raise InvalidRequest(f"{field} is required", param="input")
+        raise InvalidRequest(f"{field} is required", param=field)
     if isinstance(content, str):
         return content
     texts = []
@@ -204,7 +204,8 @@ def _text(content: str | list[ContentPart] | None, field: str) -> str:
         text = part.text if part.type in _TEXTS else part.refusal
         if text is None:
             raise UnsupportedFeature(
-                f"{field}.{number}: the models of this server read text only, no images, sound or files", param="input"
+                f"{field}.{number}: the models of this server read text only, no images, sound or files",
+                param=f"{field}.{number}",
             )
         texts.append(text)
     return "\n".join(texts)

@@ -50,6 +50,8 @@ _KNOWN = (
     ("limit", "it is too complex"),
     ("out of fuel", "it is too complex"),
 )
+_OUTSIDE = re.compile(r"Resource '|Invalid URI reference '")
+"""What the compiler says of a reference that it would have to fetch, which it never does."""
 _PLACE = re.compile(r"(?:at )?([0-9]{1,6})\(([0-9]{1,6})\):")
 _CARET = re.compile(r"^( +)\^", re.MULTILINE)
 _INDENT = 4
@@ -71,6 +73,8 @@ def _what(kind: str, said: str) -> str:
         # Only words of the standard are named: anything else was thought of by the client.
         named = ", ".join(sorted(set(_KEYWORDS.findall(said))))
         return f"it uses a keyword that is not supported{f': {named}' if named else ''}"
+    if kind == "json_schema" and _OUTSIDE.match(said):
+        return "a $ref must stay within the schema, such as #/$defs/name"
     told = said.rpartition("\nerror: ")[2] if kind == "regex" and "\nerror: " in said else said
     what = next((ours for theirs, ours in _KNOWN if theirs in _unquoted(told)), "it cannot be read, or is too complex")
     return what + _where(kind, said)
