@@ -233,9 +233,6 @@ class HeadKeeper:
         self._signer = _load_signer(self.paths)
         self.export = None if export is None else HeadExport(export)
         """Takes each head that is signed."""
-        if self.export is not None and self._note is not None:
-            # A former process may have ended before it could.
-            self.export.offer(self._note)
 
     def check(self, tree: Tree, node: NodeSource) -> None:
         """That the newest head is a prefix of ``tree``.
@@ -272,8 +269,12 @@ class HeadKeeper:
             if self.paths.load_note() == note:
                 self._note, self.newest = note, Head(self._signer.key.name, tree.size, tree.root())
                 self.signed_ns = self.paths.head.stat().st_mtime_ns
-        if self.export is not None:
-            self.export.offer(note)
+        self.offer_newest()
+
+    def offer_newest(self) -> None:
+        """Have the newest head exported: a former process may have ended before it could."""
+        if self.export is not None and self._note is not None:
+            self.export.offer(self._note)
 
 
 def _load_signer(paths: HeadPaths) -> Signer:

@@ -6,13 +6,15 @@ newest head alone is kept for it, which covers all before it. Knows nothing of w
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
+from minivault.files import sync_folder
 from minivault.vault.database import describe
 
 FIRST_PAUSE: Final = 1.0
@@ -51,11 +53,20 @@ class HeadExport:
             if self._closing:
                 return
             self._note = note
-            if self._thread is None:
-                # No process waits at its end for a disk that hangs.
-                self._thread = threading.Thread(target=self._run, name="minivault-head-export", daemon=True)
-                self._thread.start()
+            if self._thread is None or not self._thread.is_alive():
+                self._start()
             self._wake.notify()
+
+    def _start(self) -> None:
+        # No process waits at its end for a disk that hangs.
+        thread = threading.Thread(target=self._run, name="minivault-head-export", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # The system has no thread for it now: the next note asks again.
+            self._failed(error)
+        else:
+            self._thread = thread
 
     def close(self) -> None:
         """Try once more with what waits, for five seconds at most. The next start appends what is missing."""
@@ -76,7 +87,7 @@ class HeadExport:
                 return
             try:
                 self._append(self._path, note.encode("utf-8") + b"\n")
-            except OSError as error:
+            except Exception as error:  # Whatever it is, the next attempt may do better: nobody else would make one.
                 failures += 1
                 self._failed(error)
                 if last:
@@ -88,7 +99,7 @@ class HeadExport:
                 failures = 0
                 self._landed(note)
 
-    def _failed(self, error: OSError) -> None:
+    def _failed(self, error: Exception) -> None:
         if self.error is None:
             logger.warning("the signed head cannot be exported; it is tried again: %s", _reason(error))
         self.error = f"the head is signed, but cannot be exported: {_reason(error)}"
@@ -108,8 +119,8 @@ def pause_after(failures: int, first: float) -> float:
 
 
 def append_note(path: Path, note: bytes) -> None:
-    """Append a note that ends in an empty line, and sync, unless the file ends with it. What a failure tore stays, and
-    an empty line after it: nothing that is there is ever cut.
+    """Have the file end with a note that ends in an empty line, on the disk. What a failure tore stays, and an empty
+    line after it: nothing that is there is ever cut.
 
     Raises:
         OSError: it could not be done.
@@ -118,20 +129,31 @@ def append_note(path: Path, note: bytes) -> None:
         end = file.seek(0, os.SEEK_END)
         file.seek(max(0, end - len(note)))
         tail = file.read()
-        if tail == note:
-            return
-        _write(file, note if not end or tail.endswith(b"\n\n") else b"\n\n" + note)
+        if not end:
+            _sync_name(path)
+        if tail != note:
+            file.write(note if not end or tail.endswith(b"\n\n") else b"\n\n" + note)
+            file.flush()
+        # Also of one that is there: the attempt that wrote it may have failed at this.
+        os.fsync(file.fileno())
 
 
-def _write(file: IO[bytes], data: bytes) -> None:
-    file.write(data)
-    file.flush()
-    os.fsync(file.fileno())
+def _sync_name(path: Path) -> None:
+    """Of a file that is empty, for it may be new.
+
+    Some file systems sync no folders, and some folders take files but may not be read: a name may go there in a crash,
+    and the next start writes the newest head anew.
+    """
+    try:
+        sync_folder(path.parent)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM):
+            raise
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "its folder is not there"
     if isinstance(error, PermissionError):
         return "the file may not be written"
-    return describe(error)
+    return describe(error) if isinstance(error, OSError) else f"it failed ({type(error).__name__})"

@@ -33,6 +33,8 @@ class Signing:
         self._why_not: str | None = None
         # Why it is not where it is to be exported to, as of the last step.
         self._not_exported: str | None = None
+        # Once the ledger runs: a vault that does not open leaves no thread.
+        self._newest_offered = False
         # Filled by anyone, emptied by whoever answers.
         self._asked: deque[Future[int]] = deque()
 
@@ -84,6 +86,8 @@ class Signing:
     def wait(self) -> float | None:
         """Seconds until there is something to do or to tell; ``None``: there is nothing."""
         export = self._export
+        if export is not None and not self._newest_offered:
+            return 0.0
         watched = export is not None and (export.behind or export.error != self._not_exported)
         behind = RETRY_SECONDS if watched else None
         return min((wait for wait in (self._due(), behind) if wait is not None), default=None)
@@ -98,6 +102,7 @@ class Signing:
 
     def step(self) -> None:
         """Sign if it is time, or somebody asked, and tell who asked."""
+        self._offer_newest()
         if self._due() == 0 or self._asked:
             self._sign()
         self.answer(self._why_not)
@@ -105,6 +110,7 @@ class Signing:
 
     def finish(self) -> None:
         """The last head, over whatever none covers yet; it is exported if that can be done soon."""
+        self._offer_newest()
         self._sign()
         if self._export is not None:
             self._export.close()
@@ -113,6 +119,11 @@ class Signing:
     @property
     def _export(self) -> HeadExport | None:
         return None if self._heads is None else self._heads.export
+
+    def _offer_newest(self) -> None:
+        if self._heads is not None and not self._newest_offered:
+            self._heads.offer_newest()
+        self._newest_offered = True
 
     def _look_at_export(self) -> None:
         self._not_exported = None if self._export is None else self._export.error
