@@ -26,6 +26,8 @@ class CallStart:
     store: bool
     prompt_tokens: int
     repeat_key: int | None = None
+    copy_of: int | None = None
+    """A record of the call that this one holds anew."""
 
     def row(self) -> tuple[int | str | None, ...]:
         """Its values, in the order of the fields."""
@@ -41,6 +43,7 @@ class CallStart:
             int(self.store),
             self.prompt_tokens,
             self.repeat_key,
+            self.copy_of,
         )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from minivault.errors import InvalidRequest, LedgerUnavailable, MiniVaultError, UnknownRecord, VaultCorrupt
 from minivault.generation import FinishReason
 from minivault.vault.batch import Batch, CallEnd, CallStart, OpenCall
+from minivault.vault.copies import MOST, copied_record
 from minivault.vault.database import Writer
 from minivault.vault.merkle import Tree, root_of
 from minivault.vault.record import (
@@ -68,6 +69,8 @@ class Book:
         self.tree = Tree()
         """As of the last commit that was reported as done."""
         self.open_calls: dict[int, OpenCall] = {}
+        self.copies_left = True
+        """There may be replays and repeats of erased calls that hold their content yet."""
 
     def resume(self) -> list[OpenCall]:
         """Open the file, check it and try a write. Returns the open calls that nobody here answers for.
@@ -179,7 +182,12 @@ class Book:
         assert self.writer is not None  # noqa: S101 - write() has just looked
         if len(erasure.intents) > MAX_ERASED:
             raise InvalidRequest(f"an erasure takes at most {MAX_ERASED} calls", param="intents")
-        intents = tuple(intent for intent in self.writer.erasable(erasure.intents) if intent not in batch.erased)
+        copies, running = self.writer.copies(erasure.intents)
+        # What goes on, or is too much for one record, is seen to by whoever asks `copies_left`.
+        begun = any(start.copy_of is not None for start in batch.starts)
+        self.copies_left |= running or begun or len(copies) > MOST
+        wanted = {*erasure.intents, *copies[:MOST]} - batch.erased.keys()
+        intents = self.writer.erasable(wanted)
         if not intents:
             raise UnknownRecord("no content to erase: not stored, erased already, or the call has not ended")
         batch.erased |= dict.fromkeys(intents, index)
@@ -202,6 +210,10 @@ class Book:
         record = draft.record
         try:
             if isinstance(record, Intent):
+                copied = copied_record(record.parameters)
+                if copied is not None and self.writer is not None:
+                    # It was asked for before its call was erased, and holds anew what went.
+                    self.copies_left |= bool(batch.erased) or self.writer.is_erased(copied)
                 if refuse_intents:
                     raise LedgerUnavailable("the disk is nearly full: new calls are refused until there is room")
                 record = replace(record, request_id=self._own_id(record, batch))
@@ -262,6 +274,7 @@ def _call_start(intent: Intent, index: int, time_ns: int) -> CallStart:
         store=intent.store,
         prompt_tokens=len(intent.prompt_token_ids),
         repeat_key=intent.repeat_key if intent.store else None,
+        copy_of=copied_record(intent.parameters),
     )
 
 

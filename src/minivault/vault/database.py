@@ -19,6 +19,7 @@ from minivault.errors import ConfigError, LedgerUnavailable, VaultCorrupt
 from minivault.files import PLAIN
 from minivault.vault.batch import Batch, OpenCall
 from minivault.vault.cipher import CIPHER, VaultKey, is_plain
+from minivault.vault.copies import copies_of
 from minivault.vault.merkle import Tree
 from minivault.vault.migrations import MIGRATIONS
 from minivault.vault.schema import TABLES, migrate, schema_version
@@ -111,6 +112,15 @@ class Writer:
         """Those of these calls that have ended and whose content is there, in order."""
         found = (self._db.execute(f"{_ERASABLE} AND intent_index = ?", (intent,)).get for intent in {*intents})
         return tuple(sorted(index for index in found if index is not None))
+
+    def copies(self, intents: Iterable[int]) -> tuple[tuple[int, ...], bool]:
+        """As ``copies.copies_of``."""
+        return copies_of(self._db, intents)
+
+    def is_erased(self, record: int) -> bool:
+        """Whether the content of the call with this record is erased."""
+        sql = "SELECT 1 FROM calls WHERE (intent_index = ?1 OR outcome_index = ?1) AND erased_index IS NOT NULL"
+        return self._db.execute(sql, (record,)).get is not None
 
     def erasable_before(self, time_ns: int, limit: int) -> tuple[int, ...]:
         """The oldest calls of before ``time_ns`` whose content is there, found by an index."""

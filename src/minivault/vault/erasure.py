@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from minivault.vault.book import MAX_ERASED, Book, Draft
+from minivault.vault.copies import CopyRound
 from minivault.vault.mirror import Mirror
 from minivault.vault.record import NANOSECONDS, Clock, Erasure
 from minivault.vault.search_scrub import KeyRounds, keys_scrubbed
@@ -51,11 +52,15 @@ class ErasureChores:
         self._next_scrub = 0.0
         self._keys: KeyRounds | None = None
         """Under way: the search index's keys are gone through."""
+        self._copies: CopyRound | None = None
+        """Under way: replays and repeats are gone through."""
+        self._next_copies = 0.0
         self.resume()
 
     def resume(self) -> None:
         """After the book was opened: is the mirror behind the erasures? The write-ahead log is empty then."""
-        self._log_due, self._keys = False, None
+        self._log_due, self._keys, self._copies = False, None, None
+        self._book.copies_left = True
         if self._mirror is not None:
             self._mirror.begin_scrub()
         self._look_at_keys()
@@ -74,6 +79,7 @@ class ErasureChores:
             0.0 if self._keys is not None else None,
             self._next_log if self._log_due else None,
             self._next_scrub if self._mirror_due else None,
+            self._next_copies if self._copies_due else None,
         ]
         earliest = min((moment for moment in due if moment is not None), default=None)
         return None if earliest is None else max(0.0, earliest - self._monotonic())
@@ -83,6 +89,8 @@ class ErasureChores:
         now = self._monotonic()
         if self._retention_ns and now >= self._next_look:
             self._next_look = now + (0.0 if self._erase_old() else RETENTION_SECONDS)
+        if self._copies_due and now >= self._next_copies:
+            self._erase_copies(now)
         if self._mirror_due and now >= self._next_scrub:
             self._scrub()
         if self._keys is not None:
@@ -93,10 +101,15 @@ class ErasureChores:
             self._next_log = now + RETRY_SECONDS
 
     def finish(self) -> None:
-        """Before the vault is let go, for five seconds at most: the search index's keys, and the mirror's lines, unless
-        it cannot be written. The rest is done after the next start. The log is emptied by others.
+        """Before the vault is let go, for five seconds at most: replays and repeats of what was erased, the search
+        index's keys, and the mirror's lines, unless it cannot be written. The rest is done after the next start. The
+        log is emptied by others.
         """
         end = self._monotonic() + FINISH_SECONDS
+        while self._copies_due and self._book.writer is not None:
+            self._erase_copies(end)
+            if self._copies is None or self._monotonic() >= end:
+                break  # one round: what is left has not ended
         while self._keys is not None and self._monotonic() < end:
             self._scrub_keys()
         while self._mirror_due and self._mirror is not None and self._monotonic() < end:
@@ -113,6 +126,27 @@ class ErasureChores:
             self._book.write([Draft(Erasure(due, "retention", "ledger"), self._clock())])
             self.erased()
         return len(due) == MAX_ERASED
+
+    @property
+    def _copies_due(self) -> bool:
+        return self._copies is not None or self._book.copies_left
+
+    def _erase_copies(self, now: float) -> None:
+        """A page of the replays and repeats whose call was erased without them."""
+        writer = self._book.writer
+        if writer is None:
+            return
+        if self._copies is None:
+            # Whatever is left behind from here on asks for another round.
+            self._copies, self._book.copies_left = CopyRound(), False
+        due = self._copies.step(writer.connection)
+        for start in range(0, len(due), MAX_ERASED):
+            batch = due[start : start + MAX_ERASED]
+            self._book.write([Draft(Erasure(batch, "copy", "ledger"), self._clock())])
+            self.erased()
+        if self._copies.done:
+            self._book.copies_left |= self._copies.open
+            self._copies, self._next_copies = None, now + RETRY_SECONDS
 
     def _look_at_keys(self) -> None:
         """Those that were gone through before the newest erasure are gone through again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from minivault.vault.copies import copied_record
 from minivault.vault.findings import Fault
 from minivault.vault.record import ContentKind, RecordKind, commitment, parse_time
 from minivault.vault.walk import Walk
@@ -140,6 +141,7 @@ def _intent_row(leaf: Mapping[str, Any]) -> tuple[Any, ...] | None:
             leaf["api_key_id"],
             leaf["mode"],
             int(leaf["policy"] == "full"),
+            copied_record(leaf["parameters"]),
         )
     except (ValueError, OverflowError):
         # The time is none.

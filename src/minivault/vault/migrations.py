@@ -113,5 +113,21 @@ CREATE INDEX calls_repeat ON calls (repeat_key, api_key_id)
 WHERE repeat_key IS NOT NULL AND finish_reason IN ('stop', 'length');
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (_RECORDS, _READING, _ERASURE, _REPEATS)
+_COPIES: Final = """
+ALTER TABLE calls ADD COLUMN copy_of INTEGER;
+UPDATE calls SET copy_of = (
+    SELECT coalesce(
+        iif(json_type(text, '$.parameters.replay_of') = 'integer', text ->> '$.parameters.replay_of', NULL),
+        iif(json_type(text, '$.parameters.from_record') = 'integer', text ->> '$.parameters.from_record', NULL)
+    )
+    FROM (SELECT CAST(data AS TEXT) AS text FROM leaves WHERE leaf_index = intent_index) WHERE json_valid(text)
+)
+WHERE intent_index IN (
+    SELECT leaf_index FROM leaves
+    WHERE instr(data, CAST('"replay_of":' AS BLOB)) OR instr(data, CAST('"from_record":' AS BLOB))
+);
+CREATE INDEX calls_copies ON calls (copy_of) WHERE copy_of IS NOT NULL;
+"""
+
+MIGRATIONS: Final[tuple[str, ...]] = (_RECORDS, _READING, _ERASURE, _REPEATS, _COPIES)
 """Migration ``n`` (from 1) leads from schema version ``n - 1`` to ``n``; ``PRAGMA user_version`` holds the version."""

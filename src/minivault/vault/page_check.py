@@ -178,7 +178,7 @@ _CONTENTS = """
 SELECT leaf_index, kind, salt, data FROM contents WHERE leaf_index BETWEEN ? AND ? ORDER BY leaf_index
 """
 _CALLS_BY_INTENT = """
-SELECT intent_index, request_id, time_ns, model, surface, source, api_key_id, mode, store,
+SELECT intent_index, request_id, time_ns, model, surface, source, api_key_id, mode, store, copy_of,
        iif(outcome_index IS NULL, prompt_tokens, NULL),
        iif(outcome_index IS NULL, coalesce(completion_tokens, finish_reason, duration_ns), NULL),
        intent_index, erased_index

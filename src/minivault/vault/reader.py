@@ -12,7 +12,7 @@ import json
 import re
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 from minivault.errors import InvalidRequest, UnknownRecord, VaultCorrupt
 from minivault.vault.calls import Call, CallDetail, CallFilter, Page
 from minivault.vault.cipher import VaultKey
+from minivault.vault.copies import copies_of
 from minivault.vault.database import Connection, StorageError, as_error, open_reader, snapshot
 from minivault.vault.export import ExportForm, Progress, export
 from minivault.vault.head import HeadPaths
@@ -169,6 +170,17 @@ class Reader:
         with self.connection() as db:
             rows = [] if db is None else list(db.execute(sql, [*values, after, limit]))
         return tuple(index for (index,) in rows)
+
+    def copies(self, intents: Iterable[int]) -> tuple[int, ...]:
+        """Intents of ended replays and repeats of these calls that hold content: erasing the calls takes them too."""
+        with self.connection() as db:
+            return () if db is None else copies_of(db, intents)[0]
+
+    def erased_by(self, index: int, /) -> tuple[int, ...]:
+        """Intents of the calls whose content went by the erasure with this index, oldest first."""
+        sql = "SELECT intent_index FROM calls WHERE erased_index = ? ORDER BY intent_index"
+        with self.connection() as db:
+            return () if db is None else tuple(intent for (intent,) in db.execute(sql, (index,)))
 
     def erased_calls(
         self, prefix: str, after: int = -1, *, limit: int = 1000

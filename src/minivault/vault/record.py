@@ -120,9 +120,10 @@ class Erasure:
 
     intents: tuple[int, ...]
     """The calls, by the indexes of their intents."""
-    reason: Literal["request", "retention"]
+    reason: Literal["request", "retention", "copy"]
+    """``copy``: these are replays and repeats of calls that were erased before."""
     source: str
-    """Where it came from: ``http``, ``cli``, or ``ledger`` for retention."""
+    """Where it came from: ``http``, ``cli``, or ``ledger`` for retention and copies."""
     api_key_id: str | None = None
 
 

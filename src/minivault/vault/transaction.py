@@ -30,10 +30,11 @@ CREATE TEMP TRIGGER write_batch INSTEAD OF INSERT ON batch BEGIN
     FROM json_each(NEW.contents);
 
     INSERT INTO calls (
-        intent_index, request_id, time_ns, model, surface, source, api_key_id, mode, store, prompt_tokens, repeat_key
+        intent_index, request_id, time_ns, model, surface, source, api_key_id, mode, store, prompt_tokens, repeat_key,
+        copy_of
     )
     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
-           value ->> 8, value ->> 9, value ->> 10
+           value ->> 8, value ->> 9, value ->> 10, value ->> 11
     FROM json_each(NEW.starts);
 
     UPDATE calls SET
