@@ -143,3 +143,26 @@ def test_a_key_is_asked_for_kept_in_the_tab_and_sent(page: Page) -> None:
     expect(page.locator("article")).to_contain_text("guide")
     assert seen[:2] == [None, "Bearer mv_abc_123"]
     assert page.evaluate("[sessionStorage.length, JSON.stringify(localStorage).includes('mv_abc')]") == [1, False]
+
+
+def test_where_the_context_ended_a_new_chat_is_offered_and_what_was_refused_is_not_sent_again(page: Page) -> None:
+    ask(page, "Hello")
+    refused = "word " * 1500
+    answer = ask(page, refused)
+    expect(answer.get_by_role("alert")).to_contain_text("not sent again")
+    with page.expect_request("**/v1/chat/completions") as asked:
+        ask(page, "What model are you?")
+    sent = [message["content"] for message in json.loads(asked.value.post_data or "")["messages"]]
+    assert (sent[0], sent[-1], len(sent)) == ("Hello", "What model are you?", 3)
+    page.get_by_role("alert").get_by_role("button", name="Ask it in a new chat").click()
+    expect(page.locator(".welcome")).to_be_visible()
+    expect(page.locator("#prompt")).to_have_value(refused.strip())
+
+
+def test_an_answer_that_the_context_cut_says_so(page: Page) -> None:
+    end = {"choices": [{"index": 0, "delta": {"content": "And so"}, "finish_reason": "length"}]}
+    usage = {"choices": [], "usage": {"prompt_tokens": 967, "completion_tokens": 57, "total_tokens": 1024}}
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in (end, usage)) + "data: [DONE]\n\n"
+    page.route("**/v1/chat/completions", lambda route: route.fulfill(content_type="text/event-stream", body=body))
+    expect(page.locator("select.model")).to_have_value("guide")
+    expect(ask(page, "Hello").locator(".figures")).to_contain_text("the model's context ended")

@@ -127,6 +127,25 @@ def test_a_dialog_takes_the_focus_and_gives_it_back(page: Page) -> None:
     expect(button).to_be_focused()
 
 
+def test_going_back_closes_the_dialog_above(page: Page) -> None:
+    page.get_by_role("link", name="Vault", exact=True).click()
+    page.get_by_role("button", name="Export").click()
+    expect(page.get_by_role("dialog", name="Export")).to_be_visible()
+    page.go_back()
+    expect(page.locator(".welcome")).to_be_visible()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_all_times_are_of_24_hours(page: Page) -> None:
+    told = page.evaluate(
+        """async () => {
+            const { time, when } = await import("/assets/format.js");
+            return [time("2026-11-21T19:04:05"), when(new Date(new Date().setHours(19, 4)).toISOString())];
+        }"""
+    )
+    assert told == ["Nov 21, 2026, 19:04:05", "19:04"]
+
+
 NAMELESS = """() => [...document.querySelectorAll("a, button, input, select, textarea, img, svg[role]")]
     .filter((one) => one.getClientRects().length)
     .filter((one) => !(one.ariaLabel || one.labels?.length || one.textContent.trim() || one.hasAttribute("alt")))

@@ -278,6 +278,17 @@ def test_erasing_asks_first_and_leaves_the_proof(page: Page, server: Server) -> 
     assert httpx.get(f"{server.url}/vault/records", params={"query": "Jonathan"}).json()["records"] == []
 
 
+def test_erasing_takes_the_replay_with_it_and_says_so(page: Page, server: Server) -> None:
+    answer = recorded(server, "What about the okapi please?")
+    httpx.post(f"{server.url}/vault/records/{answer['id']}/replay", timeout=240).raise_for_status()
+    page.goto(f"/#/vault/{answer['record']['index']}")
+    page.get_by_role("button", name="Erase content").click()
+    expect(page.get_by_role("dialog")).to_contain_text("Its replays, and answers that were taken from its record")
+    page.get_by_role("button", name="Erase for good").click()
+    expect(page.get_by_text("Erased, with 1 replay or repeat.")).to_be_visible()
+    assert httpx.get(f"{server.url}/vault/records", params={"query": "okapi"}).json()["records"] == []
+
+
 def test_what_the_caller_wrote_among_the_parameters_is_shown_checked_and_erased(page: Page, server: Server) -> None:
     form = {"type": "regex", "regex": "(tuned|broken) xylophone"}
     answer = recorded(server, "How is it?", response_format=form, stop=["quokka"])

@@ -29,7 +29,7 @@ function editor(text, edit, back) {
   const input = h("textarea", { value: text, rows: Math.min(10, text.split("\n").length + 1), "aria-label": "Edit message" });
   const form = h("form", { class: "turn asked editing", "aria-label": "Edit message" }, input,
     h("div", { class: "row end" },
-      h("button", { type: "button", onclick: () => form.replaceWith(back()) }, "Cancel"),
+      h("button", { onclick: () => form.replaceWith(back()) }, "Cancel"),
       h("button", { type: "submit", class: "primary" }, "Ask again")));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
@@ -45,8 +45,8 @@ function editor(text, edit, back) {
   return form;
 }
 
-/** The shown answer of a turn: `{element, update()}`. `retry()` and `choose(place)` may be null. */
-export function answerView(turn, { retry, choose }) {
+/** The shown answer of a turn: `{element, update()}`. `retry()`, `choose(place)` and `anew()`, a new chat, may be null. */
+export function answerView(turn, { retry, choose, anew }) {
   const result = shownOf(turn);
   const body = h("div", { class: "md" });
   const thoughts = thoughtsView(result);
@@ -63,10 +63,18 @@ export function answerView(turn, { retry, choose }) {
     element.classList.toggle("waiting", result.status === "running" && !result.text && !result.reasoning);
     figures.replaceChildren(...figuresOf(result));
     problem.hidden = !result.error;
-    problem.textContent = result.error ?? "";
+    problem.replaceChildren(...problemOf(result, anew));
   };
   update();
   return { element, update };
+}
+
+/** What went wrong, and the way on. */
+function problemOf({ error, code, text }, anew) {
+  if (!error) return [];
+  const words = anew && !text ? `${error}. This message is not sent again with the next one.` : error;
+  const full = anew && code === "context_length_exceeded";
+  return [h("p", null, words), full ? h("button", { onclick: anew }, "Ask it in a new chat") : ""];
 }
 
 function thoughtsView(result) {
@@ -98,7 +106,7 @@ function figuresOf(result) {
   const add = (text, title) => parts.push(h("span", title ? { title } : null, text));
   if (result.status === "stopped") add("stopped");
   if (result.status === "interrupted") add("left unfinished");
-  if (ENDS[result.finish]) add(ENDS[result.finish]);
+  if (ENDS[result.finish]) add(result.cut ?? ENDS[result.finish]);
   if (result.usage) add(plural(result.usage.completion_tokens, "token"), `${count(result.usage.prompt_tokens)} of the prompt, ${count(result.usage.completion_tokens)} of the answer`);
   else if (result.pieces) add(plural(result.pieces, "piece"));
   const pace = paceOf(result);

@@ -49,6 +49,7 @@ class ChatScreen {
     this.fillModels();
     generations.addEventListener("change", (event) => this.changed(event.detail), { signal: this.signal });
     store.store.addEventListener("change", () => this.renamed(), { signal: this.signal });
+    store.store.addEventListener("elsewhere", () => this.reread(), { signal: this.signal });
     store.store.addEventListener("full", () => toast("This browser's storage is full: delete old conversations. The vault has them all.", "bad"), { signal: this.signal });
     this.main.scrollTop = this.main.scrollHeight;
     if (matchMedia("(pointer: fine)").matches) this.input.focus();
@@ -160,10 +161,16 @@ class ChatScreen {
     const last = place === this.chat.turns.length - 1;
     const view = answerView(turn, {
       retry: free ? () => this.retry(place) : null,
+      anew: () => this.askAnew(turn.text),
       choose: last && free ? (shown) => this.choose(turn, shown) : null,
     });
     this.views.push(view);
     return [asked, view.element];
+  }
+
+  askAnew(text) {
+    drafts.set("", text);
+    location.hash = "#/chat/new";
   }
 
   choose(turn, shown) {
@@ -180,7 +187,7 @@ class ChatScreen {
   }
 
   welcome() {
-    const ideas = IDEAS.map((text) => h("li", null, h("button", { type: "button", class: "idea", onclick: () => this.ask(text) }, text)));
+    const ideas = IDEAS.map((text) => h("li", null, h("button", { class: "idea", onclick: () => this.ask(text) }, text)));
     return h("div", { class: "welcome" },
       h("img", { src: "/assets/favicon.svg", alt: "", width: 56, height: 56 }),
       h("h2", null, "What would you like to know?"),
@@ -192,6 +199,16 @@ class ChatScreen {
     const kept = store.list().find((one) => one.id === this.chat.id);
     if (kept) Object.assign(this.chat, { title: kept.title, named: store.open(this.chat.id)?.named ?? this.chat.named });
     this.heading.textContent = this.chat.title;
+  }
+
+  /** Turns that another tab took out must not be kept again from here. */
+  reread() {
+    if (isRunning(this.chat.id) || !this.chat.turns.length) return;
+    const kept = store.open(this.chat.id);
+    if (JSON.stringify(kept?.turns) === JSON.stringify(this.chat.turns)) return;
+    if (!kept) location.hash = "#/chat/new";
+    else this.chat = kept;
+    this.drawTurns();
   }
 
   openSettings() {

@@ -38,7 +38,7 @@ function row(one, done) {
 
 async function askName(one) {
   const name = await modal("Rename conversation", (close) => {
-    const input = h("input", { type: "text", value: one.title, maxlength: 120, required: true, autofocus: true });
+    const input = h("input", { value: one.title, maxlength: 120, required: true, autofocus: true });
     const keep = (event) => {
       event.preventDefault();
       close(input.value.trim() || null);

@@ -7,9 +7,19 @@ import { announce, badge, field, h, options, put } from "./dom.js";
 import { count } from "./format.js";
 import { messagesOf, requestOf, run } from "./generation.js";
 import { settingsFields } from "./settings.js";
+import { store } from "./store.js";
 
 /** What was typed and answered: it outlives a look at another screen. */
 const kept = { prompt: "", sides: [{ settings: { seed: 7 }, turn: null }, { settings: { seed: 7 }, turn: null }] };
+
+store.addEventListener("erased", ({ detail }) => {
+  for (const side of kept.sides) {
+    if (side.turn?.answers[0].id === detail) {
+      side.turn = null;
+      kept.prompt = "";
+    }
+  }
+});
 
 export async function show(main, _, signal) {
   const names = (await chatModels()).map((model) => model.name);

@@ -9,9 +9,11 @@ export function put(element, ...children) {
   return element;
 }
 
-/** An element: `h("button", {class: "x", onclick: f}, "Send")`. Null children are left out. */
+/** An element: `h("button", {class: "x", onclick: f}, "Send")`. Null children are left out. A button sends a form
+ * only where it says so. */
 export function h(tag, props, ...children) {
   const element = document.createElement(tag);
+  if (tag === "button") element.type = "button";
   for (const [name, value] of Object.entries(props ?? {})) set(element, name, value);
   return put(element, ...children);
 }
@@ -36,8 +38,8 @@ export function s(tag, attributes, ...children) {
 const ICONS = {
   chat: "M4 5.5h16v11H10l-4.5 3.5v-3.5H4z",
   compare: "M4 5h6.5v14H4zM13.5 5H20v14h-6.5z",
-  vault: "M4 4h16v16H4zM12 8.2a3.8 3.8 0 1 0 0 7.600 3.8 3.8 0 0 0 0-7.600zM12 8.2V6M12 18v-2.2M8.2 12H6M18 12h-2.2",
-  models: "M12 3.5l8 4.3v8.400l-8 4.3-8-4.3V7.8zM4 7.8l8 4.3 8-4.3M12 12.1v8.400",
+  vault: "M4 4h16v16H4zM12 8.2a3.8 3.8 0 1 0 0 7.6 3.8 3.8 0 0 0 0-7.600zM12 8.2V6M12 18v-2.2M8.2 12H6M18 12h-2.2",
+  models: "M12 3.5l8 4.3v8.400l-8 4.3-8-4.3V7.8zM4 7.8l8 4.3 8-4.3M12 12.1v8.4",
   live: "M3 13h4l2.5-7 4 13 3-9 1.5 3h3",
   keys: "M8.5 11.5a4 4 0 1 0 0 .1zM8.5 11.5H21M17 11.5v4M20.5 11.5v3",
   plus: "M12 5v14M5 12h14",
@@ -55,9 +57,8 @@ const ICONS = {
   search: "M10.5 4a6.5 6.5 0 1 0 0 13 6.5 6.5 0 0 0 0-13zM15.3 15.3L20 20",
   download: "M12 4v11M7 10.5l5 5 5-5M4 20h16",
   shield: "M12 3.5l7.5 2.8v5.2c0 4.5-3 7.5-7.5 9.3-4.5-1.8-7.5-4.8-7.5-9.3V6.3z",
-  sun: "M12 8a4 4 0 1 0 0 8 4 4 0 0 0 0-8zM12 2.5v2M12 19.5v2M2.5 12h2M19.5 12h2M5.3 5.3l1.400 1.400M17.3 17.3l1.400 1.400M5.3 18.700l1.400-1.400M17.3 6.700l1.400-1.400",
+  sun: "M12 8a4 4 0 1 0 0 8 4 4 0 0 0 0-8zM12 2.5v2M12 19.5v2M2.5 12h2M19.5 12h2M5.3 5.3l1.4 1.400M17.3 17.3l1.4 1.400M5.3 18.700l1.4-1.400M17.3 6.700l1.4-1.4",
   close: "M6 6l12 12M18 6L6 18",
-  key: "M8.5 11.5a4 4 0 1 0 0 .1zM8.5 11.5H21M17 11.5v4M20.5 11.5v3",
 };
 
 /** A drawn icon; it says nothing to a screen reader, so its button needs a label. */
@@ -67,7 +68,7 @@ export function icon(name) {
 
 /** A button with an icon alone, and `label` as its name. */
 export function iconButton(name, label, onclick, props) {
-  return h("button", { type: "button", class: "quiet", "aria-label": label, title: label, onclick, ...props }, icon(name));
+  return h("button", { class: "quiet", "aria-label": label, title: label, onclick, ...props }, icon(name));
 }
 
 /** A labelled form field. `note` explains it to everybody. */
@@ -113,12 +114,14 @@ export function copyButton(text, label = "Copy") {
   return button;
 }
 
-/** A modal dialog with a heading; closed by Escape, its cross, or `close()`. Resolves with what it was closed with. */
+/** A modal dialog with a heading; closed by Escape, its cross, another screen, or `close()`. Resolves with what it was closed with. */
 export function modal(title, build, { wide = false } = {}) {
   return new Promise((resolve) => {
     const heading = h("h2", { id: `m${(fieldCount += 1)}` }, title);
     const dialog = h("dialog", { class: wide ? "wide" : "", "aria-labelledby": heading.id });
+    const left = () => close();
     const close = (value = null) => {
+      removeEventListener("hashchange", left);
       dialog.close();
       dialog.remove();
       resolve(value);
@@ -128,6 +131,7 @@ export function modal(title, build, { wide = false } = {}) {
       close();
     });
     dialog.addEventListener("click", (event) => event.target === dialog && close());
+    addEventListener("hashchange", left);
     const top = h("div", { class: "bar" }, heading, iconButton("close", "Close", () => close()));
     dialog.append(h("div", { class: "sheet" }, top, build(close)));
     document.body.append(dialog);
@@ -142,8 +146,8 @@ export function confirmed(title, text, deed) {
     h("div", { class: "stack" },
       h("p", null, text),
       h("div", { class: "row end" },
-        h("button", { type: "button", autofocus: true, onclick: () => close(false) }, "Cancel"),
-        h("button", { type: "button", class: "bad", onclick: () => close(true) }, deed))));
+        h("button", { autofocus: true, onclick: () => close(false) }, "Cancel"),
+        h("button", { class: "bad", onclick: () => close(true) }, deed))));
 }
 
 /** Hand a text or Blob to the person as a file. */
@@ -158,8 +162,19 @@ export function badge(text, kind = "", name = null) {
   return h("span", { class: `badge ${kind}` }, name ? icon(name) : null, text);
 }
 
+const KINDS = { stop: "good", length: "", imported: "", failed: "bad", interrupted: "bad" };
+
+/** How a call of the vault ended. */
+export const ending = (call) => badge(call.finish_reason ?? "open", KINDS[call.finish_reason] ?? "warn");
+
 /** What to show where something went wrong. */
 export function failure(error, retry) {
   return h("div", { class: "failure", role: "alert" }, h("p", null, error.message),
-    retry ? h("button", { type: "button", onclick: retry }, "Try again") : null);
+    retry ? h("button", { onclick: retry }, "Try again") : null);
+}
+
+/** Names and values; those without a value are left out. */
+export function pairs(entries) {
+  const shown = entries.filter(([, value]) => value !== null && value !== undefined && value !== false && value !== "");
+  return h("dl", { class: "pairs" }, shown.flatMap(([name, value]) => [h("dt", null, name), h("dd", null, value)]));
 }

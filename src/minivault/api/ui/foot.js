@@ -62,7 +62,7 @@ function themeButton() {
 }
 
 function keyButton() {
-  const button = iconButton("key", "API key", () => enterKey(false, true));
+  const button = iconButton("keys", "API key", () => enterKey(false, true));
   const show = () => button.classList.toggle("on", apiKey() !== null);
   addEventListener("minivault-key", show);
   show();
@@ -85,10 +85,10 @@ export function enterKey(refused, bare = false) {
     };
     const words = bare ? "Needed only if this server asks for one." : refused ? "The server does not accept this key. Try another." : "This server asks for an API key.";
     return h("form", { class: "stack", onsubmit: keep },
-      h("p", null, words, " It is kept in this tab until you close it."),
+      h("p", refused && !bare ? { class: "failure", role: "alert" } : null, words, " It is kept in this tab until you close it."),
       field("API key", input),
       h("div", { class: "row end" },
-        apiKey() ? h("button", { type: "button", onclick: forget }, "Forget the key") : null,
+        apiKey() ? h("button", { onclick: forget }, "Forget the key") : null,
         h("button", { type: "submit", class: "primary" }, "Use this key")));
   });
 }

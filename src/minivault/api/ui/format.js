@@ -1,7 +1,7 @@
 // Numbers, sizes and times as people read them. Knows nothing of the page.
 
 const WHOLE = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
-const PLAIN_TIME = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const PLAIN_TIME = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });
 const SHORT_TIME = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const SHORT_DAY = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
 

@@ -2,7 +2,8 @@
 // `generations`. Knows nothing of the page.
 
 import { streamChat } from "./api.js";
-import { save, shownOf } from "./store.js";
+import { contextOf } from "./catalog.js";
+import { list, open, remove, save, shownOf, store } from "./store.js";
 
 export const generations = new EventTarget();
 
@@ -49,12 +50,19 @@ export async function run(request, result, signal, changed) {
       changed();
     });
     Object.assign(result, { status: "done", finish: ended.finish, usage: ended.usage });
+    if (ended.finish === "length") result.cut = cutOf(request, ended.usage);
   } catch (error) {
     const stopped = error.name === "AbortError";
-    Object.assign(result, stopped ? { status: "stopped" } : { status: "failed", error: error.message });
+    Object.assign(result, stopped ? { status: "stopped" } : { status: "failed", error: error.message, code: error.code });
   }
   clock.end();
   changed();
+}
+
+/** What an answer was cut at: what was asked for, the model's context, or the server's own default. */
+function cutOf(request, usage) {
+  if (request.max_tokens <= usage?.completion_tokens) return "cut at the most tokens";
+  return usage?.total_tokens >= contextOf(request.model) ? "the model's context ended" : "cut at the most tokens of this server";
 }
 
 /** Times as the person lived them: from asking to the first piece, and the pace after it. */
@@ -97,14 +105,29 @@ export function requestOf(settings) {
   return request;
 }
 
+/** The conversation so far. A turn that was refused, or failed before a word, is left out. */
 export function messagesOf(chat) {
   const messages = chat.settings.system ? [{ role: "system", content: chat.settings.system }] : [];
   for (const turn of chat.turns) {
-    messages.push({ role: "user", content: turn.text });
     const said = turn === chat.turns.at(-1) ? null : shownOf(turn);
+    if (said?.status === "failed" && !said.text) continue;
+    messages.push({ role: "user", content: turn.text });
     if (said?.text) messages.push({ role: "assistant", content: said.text });
   }
   return messages;
+}
+
+/** A call was erased: its turn goes from this browser, with further answers to the same words. */
+export function forgetCall(id) {
+  for (const { id: place } of list()) {
+    const chat = runningChat(place) ?? open(place);
+    const left = chat?.turns.filter((turn) => turn.answers.every((one) => one.id !== id));
+    if (!left || left.length === chat.turns.length) continue;
+    chat.turns = left;
+    if (left.length) save(chat);
+    else remove(place);
+  }
+  store.dispatchEvent(new CustomEvent("erased", { detail: id }));
 }
 
 // A page that goes away takes its streams with it: what came so far is kept.

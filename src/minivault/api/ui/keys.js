@@ -1,7 +1,7 @@
 // Keys, for admins: list, make, rotate and revoke api_keys. A secret is shown once, and this page keeps none of them.
 
-import { NO_KEYS, getJson } from "./api.js";
-import { badge, confirmed, copyButton, failure, field, h, icon, modal, options, put, toast } from "./dom.js";
+import { NO_KEYS, apiKey, getJson, setApiKey } from "./api.js";
+import { badge, confirmed, copyButton, failure, field, h, icon, modal, options, pairs, put, toast } from "./dom.js";
 import { time } from "./format.js";
 
 const STATES = { active: "good", expired: "warn", revoked: "bad" };
@@ -28,7 +28,7 @@ export async function show(main, _, signal) {
     await draw();
     await secret("The new key", made);
   };
-  const more = h("button", { type: "button", class: "primary", hidden: true, onclick: make }, icon("plus"), "New key");
+  const more = h("button", { class: "primary", hidden: true, onclick: make }, icon("plus"), "New key");
   put(main,
     h("div", { class: "row apart" },
       h("div", null, h("h1", null, "Keys"), h("p", { class: "lead" }, "Who may ask, how much, and what is kept. A record names the key's id, never the key.")),
@@ -42,7 +42,7 @@ function noKeys(draw) {
     h("p", null, "This server has no keys yet: whoever reaches it may use it, and sees all records."),
     h("p", null, "The first one is made on the server's own machine, for an admin. From then on every request needs a key."),
     h("div", { class: "row nowrap" }, h("pre", { class: "sunk command" }, FIRST), copyButton(() => FIRST, "Copy the command")),
-    h("div", { class: "row" }, h("button", { type: "button", onclick: draw }, "I have made it")));
+    h("div", { class: "row" }, h("button", { onclick: draw }, "I have made it")));
 }
 
 function card(key, draw) {
@@ -55,34 +55,44 @@ function card(key, draw) {
     ["Vault keeps", key.store ? "the words" : "commitments only"],
     ["Made", time(key.created_at)],
     ["Rotated", key.rotated_at && time(key.rotated_at)],
+    ["Former secret", new Date(key.former_secret_until) > new Date() && `taken until ${time(key.former_secret_until)}`],
     ["Expires", key.expires_at && time(key.expires_at)],
     ["Revoked", key.revoked_at && time(key.revoked_at)],
-    ["Note", key.note || null],
-  ].filter(([, value]) => value);
+    ["Note", key.note],
+  ];
   const deeds = key.state === "revoked" ? null : h("div", { class: "row" },
-    h("button", { type: "button", onclick: () => rotate(key, draw) }, icon("retry"), "Rotate"),
-    h("button", { type: "button", class: "bad", onclick: () => revoke(key, draw) }, "Revoke"));
+    h("button", { onclick: () => rotate(key, draw) }, icon("retry"), "Rotate"),
+    h("button", { class: "bad", onclick: () => revoke(key, draw) }, "Revoke"));
   return h("article", { class: "card stack tight", "aria-label": key.name },
-    h("div", { class: "bar" }, h("h2", null, key.name), h("div", { class: "row" }, badge(key.role), badge(key.state, STATES[key.state]))),
-    h("dl", { class: "pairs" }, facts.flatMap(([name, value]) => [h("dt", null, name), h("dd", null, value)])), deeds);
+    h("div", { class: "bar" }, h("h2", null, key.name), h("div", { class: "row" }, isOwn(key) ? badge("yours") : null, badge(key.role), badge(key.state, STATES[key.state]))),
+    pairs(facts), deeds);
 }
 
+/** A key is `mv_<id>_<secret>`. */
+const isOwn = (key) => apiKey()?.split("_")[1] === key.id;
+
 async function rotate(key, draw) {
-  if (!(await confirmed(`Rotate ${key.name}?`, "It gets a new secret, and the one that is in use ends at once.", "Rotate"))) return;
+  const own = isOwn(key);
+  const text = `It gets a new secret, and the one that is in use ends at once.${own ? " It is your own key: this page takes the new one." : ""}`;
+  if (!(await confirmed(`Rotate ${key.name}?`, text, "Rotate"))) return;
   try {
     const made = await getJson(`/admin/keys/${encodeURIComponent(key.id)}/rotate`, { method: "POST", json: {} });
-    await draw();
+    if (own) setApiKey(made.key);
     await secret("The new secret", made);
+    await draw();
   } catch (error) {
     toast(error.message, "bad");
   }
 }
 
 async function revoke(key, draw) {
-  if (!(await confirmed(`Revoke ${key.name}?`, "For good: whoever uses it is refused from now on. Its records stay.", "Revoke"))) return;
+  const own = isOwn(key);
+  const text = `${own ? "This is your own key, and this page will need another. " : ""}For good: whoever uses it is refused from now on. Its records stay.`;
+  if (!(await confirmed(`Revoke ${key.name}?`, text, "Revoke"))) return;
   try {
     await getJson(`/admin/keys/${encodeURIComponent(key.id)}`, { method: "DELETE" });
     toast(`${key.name} is revoked.`);
+    if (own) setApiKey(null);
     await draw();
   } catch (error) {
     toast(error.message, "bad");
@@ -93,19 +103,19 @@ function secret(title, made) {
   return modal(title, (close) => h("div", { class: "stack" },
     h("p", null, "Copy it now. It is not kept anywhere, and cannot be shown again."),
     h("div", { class: "row nowrap" }, h("pre", { class: "sunk secret" }, made.key), copyButton(() => made.key, "Copy the key")),
-    h("div", { class: "row end" }, h("button", { type: "button", class: "primary", autofocus: true, onclick: () => close() }, "I have it"))));
+    h("div", { class: "row end" }, h("button", { class: "primary", autofocus: true, onclick: () => close() }, "I have it"))));
 }
 
 /** The made key, or null. */
 function creation() {
   return modal("New key", (close) => {
     const inputs = {
-      name: h("input", { type: "text", required: true, maxlength: 64, autofocus: true, placeholder: "who or what uses it" }),
+      name: h("input", { required: true, maxlength: 64, autofocus: true, placeholder: "who or what uses it" }),
       role: h("select", null, options(ROLES, "user")),
-      requests: h("input", { type: "text", maxlength: 200, placeholder: "such as 60/minute; 1000/day" }),
-      tokens: h("input", { type: "text", maxlength: 200, placeholder: "such as 100000/day" }),
+      requests: h("input", { maxlength: 200, placeholder: "such as 60/minute; 1000/day" }),
+      tokens: h("input", { maxlength: 200, placeholder: "such as 100000/day" }),
       concurrent: h("input", { type: "number", min: 0, max: 100000, step: 1 }),
-      models: h("input", { type: "text", placeholder: "such as guide, my-llama" }),
+      models: h("input", { placeholder: "such as guide, my-llama" }),
       expires_at: h("input", { type: "datetime-local" }),
       store: h("input", { type: "checkbox", checked: true, id: "key-store" }),
     };

@@ -1,7 +1,7 @@
 // Models: what is there, what is in memory, and what may be done with it on this server.
 
 import { abilities, ask, getJson, lines } from "./api.js";
-import { announce, badge, confirmed, copyButton, failure, field, h, icon, put, toast } from "./dom.js";
+import { announce, badge, confirmed, copyButton, failure, field, h, icon, pairs, put, toast } from "./dom.js";
 import { bytes, plural, scale, short, time } from "./format.js";
 
 const LOOK_MS = 2000;
@@ -59,17 +59,17 @@ function card(model, screen) {
     ["Context", model.context_length ? plural(model.context_length, "token") : null],
     ["Imported", model.imported_at ? time(model.imported_at) : null],
     ["Digest", model.digest ? h("span", { class: "row" }, h("code", null, short(model.digest, 16)), copyButton(() => model.digest, `Copy digest of ${model.name}`)) : null],
-  ].filter(([, value]) => value !== null && value !== undefined);
+  ];
   return h("article", { class: "card stack tight", "aria-label": model.name },
     h("div", { class: "bar" }, h("h2", null, model.name), h("div", { class: "row" }, badges)),
-    h("dl", { class: "pairs" }, facts.flatMap(([name, value]) => [h("dt", null, name), h("dd", null, value)])),
+    pairs(facts),
     model.error ? h("p", { class: "failure" }, model.error) : null, actions(model, screen), progressOf(model, screen));
 }
 
 function actions(model, screen) {
   const path = `/models/${encodeURIComponent(model.name)}`;
   const busy = screen.busy.has(model.name);
-  const button = (label, kind, deed) => h("button", { type: "button", class: kind, disabled: busy, "data-deed": `${kind} ${model.name}`, onclick: () => work(model.name, screen, label, deed) }, label);
+  const button = (label, kind, deed) => h("button", { class: kind, disabled: busy, "data-deed": `${kind} ${model.name}`, onclick: () => work(model.name, screen, label, deed) }, label);
   const shown = [];
   if (!model.loaded && screen.can("POST /models/{}/load")) shown.push(button("Load", "", () => ask(`${path}/load`, { method: "POST", json: {} })));
   if (model.loaded && screen.can("POST /models/{}/unload")) shown.push(button("Unload", "", () => ask(`${path}/unload`, { method: "POST", json: {} })));
@@ -118,10 +118,10 @@ async function streamed(path, json, told) {
   }
 }
 
-// -- pull -------------------------------------------------------------------------------------------------------------
+// -- pull --
 
 function pullForm(screen) {
-  const input = h("input", { type: "text", placeholder: "ORG/NAME, or a short name", required: true, maxlength: 300, spellcheck: "false", autocapitalize: "off" });
+  const input = h("input", { placeholder: "ORG/NAME, or a short name", required: true, maxlength: 300, spellcheck: "false", autocapitalize: "off" });
   const progress = h("div", { role: "status" });
   const button = h("button", { type: "submit", class: "primary" }, icon("download"), "Pull");
   const submitted = async (event) => {

@@ -2,12 +2,12 @@
 
 import { abilities, ask, getJson, getText } from "./api.js";
 import { diffText, diffTokens } from "./diff.js";
-import { announce, badge, confirmed, copyButton, failure, h, icon, put, save, toast } from "./dom.js";
+import { announce, badge, confirmed, copyButton, ending, failure, h, icon, pairs, put, save, toast } from "./dom.js";
 import { count, ms, plural, short, speed, time } from "./format.js";
+import { forgetCall } from "./generation.js";
 import { show as showMarkdown } from "./markdown.js";
 import { BadProof, canCheck, checkContents, checkProof, contentsOf, hex } from "./proof.js";
 
-const KINDS = { stop: "good", length: "", cancelled: "warn", failed: "bad", interrupted: "bad" };
 const VERDICTS = { MATCH: "good", MISMATCH: "bad", "NOT COMPARABLE": "warn" };
 const RETRY_MS = 10_000;
 const OPEN_MS = 1000;
@@ -43,14 +43,14 @@ async function onceEnded(id, signal, redraw) {
 }
 
 function heading(call) {
-  const parts = [badge(call.finish_reason ?? "open", KINDS[call.finish_reason] ?? "warn"), badge(call.model), badge(call.surface)];
+  const parts = [ending(call), badge(call.model), badge(call.surface)];
   if (!call.store) parts.push(badge("content not stored"));
   if (call.erased_index !== null) parts.push(badge(`erased by record ${call.erased_index}`, "warn"));
   return h("div", null, h("h1", null, `Record ${call.outcome_index ?? call.index}`),
     h("div", { class: "row" }, parts, h("time", { class: "faint small", datetime: call.timestamp }, time(call.timestamp))));
 }
 
-// -- what was said ----------------------------------------------------------------------------------------------------
+// -- what was said --
 
 const absent = (call) => (call.erased_index === null ? "Not stored." : "Erased.");
 
@@ -60,7 +60,7 @@ function said(call) {
   const answer = h("div", { class: "md" });
   const plain = h("div", { class: "plain", hidden: true }, call.response ?? "");
   if (call.response !== null) showMarkdown(answer, call.response);
-  const toggle = h("button", { type: "button", class: "link", "aria-pressed": "false" }, "as it was sent");
+  const toggle = h("button", { class: "link", "aria-pressed": "false" }, "as it was sent");
   toggle.addEventListener("click", () => {
     plain.hidden = !plain.hidden;
     answer.hidden = !plain.hidden;
@@ -88,11 +88,6 @@ function facts(call) {
     ["Id", call.id],
     ["Ignored", call.ignored.join(", ") || null],
   ]));
-}
-
-function pairs(rows) {
-  const shown = rows.filter(([, value]) => value !== null && value !== undefined);
-  return h("dl", { class: "pairs" }, shown.flatMap(([name, value]) => [h("dt", null, name), h("dd", null, value)]));
 }
 
 /** The parameters. Those that are content are shown as the proof checks them, with words in the place of what is gone. */
@@ -125,7 +120,7 @@ function pinned(call) {
     tokens("Prompt", call.prompt_token_ids), tokens("Answer", call.response_token_ids));
 }
 
-// -- the proof --------------------------------------------------------------------------------------------------------
+// -- the proof --
 
 async function fillProof(box, call, signal) {
   const verdict = h("div", { class: "row" }, badge("checking…"));
@@ -192,15 +187,15 @@ function provenView(checked, texts, key, kinds) {
       h("ol", { class: "path" }, h("li", null, h("span", { class: "faint" }, `leaf ${proven.index}`), h("code", null, short(proven.leafHash, 10))), path, h("li", null, h("span", { class: "faint" }, "root of the head"), h("code", null, short(proven.root, 10)), badge("equal", "good", "check")))),
     h("details", null, h("summary", null, "The leaf"), h("pre", { class: "sunk", tabIndex: 0 }, JSON.stringify(proven.leaf, null, 2))),
     h("p", { class: "faint small" }, "The key comes from this server. Compare it with a copy that you keep: ", h("code", { class: "wrap" }, key)),
-    h("div", { class: "row" }, h("button", { type: "button", onclick: () => save(`record-${proven.index}.tlog-proof`, texts[0]) }, icon("download"), "Save the proof")),
+    h("div", { class: "row" }, h("button", { onclick: () => save(`record-${proven.index}.tlog-proof`, texts[0]) }, icon("download"), "Save the proof")),
   ];
 }
 
-// -- replay -----------------------------------------------------------------------------------------------------------
+// -- replay --
 
 function fillReplay(box, call, can) {
   const result = h("div", { class: "stack tight", role: "status" });
-  const button = h("button", { type: "button" }, icon("retry"), "Run it again");
+  const button = h("button", null, icon("retry"), "Run it again");
   button.addEventListener("click", async () => {
     button.disabled = true;
     result.replaceChildren(h("p", { class: "faint" }, "Computing the answer again…"));
@@ -212,8 +207,9 @@ function fillReplay(box, call, can) {
     button.disabled = false;
   });
   box.hidden = !can("POST /vault/records/{}/replay");
-  box.replaceChildren(h("div", { class: "bar" }, h("h2", null, "Replay"), button),
-    h("p", { class: "soft" }, "Runs the recorded tokens with the recorded parameters and seed, and compares each token. The replay is recorded too."), result);
+  const gone = call.erased_index !== null;
+  box.replaceChildren(h("div", { class: "bar" }, h("h2", null, "Replay"), gone ? null : button),
+    h("p", { class: "soft" }, gone ? "What was said is erased: it cannot be run again." : "Runs the recorded tokens with the recorded parameters and seed, and compares each token. The replay is recorded too."), result);
 }
 
 async function replayed(call) {
@@ -235,21 +231,22 @@ function comparison(call, again, same) {
   return nodes;
 }
 
-// -- erasure ----------------------------------------------------------------------------------------------------------
+// -- erasure --
 
 function erasure(call, can, again) {
   if (!can("DELETE /vault/records/{}/content") || call.erased_index !== null || (call.prompt === null && call.response === null)) return null;
   const erase = async () => {
-    const text = "Prompt, answer, token ids, stop strings, the form asked for and salts go for good. The records and every proof stay, and the erasure is recorded.";
+    const text = "Prompt, answer, token ids, stop strings, the form asked for and salts go for good. Its replays, and answers that were taken from its record, go with it. The records and every proof stay, and the erasure is recorded. The turn also goes from this browser's conversations; other browsers keep theirs. Later calls of a conversation repeat what was said before: erase those too.";
     if (!(await confirmed("Erase what this call said?", text, "Erase for good"))) return;
     try {
-      await ask(`/vault/records/${call.index}/content`, { method: "DELETE" });
-      toast("Erased. The records and their proofs stay.");
+      const { copies } = await getJson(`/vault/records/${call.index}/content`, { method: "DELETE" });
+      forgetCall(call.id);
+      toast(`Erased${copies.length ? `, with ${count(copies.length)} ${copies.length === 1 ? "replay or repeat" : "replays and repeats"}` : ""}. The records and their proofs stay.`);
       await again();
     } catch (error) {
       toast(error.message, "bad");
     }
   };
   return h("section", { class: "card row apart" }, h("div", null, h("h2", null, "Erase"), h("p", { class: "soft" }, "Takes away what was said, and leaves the proof that something was.")),
-    h("button", { type: "button", class: "bad", onclick: erase }, icon("trash"), "Erase content"));
+    h("button", { class: "bad", onclick: erase }, icon("trash"), "Erase content"));
 }

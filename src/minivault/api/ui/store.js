@@ -1,5 +1,5 @@
 // Conversations in this browser's localStorage: a list of summaries, and each conversation under a key of its own.
-// A change is told as an event on `store`. Knows nothing of the server or of the page.
+// A change is told as an event on `store`, one by another tab also as "elsewhere". Knows nothing of the server or of the page.
 
 const LIST = "minivault.chats";
 const ONE = "minivault.chat.";
@@ -85,5 +85,7 @@ function newId() {
 }
 
 addEventListener("storage", (event) => {
-  if (event.key === LIST) store.dispatchEvent(new Event("change"));
+  if (event.key !== LIST) return;
+  store.dispatchEvent(new Event("elsewhere"));
+  store.dispatchEvent(new Event("change"));
 });

@@ -1,15 +1,14 @@
 // The vault: search, filters and pages of calls, or one of them in full. Knows nothing of how records are kept.
 
 import { abilities, ask, getJson } from "./api.js";
-import { badge, failure, field, h, icon, modal, options, put, save, toast } from "./dom.js";
+import { badge, ending, failure, field, h, icon, modal, options, put, save, toast } from "./dom.js";
 import { count, ms, plural, short, time, when } from "./format.js";
 import { hex, readNote } from "./proof.js";
 import { showRecord } from "./record.js";
 import { forget, witness } from "./witness.js";
 
-const REASONS = ["stop", "length", "cancelled", "failed", "interrupted"];
+const REASONS = ["stop", "length", "cancelled", "failed", "interrupted", "imported"];
 const SURFACES = ["native", "openai", "responses", "ollama", "anthropic", "replay", "import"];
-const KINDS = { stop: "good", length: "", cancelled: "warn", failed: "bad", interrupted: "bad" };
 const PAUSE_MS = 220;
 const PAGE = 30;
 
@@ -20,14 +19,14 @@ export async function show(main, [id], signal) {
   if (id) return showRecord(main, id, signal);
   const list = h("ol", { class: "calls", "aria-label": "Calls, newest first" });
   const note = h("p", { class: "faint", role: "status" });
-  const more = h("button", { type: "button", hidden: true }, "Older calls");
+  const more = h("button", { hidden: true }, "Older calls");
   const can = await abilities().catch(() => null);
   if (signal.aborted) return null;
   const search = new Search(list, note, more, signal, can);
   put(main,
     h("div", { class: "row apart" },
       h("div", null, h("h1", null, "Vault"), h("p", { class: "lead" }, "Every prompt and every answer, in an append-only tree whose head is signed.")),
-      can?.can("GET /vault/export") ? h("button", { type: "button", onclick: () => exportDialog(search) }, icon("download"), "Export") : null),
+      can?.can("GET /vault/export") ? h("button", { onclick: () => exportDialog(search) }, icon("download"), "Export") : null),
     await headCard(signal), filterForm(search, can), note, list, h("div", { class: "row center" }, more));
   await search.begin();
   return null;
@@ -65,6 +64,10 @@ class Search {
 
   async page(first) {
     this.running.abort();
+    if (filters.query && !/[\p{L}\p{N}]/u.test(filters.query)) {
+      this.note.textContent = "Type a word to search for.";
+      return;
+    }
     this.running = new AbortController();
     const asked = this.parameters();
     asked.set("limit", String(PAGE));
@@ -80,6 +83,8 @@ class Search {
       this.say();
     } catch (error) {
       if (error.name === "AbortError") return;
+      this.note.textContent = "";
+      this.more.hidden = true;
       this.list.replaceChildren(h("li", null, failure(error, () => this.begin())));
     }
   }
@@ -100,7 +105,7 @@ function row(call) {
       h("time", { datetime: call.timestamp, title: time(call.timestamp) }, when(call.timestamp))),
     h("span", { class: "call-response" }, call.response?.trim().slice(0, 300) ?? ""),
     h("span", { class: "call-facts" },
-      badge(call.finish_reason ?? "open", KINDS[call.finish_reason] ?? "warn"),
+      ending(call),
       call.erased_index === null ? null : badge("erased", "warn"),
       h("span", null, call.model), h("span", null, call.surface), h("span", null, plural(tokens, "token")),
       call.processing_time_ms === null ? null : h("span", null, ms(call.processing_time_ms)),
@@ -113,7 +118,7 @@ function lastTurn(prompt) {
   return asked < 0 ? prompt?.trim() : `… ${prompt.slice(asked + "\nuser: ".length).trim()}`;
 }
 
-// -- filters ----------------------------------------------------------------------------------------------------------
+// -- filters --
 
 function filterForm(search, can) {
   const query = h("input", { type: "search", value: filters.query, placeholder: "Words, or “words in quotes” that follow each other", maxlength: 1000, "aria-label": "Search prompts and answers" });
@@ -129,7 +134,7 @@ function filterForm(search, can) {
     });
     return input;
   };
-  const model = h("input", { type: "text", placeholder: "any", maxlength: 200 });
+  const model = h("input", { placeholder: "any", maxlength: 200 });
   const reason = h("select", null, options([["", "any"], ...REASONS.map((one) => [one, one])], filters.finish_reason));
   const surface = h("select", null, options([["", "any"], ...SURFACES.map((one) => [one, one])], filters.surface));
   const fields = [
@@ -145,7 +150,7 @@ function filterForm(search, can) {
     h("details", { open }, h("summary", null, "Filters"), h("div", { class: "filters" }, fields)));
 }
 
-// -- the head ---------------------------------------------------------------------------------------------------------
+// -- the head --
 
 async function headCard(signal) {
   const box = h("div", { class: "card facts-card" });
@@ -172,7 +177,7 @@ async function headFact(signal) {
   return h("div", { class: "fact wide" },
     h("strong", null, `head over ${plural(head.size, "record")}`),
     h("span", null, badge(seen.kind === "good" ? "continuous" : "look here", seen.kind, "shield"), " ",
-      h("button", { type: "button", class: "link", onclick: () => headDialog(text, key, seen) }, short(hex(head.root), 16))));
+      h("button", { class: "link", onclick: () => headDialog(text, key, seen) }, short(hex(head.root), 16))));
 }
 
 function headDialog(text, key, seen) {
@@ -181,11 +186,11 @@ function headDialog(text, key, seen) {
     h("p", { class: "soft" }, "Keep a copy elsewhere: with it, anybody can show later whether the vault was set back or rewritten."),
     h("pre", { class: "sunk" }, text), h("pre", { class: "sunk" }, key),
     h("div", { class: "row end" },
-      h("button", { type: "button", onclick: () => (forget(), close()) }, "Forget what this browser saw"),
-      h("button", { type: "button", class: "primary", onclick: () => save("vault.head", text) }, icon("download"), "Save the head"))), { wide: true });
+      h("button", { onclick: () => (forget(), close()) }, "Forget what this browser saw"),
+      h("button", { class: "primary", onclick: () => save("vault.head", text) }, icon("download"), "Save the head"))), { wide: true });
 }
 
-// -- export -----------------------------------------------------------------------------------------------------------
+// -- export --
 
 function exportDialog(search) {
   return modal("Export", (close) => {
@@ -194,8 +199,8 @@ function exportDialog(search) {
     return h("div", { class: "stack" },
       h("p", null, "All calls that fit the search and the filters."), progress,
       h("div", { class: "row end" },
-        h("button", { type: "button", onclick: () => begin("csv") }, "CSV"),
-        h("button", { type: "button", class: "primary", onclick: () => begin("jsonl") }, "JSON Lines")));
+        h("button", { onclick: () => begin("csv") }, "CSV"),
+        h("button", { class: "primary", onclick: () => begin("jsonl") }, "JSON Lines")));
   });
 }
 

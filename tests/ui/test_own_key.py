@@ -1,0 +1,51 @@
+"""The key that the page itself uses: refused, rotated, revoked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, expect
+
+from tests.e2e.server import serving
+from tests.ui.conftest import opened
+from tests.ui.test_screens import KEY, made_key, playing_keys
+
+
+def test_the_page_takes_the_new_secret_of_its_own_key_and_says_whose_is_revoked(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    with serving(tmp_path / "data") as server:
+        made = made_key(tmp_path / "data")
+        for page in opened(chromium, server):
+            page.evaluate("key => sessionStorage.setItem('minivault.api_key', key)", made)
+            page.goto("/#/keys")
+            page.reload()
+            page.get_by_role("button", name="Rotate").click()
+            expect(page.get_by_role("dialog")).to_contain_text("this page takes the new one")
+            page.locator("dialog").get_by_role("button", name="Rotate").click()
+            secret = page.locator(".secret").inner_text()
+            assert secret != made
+            expect(page.get_by_role("dialog")).to_have_count(1)
+            assert page.evaluate("sessionStorage.getItem('minivault.api_key')") == secret
+            page.get_by_role("button", name="I have it").click()
+            expect(page.get_by_label("root", exact=True)).to_contain_text("Rotated")
+            page.get_by_role("button", name="Revoke").click()
+            expect(page.get_by_role("dialog")).to_contain_text("This is your own key")
+            page.locator("dialog").get_by_role("button", name="Cancel").click()
+
+
+def test_a_key_that_is_refused_is_told_as_an_error(page: Page) -> None:
+    page.route("**/models", lambda route: route.fulfill(status=401, json={"error": {"message": "No.", "code": "x"}}))
+    page.goto("/#/models")
+    page.locator("dialog input").fill("mv_abc_123")
+    page.get_by_role("button", name="Use this key").click()
+    expect(page.get_by_role("dialog").get_by_role("alert")).to_contain_text("does not accept this key")
+
+
+def test_a_former_secret_that_is_still_taken_is_shown(page: Page) -> None:
+    keys = [KEY | {"former_secret_until": "2999-01-01T00:00:00Z"}, KEY | {"id": "e5f6", "name": "phone"}]
+    page.route("**/admin/keys**", playing_keys(keys))
+    page.goto("/#/keys")
+    expect(page.get_by_label("laptop", exact=True)).to_contain_text("Former secret")
+    expect(page.get_by_label("laptop", exact=True)).to_contain_text("taken until")
+    expect(page.get_by_label("phone", exact=True)).not_to_contain_text("Former secret")
