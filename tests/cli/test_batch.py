@@ -64,6 +64,8 @@ def test_lines_that_are_none_are_named(server: RunningServer, tmp_path: Path) ->
     done = minivault("batch", str(source), "-o", str(tmp_path / "out.jsonl"), "--url", server.url)
     assert done.returncode == 2
     assert "line 2: The line is not valid JSON, at character 2." in done.stderr
+    assert "What was uploaded is deleted from the server again." in done.stderr
+    assert httpx.get(f"{server.url}/v1/files").json()["data"] == []
 
 
 def running(source: Path, output: Path, url: str) -> subprocess.Popen[bytes]:

@@ -71,6 +71,13 @@ def test_a_time_to_live_counts_from_now(folder: Path) -> None:
     assert abs(expires - time.time() - 7 * 86_400) < 60
 
 
+def test_the_list_shows_when_keys_expire(folder: Path) -> None:
+    keys(folder, "create", "guest", "--expires", "2100-01-31T00:00:00+00:00")
+    keys(folder, "create", "team")
+    _, *rows = [row.split("\t") for row in keys(folder, "list").stdout.splitlines()]
+    assert [(row[1], row[4]) for row in rows] == [("guest", "2100-01-31"), ("team", "never")]
+
+
 @pytest.mark.parametrize("command", [("list",), ("list", "--json"), ("show", "team"), ("show", "team", "--json")])
 def test_reading_commands_show_no_secret(folder: Path, command: tuple[str, ...]) -> None:
     secret = made(folder, "create", "team").rpartition("_")[2]

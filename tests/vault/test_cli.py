@@ -24,7 +24,7 @@ from minivault.cli.main import main
 from minivault.cli.vault import app as vault_app
 from minivault.cli.vault_erase import _key_id
 from minivault.settings import load_settings
-from minivault.vault.cipher import is_plain
+from minivault.vault.cipher import VaultKey, is_plain
 from tests.vault.samples import intent, open_ledger, outcome, record_calls
 
 
@@ -133,6 +133,24 @@ def test_export_writes_a_file_for_its_owner(vault: Command, data_dir: Path, tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
 
 
+@pytest.mark.parametrize(
+    "words", [("export", "-o"), ("prove", "3", "-o"), ("head", "-o"), ("head", "--key", "-o"), ("backup",)]
+)
+def test_a_file_that_is_there_is_written_over_only_when_told_to(
+    vault: Command, data_dir: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    target = tmp_path / "mine"
+    target.write_text("mine")
+    ended = vault(*words, str(target), data_dir=data_dir)
+    assert (ended.code, target.read_text()) == (2, "mine")
+    assert ended.err == f"Error: {target} is there already; --overwrite writes over it.\n"
+    if words[0] == "backup":  # a file that is no vault is never one to write over
+        target.unlink()
+        assert vault(*words, str(target), data_dir=data_dir).code == 0
+    assert vault(*words, str(target), "--overwrite", data_dir=data_dir).code == 0
+    assert target.read_bytes() != b"mine"
+
+
 def test_export_to_a_folder_that_is_not_there_fails(vault: Command, data_dir: Path, tmp_path: Path) -> None:
     ended = vault("export", "-o", str(tmp_path / "none" / "out"), data_dir=data_dir)
     assert (ended.code, ended.out) == (1, "")
@@ -201,7 +219,6 @@ def test_erase_by_key_and_by_time(vault: Command, own_vault: Path) -> None:
     assert json.loads(vault("erase", "--key", "alice", "--yes", "--json", data_dir=own_vault).out)["erased"] == [0, 2]
     later = vault("erase", "--before", "2030-01-01", "--yes", "--json", data_dir=own_vault)
     assert json.loads(later.out)["erased"] == [4, 6]
-    assert vault("erase", "0", "--yes", "--json", data_dir=own_vault).out == '{"erased": []}\n'
 
 
 def test_erasing_nothing_is_told(vault: Command, own_vault: Path) -> None:
@@ -281,7 +298,7 @@ def test_what_is_handed_out_can_be_read_by_others(vault: Command, data_dir: Path
             vault(*words, "-o", str(tmp_path / name), data_dir=data_dir)
             assert (tmp_path / name).stat().st_mode & 0o777 == 0o644
         os.umask(0o077)
-        vault("head", "-o", str(tmp_path / "a"), data_dir=data_dir)
+        vault("head", "-o", str(tmp_path / "a"), "--overwrite", data_dir=data_dir)
         assert (tmp_path / "a").stat().st_mode & 0o777 == 0o600
     finally:
         os.umask(former)
@@ -430,6 +447,21 @@ def test_a_vault_is_encrypted_and_read_by_its_key(
     assert vault("verify", data_dir=own_vault).code == 0
     assert vault("erase", "2", "--yes", data_dir=own_vault).code == 0
     assert vault("decrypt", data_dir=own_vault).code == 0
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+def test_a_plain_vault_is_not_decrypted(
+    vault: Command, own_vault: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch,
+    keyed: bool,
+) -> None:  # fmt: skip
+    if keyed:
+        key = tmp_path_factory.mktemp("keys") / "key"
+        VaultKey.create(key)
+        monkeypatch.setenv("MINIVAULT_VAULT_KEY_FILE", str(key))
+    ended = vault("decrypt", data_dir=own_vault)
+    assert (ended.code, ended.err) == (1, f"Error: The vault in {own_vault} is not encrypted.\n")
+    missing = vault("decrypt", data_dir=own_vault / "none")
+    assert (missing.code, "There is no vault in" in missing.err) == (1, True)
 
 
 def test_files_and_batches_get_the_vaults_key_with_it(

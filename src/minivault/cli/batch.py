@@ -19,6 +19,7 @@ import typer
 
 from minivault.cli import options
 from minivault.cli.console import CliError, counting, escape, note, write_json
+from minivault.cli.files import refuse_present
 from minivault.files import PLAIN
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def batch(
         int | None,
         typer.Option(min=1, max=1024, help="Most lines at the same time. (default: the server's)", show_default=False),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over a file that is there.")] = False,
+    overwrite: options.Overwrite = False,
     cancel: Annotated[bool, typer.Option("--cancel", help="Stop the batch of this file instead.")] = False,
     url: options.Url = None,
     api_key: options.ApiKey = None,
@@ -84,8 +85,7 @@ def batch(
 def _output(output: Path | None, overwrite: bool) -> Path:
     if output is None:
         raise CliError("-o must say where the answers go.", exit_code=2)
-    if output.exists() and not overwrite:
-        raise CliError(f"{output} is there already; --overwrite writes over it.", exit_code=2)
+    refuse_present(output, overwrite)
     return output
 
 
@@ -102,7 +102,7 @@ def _answered(
         note(f"Going on with {running['id']}.")
     ended = _wait(client, running)
     if ended["status"] == "failed":
-        raise CliError(_faults(ended), exit_code=2)
+        raise CliError(f"{_faults(ended)}\n{_taken_back(client, ended)}", exit_code=2)
     _write(client, ended, names, output)
     counts = ended["request_counts"]
     note(f"{counts['completed']} answered, {counts['failed']} refused, of {counts['total']}: {output}")
@@ -226,6 +226,15 @@ def _clear(client: Client, ended: dict[str, Any]) -> None:
     for file_id in (ended["input_file_id"], ended["output_file_id"], ended["error_file_id"]):
         if file_id:
             client.delete_file(file_id)
+
+
+def _taken_back(client: Client, refused: dict[str, Any]) -> str:
+    """Delete what was uploaded for a batch that was refused; says whether that came about."""
+    try:
+        client.delete_file(refused["input_file_id"])
+    except CliError as error:
+        return f"What was uploaded, {refused['input_file_id']}, is still on the server: {error}"
+    return "What was uploaded is deleted from the server again."
 
 
 def _cancelled(client: Client, source: Path) -> dict[str, Any]:

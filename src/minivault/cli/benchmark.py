@@ -10,6 +10,7 @@ import typer
 from minivault.cli import options
 from minivault.cli.address import server_of
 from minivault.cli.console import CliError, counting, note, table, write_json
+from minivault.cli.files import refuse_present
 from minivault.cli.units import counted
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def benchmark(
     ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="Go on after the model ends.")] = False,
     seed: Annotated[int, typer.Option(help="Of the made prompts.")] = 1,
     svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a plot.")] = None,
+    overwrite: options.Overwrite = False,
     json: options.Json = False,
 ) -> None:
     from minivault.cli.benchmark_load import Load, first_model, make_prompts, run, summary
@@ -73,6 +75,8 @@ def benchmark(
         raise CliError("--duration must be above 0 and at most 86400 seconds", exit_code=2)
     if requests is not None and duration is not None:
         raise CliError("--requests and --duration exclude each other", exit_code=2)
+    if svg is not None:
+        refuse_present(svg, overwrite)
     streams = _streams(concurrency)
     settings = options.settings(url=url, api_key=api_key, data_dir=data_dir)
     base = _endpoint(settings)

@@ -33,6 +33,16 @@ def require_folder(output: Path) -> None:
         raise CliError(f"There is no folder {output.parent}. Make it first, or name a file elsewhere.")
 
 
+def refuse_present(output: Path, overwrite: bool) -> None:
+    """Refuse a file that is there already, unless it is to be written over: the one rule of all commands that write.
+
+    Raises:
+        CliError: it is there, and ``overwrite`` was not said.
+    """
+    if not overwrite and os.path.lexists(output):
+        raise CliError(f"{output} is there already; --overwrite writes over it.", exit_code=2)
+
+
 def write_file(output: Path, pieces: Iterable[str | bytes], *, public: bool = False) -> None:
     """Whole or not at all: written beside, then renamed. Text is UTF-8. For the owner alone, unless ``public``: what is
     meant to be handed out can be read by all whom the umask lets.

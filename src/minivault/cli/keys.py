@@ -151,9 +151,10 @@ def list_keys(
         note("There is no key. Make one with: minivault keys create NAME --role admin")
         return
     rows = [
-        [key.id, key.name, key.terms.role.value, _state(keys, key), _limits(key.terms), key.terms.note] for key in shown
+        [key.id, key.name, key.terms.role.value, _state(keys, key), _expiry(key), _limits(key.terms), key.terms.note]
+        for key in shown
     ]
-    table(["id", "name", "role", "state", "limits", "note"], rows)
+    table(["id", "name", "role", "state", "expires", "limits", "note"], rows)
 
 
 @app.command(epilog=SHOW_EXAMPLES)
@@ -304,6 +305,15 @@ def _state(keys: KeyStore, key: ApiKey) -> str:
     if key.revoked_at is not None:
         return "revoked"
     return "active" if keys.is_active(key) else "expired"
+
+
+def _expiry(key: ApiKey) -> str:
+    """The day, or in the last days of a key the minute."""
+    ends = key.terms.expires_at
+    if ends is None:
+        return NEVER
+    soon = ends - time.time() < _UNITS["d"] * 2
+    return time.strftime("%Y-%m-%d %H:%M UTC" if soon else "%Y-%m-%d", time.gmtime(ends))
 
 
 def _facts(keys: KeyStore, key: ApiKey) -> dict[str, Any]:

@@ -76,6 +76,7 @@ Local = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write over a file that is there.")]
 Model = Annotated[str | None, typer.Option("--model", "-m", metavar="NAME", help="The model. (default: the server's)")]
 System = Annotated[
     str | None, typer.Option("--system", "-s", metavar="TEXT", help="A system message before the prompt.")

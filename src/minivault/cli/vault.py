@@ -27,7 +27,7 @@ from minivault.cli.console import (
     write,
     write_json,
 )
-from minivault.cli.files import write_file
+from minivault.cli.files import refuse_present, write_file
 from minivault.cli.log import absent
 from minivault.cli.units import named, word
 from minivault.cli.usage import Group
@@ -228,6 +228,7 @@ def export(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where; else to standard output.")
     ] = None,
+    overwrite: options.Overwrite = False,
     after: After = None,
     before: Before = None,
     model: Model = None,
@@ -246,6 +247,8 @@ def export(
     )
     if form is ExportFormat.PARQUET and output is None and sys.stdout.isatty():
         raise CliError("Parquet is no text: name a file with --output.", exit_code=2)
+    if output is not None:
+        refuse_present(output, overwrite)
     with open_vault(data_dir) as (reader, _):
         if output is None:
             _to_stdout(reader.export(ExportForm(form.value), filters))

@@ -9,7 +9,7 @@ import typer
 
 from minivault.cli import options
 from minivault.cli.console import CliError, counting, line, note
-from minivault.cli.files import read_file, require_folder
+from minivault.cli.files import read_file, refuse_present, require_folder
 from minivault.cli.units import counted
 from minivault.cli.vault_proofs import VerifierKeyOption, verifier_key
 
@@ -44,7 +44,8 @@ def register(app: typer.Typer) -> None:
 
 
 def backup(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to; a former backup is replaced.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a former backup that is there.")] = False,
     data_dir: options.DataDir = None,
 ) -> None:
     from minivault.vault.backup import back_up
@@ -53,6 +54,7 @@ def backup(
     settings = options.settings(data_dir=data_dir)
     vault_key = VaultKey.of(settings.vault_key_file)
     require_folder(file)
+    refuse_present(file, overwrite)
     with counting("Copying and verifying", "records") as progress:
         report = back_up(settings.vault_path, file, key=vault_key, progress=progress)
     line(f"Backed up and verified: {_said(report, 'self-attested')}")

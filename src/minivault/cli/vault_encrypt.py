@@ -71,9 +71,15 @@ def encrypt(
 
 
 def decrypt(data_dir: options.DataDir = None) -> None:
-    from minivault.vault.cipher import VaultKey
+    from minivault.vault.cipher import VaultKey, is_plain
 
     settings = options.settings(data_dir=data_dir)
+    if not settings.vault_path.is_file():
+        raise CliError(f"There is no vault in {settings.data_dir}: nothing to decrypt.")
+    batches = settings.batches_path
+    # What was cut between the two files is gone on with.
+    if is_plain(settings.vault_path) and not (batches.is_file() and is_plain(batches) is False):
+        raise CliError(f"The vault in {settings.data_dir} is not encrypted.")
     old = VaultKey.of(settings.vault_key_file)
     if old is None:
         raise CliError("Name the vault's key with MINIVAULT_VAULT_KEY_FILE.", exit_code=2)

@@ -15,7 +15,7 @@ import typer
 
 from minivault.cli import options
 from minivault.cli.console import CliError, counting, line, note, pairs, to_json, write, write_json
-from minivault.cli.files import read_file, write_file
+from minivault.cli.files import read_file, refuse_present, write_file
 from minivault.cli.own_ledger import is_written, own_ledger
 from minivault.cli.units import counted, named
 
@@ -125,12 +125,15 @@ def _keep(verified: Verified, vault: Path) -> None:
 
 def head(
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to put it.")] = None,
+    overwrite: options.Overwrite = False,
     public_key: Annotated[bool, typer.Option("--key", help="The public key instead.")] = False,
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
     from minivault.vault.head import HeadPaths
 
+    if output is not None:
+        refuse_present(output, overwrite)
     settings = options.settings(data_dir=data_dir)
     paths = HeadPaths(settings.vault_path)
     key = paths.load_key()
@@ -148,6 +151,7 @@ def head(
 def prove(
     record: Annotated[str, typer.Argument(metavar="ID", help="An id, or the index of a record.", show_default=False)],
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to put it.")] = None,
+    overwrite: options.Overwrite = False,
     url: options.Url = None,
     api_key: options.ApiKey = None,
     data_dir: options.DataDir = None,
@@ -156,6 +160,8 @@ def prove(
     from minivault.vault.proof import Uncovered
     from minivault.vault.proof import prove as prove_record
 
+    if output is not None:
+        refuse_present(output, overwrite)
     with open_vault(data_dir, url=url, api_key=api_key) as (reader, settings):
         try:
             text = prove_record(reader, record)
