@@ -84,7 +84,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.authorizations.append((self.path, self.headers.get("authorization")))
         if found := re.match(r"/api/models/([^/]+/[^/?]+)(?:/revision/([^?]+))?(?:\?|$)", self.path):
             self._look_up(found[1], (found[2] or "main").replace("%2F", "/"))
-        elif found := re.match(r"/(cdn/)?([^/]+/[^/]+)/resolve/([0-9a-f]{40})/([^/?]+)$", self.path):
+        elif found := re.match(r"/(cdn/)?([^/]+/[^/]+)/resolve/([0-9a-f]{40})/([^?]+)$", self.path):
             self._file(found[2], found[4], at_cdn=found[1] is not None)
         else:
             self._refuse(404, "EntryNotFound")
