@@ -184,7 +184,7 @@ class Hub:
                 writer.write(piece)
                 report(len(piece))
         if writer.tell() < file.size:
-            raise HubUnavailable("The connection to the hub broke off. Run the same command again to go on")
+            raise HubUnavailable("The connection to the hub broke off. Pull it again to go on")
 
     def _url(self, model: HubModel, name: str) -> str:
         from huggingface_hub import hf_hub_url
@@ -249,8 +249,8 @@ def _explained() -> Iterator[None]:
         raise _status_explained(error.response.status_code) from None
     except errors.HTTPError as error:  # type: ignore[attr-defined]  # the client's base error, re-exported there
         raise HubUnavailable(
-            f"{_asked_host(error)} cannot be reached, or broke off ({type(error).__name__}). Run the same command "
-            f"again to go on. HF_ENDPOINT names another hub, HTTPS_PROXY a proxy. {WITHOUT_NETWORK}"
+            f"{_asked_host(error)} cannot be reached, or broke off ({type(error).__name__}). Pull it again to "
+            f"go on. HF_ENDPOINT names another hub, HTTPS_PROXY a proxy. {WITHOUT_NETWORK}"
         ) from None
 
 
@@ -266,7 +266,7 @@ def _status_explained(status: int) -> HubRefused | HubUnavailable:
     if status in (401, 403):
         return HubRefused(f"The hub refuses this token ({status}): set HF_TOKEN to one that may read the repository")
     if status == 429 or status >= 500:
-        return HubUnavailable(f"The hub is busy or broken ({status}). Run the same command again later to go on")
+        return HubUnavailable(f"The hub is busy or broken ({status}). Pull it again later to go on")
     return HubRefused(f"The hub refuses this ({status})")
 
 
