@@ -35,6 +35,7 @@ class MemoryLedger:
         self.intents: list[Intent] = []
         self.outcomes: list[Outcome] = []
         self.erasures: list[Erasure] = []
+        self._erased_by: dict[int, tuple[int, ...]] = {}
         self.faults: list[str] = []
         self.altered: set[int] = set()
         """Calls of which something else is on record than what was committed to."""
@@ -66,6 +67,7 @@ class MemoryLedger:
 
     def append_erasure(self, erasure: Erasure, /) -> Future[Receipt]:
         self.erasures.append(erasure)
+        self._erased_by[self._size] = erasure.intents
         return self._receipt()
 
     def status(self) -> _State:
@@ -116,6 +118,9 @@ class MemoryLedger:
         erased = [self._indexes[index] for erasure in self.erasures[after + 1 :] for index in erasure.intents]
         found = ((one.request_id, one.api_key_id) for one in erased if one.request_id.startswith(prefix))
         return tuple(found), len(self.erasures) - 1
+
+    def erased_by(self, index: int, /) -> tuple[int, ...]:
+        return self._erased_by[index]
 
     def raw_request(self, index: int, /) -> bytes | None:
         intent = self._indexes[index]

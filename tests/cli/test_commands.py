@@ -259,6 +259,15 @@ def test_content_is_erased_through_the_server_that_writes_it(server: RunningServ
     assert (replayed.returncode, replayed.stdout) == (1, "NOT COMPARABLE: its content was erased\n")
 
 
+@pytest.mark.parametrize("served", [True, False])
+def test_erasing_counts_the_replays_that_go_too(served: bool, server: RunningServer, tmp_path: Path) -> None:
+    place = ("--url", server.url) if served else ("--local", "--data-dir", str(tmp_path))
+    answer = json.loads(minivault("generate", *ASK, "--json", *place).stdout)
+    minivault("vault", "replay", str(answer["record"]["index"]), *place)
+    done = minivault("vault", "erase", str(answer["record"]["index"]), "--yes", *place[-2:])
+    assert (done.returncode, done.stdout) == (0, "Erased: the content of 1 call and of 1 replay or repeat of it\n")
+
+
 def test_a_folder_beats_the_server_of_the_environment_when_erasing(server: RunningServer) -> None:
     there = ("--data-dir", str(server.data_dir))
     answer = json.loads(minivault("generate", *ASK, "--json", "--url", server.url).stdout)

@@ -105,6 +105,15 @@ async def test_what_was_erased_is_not_comparable(tmp_path: Path) -> None:
     assert (replay.verdict, replay.reason) == (ReplayVerdict.NOT_COMPARABLE, "its content was erased")
 
 
+async def test_erasing_a_call_reaches_its_replays(tmp_path: Path) -> None:
+    async with over_real_vault(tmp_path, ScriptedEngine(says("abc"))) as (service, _, reader):
+        await service.generate(ask("hi"), CALLER)
+        assert (await service.replay("hi", CALLER)).verdict is ReplayVerdict.MATCH
+        gone = await service.records.erase("hi")
+        assert [(call.prompt, call.response) for call in reader.list().calls] == [(None, None)] * 2
+    assert (gone["erased"], gone["copies"]) == ([0, 2], [2])
+
+
 async def test_a_closed_ledger_refuses_and_nothing_is_answered(tmp_path: Path) -> None:
     engine = ScriptedEngine(says("abc"))
     async with over_real_vault(tmp_path, engine) as (service, ledger, _):

@@ -119,7 +119,8 @@ class VaultStatsBody(CountsBody):
 class ErasedBody(BaseModel):
     """What was erased, and the record that says so: null if nothing was left to erase."""
 
-    erased: list[int] = Field(description="The calls, by the indexes of their intents.")
+    erased: list[int] = Field(description="The calls, by the indexes of their intents, with `copies`.")
+    copies: list[int] = Field(description="Of these, the replays and repeats of the calls asked for.")
     record: RecordBody | None
     more: bool = Field(description="Ask again: calls that fit may be left.")
 

@@ -1,4 +1,5 @@
-"""``minivault vault erase``: the content of calls goes for good; their records and proofs stay.
+"""``minivault vault erase``: the content of calls goes for good, that of their replays and repeats with it; their
+records and proofs stay.
 
 Works on the vault itself while no server runs, and through the server (``--url``) while one does: one process writes a
 vault at a time. Parses, asks and prints; what erasing means is the vault's.
@@ -7,7 +8,8 @@ vault at a time. Parses, asks and prints; what erasing means is the vault's.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,6 +41,9 @@ Examples:
 
 OTHERWISE = "Erase through it with --url, such as --url http://127.0.0.1:8000, or stop it."
 
+Erased = tuple[list[int], list[int]]
+"""The calls, by the indexes of their intents, and those of them that are replays and repeats of what was asked for."""
+
 Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids of calls, or indexes of their records.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask back.")]
 
@@ -67,13 +72,13 @@ def erase(
     if _by_server(settings, url, data_dir):
         if url is None:
             note(f"Asking the server at {server_of(settings)}.")
-        erased = _erase_by_server(settings, ids or [], filters, yes)
+        erased, copies = _erase_by_server(settings, ids or [], filters, yes)
     else:
-        erased = _erase_here(settings, ids or [], chosen, yes)
+        erased, copies = _erase_here(settings, ids or [], chosen, yes)
     if json:
-        write_json({"erased": erased})
+        write_json({"erased": erased, "copies": copies})
     elif erased or ids:
-        line(f"Erased: the content of {_calls(len(erased))}")
+        line(f"Erased: the content of {_calls(len(erased) - len(copies), len(copies))}")
     else:
         raise CliError(
             "Nothing was erased: no call with content fits. --key takes a key's id, or a name that is known here."
@@ -87,23 +92,28 @@ def _by_server(settings: Settings, url: str | None, data_dir: Path | None) -> bo
     return "url" not in settings.model_fields_set and running_at(settings.data_dir) is not None
 
 
-def _erase_by_server(settings: Settings, ids: list[str], filters: dict[str, str], yes: bool) -> list[int]:
+def _erase_by_server(settings: Settings, ids: list[str], filters: dict[str, str], yes: bool) -> Erased:
     from minivault.cli.client import Client
 
-    _ask_back(yes, _calls(len(ids)) if ids else "every call that fits")
+    _ask_back(yes, f"{_calls(len(ids)) if ids else 'every call that fits'}, and of their replays and repeats")
     erased: list[int] = []
+    copies: list[int] = []
     with Client.of(settings) as client, working("Erasing"):
-        for record_id in ids:
-            erased += client.erase(record_id)["erased"]
+        # The newest first: a replay that is named beside its call would be gone with it.
+        for record_id in sorted(ids, key=lambda name: int(name) if name.isdecimal() else -1, reverse=True):
+            one = client.erase(record_id)
+            erased += one["erased"]
+            copies += one["copies"]
         more = bool(filters)
         while more:
             batch = client.erase_all(**filters)
             erased += batch["erased"]
+            copies += batch["copies"]
             more = batch["more"]
-    return erased
+    return erased, copies
 
 
-def _erase_here(settings: Settings, ids: list[str], chosen: CallFilter, yes: bool) -> list[int]:
+def _erase_here(settings: Settings, ids: list[str], chosen: CallFilter, yes: bool) -> Erased:
     from minivault.vault.cipher import VaultKey
     from minivault.vault.reader import Reader
 
@@ -115,10 +125,11 @@ def _erase_here(settings: Settings, ids: list[str], chosen: CallFilter, yes: boo
             intents = _named(reader, ids) if ids else reader.erasable(chosen, limit=sys.maxsize)
             if not intents:
                 note("No call that fits holds any content.")
-                return []
-            _ask_back(yes, _calls(len(intents)))
+                return [], []
+            _ask_back(yes, _calls(len(intents), len({*reader.copies(intents)} - {*intents})))
             with counting("Erasing", "calls") as progress:
-                return _erase(ledger, intents, progress)
+                erased = [gone for record in _erase(ledger, intents, progress) for gone in reader.erased_by(record)]
+            return erased, sorted({*erased} - {*intents})
     finally:
         reader.close()
 
@@ -130,15 +141,17 @@ def _named(reader: Reader, ids: list[str]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(held))
 
 
-def _erase(ledger: Ledger, intents: tuple[int, ...], progress: Callable[[int, int], None]) -> list[int]:
+def _erase(ledger: Ledger, intents: tuple[int, ...], progress: Callable[[int, int], None]) -> Iterator[int]:
+    """Indexes of the erasures."""
+    from minivault.errors import UnknownRecord
     from minivault.vault.book import MAX_ERASED
     from minivault.vault.record import Erasure
 
     for start in range(0, len(intents), MAX_ERASED):
         batch = intents[start : start + MAX_ERASED]
-        ledger.append_erasure(Erasure(batch, "request", "cli")).result()
+        with suppress(UnknownRecord):  # each of them repeated one before, and went with it
+            yield ledger.append_erasure(Erasure(batch, "request", "cli")).result().index
         progress(start + len(batch), len(intents))
-    return list(intents)
 
 
 def _key_id(settings: Settings, key: str) -> str:
@@ -168,5 +181,7 @@ def _ask_back(yes: bool, what: str) -> None:
     typer.confirm(f"Erase the content of {what}? This cannot be undone.", abort=True, err=True)
 
 
-def _calls(number: int) -> str:
-    return counted(number, "call")
+def _calls(number: int, copies: int = 0) -> str:
+    calls = counted(number, "call")
+    again = f"{copies:,} {'replay or repeat' if copies == 1 else 'replays and repeats'}"
+    return f"{calls} and of {again} of {'it' if number == 1 else 'them'}" if copies else calls

@@ -105,14 +105,14 @@ class Records:
         return _streamed(await asyncio.to_thread(_gather, pieces), pieces)
 
     async def erase(self, record_id: str, *, owner: str | None = None, api_key_id: str | None = None) -> dict[str, Any]:
-        """Erase the content of one call; ``api_key_id`` is who asks.
+        """Erase the content of one call, and of its replays and repeats; ``api_key_id`` is who asks.
 
         Raises:
             UnknownRecord: there is no such call, or no content of it.
             LedgerUnavailable: it could not be recorded; nothing was erased.
         """
         index = (await self.detail(record_id, owner=owner)).call.index
-        return _erased((index,), await self._append_erasure((index,), api_key_id), more=False)
+        return await self._erased((index,), api_key_id, more=False)
 
     async def erase_all(
         self,
@@ -123,7 +123,8 @@ class Records:
         owner: str | None = None,
         api_key_id: str | None = None,
     ) -> dict[str, Any]:
-        """Erase the content of the oldest calls that fit, a batch of them; ``more`` says whether to ask again.
+        """Erase the content of the oldest calls that fit, a batch of them, and of their replays and repeats; ``more``
+        says whether to ask again.
 
         Raises:
             InvalidRequest: no filter, or one that is not well-formed.
@@ -133,8 +134,16 @@ class Records:
             raise InvalidRequest("key, after or before must say which calls", param="key")
         chosen = call_filter(owner, key=key, after=after, before=before)
         intents = await asyncio.to_thread(lambda: self._reader.erasable(chosen, limit=MAX_ERASED))
-        receipt = await self._append_erasure(intents, api_key_id) if intents else None
-        return _erased(intents, receipt, more=len(intents) == MAX_ERASED)
+        if not intents:
+            return {"erased": [], "copies": [], "record": None, "more": False}
+        return await self._erased(intents, api_key_id, more=len(intents) == MAX_ERASED)
+
+    async def _erased(self, asked: tuple[int, ...], api_key_id: str | None, *, more: bool) -> dict[str, Any]:
+        receipt = await self._append_erasure(asked, api_key_id)
+        gone = await asyncio.to_thread(self._reader.erased_by, receipt.index)
+        copies = [intent for intent in gone if intent not in asked]
+        record = {"index": receipt.index, "leaf": receipt.leaf}
+        return {"erased": list(gone), "copies": copies, "record": record, "more": more}
 
     async def _append_erasure(self, intents: tuple[int, ...], api_key_id: str | None) -> Receipt:
         erasure = Erasure(intents, "request", "http", api_key_id)
@@ -225,11 +234,6 @@ def _gather(pieces: Iterator[bytes]) -> bytes:
         if len(gathered) >= _PIECE_BYTES:
             break
     return bytes(gathered)
-
-
-def _erased(intents: tuple[int, ...], receipt: Receipt | None, *, more: bool) -> dict[str, Any]:
-    record = None if receipt is None else {"index": receipt.index, "leaf": receipt.leaf}
-    return {"erased": list(intents), "record": record, "more": more}
 
 
 def _time_ns(text: str | None, param: str) -> int | None:
