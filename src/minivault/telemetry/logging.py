@@ -56,6 +56,7 @@ def configure_logging(
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
+        logger.setLevel(logging.NOTSET)  # a server before this one in the process may have set another
     logging.getLogger("uvicorn.access").disabled = True  # our own access line has the request id
 
 
