@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
 from rich.progress import Task, TaskID
 from rich.text import Text
 
-from minivault.cli.console import escape, fitted, note, one_line, pairs, speed, table, whole_columns, write_json
+from minivault.cli.console import (
+    escape,
+    fitted,
+    note,
+    one_line,
+    pairs,
+    program,
+    speed,
+    table,
+    whole_columns,
+    write_json,
+)
 
 
 @pytest.mark.parametrize(
@@ -87,3 +100,16 @@ def test_long_columns_share_the_room_and_the_last_give_way(room: int, widths: di
 def test_names_and_values_stand_below_each_other(capsys: pytest.CaptureFixture[str]) -> None:
     pairs([("status", "ok"), ("engine.running", "\x1b")])
     assert capsys.readouterr().out == "status          ok\nengine.running  \\x1b\n"
+
+
+@pytest.mark.parametrize("found", ["this", "other", "none"])
+def test_commands_are_taught_by_a_name_that_works(found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("venv", "elsewhere", "empty"):
+        (tmp_path / folder).mkdir()
+    for folder in ("venv", "elsewhere"):
+        (tmp_path / folder / "minivault").write_text("#!/bin/sh\n")
+        (tmp_path / folder / "minivault").chmod(0o755)
+    own = str(tmp_path / "venv" / "minivault")
+    monkeypatch.setattr(sys, "argv", [own, "serve"])
+    monkeypatch.setenv("PATH", str(tmp_path / {"this": "venv", "other": "elsewhere", "none": "empty"}[found]))
+    assert program() == ("minivault" if found == "this" else own)

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from minivault.cli.units import size
@@ -76,6 +79,19 @@ def console(stream: TextIO | None = None) -> Console:
     from rich.console import Console
 
     return Console(file=stream or sys.stdout, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def program() -> str:
+    """What to type for ``minivault``: that, where the shell finds this very program by it; else where this one lies."""
+    given = sys.argv[0]
+    found = shutil.which("minivault")
+    if Path(given).stem != "minivault":
+        return "minivault" if found else f"{shlex.quote(sys.executable)} -m minivault.cli.main"
+    try:
+        is_found = found is not None and Path(found).samefile(given)
+    except OSError:  # as where the name is without its .exe
+        is_found = found is not None
+    return "minivault" if is_found else shlex.quote(given)
 
 
 def note(text: str, *, strong: bool = False) -> None:

@@ -18,7 +18,7 @@ import typer
 
 from minivault.cli import options
 from minivault.cli.address import published, running_at
-from minivault.cli.console import CliError, note
+from minivault.cli.console import CliError, note, program
 
 if TYPE_CHECKING:
     from minivault.settings import Settings
@@ -293,7 +293,7 @@ def refuse_open_door(settings: Settings) -> None:
         return
     raise CliError(
         "--host is an address beyond this machine, and there is no API key yet: all who reach it could ask.\n"
-        "Make one first with: minivault keys create NAME --role admin\n"
+        f"Make one first with: {program()} keys create NAME --role admin\n"
         "Or use --host 127.0.0.1, or insist with --unsafe-bind.",
         exit_code=2,
     )
@@ -372,7 +372,9 @@ def _addresses(host: str) -> list[str]:
 def announce(settings: Settings, url: str) -> None:
     """Say where the server listens, what it runs, where it keeps things, and how to ask."""
     ask = f"curl -X POST {url}/generate -H 'Content-Type: application/json'"
-    chat = "minivault chat" if url == "http://127.0.0.1:8000" else f"minivault chat --url {url}"
+    # Without an address the command would ask the server of another folder, if one runs there.
+    usual = url == "http://127.0.0.1:8000" and "data_dir" not in settings.model_fields_set
+    chat = f"{program()} chat" if usual else f"{program()} chat --url {url}"
     note(f"MiniVault listens on {url}    (Ctrl-C stops it)", strong=True)
     note(f"  model  {settings.model}")
     note(f"  data   {settings.data_dir}")
@@ -380,7 +382,7 @@ def announce(settings: Settings, url: str) -> None:
     note(f"         {chat}")
     note(f"  docs   {url}/docs")
     if _asks_for_keys(settings) or settings.require_keys:
-        note("  keys   asked for: send one as Authorization: Bearer, or set MINIVAULT_API_KEY (minivault keys)")
+        note(f"  keys   asked for: send one as Authorization: Bearer, or set MINIVAULT_API_KEY ({program()} keys)")
     elif not _is_this_machine_alone(settings.host):
         note("  OPEN   whoever reaches this machine can ask, and needs no key (--unsafe-bind)")
 
