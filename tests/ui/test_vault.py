@@ -103,8 +103,11 @@ def test_every_surface_can_be_filtered_by(page: Page, server: Server) -> None:
 def test_older_calls_come_page_by_page(page: Page, server: Server) -> None:
     for number in range(32):
         recorded(server, f"pagination number {number}", max_tokens=1)
+    recorded(server, "the newest of all", max_tokens=1)
     page.goto("/#/vault")
+    expect(page.locator(".call").first).to_contain_text("the newest of all")
     page.get_by_label("Search prompts and answers").fill("pagination")
+    expect(page.locator(".call").first).to_contain_text("pagination number 31")
     expect(page.locator(".call")).to_have_count(30)
     page.get_by_role("button", name="Older calls").click()
     expect(page.locator(".call")).to_have_count(32)
