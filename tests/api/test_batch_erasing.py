@@ -9,7 +9,7 @@ import pytest
 from minivault.api.app import create_app
 from minivault.api.batching import Batching
 from minivault.batches.store import BatchStore
-from minivault.batches.values import Batch, Counts, Status
+from minivault.batches.values import Batch, Counts, Line, Status
 from minivault.settings import Settings
 from minivault.vault.record import Erasure
 from tests.api.batch_server import (
@@ -162,18 +162,26 @@ async def test_a_line_that_was_erased_between_two_tries_is_not_run_again(tmp_pat
         store = await batching.store()
         quota = batching._app.state.access.caller_of_key(keys.ids["narrow"], "local").quota
 
+        tries: list[str] = []
+        real = batching._runner._try
+
+        async def tried(store: BatchStore, batch: Batch, line: Line, request_id: str) -> float | None:
+            tries.append(request_id)
+            return await real(store, batch, line, request_id)
+
         async def erased(seconds: float) -> None:
             store.note_erased([(f"{batch.id}-0", keys.ids["narrow"])], 0)
             quota.leave()
 
         batching._patience.wait = erased  # type: ignore[method-assign]
+        batching._runner._try = tried  # type: ignore[method-assign]
         file_id = await uploaded(client, lines(chat("a secret")))
         batch = Batch("batch_a", keys.ids["narrow"], "local", CHAT, file_id, batching.now())
         quota.enter()
         await batching.submit(batch, 1)
         await until(lambda: store.batch(batch.id).status is Status.COMPLETED)
         assert store.batch(batch.id).counts == Counts(1, 0, 1)
-    assert bench.ledger.intents == []
+    assert (tries, bench.ledger.intents) == (["batch_a-0"], [])
 
 
 async def test_files_stay_as_long_as_their_owner_said(tmp_path: Path) -> None:
