@@ -221,9 +221,13 @@ def test_erase_by_key_and_by_time(vault: Command, own_vault: Path) -> None:
     assert json.loads(later.out)["erased"] == [4, 6]
 
 
-def test_erasing_nothing_is_told(vault: Command, own_vault: Path) -> None:
-    ended = vault("erase", "--key", "nobody", "--yes", data_dir=own_vault)
-    assert (ended.code, "Nothing was erased" in ended.err) == (1, True)
+@pytest.mark.parametrize("which", [("--key", "nobody"), ("--after", "2100-01-01"), ("0",)])
+def test_erasing_nothing_is_told_and_fails(vault: Command, own_vault: Path, which: tuple[str, ...]) -> None:
+    vault("erase", "0", "--yes", data_dir=own_vault)
+    ended = vault("erase", *which, "--yes", data_dir=own_vault)
+    assert (ended.code, ended.out, ended.err.startswith("Error: Nothing was erased: ")) == (1, "", True)
+    told = vault("erase", *which, "--yes", "--json", data_dir=own_vault)
+    assert (told.code, told.out, told.err) == (1, '{"erased": [], "copies": []}\n', "")
 
 
 def test_a_key_may_be_named_as_it_is_called(tmp_path: Path) -> None:

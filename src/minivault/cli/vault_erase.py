@@ -49,7 +49,11 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask back.")]
 
 
 def register(app: typer.Typer) -> None:
-    app.command("erase", help="Erase what calls said: for good. Their records and proofs stay.", epilog=EXAMPLES)(erase)
+    app.command(
+        "erase",
+        help="Erase what calls said: for good. Their records and proofs stay. Exit code 1 if nothing fits.",
+        epilog=EXAMPLES,
+    )(erase)
 
 
 def erase(
@@ -77,12 +81,16 @@ def erase(
         erased, copies = _erase_here(settings, ids or [], chosen, yes)
     if json:
         write_json({"erased": erased, "copies": copies})
-    elif erased or ids:
+    elif erased:
         line(f"Erased: the content of {_calls(len(erased) - len(copies), len(copies))}")
+    elif ids:
+        raise CliError("Nothing was erased: what was named holds no content, or none that is left.")
     else:
         raise CliError(
             "Nothing was erased: no call with content fits. --key takes a key's id, or a name that is known here."
         )
+    if not erased:
+        raise typer.Exit(1)
 
 
 def _by_server(settings: Settings, url: str | None, data_dir: Path | None) -> bool:
@@ -124,7 +132,6 @@ def _erase_here(settings: Settings, ids: list[str], chosen: CallFilter, yes: boo
         with own_ledger(settings, OTHERWISE) as ledger:
             intents = _named(reader, ids) if ids else reader.erasable(chosen, limit=sys.maxsize)
             if not intents:
-                note("No call that fits holds any content.")
                 return [], []
             _ask_back(yes, _calls(len(intents), len({*reader.copies(intents)} - {*intents})))
             with counting("Erasing", "calls") as progress:
