@@ -25,6 +25,7 @@ def test_the_page_takes_the_new_secret_of_its_own_key_and_says_whose_is_revoked(
             page.locator("dialog").get_by_role("button", name="Rotate").click()
             secret = page.locator(".secret").inner_text()
             assert secret != made
+            expect(page.get_by_role("dialog")).to_contain_text("This tab uses it")
             expect(page.get_by_role("dialog")).to_have_count(1)
             assert page.evaluate("sessionStorage.getItem('minivault.api_key')") == secret
             page.get_by_role("button", name="I have it").click()

@@ -85,7 +85,8 @@ export function enterKey(refused, bare = false) {
     };
     const words = bare ? "Needed only if this server asks for one." : refused ? "The server does not accept this key. Try another." : "This server asks for an API key.";
     return h("form", { class: "stack", onsubmit: keep },
-      h("p", refused && !bare ? { class: "failure", role: "alert" } : null, words, " It is kept in this tab until you close it."),
+      h("p", refused && !bare ? { class: "failure", role: "alert" } : null, words),
+      h("p", { class: "soft" }, "It is kept in this tab until you close it."),
       field("API key", input),
       h("div", { class: "row end" },
         apiKey() ? h("button", { onclick: forget }, "Forget the key") : null,

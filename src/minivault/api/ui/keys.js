@@ -101,7 +101,7 @@ async function revoke(key, draw) {
 
 function secret(title, made) {
   return modal(title, (close) => h("div", { class: "stack" },
-    h("p", null, "Copy it now. It is not kept anywhere, and cannot be shown again."),
+    h("p", null, `Copy it now: it cannot be shown again. ${isOwn(made) ? "This tab uses it until you close it." : "It is not kept anywhere."}`),
     h("div", { class: "row nowrap" }, h("pre", { class: "sunk secret" }, made.key), copyButton(() => made.key, "Copy the key")),
     h("div", { class: "row end" }, h("button", { class: "primary", autofocus: true, onclick: () => close() }, "I have it"))));
 }
