@@ -103,7 +103,8 @@ def _by_server(settings: Settings, url: str | None, data_dir: Path | None) -> bo
 def _erase_by_server(settings: Settings, ids: list[str], filters: dict[str, str], yes: bool) -> Erased:
     from minivault.cli.client import Client
 
-    _ask_back(yes, f"{_calls(len(ids)) if ids else 'every call that fits'}, and of their replays and repeats")
+    what = _calls(len(ids)) if ids else "every call that fits"
+    _ask_back(yes, f"{what}, and of {'their' if len(ids) > 1 else 'its'} replays and repeats")
     erased: list[int] = []
     copies: list[int] = []
     with Client.of(settings) as client, working("Erasing"):

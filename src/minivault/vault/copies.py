@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from minivault.vault.database import Connection
 
-MOST: Final = 448
+MOST: Final = 192
 """Copies that one erasure takes besides the calls asked for: a bound on how long it holds up other records."""
-PAGE: Final = 256
+PAGE: Final = 64
 """Copies looked at in one step."""
 _NAMES: Final = ("replay_of", "from_record")
 _REACHED: Final = """
