@@ -58,6 +58,15 @@ async def test_lines_that_are_refused_stand_in_the_error_file(tmp_path: Path) ->
     assert failed[0]["response"]["body"]["error"]["param"] == "temperature"
 
 
+async def test_a_batch_of_no_file_says_which_field_names_it(tmp_path: Path) -> None:
+    async with server_of(make_bench(), tmp_path) as client:
+        asked = {"input_file_id": "file-s3cr3t", "endpoint": "/v1/completions", "completion_window": "24h"}
+        answer = await client.post("/v1/batches", json=asked)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (404, "input_file_id")
+    assert error["message"] == "input_file_id: there is no such file"
+
+
 @pytest.mark.parametrize(
     ("endpoint", "body"),
     [("/v1/completions", {"model": "fake", "prompt": "hi"}), ("/v1/responses", {"model": "fake", "input": "hi"})],

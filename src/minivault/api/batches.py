@@ -16,7 +16,7 @@ from minivault.api.native import caller_of, json_response, parsed
 from minivault.api.wire import batches as wire
 from minivault.batches.store import new_id
 from minivault.batches.values import Batch
-from minivault.errors import InvalidRequest
+from minivault.errors import InvalidRequest, UnknownRecord
 
 router = APIRouter(prefix="/v1/batches", tags=["openai"])
 
@@ -40,7 +40,10 @@ async def create(request: Request) -> Response:
     batching = batching_of(request)
     caller = caller_of(request)
     store = await batching.store()
-    file = await asyncio.to_thread(store.file, body.input_file_id, caller.owner)
+    try:
+        file = await asyncio.to_thread(store.file, body.input_file_id, caller.owner)
+    except UnknownRecord:
+        raise UnknownRecord("input_file_id: there is no such file", param="input_file_id") from None
     if file.purpose != "batch":
         raise InvalidRequest("input_file_id: the file's purpose must be batch", param="input_file_id")
     batch = Batch(
