@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
+import apsw
 import pytest
 
 from minivault.vault import search_scrub
@@ -95,3 +96,26 @@ def test_erasures_without_end_do_not_keep_rounds_from_ending(db: Connection) -> 
     assert len(ended) == 3
     assert ended == sorted(ended)
     assert ended[2] > ended[0] == 1
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_pages_whose_words_have_all_gone_keep_no_key(seed: int) -> None:
+    drawn = random.Random(seed)  # noqa: S311 - words
+    db = apsw.Connection(":memory:")
+    db.execute("CREATE TABLE counters (name TEXT PRIMARY KEY, value); CREATE TABLE said (id INTEGER PRIMARY KEY, text)")
+    db.execute("CREATE VIRTUAL TABLE search USING fts5 (text, content = 'said', content_rowid = 'id')")
+    db.execute("INSERT INTO search (search, rank) VALUES ('secure-delete', 1), ('pgsz', 32)")
+    words = ["".join(drawn.choices("abcdefg", k=drawn.randint(1, 12))) for _ in range(400)]
+    for number in range(80):
+        text = " ".join(drawn.choices(words, k=drawn.randint(1, 24)))
+        db.execute(
+            "INSERT INTO said VALUES (?1, ?2); INSERT INTO search (rowid, text) VALUES (?1, ?2)", (number, text) * 2
+        )
+    for number in range(3, 80):
+        db.execute("DELETE FROM search WHERE rowid = ?; DELETE FROM said WHERE id = ?", (number, number))
+    steps(KeyRounds(db, 1))
+    live = {word for (text,) in db.execute("SELECT text FROM said") for word in text.split()}
+    keys = [bytes(key)[1:].decode() for (key,) in db.execute("SELECT term FROM search_idx WHERE length(term) > 1")]
+    assert [key for key in keys if not any(word.startswith(key) for word in live)] == []
+    db.execute("INSERT INTO search (search, rank) VALUES ('integrity-check', 1)")
+    assert all(db.execute("SELECT 1 FROM search WHERE search MATCH ?", (f'"{word}"',)).get for word in live)

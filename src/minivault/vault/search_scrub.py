@@ -28,7 +28,8 @@ SELECT segid, term FROM search_idx
 WHERE (segid, term) > (?, ?) AND (segid, term) <= (?, ?) AND length(term) > 1 ORDER BY segid, term LIMIT ?
 """
 _NEXT: Final = "SELECT CAST(term AS BLOB) FROM temp.live_words WHERE term >= CAST(? AS TEXT) ORDER BY term LIMIT 1"
-_CHANGE: Final = "UPDATE OR IGNORE search_idx SET term = ? WHERE segid = ? AND term = ?"
+_CHANGE: Final = "UPDATE OR IGNORE search_idx SET term = ?3 WHERE segid = ?1 AND term = ?2"
+_REMOVE: Final = "DELETE FROM search_idx WHERE segid = ?1 AND term = ?2"
 
 _Key = tuple[int, bytes]
 """A key's place: the number of its segment, and the key."""
@@ -82,8 +83,8 @@ class KeyRounds:
         changes, seen = [], 0
         for segment, key in keys:
             live = _live_key(self._db, key)
-            if live is not None:
-                changes.append((live, segment, key))
+            if live != key:
+                changes.append((segment, key, live))
             self._at = (segment, key)
             seen += 1
             if self._monotonic() >= until:
@@ -91,7 +92,10 @@ class KeyRounds:
         ended = seen == len(keys) < STEP_KEYS
         if changes or ended:
             with self._db:
-                self._db.executemany(_CHANGE, changes)
+                self._db.executemany(_CHANGE, [change for change in changes if change[2] is not None])
+                # One that stands there still is of a page without words: another has the key that it would get, or no
+                # word comes after it. FTS5 takes most such keys away by itself.
+                self._db.executemany(_REMOVE, [change[:2] for change in changes])
                 if ended:
                     self._db.execute("INSERT OR REPLACE INTO counters VALUES (?, ?)", (_COUNTER, self._covers))
         if ended:
@@ -104,11 +108,15 @@ class KeyRounds:
 
 
 def _live_key(db: Connection, key: bytes) -> bytes | None:
-    """What is to stand in the key's place; ``None``: it is the beginning of a word that is there."""
+    """What is to stand in its place: itself, if a word that is there begins so; ``None``: no word comes after it."""
+    if not key.startswith(_MAIN):
+        return key
     word = key.removeprefix(_MAIN)
     live = db.execute(_NEXT, (word,)).get
-    if not isinstance(live, bytes) or not key.startswith(_MAIN) or live.startswith(word):
+    if not isinstance(live, bytes):
         return None
+    if live.startswith(word):
+        return key
     # No word of the page before is as late as the key, and none of its own is before the next word that there is.
     same = next(place for place in range(len(word)) if live[: place + 1] != word[: place + 1])
     return _MAIN + live[: same + 1]
