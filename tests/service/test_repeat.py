@@ -98,6 +98,19 @@ async def test_it_is_off_unless_it_is_set_or_asked_for(tmp_path: Path) -> None:
         assert (await here.ask()).record.from_index == first.record.index, "after a restart as before it"
 
 
+async def test_erasing_a_call_reaches_its_repeats_whoever_asked_and_what_replayed_them(tmp_path: Path) -> None:
+    async with place(tmp_path) as here:
+        first, own = await here.ask(), await here.ask(stream=True)
+        other = await here.ask(AUDITOR)
+        replay = await here.service.replay(str(own.record.index), ALICE)
+        assert replay.record is not None
+        gone = await here.service.records.erase(str(first.record.index), owner=ALICE.owner)
+        outcomes = [here.reader.get(index).call.outcome_index for index in gone["copies"]]
+        assert outcomes == [own.record.index, other.record.index, replay.record.index]
+        assert here.reader.erasable() == ()
+        assert verify(here.reader).ok
+
+
 async def test_each_repeat_names_the_call_that_was_generated(tmp_path: Path) -> None:
     async with place(tmp_path) as here:
         first = await here.ask()
