@@ -2,17 +2,11 @@
 
 import { getJson } from "./api.js";
 
-const contexts = new Map();
-
-/** Tokens that a model takes together with its answer; undefined before it was listed. */
-export const contextOf = (name) => contexts.get(name);
-
 /** Models that answer prompts, the default one first: `{name, default}`. */
 export async function chatModels() {
   try {
     const { models } = await getJson("/models");
     const answering = models.filter((model) => (model.kind ?? "generation") === "generation");
-    for (const model of answering) contexts.set(model.name, model.context_length);
     return answering.sort((one, other) => Number(other.default) - Number(one.default));
   } catch (error) {
     if (error.status !== 403) throw error;

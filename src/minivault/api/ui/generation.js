@@ -1,8 +1,7 @@
 // Runs answers and keeps their state, so that one goes on while another screen is shown. Changes are told as events on
 // `generations`. Knows nothing of the page.
 
-import { streamChat } from "./api.js";
-import { contextOf } from "./catalog.js";
+import { getJson, streamChat } from "./api.js";
 import { list, open, remove, save, shownOf, store } from "./store.js";
 
 export const generations = new EventTarget();
@@ -50,7 +49,7 @@ export async function run(request, result, signal, changed) {
       changed();
     });
     Object.assign(result, { status: "done", finish: ended.finish, usage: ended.usage });
-    if (ended.finish === "length") result.cut = cutOf(request, ended.usage);
+    if (ended.finish === "length") result.cut = await cutOf(request, ended.usage);
   } catch (error) {
     const stopped = error.name === "AbortError";
     Object.assign(result, stopped ? { status: "stopped" } : { status: "failed", error: error.message, code: error.code });
@@ -60,9 +59,12 @@ export async function run(request, result, signal, changed) {
 }
 
 /** What an answer was cut at: what was asked for, the model's context, or the server's own default. */
-function cutOf(request, usage) {
-  if (request.max_tokens <= usage?.completion_tokens) return "cut at the most tokens";
-  return usage?.total_tokens >= contextOf(request.model) ? "the model's context ended" : "cut at the most tokens of this server";
+async function cutOf(request, usage) {
+  const cut = "cut at the most tokens";
+  if (!usage || !request.model || request.max_tokens <= usage.completion_tokens) return cut;
+  const { context_length: context } = await getJson(`/models/${encodeURIComponent(request.model)}`).catch(() => ({}));
+  if (usage.total_tokens >= context) return "the model's context ended";
+  return context ? `${cut} of this server` : cut;
 }
 
 /** Times as the person lived them: from asking to the first piece, and the pace after it. */
