@@ -332,7 +332,7 @@ async def test_a_conversation_with_tools_goes_through_the_template() -> None:
     ],
 )
 def test_a_page_of_models_says_where_it_begins_and_ends(asked: dict[str, Any], ids: list[str], more: bool) -> None:
-    infos = [model_info(name, None) for name in "abc"]
+    infos = [model_info(name, "2026-11-21T00:00:00Z") for name in "abc"]
     page = model_page(infos, asked.get("limit", 20), asked.get("after_id"), asked.get("before_id"))
     assert ([one["id"] for one in page["data"]], page["has_more"]) == (ids, more)
     assert (page["first_id"], page["last_id"]) == ((ids[0], ids[-1]) if ids else (None, None))
