@@ -82,7 +82,7 @@ def make(recipe: Recipe, seed: int) -> None:
         if "lora_" in name:
             with torch.no_grad():
                 parameter.copy_(recipe.scale * torch.randn(parameter.shape, generator=generator))
-    model.save_pretrained(folder)
+    model.save_pretrained(str(folder))
     (folder / "README.md").unlink(missing_ok=True)
     config = folder / "adapter_config.json"
     stated = json.loads(config.read_text()) | {"base_model_name_or_path": recipe.base}  # why: no path of this machine
