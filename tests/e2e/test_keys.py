@@ -119,4 +119,4 @@ def test_beyond_this_machine_is_refused_without_a_key(tmp_path: Path) -> None:
     command = [*MINIVAULT, "serve", "--host", "0.0.0.0", "--port", "0", "--data-dir", str(tmp_path)]  # noqa: S104
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 2
-    assert "minivault keys create" in done.stderr
+    assert "keys create NAME --role admin" in done.stderr
