@@ -23,11 +23,11 @@ def recorded(server: Server, prompt: str, **more: Any) -> dict[str, Any]:
 
 
 def test_calls_are_found_as_you_type_and_by_filters(page: Page, server: Server) -> None:
-    recorded(server, "What about zanzibar please?")
+    recorded(server, "What about xylophone please?")
     recorded(server, "What about the quokka please?", max_tokens=1)
     page.get_by_role("link", name="Vault", exact=True).click()
-    page.get_by_label("Search prompts and answers").type("zanzibar")
-    expect(page.locator(".call-prompt")).to_have_text(["What about zanzibar please?"])
+    page.get_by_label("Search prompts and answers").type("xylophone")
+    expect(page.locator(".call-prompt")).to_have_text(["What about xylophone please?"])
     page.get_by_label("Search prompts and answers").fill("about please")
     expect(page.locator(".call-prompt")).to_have_count(2)
     page.get_by_text("Filters").click()
