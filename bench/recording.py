@@ -6,8 +6,9 @@
 
 Both services run in this process, over one loaded model, without HTTP, which would only hide the cost. Rounds of the
 two take turns, and which goes first changes with each pair; a figure is the median over the pairs. The vault is a new
-one, on the disk that holds ``--vault-dir``; with heads and with the mirror, as a server has them. Prefixes are shared
-with no other round. Run it on a quiet machine. Nothing is sent anywhere.
+one, on the disk that holds ``--vault-dir``; with heads and with the mirror, as a server has them, and with 500 calls
+in it before the first round, so that its write-ahead log has the size that it keeps. Prefixes are shared with no other
+round. Run it on a quiet machine. Nothing is sent anywhere.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import apsw
 import pytest
 from bench.vault import make_vault
 
@@ -84,3 +85,13 @@ def test_a_filter_does_not_go_through_all_of_it(large: Path, chosen: CallFilter)
     reader.list(chosen)
     reader.close()
     assert steps < 100  # a walk over all the calls takes some 500
+
+
+def test_a_reader_keeps_little_of_it_in_memory(large: Path) -> None:
+    reader = Reader.open(large)
+    reader.stats()
+    with reader.connection() as db:
+        assert db is not None
+        used, _ = db.status(apsw.SQLITE_DBSTATUS_CACHE_USED)
+    reader.close()
+    assert used < 6 << 20 < large.stat().st_size

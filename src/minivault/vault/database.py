@@ -31,8 +31,9 @@ StorageError = apsw.Error
 
 BUSY_TIMEOUT_MS = 5_000
 CACHE_KIB = 16_384
-READER_CACHE_KIB = 65_536
-"""The list of some half a million calls: a filter without an index goes through it in memory."""
+READER_CACHE_KIB = 4_096
+"""Of each connection that reads. The system keeps the file's pages in memory better, and can take them back: a larger
+cache made no list or search of a million records meet an aim that it else missed."""
 WAL_KEEP_BYTES = 16 << 20
 _NORMAL_STATES = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
 
