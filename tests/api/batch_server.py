@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
 from minivault.api.app import create_app
 from minivault.api.batching import Batching
-from minivault.batches.store import BatchStore
 from minivault.settings import Settings
 from tests.api.client import BASE
 from tests.fakes import Bench
@@ -73,31 +71,11 @@ async def ended(client: httpx.AsyncClient, batch_id: str) -> dict[str, Any]:
         await asyncio.sleep(0)
 
 
+async def done(client: httpx.AsyncClient, data: bytes, endpoint: str = CHAT, **fields: Any) -> dict[str, Any]:
+    """A batch of these lines, from its upload to its end."""
+    return await ended(client, await started(client, data, endpoint, **fields))
+
+
 async def rows_of(client: httpx.AsyncClient, file_id: str | None) -> list[dict[str, Any]]:
     text = (await client.get(f"/v1/files/{file_id}/content")).text
     return [json.loads(row) for row in text.splitlines()]
-
-
-class CrashError(BaseException):
-    """In the place of a kill: what comes after it does not happen."""
-
-
-async def crashed_in(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bench: Bench, deed: str, endpoint: str, body: dict[str, Any]
-) -> tuple[str, list[tuple[Any, ...]]]:
-    """A batch of one line whose process ended as it was about to do ``deed``; its id, and what was drafted by then."""
-    at_it = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def dies(*_: object) -> None:
-        loop.call_soon_threadsafe(at_it.set)
-        raise CrashError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(BatchStore, deed, dies)
-        async with server_of(bench, tmp_path) as client:
-            batch_id = await started(client, lines(body, url=endpoint), endpoint)
-            await at_it.wait()
-            store = await batching_of(client).store()
-            drafts = store._db.execute("SELECT result FROM lines WHERE calls IS NOT NULL").fetchall()
-    return batch_id, drafts

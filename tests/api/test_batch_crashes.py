@@ -12,17 +12,8 @@ from minivault.batches.store import BatchStore
 from minivault.batches.values import Status
 from minivault.errors import LedgerUnavailable
 from minivault.vault.record import Outcome
-from tests.api.batch_server import (
-    CHAT,
-    batching_of,
-    chat,
-    crashed_in,
-    ended,
-    lines,
-    rows_of,
-    server_of,
-    started,
-)
+from tests.api.batch_crash import crashed_in
+from tests.api.batch_server import CHAT, batching_of, chat, done, ended, lines, rows_of, server_of, started
 from tests.fakes import breaks_after, make_bench, says, until
 
 
@@ -153,7 +144,7 @@ async def test_a_batch_waits_where_the_disk_does_not_let_it(
     monkeypatch.setattr(BatchStore, deed, unsure)
     bench = make_bench(says("Yes."), template=True)
     async with server_of(bench, tmp_path) as client:
-        batch = await ended(client, await started(client, lines(chat())))
+        batch = await done(client, lines(chat()))
     assert (batch["status"], batch["request_counts"]["completed"]) == ("completed", 1)
     assert len(bench.ledger.intents) == 1
 

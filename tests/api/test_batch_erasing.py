@@ -12,18 +12,8 @@ from minivault.batches.store import BatchStore
 from minivault.batches.values import Batch, Counts, Line, Status
 from minivault.settings import Settings
 from minivault.vault.record import Erasure
-from tests.api.batch_server import (
-    CHAT,
-    batching_of,
-    chat,
-    crashed_in,
-    ended,
-    lines,
-    rows_of,
-    server_of,
-    started,
-    uploaded,
-)
+from tests.api.batch_crash import crashed_in
+from tests.api.batch_server import CHAT, batching_of, chat, done, ended, lines, rows_of, server_of, started, uploaded
 from tests.api.keyed import keyring
 from tests.fakes import make_bench, says, until
 
@@ -45,7 +35,7 @@ async def test_files_go_when_their_time_is_over(tmp_path: Path) -> None:
 async def test_an_erased_call_is_erased_from_the_files_of_its_batch(tmp_path: Path) -> None:
     bench = make_bench(says("Yes."), template=True)
     async with server_of(bench, tmp_path) as client:
-        batch = await ended(client, await started(client, lines(chat("a secret"), chat("another"))))
+        batch = await done(client, lines(chat("a secret"), chat("another")))
         erased = await client.delete(f"/vault/records/{batch['id']}-0/content")
         assert erased.status_code == 200, erased.text
         store = await batching_of(client).store()
@@ -72,7 +62,7 @@ async def test_what_was_erased_while_no_server_ran_is_erased_before_its_batch_go
 async def test_a_call_under_a_name_of_a_batchs_line_is_none(tmp_path: Path) -> None:
     bench = make_bench(says("Yes."), template=True)
     async with server_of(bench, tmp_path) as client:
-        batch = await ended(client, await started(client, lines(chat("a"))))
+        batch = await done(client, lines(chat("a")))
         answer = await client.post(CHAT, json=chat("live"), headers={"x-request-id": f"{batch['id']}-0-r9"})
         called = bench.ledger.intents[-1].request_id
         assert answer.headers["x-request-id"] == called
@@ -89,7 +79,7 @@ async def test_a_batch_that_cannot_be_written_over_keeps_neither_others_nor_the_
     real = BatchStore.write_over
     bench = make_bench(says("Yes."), template=True)
     async with server_of(bench, tmp_path) as client:
-        faulty, sound = [await ended(client, await started(client, lines(chat("a secret")))) for _ in range(2)]
+        faulty, sound = [await done(client, lines(chat("a secret"))) for _ in range(2)]
 
     def fails(store: BatchStore, batch_id: str) -> None:
         if batch_id == faulty["id"]:
@@ -117,7 +107,7 @@ async def test_a_fault_of_the_tidying_ends_neither_it_nor_the_start(
 ) -> None:
     bench = make_bench(says("Yes."), template=True)
     async with server_of(bench, tmp_path) as client:
-        batch = await ended(client, await started(client, lines(chat("a secret"))))
+        batch = await done(client, lines(chat("a secret")))
     bench.ledger.append_erasure(Erasure((0,), "request", "cli"))
     failed: list[str] = []
 

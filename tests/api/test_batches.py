@@ -10,17 +10,7 @@ import pytest
 
 from minivault.batches.values import Batch
 from minivault.errors import InvalidRequest
-from tests.api.batch_server import (
-    CHAT,
-    batching_of,
-    chat,
-    ended,
-    lines,
-    rows_of,
-    server_of,
-    started,
-    uploaded,
-)
+from tests.api.batch_server import CHAT, batching_of, chat, done, ended, lines, rows_of, server_of, started, uploaded
 from tests.api.keyed import keyring
 from tests.fakes import make_bench, says, until
 
@@ -28,7 +18,7 @@ from tests.fakes import make_bench, says, until
 async def test_each_line_is_answered_under_its_name(tmp_path: Path) -> None:
     bench = make_bench(says("Yes."), template=True)
     async with server_of(bench, tmp_path) as client:
-        batch = await ended(client, await started(client, lines(chat("a"), chat("b"), chat(n=2))))
+        batch = await done(client, lines(chat("a"), chat("b"), chat(n=2)))
         rows = await rows_of(client, batch["output_file_id"])
     assert (batch["status"], batch["request_counts"]) == ("completed", {"total": 3, "completed": 3, "failed": 0})
     assert [row["custom_id"] for row in rows] == ["c0", "c1", "c2"]
@@ -43,7 +33,7 @@ async def test_each_line_is_answered_under_its_name(tmp_path: Path) -> None:
 async def test_what_ends_a_line_to_some_readers_ends_none_of_a_result(tmp_path: Path) -> None:
     said = "a\n\r\v\x1c\x85\u2028\u2029b"
     async with server_of(make_bench(says(said, at_once=99), template=True), tmp_path) as client:
-        batch = await ended(client, await started(client, lines(chat(said))))
+        batch = await done(client, lines(chat(said)))
         (row,) = await rows_of(client, batch["output_file_id"])
     assert row["response"]["body"]["choices"][0]["message"]["content"] == said
 
@@ -51,7 +41,7 @@ async def test_what_ends_a_line_to_some_readers_ends_none_of_a_result(tmp_path: 
 async def test_lines_that_are_refused_stand_in_the_error_file(tmp_path: Path) -> None:
     async with server_of(make_bench(says("Yes."), template=True), tmp_path) as client:
         data = lines(chat(temperature=-1), chat(), {"model": "nope", "messages": chat()["messages"]})
-        batch = await ended(client, await started(client, data))
+        batch = await done(client, data)
         failed = await rows_of(client, batch["error_file_id"])
     assert batch["request_counts"] == {"total": 3, "completed": 1, "failed": 2}
     assert [row["response"]["status_code"] for row in failed] == [422, 404]
@@ -73,7 +63,7 @@ async def test_a_batch_of_no_file_says_which_field_names_it(tmp_path: Path) -> N
 )
 async def test_other_endpoints_run_too(tmp_path: Path, endpoint: str, body: dict[str, Any]) -> None:
     async with server_of(make_bench(says("Yes."), template=True), tmp_path) as client:
-        batch = await ended(client, await started(client, lines(body, url=endpoint), endpoint))
+        batch = await done(client, lines(body, url=endpoint), endpoint)
         [row] = await rows_of(client, batch["output_file_id"])
     assert row["response"]["status_code"] == 200
 
@@ -82,7 +72,7 @@ async def test_vectors_are_asked_of_models_that_make_them(tmp_path: Path) -> Non
     endpoint = "/v1/embeddings"
     async with server_of(make_bench(), tmp_path) as client:
         data = lines({"model": "fake", "input": "hi"}, url=endpoint)
-        batch = await ended(client, await started(client, data, endpoint))
+        batch = await done(client, data, endpoint)
         [row] = await rows_of(client, batch["error_file_id"])
     assert row["response"]["status_code"] == 422
     assert row["response"]["body"]["error"]["param"] == "model"
@@ -91,7 +81,7 @@ async def test_vectors_are_asked_of_models_that_make_them(tmp_path: Path) -> Non
 async def test_a_file_with_a_wrong_line_runs_nothing(tmp_path: Path) -> None:
     bench = make_bench(says("Yes."), template=True)
     async with server_of(bench, tmp_path) as client:
-        batch = await ended(client, await started(client, lines(chat()) + b"{nope\n"))
+        batch = await done(client, lines(chat()) + b"{nope\n")
     assert batch["status"] == "failed"
     assert batch["errors"]["data"][0]["line"] == 2
     assert bench.ledger.intents == []
@@ -186,7 +176,7 @@ async def test_a_line_that_waits_for_its_turn_keeps_its_id(tmp_path: Path) -> No
 
 async def test_a_batch_says_at_its_end_what_it_used(tmp_path: Path) -> None:
     async with server_of(make_bench(says("Yes."), template=True), tmp_path) as client:
-        batch = await ended(client, await started(client, lines(chat(), chat(temperature=-1), chat())))
+        batch = await done(client, lines(chat(), chat(temperature=-1), chat()))
         used = [row["response"]["body"]["usage"] for row in await rows_of(client, batch["output_file_id"])]
     assert batch["model"] == "fake"
     assert batch["usage"]["input_tokens"] == sum(one["prompt_tokens"] for one in used) > 0

@@ -9,14 +9,7 @@ from pathlib import Path
 import pytest
 
 from minivault.api.room import MAX_UPLOADS
-from tests.api.batch_server import (
-    CHAT,
-    batching_of,
-    chat,
-    lines,
-    server_of,
-    uploaded,
-)
+from tests.api.batch_server import CHAT, batching_of, chat, lines, server_of, uploaded
 from tests.fakes import make_bench, until
 
 

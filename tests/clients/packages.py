@@ -15,17 +15,22 @@ import pytest
 TURNS: Any = [{"role": "user", "content": "hi"}]
 
 
+def _errors(package: Any, *, stream: type[Exception]) -> dict[int | str, type[Exception]]:
+    """What it raises by a refusal's status, and when a stream breaks off: two of the three name their errors alike."""
+    return {
+        404: package.NotFoundError,
+        422: package.UnprocessableEntityError,
+        429: package.RateLimitError,
+        503: package.InternalServerError,
+        "stream": stream,
+    }
+
+
 class OpenAI:
     """Each of these: how a package is called, and what it makes of a timeout."""
 
     timed_out: Any = (openai.APITimeoutError, httpx.TimeoutException)
-    errors: ClassVar[Any] = {
-        404: openai.NotFoundError,
-        422: openai.UnprocessableEntityError,
-        429: openai.RateLimitError,
-        503: openai.InternalServerError,
-        "stream": openai.APIError,
-    }
+    errors: ClassVar[Any] = _errors(openai, stream=openai.APIError)
 
     def client(self, url: str, *, timeout: float = 120, retries: int = 0) -> Any:
         return openai.OpenAI(base_url=f"{url}/v1", api_key="k", timeout=timeout, max_retries=retries)
@@ -45,13 +50,7 @@ class OpenAI:
 
 class Anthropic:
     timed_out: Any = (anthropic.APITimeoutError, httpx2.TimeoutException)
-    errors: ClassVar[Any] = {
-        404: anthropic.NotFoundError,
-        422: anthropic.UnprocessableEntityError,
-        429: anthropic.RateLimitError,
-        503: anthropic.InternalServerError,
-        "stream": anthropic.APIStatusError,
-    }
+    errors: ClassVar[Any] = _errors(anthropic, stream=anthropic.APIStatusError)
 
     def client(self, url: str, *, timeout: float = 120, retries: int = 0) -> Any:
         return anthropic.Anthropic(base_url=url, api_key="k", timeout=timeout, max_retries=retries)
