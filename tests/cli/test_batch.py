@@ -58,6 +58,12 @@ def test_an_output_that_is_there_is_not_written_over(server: RunningServer, tmp_
     assert (done.returncode, (tmp_path / "out.jsonl").read_text()) == (2, "mine")
 
 
+def test_an_output_without_a_folder_is_told_before_anything_is_asked(server: RunningServer, tmp_path: Path) -> None:
+    done = minivault("batch", str(asked(tmp_path, 1)), "-o", str(tmp_path / "none" / "out.jsonl"), "--url", server.url)
+    assert (done.returncode, "There is no folder" in done.stderr) == (1, True)
+    assert httpx.get(f"{server.url}/v1/files").json()["data"] == []
+
+
 def test_lines_that_are_none_are_named(server: RunningServer, tmp_path: Path) -> None:
     source = asked(tmp_path, 1)
     source.write_text(source.read_text() + "{nope\n")

@@ -41,6 +41,13 @@ def test_a_table_has_a_row_for_each_run(server: RunningServer) -> None:
     assert [row.split("\t")[0] for row in done.stdout.splitlines()] == ["streams", "1", "2"]
 
 
+def test_a_plot_without_a_folder_is_told_before_anything_is_asked(tmp_path: Path) -> None:
+    with scripted(v1_chat_completions=events(piece("a"))) as other:
+        flags = ("--url", other.url, "--model", "any", "-c", "1", "--svg", str(tmp_path / "none" / "speed.svg"))
+        done = minivault("benchmark", *flags)
+    assert (done.returncode, "There is no folder" in done.stderr, other.asked) == (1, True, [])
+
+
 def test_prompts_of_a_file_are_asked_in_turn(tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_text("one\n\ntwo\n", encoding="utf-8")
     with scripted(v1_chat_completions=events(piece("a"), piece("b"))) as other:

@@ -23,7 +23,7 @@ from typing import Any
 from minivault.access.key_file import ApiKey, KeyTerms, parse_keys, render_keys
 from minivault.errors import InvalidRequest, KeysUnavailable, Unauthorized, UnknownKey
 from minivault.file_lock import lock
-from minivault.files import HAS_MODES, open_itself, put_in_place, sync_folder
+from minivault.files import HAS_MODES, open_itself, replacing
 
 FILE_NAME = "keys.json"
 PREFIX = "mv_"
@@ -259,15 +259,8 @@ def _load(path: Path) -> Mapping[str, ApiKey]:
 
 def _replace(path: Path, data: bytes) -> None:
     """Durable before it returns, and whole at any moment."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        descriptor = open_itself(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        with os.fdopen(descriptor, "wb") as file:
+        with replacing(path) as file:
             file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        put_in_place(draft, path)
-        sync_folder(path.parent)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise KeysUnavailable(f"The keys cannot be written ({error.strerror}).") from None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,8 +18,7 @@ import typer
 
 from minivault.cli import options
 from minivault.cli.console import CliError, counting, escape, note, write_json
-from minivault.cli.files import refuse_present
-from minivault.files import PLAIN
+from minivault.cli.files import refuse_present, require_folder, write_file
 
 if TYPE_CHECKING:
     from minivault.cli.client import Client
@@ -86,6 +84,7 @@ def _output(output: Path | None, overwrite: bool) -> Path:
     if output is None:
         raise CliError("-o must say where the answers go.", exit_code=2)
     refuse_present(output, overwrite)
+    require_folder(output)
     return output
 
 
@@ -198,17 +197,7 @@ def _write(client: Client, ended: dict[str, Any], names: list[str], output: Path
         client.file_lines(file_id) if file_id else iter(())
         for file_id in (ended["output_file_id"], ended["error_file_id"])
     ]
-    part = output.with_name(output.name + ".part")
-    try:
-        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | PLAIN, 0o600)
-        with open(fd, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
-            file.writelines(line + b"\n" for line in merged(names, *sources))
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(output)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise CliError(f"Cannot write {output}: {error.strerror}") from error
+    write_file(output, (line + b"\n" for line in merged(names, *sources)))
 
 
 def merged(names: list[str], *sources: Iterator[bytes]) -> Iterator[bytes]:

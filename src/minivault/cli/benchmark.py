@@ -10,7 +10,7 @@ import typer
 from minivault.cli import options
 from minivault.cli.address import server_of
 from minivault.cli.console import CliError, counting, note, table, write_json
-from minivault.cli.files import refuse_present
+from minivault.cli.files import refuse_present, require_folder, write_file
 from minivault.cli.units import counted
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def benchmark(
         raise CliError("--requests and --duration exclude each other", exit_code=2)
     if svg is not None:
         refuse_present(svg, overwrite)
+        require_folder(svg)
     streams = _streams(concurrency)
     settings = options.settings(url=url, api_key=api_key, data_dir=data_dir)
     base = _endpoint(settings)
@@ -110,10 +111,7 @@ def _show(report: dict[str, Any], *, as_json: bool, svg: Path | None) -> None:
     if svg is not None:
         from minivault.cli.benchmark_plot import plot
 
-        try:
-            svg.write_text(plot(f"{report['model']} at {report['url']}", runs), encoding="utf-8")
-        except OSError as error:
-            raise CliError(f"--svg: the file cannot be written ({error.strerror}).") from None
+        write_file(svg, [plot(f"{report['model']} at {report['url']}", runs)], public=True)
     if as_json:
         write_json(report)
     else:

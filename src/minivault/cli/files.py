@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from minivault.cli.console import CliError
+from minivault.files import replacing
 
 
 def read_file(path: Path) -> str:
@@ -44,17 +45,15 @@ def refuse_present(output: Path, overwrite: bool) -> None:
 
 
 def write_file(output: Path, pieces: Iterable[str | bytes], *, public: bool = False) -> None:
-    """Whole or not at all: written beside, then renamed. Text is UTF-8. For the owner alone, unless ``public``: what is
-    meant to be handed out can be read by all whom the umask lets.
+    """Whole or not at all, and on the disk when it returns. Text is UTF-8. For the owner alone, unless ``public``: what
+    is meant to be handed out can be read by all whom the umask lets.
+
+    Raises:
+        CliError: there is no such folder, or it cannot be written; whatever else ``pieces`` raise, nothing is left.
     """
     require_folder(output)
-    part = output.with_name(output.name + ".part")
     try:
-        part.unlink(missing_ok=True)  # its mode would be kept
-        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644 if public else 0o600)
-        with open(fd, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
+        with replacing(output, 0o644 if public else 0o600) as file:
             file.writelines(piece.encode("utf-8") if isinstance(piece, str) else piece for piece in pieces)
-        part.replace(output)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise CliError(f"Cannot write {output}: {error.strerror}") from error

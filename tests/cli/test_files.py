@@ -1,0 +1,47 @@
+"""Files that commands write: whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from minivault.cli.console import CliError
+from minivault.cli.files import write_file
+from minivault.files import HAS_MODES
+
+
+def test_text_and_bytes_are_written_one_after_the_other(tmp_path: Path) -> None:
+    write_file(tmp_path / "out", ["für\n", b"b\n"])
+    assert (tmp_path / "out").read_bytes() == "für\nb\n".encode()
+
+
+@pytest.mark.skipif(not HAS_MODES, reason="modes say nothing here")
+@pytest.mark.parametrize(("public", "others_read"), [(False, False), (True, True)])
+def test_only_what_is_meant_for_others_can_be_read_by_them(tmp_path: Path, public: bool, others_read: bool) -> None:
+    write_file(tmp_path / "out", ["text"], public=public)
+    assert bool((tmp_path / "out").stat().st_mode & 0o044) == others_read
+
+
+def test_a_source_that_breaks_off_leaves_what_was_there_and_no_part(tmp_path: Path) -> None:
+    def broken() -> Iterator[str]:
+        yield "new"
+        raise CliError("The connection broke.")
+
+    (tmp_path / "out").write_text("former")
+    with pytest.raises(CliError, match="The connection broke"):
+        write_file(tmp_path / "out", broken())
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("out", "former")]
+
+
+def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(CliError, match=r"Cannot write .*out: "):
+        write_file(tmp_path / "out", ["text"])
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(CliError, match="There is no folder"):
+        write_file(tmp_path / "none" / "out", ["text"])
