@@ -106,6 +106,15 @@ async def test_system_and_content_may_be_texts_or_blocks() -> None:
     assert bench.ledger.intents[0].ignored == ("messages.content.cache_control", "system.cache_control")
 
 
+async def test_parts_of_tools_without_effect_are_on_record() -> None:
+    bench = make_bench(template=True)
+    tool = {"name": "add", "input_schema": {"type": "object"}, "cache_control": {"type": "ephemeral"}}
+    ask = ASK | {"tools": [tool], "tool_choice": {"type": "auto", "mood": 1}, "output_config": {"effort": "low"}}
+    async with client_of(bench) as client:
+        assert (await client.post("/v1/messages", json=ask)).status_code == 200
+    assert set(bench.ledger.intents[0].ignored) == {"tools.cache_control", "tool_choice.mood", "output_config.effort"}
+
+
 async def test_a_conversation_keeps_its_turns() -> None:
     bench = make_bench(template=True)
     turns = [("user", "a"), ("assistant", "b"), ("user", "c")]

@@ -144,7 +144,7 @@ async def test_what_has_no_effect_is_listed_in_the_record() -> None:
     }
     async with client_of(bench) as client:
         await client.post("/api/chat", json=ask)
-    assert bench.ledger.intents[0].ignored == ("options.mirostat", "fancy", "messages.mood")
+    assert bench.ledger.intents[0].ignored == ("fancy", "options.mirostat", "messages.mood")
     assert bench.models.keep_alives == [300.0]
     assert bench.ledger.intents[0].surface == "ollama"
 

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from minivault.api.wire.openai import ChatCompletionRequest
 from minivault.errors import ModelNotReady
 from tests.api.client import client_of
 from tests.fakes import Bench, breaks_after, make_bench, says
@@ -221,6 +222,22 @@ async def test_unknown_fields_do_no_harm_and_are_on_the_record() -> None:
     bench = templated()
     assert (await chat(bench, user="me", reasoning_effort="high", made_up={"a": 1})).status_code == 200
     assert set(bench.ledger.intents[0].ignored) == {"user", "reasoning_effort", "made_up"}
+
+
+async def test_unknown_parts_of_fields_are_on_the_record_under_their_fields() -> None:
+    bench = templated()
+    turn = {"role": "user", "content": [{"type": "text", "text": "hi", "mood": 1}], "annotations": None}
+    tool = {"type": "function", "function": {"name": "add", "strict": True, "parameters": {"made": "up"}}}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
+    asked = {"tools": [tool], "stream_options": {"include_obfuscation": False}, "messages": [turn, turn]}
+    assert (await chat(bench, **asked)).status_code == 200
+    assert set(bench.ledger.intents[0].ignored) == {
+        "stream_options.include_obfuscation",
+        "messages.content.mood",
+        "tools.function.strict",
+    }
+    asked_for_a_form = ChatCompletionRequest.model_validate({"messages": [turn], "response_format": form})
+    assert asked_for_a_form.to_generation(request_id="a", raw_request=b"").ignored == ("messages.content.mood",)
 
 
 async def test_the_fields_that_local_servers_share_are_honoured() -> None:

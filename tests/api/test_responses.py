@@ -225,3 +225,13 @@ async def test_parts_of_fields_without_effect_are_on_record() -> None:
     async with client_of(bench) as client:
         assert (await client.post(PATH, json=asked)).status_code == 200
     assert set(bench.ledger.intents[0].ignored) == {"text.verbosity", "reasoning.summary", "truncation"}
+
+
+async def test_what_names_an_item_or_a_form_is_not_on_record_as_without_effect() -> None:
+    bench = templated()
+    item = {"type": "message", "id": "msg_1", "status": "completed", "role": "user", "content": "hi"}
+    form = {"type": "json_schema", "name": "a", "strict": True, "schema": {"type": "object"}}
+    ask = ResponsesRequest.model_validate({"input": [item], "text": {"format": form}})
+    assert ask.to_generation(request_id="a", raw_request=b"", earlier=()).ignored == ()
+    assert (await create(bench, input=[item | {"mood": 1}])).status_code == 200
+    assert bench.ledger.intents[0].ignored == ("input.mood",)

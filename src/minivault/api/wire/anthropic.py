@@ -235,20 +235,8 @@ class MessagesBody(CountBody):
         if self.thinking is not None:
             # Every client that asks for reasoning must name one, below max_tokens: refusing it would refuse them all.
             yield from (["thinking.budget_tokens"] if self.thinking.budget_tokens is not None else [])
-            yield from self.thinking.unknown("thinking.")
-        yield from self.unknown()
-        yield from self.output_config.unknown("output_config.") if self.output_config else ()
-        for turn in self.messages:
-            yield from turn.unknown("messages.")
-            yield from _unknown_of_blocks(turn.content, "messages.content.")
-        yield from _unknown_of_blocks(self.system, "system.")
+        yield from self.unknown_within()
 
 
 def _words(content: Content, field: str) -> str:
     return content if isinstance(content, str) else "\n".join(block.words(field) for block in content)
-
-
-def _unknown_of_blocks(content: Content | None, prefix: str) -> Iterable[str]:
-    if isinstance(content, list):
-        for block in content:
-            yield from block.unknown(prefix)

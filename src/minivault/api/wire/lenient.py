@@ -6,7 +6,7 @@ Knows nothing of any one surface.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -35,6 +35,14 @@ class LenientBody(BaseModel):
     def unknown(self, prefix: str = "") -> list[str]:
         """The names of the fields that were sent and are not known; null asks for nothing."""
         return [prefix + name for name, value in (self.model_extra or {}).items() if value is not None]
+
+    def unknown_within(self, prefix: str = "") -> Iterator[str]:
+        """:meth:`unknown`, of this and of all its parts; the items of a list share its name."""
+        yield from self.unknown(prefix)
+        for name, value in self.__dict__.items():
+            for part in value if isinstance(value, list) else (value,):
+                if isinstance(part, LenientBody):
+                    yield from part.unknown_within(f"{prefix}{name}.")
 
     def refuse_limits(self, prefix: str = "") -> None:
         """

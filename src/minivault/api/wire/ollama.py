@@ -129,7 +129,7 @@ class AskBody(LenientBody):
     format: Literal["", "json"] | dict[str, Any] | None = Field(None, description='"json", or a JSON Schema.')
     options: Options | None = None
     keep_alive: KeepAlive = None
-    think: bool | Literal["low", "medium", "high"] | None = Field(
+    think: bool | Literal["low", "medium", "high", "max"] | None = Field(
         None, description="False: no reasoning, or none that is shown, of a model that reasons."
     )
     logprobs: bool | None = None
@@ -150,9 +150,8 @@ class AskBody(LenientBody):
         return seconds_of(self.keep_alive)
 
     def ignored(self) -> list[str]:
-        options = self.options.unknown("options.") if self.options else []
         graded = ["think"] if isinstance(self.think, str) else []  # a model here reasons or does not
-        return [*graded, *options, *self.unknown()]
+        return [*graded, *self.unknown_within()]
 
     def response_format(self) -> JsonObject | None:
         if isinstance(self.format, dict):
@@ -299,11 +298,10 @@ class ChatBody(AskBody):
         messages = tuple(_messages(turns))
         if messages[-1].role == "assistant":
             raise UnsupportedFeature("messages: the last must not be the assistant's", param="messages")
-        unknown = [name for turn in turns for name in turn.unknown("messages.")]
         return GenerationRequest(
             messages=messages,
             tools=tuple(tool.offered() for tool in self.tools or ()),
-            ignored=listed([*self.ignored(), *unknown]),
+            ignored=listed(self.ignored()),
             **self.common(request_id, raw_request),
         )
 

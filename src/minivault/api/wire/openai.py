@@ -30,6 +30,7 @@ MAX_BIASES = 1024
 COMPLETION_MAX_TOKENS = 16
 """What /v1/completions has always meant by leaving ``max_tokens`` out."""
 SEEDS = 2**63
+_FORMS = ("json_schema", "schema", "regex", "grammar")
 LIMIT_NAMES = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 TokenId = Annotated[int, Field(ge=0, le=2**31)]
@@ -51,6 +52,10 @@ class AnswerForm(LenientBody):
     """The form of the answer; sampling is held to it."""
 
     type: Literal["text", "json_object", "json_schema", "regex", "grammar"]
+
+    def unknown(self, prefix: str = "") -> list[str]:
+        """Not the forms themselves, which the service reads."""
+        return [name for name in super().unknown(prefix) if name.removeprefix(prefix) not in _FORMS]
 
 
 class ContentPart(LenientBody):
@@ -207,7 +212,7 @@ class CommonRequest(LenientBody):
 
     def _ignored(self) -> list[str]:
         """Names of fields that have no effect."""
-        return self.unknown()
+        return list(self.unknown_within())
 
     def _request(self, request_id: str, raw_request: bytes, **fields: Any) -> GenerationRequest:
         self.refuse_limits()
@@ -281,13 +286,8 @@ class ChatCompletionRequest(CommonRequest):
         )
 
     def _ignored(self) -> list[str]:
-        options = self.chat_template_kwargs
         graded = self.reasoning_effort not in (None, "none")  # a model here reasons or does not
-        return [
-            *super()._ignored(),
-            *(options.unknown("chat_template_kwargs.") if options else ()),
-            *(["reasoning_effort"] if graded else []),
-        ]
+        return [*super()._ignored(), *(["reasoning_effort"] if graded else [])]
 
     def _think(self) -> bool | None:
         if self.reasoning_effort is not None:

@@ -35,6 +35,9 @@ class InputItem(LenientBody):
     name: FunctionName | None = None
     arguments: str | None = None
     output: str | Items[ContentPart] | None = None
+    id: str | None = Field(None, max_length=200, description="As an earlier answer named the item.")
+    status: str | None = Field(None, max_length=32)
+    summary: Items[Any] | None = Field(None, description="Of an item of reasoning.")
 
 
 class TextFormat(LenientBody):
@@ -42,6 +45,9 @@ class TextFormat(LenientBody):
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: dict[str, Any] | None = Field(None, alias="schema")
+    name: str | None = Field(None, max_length=200)
+    description: str | None = None
+    strict: bool | None = Field(None, description="An answer is held to its schema in any case.")
 
 
 class TextOptions(LenientBody):
@@ -138,9 +144,7 @@ class ResponsesRequest(CommonRequest):
 
     def _ignored(self) -> list[str]:
         graded = ["reasoning.effort"] if self._effort not in (None, "none") else []
-        parts = {"reasoning.": self.reasoning, "text.": self.text}
-        within = [name for prefix, part in parts.items() if part is not None for name in part.unknown(prefix)]
-        return [*super()._ignored(), *graded, *within]
+        return [*super()._ignored(), *graded]
 
     def _instructions(self) -> tuple[Message, ...]:
         return () if not self.instructions else (Message("system", self.instructions),)
