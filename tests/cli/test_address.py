@@ -132,7 +132,8 @@ def test_a_prompt_for_a_folder_without_a_server_goes_nowhere(server: RunningServ
     for folder, more in ((("--data-dir", str(tmp_path)), {}), ((), {"MINIVAULT_DATA_DIR": str(tmp_path)})):
         asked = minivault("generate", "x", *folder, MINIVAULT_PORT=port, **more)
         assert (asked.returncode, asked.stdout) == (1, "")
-        assert f"No server runs on {tmp_path}. Start one with: minivault serve --data-dir {tmp_path}" in asked.stderr
+        assert f"No server runs on {tmp_path}. Start one with: " in asked.stderr
+        assert f" serve --data-dir {tmp_path}\n" in asked.stderr
         assert minivault("health", *folder, MINIVAULT_PORT=port, **more).returncode == 1
     named = minivault("generate", "x", "-n", "1", "--url", server.url, MINIVAULT_DATA_DIR=str(tmp_path))
     assert named.returncode == 0

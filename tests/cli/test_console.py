@@ -19,6 +19,7 @@ from minivault.cli.console import (
     program,
     speed,
     table,
+    taught,
     whole_columns,
     write_json,
 )
@@ -113,3 +114,24 @@ def test_commands_are_taught_by_a_name_that_works(found: str, tmp_path: Path, mo
     monkeypatch.setattr(sys, "argv", [own, "serve"])
     monkeypatch.setenv("PATH", str(tmp_path / {"this": "venv", "other": "elsewhere", "none": "empty"}[found]))
     assert program() == ("minivault" if found == "this" else own)
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("Run minivault vault encrypt, or leave it out", "Run /v/minivault vault encrypt, or leave it out"),
+        ("first: minivault models pull a, or minivault models rm a", "first: {0} models pull a, or {0} models rm a"),
+        ("needs: pip install 'minivault[redis]'", "needs: /v/python -m pip install 'minivault[redis]'"),
+        (
+            "pip install minivault, ~/minivault data, MiniVault runs",
+            "pip install minivault, ~/minivault data, MiniVault runs",
+        ),
+    ],
+)
+def test_what_the_lower_floors_teach_is_told_as_it_is_typed_here(
+    message: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/v/minivault"])
+    monkeypatch.setattr(sys, "executable", "/v/python")
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert taught(message) == said.format("/v/minivault")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import time
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from minivault.access.keys import KeyStore
 from minivault.cli.console import CliError
 from minivault.cli.main import app
 from minivault.errors import InvalidRequest, Unauthorized, UnknownKey
-from tests.cli.process import MINIVAULT, on_terminal
+from tests.cli.process import MINIVAULT, minivault, on_terminal
 
 KEY = re.compile(r"mv_[a-z0-9]{12}_[0-9a-f]{64}")
 
@@ -171,6 +172,11 @@ def test_a_key_that_is_not_there_is_told(folder: Path, command: str) -> None:
     keys(folder, "create", "team")
     with pytest.raises(UnknownKey):
         keys(folder, command, "nobody")
+
+
+def test_what_such_an_error_teaches_works_without_minivault_on_the_path(folder: Path) -> None:
+    done = minivault("keys", "show", "nobody", "--data-dir", str(folder), PATH="/nowhere")
+    assert f"{sys.executable} -m minivault.cli.main keys list shows them" in done.stderr
 
 
 def test_who_has_no_key_to_administer_with_is_told_how_to_make_one(folder: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from minivault.cli.console import CliError
+from minivault.cli.console import CliError, program
 from minivault.file_lock import lock
 from minivault.files import NO_WAIT, OPEN_FILES_STAY, PLAIN, is_own, open_itself
 
@@ -83,7 +83,7 @@ def server_of(settings: Settings) -> str:
         return settings.url
     if serverless(settings):
         raise CliError(
-            f"No server runs on {settings.data_dir}. Start one with: minivault serve --data-dir {settings.data_dir}\n"
+            f"No server runs on {settings.data_dir}. Start one with: {program()} serve --data-dir {settings.data_dir}\n"
             "Or add --local where a command has it, or name a server with --url."
         )
     found = _read(settings.data_dir)

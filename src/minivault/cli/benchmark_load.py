@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from minivault.cli.console import CliError
+from minivault.cli.console import CliError, program
 
 WORDS = (
     *("time", "way", "year", "work", "day", "world", "life", "part", "house", "place", "week", "case", "point"),
@@ -90,7 +90,7 @@ def first_model(url: str, api_key: str | None) -> str:
             "name one with --model, and give a key with MINIVAULT_API_KEY if it wants one."
         ) from None
     except (httpx.HTTPError, httpx.InvalidURL):
-        raise CliError(f"No server answers at {url}. Start one with: minivault serve") from None
+        raise CliError(f"No server answers at {url}. Start one with: {program()} serve") from None
     except (ValueError, LookupError, TypeError):
         raise CliError("The server does not say which models it has; name one with --model.") from None
 

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import httpx
 
 from minivault.cli.address import server_of
-from minivault.cli.console import CliError
+from minivault.cli.console import CliError, program
 
 if TYPE_CHECKING:
     from minivault.settings import Settings
@@ -230,7 +230,7 @@ class Client:
                 ) from None
             searched = "" if self._data_dir is None else f", and none runs on {self._data_dir}"
             raise CliError(
-                f"No server answers at {self._url}{searched}. Start one with: minivault serve\n"
+                f"No server answers at {self._url}{searched}. Start one with: {program()} serve\n"
                 "Or add --local where a command has it, or name another with --url or by its --data-dir."
             ) from None
         except httpx.HTTPError as error:

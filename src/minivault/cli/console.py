@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # C0 but tab and newline, DEL, C1, line and paragraph separators, and the marks that reorder text: each can make a
 # terminal show something other than what was written.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_COMMAND = re.compile(r"(?<![\w/.-])minivault(?= [a-z])")
+_EXTRA = re.compile(r"\bpip(?= install 'minivault\[)")
 
 _NARROW = 20
 """The width of a time."""
@@ -92,6 +94,12 @@ def program() -> str:
     except OSError:  # as where the name is without its .exe
         is_found = found is not None
     return "minivault" if is_found else shlex.quote(given)
+
+
+def taught(message: str) -> str:
+    """A message of the lower floors with its commands as they are to be typed here. Those floors name them as the
+    documents do: their messages are read over HTTP too, where nothing of this machine belongs."""
+    return _EXTRA.sub(lambda _: f"{shlex.quote(sys.executable)} -m pip", _COMMAND.sub(lambda _: program(), message))
 
 
 def note(text: str, *, strong: bool = False) -> None:

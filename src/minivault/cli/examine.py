@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from minivault.cli.console import program, taught
 from minivault.cli.units import counted
 from minivault.errors import MiniVaultError
 from minivault.files import HAS_MODES
@@ -210,7 +211,7 @@ def _config(settings: Settings) -> Iterator[Finding]:
     given = [name for name, origin in origins(settings.data_dir).items() if origin != "default"]
     yield Finding("config", "settings", "ok", f"set: {', '.join(given)}" if given else "all at their defaults")
     for name in unknown_variables():
-        advice = "Is it misspelt? `minivault config show` has all."
+        advice = f"Is it misspelt? `{program()} config show` has all."
         yield Finding("config", name, "warn", "no setting of this version", advice)
     yield from _keys(settings)
     yield from _modes(settings)
@@ -230,7 +231,7 @@ def _keys(settings: Settings) -> Iterator[Finding]:
     elif settings.host in ("127.0.0.1", "::1", "localhost"):
         yield Finding("config", "API keys", "ok", "none, and only this machine can ask")
     else:
-        advice = "Whoever reaches the port could ask. Make a key: minivault keys create NAME --role admin"
+        advice = f"Whoever reaches the port could ask. Make a key: {program()} keys create NAME --role admin"
         yield Finding("config", "API keys", "warn", f"none, and host is {settings.host}", advice)
 
 
@@ -259,7 +260,9 @@ def _vault(settings: Settings) -> Iterator[Finding]:
         finally:
             reader.close()
     except MiniVaultError as error:
-        yield Finding("vault", "file", "fail", error.message, "Restore a backup: minivault vault restore --help")
+        yield Finding(
+            "vault", "file", "fail", taught(error.message), f"Restore a backup: {program()} vault restore --help"
+        )
 
 
 def _records(reader: Reader) -> Iterator[Finding]:
@@ -267,18 +270,18 @@ def _records(reader: Reader) -> Iterator[Finding]:
 
     calls = reader.count()
     if calls > QUICK_RECORDS:
-        advice = "Too many to check here: minivault vault verify"
+        advice = f"Too many to check here: {program()} vault verify"
         yield Finding("vault", "records", "ok", counted(calls, "call"), advice)
     elif verify(reader, contents=False).ok:
         yield Finding(
             "vault",
             "records",
             "ok",
-            f"{counted(calls, 'call')}, in order (what they say is checked by: minivault vault verify)",
+            f"{counted(calls, 'call')}, in order (what they say is checked by: {program()} vault verify)",
         )
     else:
         found = f"{counted(calls, 'call')}, and not as they were"
-        yield Finding("vault", "records", "fail", found, "See: minivault vault verify")
+        yield Finding("vault", "records", "fail", found, f"See: {program()} vault verify")
 
 
 def _models(settings: Settings) -> Iterator[Finding]:
@@ -289,13 +292,17 @@ def _models(settings: Settings) -> Iterator[Finding]:
         try:
             entry = catalog.get(name)
         except MiniVaultError as error:
-            yield Finding("models", name, "fail", error.message, f"minivault models rm {name}, and get it again")
+            yield Finding(
+                "models", name, "fail", taught(error.message), f"{program()} models rm {name}, and get it again"
+            )
             continue
         missing = entry.engine == "transformers" and importlib.util.find_spec("torch") is None
         advice = f"{sys.executable} -m pip install 'minivault[transformers]'" if missing else ""
         found = f"{entry.engine}, {entry.kind}, {entry.size_bytes / 2**20:,.0f} MiB"
         yield Finding("models", name, "fail" if missing else "ok", found, advice)
     if settings.model not in catalog.names():
-        yield Finding("models", "default", "fail", f"no model is called {settings.model}", "See: minivault models list")
+        yield Finding(
+            "models", "default", "fail", f"no model is called {settings.model}", f"See: {program()} models list"
+        )
     there = [extra for extra, module in EXTRAS.items() if importlib.util.find_spec(module) is not None]
     yield Finding("models", "extras", "ok", ", ".join(there) or "none installed")

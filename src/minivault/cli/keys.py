@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from minivault.cli import options
-from minivault.cli.console import CliError, line, note, pairs, table, write_json
+from minivault.cli.console import CliError, line, note, pairs, program, table, write_json
 from minivault.cli.units import word
 from minivault.cli.usage import Group
 
@@ -148,7 +148,7 @@ def list_keys(
             write_json(_facts(keys, key))
         return
     if not shown:
-        note("There is no key. Make one with: minivault keys create NAME --role admin")
+        note(f"There is no key. Make one with: {program()} keys create NAME --role admin")
         return
     rows = [
         [key.id, key.name, key.terms.role.value, _state(keys, key), _expiry(key), _limits(key.terms), key.terms.note]
@@ -231,7 +231,7 @@ def _hint_at_administration(keys: KeyStore) -> None:
     if not any(keys.is_active(key) and key.terms.role.value == "admin" for key in keys.list()):
         note(
             "No key may administer yet: over HTTP and in the page, models, keys and other people's records are shut.\n"
-            "Make one for yourself with: minivault keys create NAME --role admin"
+            f"Make one for yourself with: {program()} keys create NAME --role admin"
         )
 
 
@@ -269,7 +269,7 @@ def _given(
         return given
     moment = _moment(expires)
     if moment is not None and moment <= time.time():
-        raise CliError("--expires must lie ahead; `minivault keys revoke NAME` ends a key at once.", exit_code=2)
+        raise CliError(f"--expires must lie ahead; `{program()} keys revoke NAME` ends a key at once.", exit_code=2)
     return given | {"expires_at": moment}
 
 

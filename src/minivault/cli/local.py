@@ -19,7 +19,7 @@ from minivault.access.caller import Caller
 from minivault.api.problems import Problem, validated
 from minivault.api.wire.embeddings import EmbedRequest, native_answer
 from minivault.api.wire.native import GenerateRequest, answer_of
-from minivault.cli.console import CliError, working
+from minivault.cli.console import CliError, taught, working
 from minivault.embedding import EmbeddingRequest
 from minivault.errors import InvalidRequest, MiniVaultError
 from minivault.generation import Chunk, GenerationRequest
@@ -112,7 +112,7 @@ def _failures() -> Iterator[None]:
         yield
     except MiniVaultError as error:
         raise CliError(
-            error.message, exit_code=2 if isinstance(error, InvalidRequest) else 1, code=error.code
+            taught(error.message), exit_code=2 if isinstance(error, InvalidRequest) else 1, code=error.code
         ) from None
 
 

@@ -95,7 +95,7 @@ def _run() -> None:
     except console.CliError as error:
         _leave(str(error), error.exit_code)
     except MiniVaultError as error:
-        _leave(error.message, 2 if isinstance(error, (ConfigError, InvalidRequest)) else 1)
+        _leave(console.taught(error.message), 2 if isinstance(error, (ConfigError, InvalidRequest)) else 1)
     except BrokenPipeError:
         # The reader has gone (`| head`). Flushing what is left at exit would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

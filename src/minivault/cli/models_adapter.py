@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from minivault.cli import options
-from minivault.cli.console import line, note, progress, write_json
+from minivault.cli.console import line, note, program, progress, write_json
 from minivault.cli.units import counted
 
 EXAMPLES = """\
@@ -47,4 +47,4 @@ def add_adapter(
         write_json(facts(entry))
         return
     line(f"{entry.name}: {counted(entry.parameters, 'parameter')} beside {base}")
-    note(f'Ask it with: minivault generate "..." --model {entry.name}')
+    note(f'Ask it with: {program()} generate "..." --model {entry.name}')

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from minivault.cli import options
-from minivault.cli.console import console, escape, line, note, speed, write_json
+from minivault.cli.console import console, escape, line, note, program, speed, write_json
 from minivault.cli.units import count, size
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def announce(entry: ModelEntry, json: bool) -> None:
     line(f"{entry.name}: {entry.family}, {count(entry.parameters)} parameters, {size(entry.size_bytes)}")
     if entry.engine == "transformers":
         note("It runs on the transformers engine, which does not promise the same bytes again (docs/engines.md).")
-    note(f"Serve it with: minivault serve --model {entry.name}")
+    note(f"Serve it with: {program()} serve --model {entry.name}")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from minivault.cli import options
-from minivault.cli.console import line, note
+from minivault.cli.console import line, note, program
 
 EXAMPLES = """\
 Examples:
@@ -68,4 +68,4 @@ def add_remote(
     )
     entry = add(Catalog(options.settings(data_dir=data_dir).models_dir), name, config)
     line(f"{entry.name}: {config.upstream_model} on {', '.join(address_of(one) for one in config.urls)}")
-    note(f'Ask it with: minivault generate "..." --model {entry.name}, or serve it with: --model {entry.name}')
+    note(f'Ask it with: {program()} generate "..." --model {entry.name}, or serve it with: --model {entry.name}')

@@ -127,7 +127,7 @@ Examples:
 
   minivault vault export --format csv --model guide -o guide.csv
 
-  minivault vault export --format parquet -o all.parquet    needs: pip install 'minivault[parquet]'
+  minivault vault export --format parquet -o all.parquet    needs the extra parquet
 """
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from minivault.cli import options
-from minivault.cli.console import CliError, counting, line, note
+from minivault.cli.console import CliError, counting, line, note, program
 from minivault.cli.files import read_file, refuse_present, require_folder
 from minivault.cli.units import counted
 from minivault.cli.vault_proofs import VerifierKeyOption, verifier_key
@@ -109,7 +109,7 @@ def _require_backup(file: Path) -> None:
     if kind is None and size % _LEAST_PAGE:
         kind = f"its {counted(size, 'byte')} are no whole pages of a database: it was cut off, or is something else"
     if kind is not None:
-        raise CliError(f"{file} is no backup of a vault: {kind}. Make one with: minivault vault backup FILE")
+        raise CliError(f"{file} is no backup of a vault: {kind}. Make one with: {program()} vault backup FILE")
 
 
 def _kind_of(begin: bytes) -> str | None:
@@ -127,7 +127,7 @@ def _kind_of(begin: bytes) -> str | None:
     except UnicodeDecodeError:
         return None
     if text.lstrip().startswith("{"):
-        return "it is JSON lines, such as logs/log.jsonl, which are read by: minivault vault import FILE"
+        return f"it is JSON lines, such as logs/log.jsonl, which are read by: {program()} vault import FILE"
     return "it is text"
 
 

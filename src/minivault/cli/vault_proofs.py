@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from minivault.cli import options
-from minivault.cli.console import CliError, counting, line, note, pairs, to_json, write, write_json
+from minivault.cli.console import CliError, counting, line, note, pairs, program, to_json, write, write_json
 from minivault.cli.files import read_file, refuse_present, write_file
 from minivault.cli.own_ledger import is_written, own_ledger
 from minivault.cli.units import counted, named
@@ -251,7 +251,7 @@ def _scope(report: VerifyReport) -> str:
     """How far the word before it holds, where that is not everything."""
     limits = [] if report.contents_checked else ["content not checked"]
     if report.since:
-        limits.append("of what was checked now; for everything: minivault vault verify")
+        limits.append(f"of what was checked now; for everything: {program()} vault verify")
     return f" ({'; '.join(limits)})" if limits else ""
 
 
