@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from minivault.batches.database import recode_file
+from minivault.batches.database import recoded_copy
 from minivault.batches.lines import CHUNK_LINES
 from minivault.batches.store import MAX_UNFINISHED, BatchStore, new_id
 from minivault.batches.values import Batch, Counts, Fault, IllegalStep, Line, Result, Status
@@ -350,7 +350,9 @@ def test_its_key_is_exchanged_with_the_vaults(tmp_path: Path, first: str | None,
     store.close()
     old, new = VaultKey.of(before), VaultKey.of(after)
     for _ in range(1 + again):
-        recode_file(tmp_path / "batches.db", old, new)
+        if recoded_copy(tmp_path / "batches.db", tmp_path / "copy", old, new):
+            assert not list(tmp_path.glob("batches.db-*"))
+            (tmp_path / "copy").replace(tmp_path / "batches.db")
     assert opened(tmp_path, after).file(file_id).bytes == 16
     plain = b"what is asked" in b"".join(path.read_bytes() for path in tmp_path.glob("batches.db*"))
     assert plain == (after is None)
@@ -360,7 +362,8 @@ def test_a_key_is_not_exchanged_without_the_present_one(tmp_path: Path) -> None:
     VaultKey.create(tmp_path / "key")
     opened(tmp_path, tmp_path / "key").close()
     with pytest.raises(ConfigError):
-        recode_file(tmp_path / "batches.db", VaultKey(bytes(32)), VaultKey(bytes(range(32))))
+        recoded_copy(tmp_path / "batches.db", tmp_path / "copy", VaultKey(bytes(32)), VaultKey(bytes(range(32))))
+    assert not (tmp_path / "copy").exists()
 
 
 def test_without_its_key_an_encrypted_file_does_not_open(tmp_path: Path) -> None:

@@ -51,6 +51,16 @@ def test_version_names_package_and_engine() -> None:
     assert facts["kernels"] in ("scalar", "avx2", "avx512", "neon")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full, which takes nothing")
+def test_output_that_is_not_taken_ends_in_an_error() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*MINIVAULT, "version"], stdout=full, stderr=subprocess.PIPE, text=True, env=environment()
+        )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "The disk is full" in done.stderr
+
+
 def test_generate_and_stream_give_the_same_bytes(server: RunningServer) -> None:
     whole = minivault("generate", *ASK, "--url", server.url)
     pieces = minivault("stream", *ASK, "--url", server.url)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,10 +14,10 @@ from minivault.vault.backup import back_up, restore
 from minivault.vault.moving import list_of
 from minivault.vault.reader import Reader
 from minivault.vault.verify import verify
+from tests.faults.killing import killed_at
 from tests.vault.samples import open_ledger, record_calls
 
 OLD, BACKED_UP = 5, 3
-_DEEDS = {"open", "os.rename", "os.remove"}
 
 
 @pytest.fixture(scope="module")
@@ -37,33 +35,9 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def killed_at(step: int, copy: Path, vault: Path) -> bool:
+def killed_restore(step: int, copy: Path, vault: Path) -> bool:
     """Restore in a process that dies before the deed of this number; whether it did."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            sys.addaudithook(_killer(step, str(vault.parent)))
-            restore(copy, vault, replace=True)
-            status = 0
-        finally:
-            os._exit(status)
-    _, status = os.waitpid(child, 0)
-    assert status == 0 or os.WTERMSIG(status) == signal.SIGKILL
-    return status != 0
-
-
-def _killer(step: int, folder: str) -> Callable[[str, tuple[object, ...]], None]:
-    left = step
-
-    def hook(event: str, values: tuple[object, ...]) -> None:
-        nonlocal left
-        if event in _DEEDS and str(values[0]).startswith(folder):
-            left -= 1
-            if left < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    return hook
+    return killed_at(step, vault.parent, partial(restore, copy, vault, replace=True))
 
 
 def calls_in(path: Path) -> int:
@@ -98,7 +72,7 @@ def test_a_restore_killed_at_any_step_leaves_one_vault_or_the_other(
     while killed:
         vault = tmp_path / str(step) / "vault.db"
         shutil.copytree(before / "killed", vault.parent)
-        killed = killed_at(step, before / "copy.db", vault)
+        killed = killed_restore(step, before / "copy.db", vault)
         if list_of(vault).exists():
             interrupted += 1
             with pytest.raises(LedgerUnavailable, match="interrupted"):
@@ -122,7 +96,7 @@ def test_a_restore_over_an_interrupted_one_says_that_it_finished_it(before: Path
         step += 1
         vault = tmp_path / str(step) / "vault.db"
         shutil.copytree(before / "killed", vault.parent)
-        killed_at(step, before / "copy.db", vault)
+        killed_restore(step, before / "copy.db", vault)
     with pytest.raises(InvalidRequest, match=r"interrupted is finished now.*there is a vault already"):
         restore(before / "copy.db", vault)
     assert calls_in(vault) == BACKED_UP

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -487,6 +488,20 @@ def test_a_key_that_was_made_in_vain_is_not_left(vault: Command, own_vault: Path
     (own_vault / "vault.head").write_text("no head")
     ended = vault("encrypt", "--key-file", str(own_vault / "key"), data_dir=own_vault)
     assert (ended.code, (own_vault / "key").exists()) == (1, False)
+
+
+def test_a_key_that_is_in_use_stays_though_the_command_cannot_say_so(
+    vault: Command, own_vault: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(text: str) -> None:
+        raise OSError(errno.ENOSPC, text)
+
+    monkeypatch.setattr("minivault.cli.vault_encrypt.line", full)
+    monkeypatch.setattr("minivault.cli.main._print_no_more", lambda: None)
+    assert vault("encrypt", "--key-file", str(own_vault / "key"), data_dir=own_vault).code == 1
+    assert is_plain(own_vault / "vault.db") is False
+    monkeypatch.setenv("MINIVAULT_VAULT_KEY_FILE", str(own_vault / "key"))
+    assert "question 1" in vault("list", data_dir=own_vault).out
 
 
 COMMANDS = list(typer.main.get_command(vault_app).commands)  # type: ignore[attr-defined]  # it is a group

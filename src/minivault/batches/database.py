@@ -88,7 +88,9 @@ def open_database(path: Path, key: VaultKey | None) -> Connection:
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | PLAIN, 0o600))
     with failures():
-        db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        # why a URI: a copy of it under another key is named so (recoded_copy)
+        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
+        db = apsw.Connection(path.absolute().as_uri(), flags=flags)
     try:
         _unlock(db, path, key)
         with failures():
@@ -99,33 +101,42 @@ def open_database(path: Path, key: VaultKey | None) -> Connection:
     return db
 
 
-def recode_file(path: Path, old: VaultKey | None, new: VaultKey | None) -> None:
-    """Give the file the key ``new`` in the place of ``old``, ``None`` being none; what was recoded before is left so.
-
-    One transaction: a crash leaves the one key or the other. Nobody else may have the file open.
+def recoded_copy(path: Path, part: Path, old: VaultKey | None, new: VaultKey | None) -> bool:
+    """Write a copy of the file to ``part``, with the key ``new`` in the place of ``old``, ``None`` being none, and sync
+    it. False where there is nothing to copy: the file is not there, or has the key ``new`` already. Nobody else may
+    have the file open; no log is left beside it.
 
     Raises:
         ConfigError: it opens with neither.
         LedgerUnavailable: it cannot be read or written, or another process has it open.
     """
     if not path.exists():
-        return
+        return False
     encrypted = is_plain(path) is False
+    if not encrypted and new is None:
+        return False
     try:
         db = open_database(path, old if encrypted else None)
     except ConfigError:
         if new is None or not encrypted:
             raise
         open_database(path, new).close()
-        return
+        return False
+    with contextlib.closing(db), failures():
+        db.pragma("journal_mode", "delete")  # its log would be taken for the copy's
+        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | PLAIN, 0o600))
+        ending = "key=" if new is None else f"cipher={CIPHER}&key={new.passphrase}"
+        db.execute("VACUUM INTO ?", (f"{part.absolute().as_uri()}?{ending}",))
+    _sync(part)
+    return True
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR | PLAIN)
     try:
-        if encrypted or new is not None:
-            with failures():
-                db.pragma("journal_mode", "delete")  # no key changes beside a write-ahead log
-                db.pragma("cipher", CIPHER)
-                db.pragma("rekey", new.passphrase if new is not None else "")
+        os.fsync(descriptor)
     finally:
-        db.close()
+        os.close(descriptor)
 
 
 def empty_log(db: Connection) -> None:

@@ -7,6 +7,7 @@ commands that need them, so that help and version answer at once.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 
@@ -97,9 +98,19 @@ def _run() -> None:
     except MiniVaultError as error:
         _leave(console.taught(error.message), 2 if isinstance(error, (ConfigError, InvalidRequest)) else 1)
     except BrokenPipeError:
-        # The reader has gone (`| head`). Flushing what is left at exit would fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader has gone (`| head`).
+        _print_no_more()
         sys.exit(1)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _print_no_more()
+        _leave("The disk is full: the output, or a file, could not be written.", 1)
+
+
+def _print_no_more() -> None:
+    """Flushing at exit what was not printed would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _leave_at_once_if_loading(code: object) -> None:

@@ -15,6 +15,7 @@ from minivault.cli.units import counted
 if TYPE_CHECKING:
     from minivault.settings import Settings
     from minivault.vault.cipher import VaultKey
+    from minivault.vault.findings import VerifyReport
 
 ENCRYPT_EXAMPLES = """\
 Examples:
@@ -47,8 +48,10 @@ def encrypt(
     data_dir: options.DataDir = None,
 ) -> None:
     from minivault.vault.cipher import VaultKey, is_plain
+    from minivault.vault.moving import list_of
 
     settings = options.settings(data_dir=data_dir)
+    _settle(settings)
     vault, path = settings.vault_path, key_file.expanduser()
     there = vault.is_file() and is_plain(vault) is not None
     old = VaultKey.of(settings.vault_key_file) if there and not is_plain(vault) else None
@@ -60,11 +63,13 @@ def encrypt(
         raise CliError("The vault is encrypted with this key already.")
     if there:
         try:
-            _recode(settings, old, new, "Encrypted")
+            report = _recode(settings, old, new)
         except BaseException:
-            if made:
+            # why these: what bears the key already, or is about to, would be lost with it
+            if made and not list_of(vault).exists() and is_plain(vault) is not False:
                 path.unlink(missing_ok=True)
             raise
+        _tell("Encrypted", report)
     else:
         line("There is no vault yet: it will be encrypted with this key from its first record on.")
     _say_what_is_left(settings, path)
@@ -76,6 +81,7 @@ def decrypt(data_dir: options.DataDir = None) -> None:
     settings = options.settings(data_dir=data_dir)
     if not settings.vault_path.is_file():
         raise CliError(f"There is no vault in {settings.data_dir}: nothing to decrypt.")
+    _settle(settings)
     batches = settings.batches_path
     # What was cut between the two files is gone on with.
     if is_plain(settings.vault_path) and not (batches.is_file() and is_plain(batches) is False):
@@ -83,17 +89,30 @@ def decrypt(data_dir: options.DataDir = None) -> None:
     old = VaultKey.of(settings.vault_key_file)
     if old is None:
         raise CliError("Name the vault's key with MINIVAULT_VAULT_KEY_FILE.", exit_code=2)
-    _recode(settings, old, None, "Written in plain")
+    _tell("Written in plain", _recode(settings, old, None))
     note("Leave vault_key_file out of the settings from now on.")
 
 
-def _recode(settings: Settings, old: VaultKey | None, new: VaultKey | None, done: str) -> None:
-    from minivault.batches.database import recode_file
-    from minivault.vault.recode import recode
+def _settle(settings: Settings) -> None:
+    """Finish what was interrupted, if anything was."""
+    from minivault.vault.lock import WriterLock
+    from minivault.vault.moving import list_of
 
-    beside = partial(recode_file, settings.batches_path)
+    if list_of(settings.vault_path).exists():
+        WriterLock(settings.vault_path).release()
+        note("A restore, or a change of key, that was interrupted is finished now.")
+
+
+def _recode(settings: Settings, old: VaultKey | None, new: VaultKey | None) -> VerifyReport:
+    from minivault.batches.database import recoded_copy
+    from minivault.vault.recode import Beside, recode
+
+    beside = Beside(settings.batches_path, partial(recoded_copy, settings.batches_path))
     with counting("Writing anew and verifying", "records") as progress:
-        report = recode(settings.vault_path, old, new, progress=progress, beside=beside)
+        return recode(settings.vault_path, old, new, progress=progress, beside=beside)
+
+
+def _tell(done: str, report: VerifyReport) -> None:
     line(f"{done} and verified: {counted(report.records, 'record')} of {counted(report.calls, 'call')}")
 
 

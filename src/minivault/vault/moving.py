@@ -19,8 +19,9 @@ from minivault.files import replacing, sync_folder
 Move = tuple[Path, Path]
 """From where to where, in the vault's folder."""
 
-RESTORED, RECODED = ".restored.part", ".recoded.part"
-"""What the copies beside a vault are called until they are put in place: nobody gives a file of his own such a name."""
+RESTORED, RECODED, REPLACED = ".restored.part", ".recoded.part", ".replaced.part"
+"""What the copies beside a vault are called until they are put in place, and what one of them took the place of until
+it is deleted: nobody gives a file of his own such a name."""
 BESIDE: Final = ("-wal", "-shm", "-journal")
 """What SQLite may keep beside a file."""
 
@@ -40,15 +41,15 @@ def require_settled(vault: Path) -> None:
     """
     if list_of(vault).exists():
         raise LedgerUnavailable(
-            "a restore of this vault is under way, or was interrupted: starting the server finishes it, and so does"
-            " minivault vault restore",
+            "a restore of this vault, or a change of its key, is under way, or was interrupted: starting the server"
+            " finishes it, and so does the same command once more",
             retry_after=1.0,
         )
 
 
 def move_all(vault: Path, moves: Sequence[Move]) -> None:
-    """Do the renames, of which no target but the last may be there. The caller holds the vault's lock; what is moved is
-    on the disk.
+    """Do the renames; no target but the last may be there when its turn comes. The caller holds the vault's lock; what
+    is moved is on the disk.
 
     Raises:
         OSError: it could not be done. If it had begun, the next holder of the lock goes on with it.
@@ -71,12 +72,19 @@ def finish(vault: Path) -> bool:
     try:
         moves = _read(vault)
     except FileNotFoundError:
-        for end in (RESTORED, RECODED):
-            discard(vault.with_name(vault.name + end))
+        discard_all(vault)
         return False
     _do(vault, moves)
-    logger.warning("a restore of the vault that was interrupted is finished: the backup is in place")
+    discard_all(vault)
+    logger.warning("a restore of the vault, or a change of its key, that was interrupted is finished")
     return True
+
+
+def discard_all(vault: Path) -> None:
+    """Delete every copy beside the vault that is not, or no more, to be used. No renames are under way."""
+    for end in (RESTORED, RECODED, REPLACED):
+        for path in vault.parent.glob(f"*{end}*"):
+            path.unlink(missing_ok=True)
 
 
 def discard(part: Path) -> None:
