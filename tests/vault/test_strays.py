@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from minivault.vault.database import Writer
 from minivault.vault.findings import Fault
 from minivault.vault.reader import Reader
 from minivault.vault.verify import verify
@@ -74,6 +75,23 @@ CASES: dict[str, tuple[str, set[tuple[Fault, int | None]]]] = {
         "UPDATE counters SET value = 100000 WHERE name = 'mirror_scrubbed'",
         {(Fault.DERIVED_ALTERED, None)},
     ),
+    "a counter that no vault has": ("INSERT INTO counters VALUES ('words', 7)", {(Fault.DERIVED_ALTERED, None)}),
+    "no counter of the mirror": (
+        "DELETE FROM counters WHERE name = 'mirror_scrubbed'",
+        {(Fault.DERIVED_ALTERED, None)},
+    ),
+    "an index that ranks as somebody likes": (
+        "INSERT INTO search (search, rank) VALUES ('rank', 'bm25(9.0)')",
+        {(Fault.SEARCH, None)},
+    ),
+    "a digest of what was not to be stored": (
+        "UPDATE calls SET store = 0, repeat_key = 5 WHERE intent_index = 2",
+        {(Fault.CONTENT_UNEXPECTED, 2)},
+    ),
+    "a digest of what was erased": (
+        "UPDATE calls SET erased_index = 6, repeat_key = 5 WHERE intent_index = 4",
+        {(Fault.CONTENT_UNEXPECTED, 4)},
+    ),
 }
 
 
@@ -83,6 +101,24 @@ def test_what_was_put_in_is_named(vault: Path, case: str, contents: bool) -> Non
     sql, expected = CASES[case]
     change(vault, sql)
     assert expected <= faults(check(vault, contents=contents))
+
+
+def test_counts_of_words_that_are_not_those_of_the_contents_are_named(vault: Path) -> None:
+    change(vault, "UPDATE search_docsize SET sz = x'7f7f' WHERE id = 2")
+    assert faults(check(vault)) == {(Fault.SEARCH, None)}
+
+
+def test_a_vault_whose_counters_are_gone_opens_and_probes_by_writing(vault: Path) -> None:
+    change(vault, "DELETE FROM counters")
+    ledger = open_ledger(vault.parent, mirror_dir=vault.parent / "logs")
+    record_calls(ledger, 1)
+    ledger.close()
+    writer = Writer.open(vault)
+    before = writer.connection.execute("SELECT total_changes()").get
+    writer.probe()
+    assert writer.connection.execute("SELECT total_changes()").get == before + 1
+    writer.close()
+    assert faults(check(vault)) == {(Fault.DERIVED_ALTERED, None)}
 
 
 def test_without_that_check_a_reader_would_have_shown_it(vault: Path) -> None:

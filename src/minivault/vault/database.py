@@ -136,15 +136,17 @@ class Writer:
     @property
     def scrubbed(self) -> int:
         """The erasure up to which the mirror has let its lines go."""
-        return int(self._db.execute("SELECT value FROM counters WHERE name = 'mirror_scrubbed'").get)
+        found = self._db.execute("SELECT value FROM counters WHERE name = 'mirror_scrubbed'").get
+        return -1 if found is None else int(found)
 
     @scrubbed.setter
     def scrubbed(self, index: int) -> None:
-        self._db.execute("UPDATE counters SET value = ? WHERE name = 'mirror_scrubbed'", (index,))
+        self._db.execute("INSERT OR REPLACE INTO counters VALUES ('mirror_scrubbed', ?)", (index,))
 
     def probe(self) -> None:
         """Write and sync something small, to learn whether writing works again."""
-        self._db.execute("UPDATE counters SET value = value + 1 WHERE name = 'probe'")
+        # Of a row that somebody deleted, an update would write nothing.
+        self._db.execute(_PROBE)
 
     def fold_wal(self) -> None:
         """Move what the write-ahead log holds into the file, as far as readers allow."""
@@ -351,4 +353,7 @@ def _prepare(db: Connection) -> None:
             raise LedgerUnavailable(f"this file system does not give the vault {name}={wanted}; it reports {found}")
 
 
+_PROBE = """
+INSERT INTO counters VALUES ('probe', 1) ON CONFLICT DO UPDATE SET value = value % 1000000000 + 1
+"""
 _ERASABLE = "SELECT intent_index FROM calls WHERE store = 1 AND outcome_index IS NOT NULL AND erased_index IS NULL"

@@ -38,6 +38,8 @@ def check_search(walk: Walk, db: Connection, *, words: bool) -> None:
     before = len(walk.findings)
     if db.execute(_SECURE_DELETE).get != 1:
         walk.found(Fault.SEARCH, None, "the search index is set to keep the words of what is erased")
+    if db.execute(_OTHER_SETTINGS).get:
+        walk.found(Fault.SEARCH, None, "the search index has settings that the vault was not made with")
     for (index,) in db.execute(_NOT_INDEXED, (walk.first,)):
         walk.found(Fault.SEARCH, index, f"the search index lacks the call of record {index}")
     for (row,) in db.execute(_NOT_A_CALL, (walk.first,)):
@@ -58,6 +60,15 @@ class Weights:
     def drawn(cls) -> Weights:
         return cls(secrets.token_bytes(16), tuple((1 << 27) + secrets.randbelow(1 << 27) for _ in range(5)))
 
+    def sizes(self, rows: Iterator[tuple[Any, ...]]) -> int:
+        """One number for the counts of words that the index keeps of each call; totals add up as those of words do."""
+        total = 0
+        for index, size in rows:
+            counts = size if isinstance(size, bytes) else b""
+            term = blake2b(b"%d:%b" % (index, counts), digest_size=8, key=self.key).digest()
+            total += int.from_bytes(term, "big")
+        return total % _PRIME
+
     def total(self, rows: Iterator[tuple[Any, ...]]) -> int:
         """One number for words and the sums over their places; totals of parts add up to the total of the whole."""
         total = 0
@@ -71,7 +82,8 @@ def _found(db: Connection, weights: Weights) -> int:
     """Of the index as it is."""
     db.execute("CREATE VIRTUAL TABLE temp.found_words USING fts5vocab('main', 'search', 'instance')")
     try:
-        return weights.total(db.execute(_sums("temp.found_words"), weights.values[:4]))
+        sizes = weights.sizes(db.execute("SELECT id, sz FROM search_docsize"))
+        return (weights.total(db.execute(_sums("temp.found_words"), weights.values[:4])) + sizes) % _PRIME
     finally:
         db.execute("DROP TABLE temp.found_words")
 
@@ -93,7 +105,8 @@ def _expected(db: Connection, weights: Weights) -> int:
 
 def _take(scratch: Connection, weights: Weights) -> int:
     """The total of what the index in memory holds, which is empty after."""
-    total = weights.total(scratch.execute(_sums("words"), weights.values[:4]))
+    sizes = weights.sizes(scratch.execute("SELECT id, sz FROM page_docsize"))
+    total = weights.total(scratch.execute(_sums("words"), weights.values[:4])) + sizes
     scratch.execute("INSERT INTO page (page) VALUES ('delete-all'); COMMIT; BEGIN")
     return total
 
@@ -107,6 +120,7 @@ def _sums(table: str) -> str:
 
 
 _SECURE_DELETE: Final = "SELECT v FROM search_config WHERE k = 'secure-delete'"
+_OTHER_SETTINGS: Final = "SELECT count(*) FROM search_config WHERE k NOT IN ('secure-delete', 'version')"
 _HAS_CONTENT: Final = "store = 1 AND outcome_index IS NOT NULL AND erased_index IS NULL"
 _NOT_INDEXED: Final = f"""
 SELECT intent_index FROM calls

@@ -1,5 +1,6 @@
-"""Rows that lie where no record is: calls, contents, nodes and heads that somebody put in. The walk over the records
-meets none of them, and yet readers would show them. Knows nothing of what a record says.
+"""Rows that lie where no record is: calls, contents, nodes, heads and counters that somebody put in. The walk over the
+records meets none of them, and yet readers would show them. Digests of prompts that were to go with them, too. Knows
+nothing of what a record says.
 """
 
 from __future__ import annotations
@@ -31,6 +32,11 @@ def check_strays(walk: Walk, db: Connection) -> None:
         walk.found(Fault.TREE, None, f"the tree holds {nodes} nodes over records that do not exist")
     if _count(db, "SELECT count(*) FROM tree_state") > 1:
         walk.found(Fault.HEAD, None, "the vault has more than one head")
+    for (index,) in db.execute(_DIGESTS):
+        message = f"the list keeps a digest of what record {index} asked, which was erased or not to be stored"
+        walk.found(Fault.CONTENT_UNEXPECTED, index, message)
+    if _count(db, _OTHER_COUNTERS) or _count(db, _COUNTERS) != 2:
+        walk.found(Fault.DERIVED_ALTERED, None, "the vault's counters are not those that it was made with")
     if _count(db, _SCRUBBED):
         message = "mirror or search index count as level with erasures that are not on record: later ones would stay"
         walk.found(Fault.DERIVED_ALTERED, None, message)
@@ -58,6 +64,14 @@ _NO_NODES: Final = "SELECT count(*) FROM nodes WHERE level < 1 OR level >= ?"
 _NODES: Final = f"""
 SELECT count(*) FROM nodes WHERE level = ?1 AND (position < 0 OR position >= {_SIZE} >> ?1)
 """  # noqa: S608 - constants
+_DIGESTS: Final = f"""
+SELECT intent_index FROM calls
+WHERE repeat_key IS NOT NULL AND (store = 0 OR erased_index IS NOT NULL) LIMIT {MAX_FINDINGS}
+"""  # noqa: S608 - constants
+_COUNTERS: Final = "SELECT count(*) FROM counters WHERE name IN ('probe', 'mirror_scrubbed')"
+_OTHER_COUNTERS: Final = """
+SELECT count(*) FROM counters WHERE name NOT IN ('probe', 'mirror_scrubbed', 'search_scrubbed')
+"""
 _SCRUBBED: Final = """
 SELECT count(*) FROM counters WHERE name IN ('mirror_scrubbed', 'search_scrubbed')
 AND value > coalesce((SELECT max(erased_index) FROM calls WHERE erased_index IS NOT NULL), -1)
