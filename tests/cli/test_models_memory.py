@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from typer.testing import CliRunner
 
+from minivault.cli.client import Client
 from minivault.cli.main import app
 from tests.cli.scripted import Answer, scripted
 
@@ -55,6 +57,16 @@ def test_load_sends_what_was_said_and_waits_for_the_answer() -> None:
 def test_a_load_that_fails_says_why() -> None:
     cut = Answer.json({"error": {"message": "the file is cut"}}, 503)
     code, said, _ = run("load", "c", models=Answer.json({"models": [FAILED]}), models_c_load=cut)
+    assert code == 1
+    assert "is loaded" not in said
+
+
+def test_a_load_whose_asking_breaks_is_not_called_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_: object) -> None:
+        raise RuntimeError("the asking broke")
+
+    monkeypatch.setattr(Client, "load_model", breaks)
+    code, said, _ = run("load", "c", models=Answer.json({"models": [FAILED]}))
     assert code == 1
     assert "is loaded" not in said
 

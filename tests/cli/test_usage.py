@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner
 
@@ -55,6 +57,29 @@ def test_what_is_far_from_all_there_is_gets_no_guess(words: list[str]) -> None:
     assert "No such" in refused.output
     assert "There is" not in refused.output
     assert "Possible options" not in refused.output
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["generate", "caf\udce9"], "PROMPT"),
+        (["embed", "tea", "caf\udce9"], "TEXT"),
+        (["vault", "search", "caf\udce9"], "QUERY"),
+        (["models", "load", "caf\udce9"], "NAME"),
+        (["stream", "x", "--model", "caf\udce9"], "--model"),
+    ],
+)
+def test_a_word_that_is_not_utf_8_is_refused_by_its_name(words: list[str], named: str) -> None:
+    refused = CliRunner().invoke(app, words, terminal_width=200)
+    assert refused.exit_code == 2
+    assert "is not UTF-8" in refused.output
+    assert named in refused.output
+
+
+def test_the_name_of_a_file_may_hold_any_byte(tmp_path: Path) -> None:
+    folder = tmp_path / "caf\udce9"
+    done = CliRunner().invoke(app, ["log", "--data-dir", str(folder)])
+    assert (done.exit_code, "Nothing is on record" in done.output) == (0, True)
 
 
 def test_what_an_example_does_stands_above_it_where_a_line_would_be_too_long() -> None:

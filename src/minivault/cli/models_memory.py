@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from minivault.cli import options
-from minivault.cli.console import CliError, line, progress, table, write_json
+from minivault.cli.console import line, progress, table, write_json
 from minivault.cli.units import size
 
 if TYPE_CHECKING:
@@ -79,13 +79,13 @@ def load(
     """Have the server load a model, and wait for it."""
     settings = options.settings(url=url, api_key=api_key, data_dir=data_dir)
     ended = threading.Event()
-    failure: list[CliError] = []
+    failure: list[Exception] = []
 
     def ask() -> None:
         try:
             with _client(settings) as client:
                 client.load_model(name, keep_alive)
-        except CliError as error:
+        except Exception as error:  # raised again below, in the thread that prints
             failure.append(error)
         finally:
             ended.set()

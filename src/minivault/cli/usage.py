@@ -39,13 +39,30 @@ OTHER_WORDS = {
 
 
 class Command(TyperCommand):
-    """A command whose help has nothing behind a flag, which takes no value, and no braces around an argument."""
+    """A command whose help has nothing behind a flag, which takes no value, and no braces around an argument.
+
+    Its words are text: a byte that is not UTF-8 is refused, except in the name of a file, which may hold any.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        left: list[str] = super().parse_args(ctx, args)
+        params: list[Any] = self.params
+        for param in params:
+            given = ctx.params.get(param.name)
+            if any(_not_text(word) for word in (given if isinstance(given, list | tuple) else (given,))):
+                raise typer.BadParameter("is not UTF-8", ctx, param)
+        return left
 
     def get_params(self, ctx: Any) -> Any:
         return _without_types(super().get_params(ctx))
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
+
+
+def _not_text(word: object) -> bool:
+    """Of a byte that is no UTF-8 the operating system's arguments keep half a surrogate pair."""
+    return isinstance(word, str) and any("\ud800" <= letter <= "\udfff" for letter in word)
 
 
 def examples(epilog: str) -> str:

@@ -160,7 +160,7 @@ def list_calls(
     epilog=SEARCH_EXAMPLES,
 )
 def search(
-    query: Annotated[str, typer.Argument(help="The words.", show_default=False)],
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="The words.", show_default=False)],
     number: Number = 20,
     cursor: Cursor = None,
     after: After = None,
