@@ -22,8 +22,10 @@ from minivault.engine.native.runner import NativeRunner, RunnerOptions
 from minivault.engine.native.sequence import BatchItem, Sequence
 from minivault.generation import SamplingParams, TokenLogprob
 from tests.engine.checkpoints import engine, opened, runner
+from tests.oracle.golden import cases
 
-MODELS = ["llama-gqa", "gpt2", "mistral-window", "falcon-new-decoder", "gemma2", "gemma3", "qwen3", "gpt-neo", "phi3"]
+MODELS = [golden.name for golden in cases()]
+"""Every family, variant and rope scaling that there is."""
 KERNELS = _native.available_kernels()
 REFERENCE = {p: RunnerOptions(precision=p, threads=1, kernels="scalar") for p in ("int8", "int4", "f32")}
 VOCAB = 256
