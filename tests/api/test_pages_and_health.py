@@ -219,6 +219,7 @@ def test_the_document_names_every_route_but_the_hidden_ones() -> None:
         "/embed", "/v1/embeddings", "/api/embed", "/api/embeddings", "/v1/messages", "/v1/messages/count_tokens",
         "/v1/chat/completions", "/v1/completions", "/v1/models", "/v1/models/{model_id}",
         "/v1/responses", "/v1/responses/{response_id}",
+        "/v1/responses/{response_id}/cancel", "/v1/responses/{response_id}/input_items",
         "/vault/records", "/vault/records/{id}", "/vault/records/{id}/replay", "/vault/stats",
         "/vault/head", "/vault/records/{id}/proof", "/vault/records/{id}/content",
         "/vault/contents",

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from minivault.api import responses
+from minivault.api import earlier, responses
 from minivault.api.wire.responses import ResponsesRequest
 from minivault.service import EarlierCall
 from tests.api.client import client_of
@@ -109,7 +109,7 @@ async def test_going_back_over_much_text_is_refused_with_its_bound(monkeypatch: 
     bench = templated(says("A."))
     first = (await create(bench, input="x" * 100)).json()["id"]
     second = (await create(bench, input="x" * 100, previous_response_id=first)).json()["id"]
-    monkeypatch.setattr("minivault.api.responses.MAX_EARLIER_BYTES", 300)
+    monkeypatch.setattr("minivault.api.earlier.MAX_EARLIER_BYTES", 300)
     assert (await create(bench, previous_response_id=first)).status_code == 200
     refused = await create(bench, previous_response_id=second)
     error = refused.json()["error"]
@@ -126,8 +126,9 @@ async def test_earlier_requests_are_parsed_off_the_event_loop(monkeypatch: pytes
         threads.append(threading.current_thread() is threading.main_thread())
         return body_of(call)
 
-    body_of = responses._body_of
-    monkeypatch.setattr(responses, "_body_of", noticed)
+    body_of = earlier.body_of
+    monkeypatch.setattr(earlier, "body_of", noticed)
+    monkeypatch.setattr(responses, "body_of", noticed)
     await create(bench, previous_response_id=first)
     await get(bench, first)
     assert threads == [False, False]
@@ -204,7 +205,8 @@ async def test_a_deleted_response_is_gone() -> None:
         ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]}, "input"),
         ({"input": [{"type": "function_call_output", "output": "x"}]}, "input"),
         ({"input": [{"type": "computer_call"}]}, "input[0].type"),
-        ({"background": True}, "background"),
+        ({"background": True, "stream": True}, "background"),
+        ({"background": True, "store": False}, "background"),
         ({"conversation": "c"}, "conversation"),
         ({"n": 2}, "n"),
         ({"tools": [{"type": "web_search"}]}, "tools"),

@@ -54,6 +54,7 @@ def test_lines_read_the_same_in_any_pieces(cuts: list[int]) -> None:
         (line(url="/v1/chat/completions"), "mismatched_url"),
         (line(body="x"), "invalid_request"),
         (line(body={"stream": True}), "invalid_request"),
+        (line(body={"background": True}), "invalid_request"),
         (line(body={"prompt": "x" * 200}), "line_too_long"),
         (b"x" * 201, "line_too_long"),
     ],

@@ -74,6 +74,35 @@ def test_a_response_is_retrieved_and_deleted(client: openai.OpenAI) -> None:
         client.responses.retrieve(made.id)
 
 
+def test_what_a_response_was_made_from_is_listed(client: openai.OpenAI) -> None:
+    first = client.responses.create(**ASK)
+    second = client.responses.create(**ASK | {"input": "And then?"}, previous_response_id=first.id)
+    items: Any = list(client.responses.input_items.list(second.id, limit=1, order="asc"))
+    assert [item.content[0].text for item in items] == [ASK["input"], first.output_text, "And then?"]
+    assert items[1].id == first.output[0].id
+
+
+def test_items_of_earlier_answers_are_named_instead_of_sent(client: openai.OpenAI) -> None:
+    first = client.responses.create(**ASK)
+    named: Any = [{"role": "user", "content": ASK["input"]}, {"type": "item_reference", "id": first.output[0].id}]
+    more: Any = {"role": "user", "content": "And then?"}
+    second = client.responses.create(**ASK | {"input": [*named, more]})
+    went_on = client.responses.create(**ASK | {"input": [more]}, previous_response_id=first.id)
+    assert second.output_text == went_on.output_text
+
+
+def test_a_response_in_the_background_is_asked_for_and_cancelled(client: openai.OpenAI) -> None:
+    made = client.responses.create(**ASK, background=True)
+    assert made.status == "in_progress"
+    while (again := client.responses.retrieve(made.id)).status == "in_progress":
+        pass
+    assert again.output_text == client.responses.create(**ASK).output_text
+    endless: Any = {"model": "guide", "input": "a", "temperature": 10, "extra_body": {"ignore_eos": True}}
+    runs = client.responses.create(**endless, background=True)
+    assert client.responses.cancel(runs.id).status == "cancelled"
+    assert client.responses.retrieve(runs.id).status == "cancelled"
+
+
 def test_a_call_is_made_and_its_result_answered(client: openai.OpenAI) -> None:
     asked = ASK | {"input": "Add 5.", "tools": [ADD]}
     first = client.responses.create(**asked, tool_choice="required", parallel_tool_calls=False)

@@ -34,6 +34,7 @@ from minivault.api import (
     schema,
     vault,
 )
+from minivault.api.background import Background
 from minivault.api.batching import Batching, Bounds
 from minivault.api.cross_origin import CrossOrigin
 from minivault.api.entrance import Entrance
@@ -75,6 +76,7 @@ def create_app(
                 await batching.resume()
             yield
             await app.state.drain()
+            await app.state.background.close()
             await batching.close()
             await gate.limits.close()
             await asyncio.to_thread(tracing.close)
@@ -94,6 +96,7 @@ def create_app(
     app.state.settings = settings
     app.state.access = gate
     batching = app.state.batching = _batching_of(app, settings, metrics)
+    app.state.background = Background()
     app.state.service = service
     parts = (
         native,

@@ -6,7 +6,7 @@ of bodies.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -29,6 +29,7 @@ WORK = frozenset({Permission.GENERATE, Permission.REPLAY})
 """What runs a model: a key's bound on requests at one time counts it."""
 ERRANDS = ("/v1/files", "/v1/batches")
 """They need the permission to generate, and run no model themselves: a batch's lines take the places."""
+_OUTLIVED = "outlived"
 WISH_HEADER = "MiniVault-Answer-From-Record"
 KEYS_ARE_MADE = "The first API key is made on the server's machine: minivault keys create NAME --role admin"
 
@@ -67,7 +68,7 @@ class Entrance:
                 self._refuse_method(scope)
             _authorise(caller, needed)
             wish = wish_of(Headers(scope=scope)) if needed is Permission.GENERATE else None
-            works = needed in WORK and not path.startswith(ERRANDS)
+            works = needed in WORK and not _is_errand(path)
             if works:
                 quota.enter()
         except (MiniVaultError, Problem) as error:
@@ -81,7 +82,7 @@ class Entrance:
         try:
             await self._app(scope, receive, _with_limits(send, quota))
         finally:
-            if works:
+            if works and not scope["state"].get(_OUTLIVED):
                 quota.leave()
 
     def _refuse_method(self, scope: Scope) -> None:
@@ -99,6 +100,17 @@ class Entrance:
             Unauthorized, KeysUnavailable: it may not come in.
         """
         return self._gate.caller(shown_key(Headers(scope=scope)), address_of(scope))
+
+
+def _is_errand(path: str) -> bool:
+    return path.startswith(ERRANDS) or (path.startswith("/v1/responses/") and path.endswith("/cancel"))
+
+
+def outlive(scope: Scope) -> Callable[[], None]:
+    """Keep the place that a request has among those of its key beyond its end, until what is given back is called."""
+    scope["state"][_OUTLIVED] = True
+    caller: Caller = scope["state"]["caller"]
+    return caller.quota.leave
 
 
 def _authorise(caller: Caller, needed: Permission | None) -> None:

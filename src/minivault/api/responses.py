@@ -6,31 +6,23 @@ Parses once, asks the service, writes the answer. Knows nothing of engines, or o
 from __future__ import annotations
 
 import asyncio
-import json
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
-from pydantic import ValidationError
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from minivault.api import schema, streaming
-from minivault.api.again import parser_of
+from minivault.api.background import Background
+from minivault.api.earlier import Earlier, body_of, call_id_of, call_of, output_of
+from minivault.api.entrance import outlive
 from minivault.api.health import service_of
 from minivault.api.native import caller_of, json_response, parsed, record_header
 from minivault.api.wire import responses_answers as answers
-from minivault.api.wire.lenient import whole_said
-from minivault.api.wire.responses import ID_PREFIX, SURFACE, ResponsesRequest
-from minivault.errors import InvalidRequest, UnknownRecord
-from minivault.generation import FinishReason, Message
-from minivault.models.tool_calls import ToolCallParser
+from minivault.api.wire.responses import ID_PREFIX, ResponsesRequest
+from minivault.api.wire.responses_items import ItemListBody, Order, page_of
+from minivault.errors import InvalidRequest, UnknownRecord, UnsupportedFeature
+from minivault.generation import FinishReason
 from minivault.service import EarlierCall, Generation
-
-MAX_EARLIER = 128
-"""Responses that one may go back over."""
-MAX_EARLIER_BYTES = 8 << 20
-"""Of their requests and answers together."""
-
-_NO_SUCH = "no such response in the vault, or nothing is kept of it"
 
 router = APIRouter(prefix="/v1/responses", tags=["openai"])
 _created = schema.json_answer(answers.ResponseBody, "The response. A stream that fails has an event `error`.")
@@ -55,15 +47,28 @@ async def create(request: Request) -> Response:
 
 
 async def _create(request: Request, body: ResponsesRequest, raw: bytes) -> Response:
-    earlier = await _earlier_turns(request, body.previous_response_id)
-    asked = body.to_generation(request_id=request.state.request_id, raw_request=raw, earlier=earlier)
+    if body.background and not caller_of(request).store:
+        raise UnsupportedFeature("background: nothing of this API key's is kept to be asked for", param="background")
+    before = Earlier(request)
+    earlier = await before.turns(body.previous_response_id)
+    asked = (await before.resolved(body)).to_generation(
+        request_id=request.state.request_id, raw_request=raw, earlier=earlier
+    )
     generation = await streaming.unless_gone(request, service_of(request).open(asked, caller_of(request)))
     created = int(datetime.fromisoformat(service_of(request).utc_now()).timestamp())
     head = answers.ResponseHead(ID_PREFIX + generation.id, created, generation.model, body)
+    if body.background:
+        background_of(request).run(generation, outlive(request.scope))
+        return json_response(head.begun(), headers=record_header(generation.intent))
     if asked.stream:
         framing = answers.ResponseFraming(head, generation.id, generation.answer_parser())
         return streaming.GenerationStream(generation, framing, record_header(generation.intent))
     return await _whole(request, generation, head)
+
+
+def background_of(request: Request) -> Background:
+    background: Background = request.app.state.background
+    return background
 
 
 @router.get(
@@ -75,17 +80,61 @@ async def _create(request: Request, body: ResponsesRequest, raw: bytes) -> Respo
     },
 )
 async def retrieve(request: Request, response_id: ResponseId) -> Response:
-    """From the vault. 404 if there is none, it did not end, or its content was erased or not stored."""
-    call = await _call(request, response_id)
+    """From the vault, with its `status`. 404 if there is none, or its content was erased or not stored."""
+    return await _shown(request, call_id_of(response_id))
+
+
+async def _shown(request: Request, call_id: str) -> Response:
+    call = await call_of(request, call_id, whole=False)
     return await asyncio.to_thread(_retrieved, call)
 
 
 def _retrieved(call: EarlierCall) -> Response:
-    body = _body_of(call)
-    complete = call.finish_reason is FinishReason.STOP
-    output = answers.whole_output(call.id, call.response, _parser(call, body), complete=complete)
+    body = body_of(call)
     head = answers.ResponseHead(ID_PREFIX + call.id, call.time_ns // 1_000_000_000, call.model, body)
-    return json_response(head.ended(output, call.prompt_tokens, call.completion_tokens, complete=complete))
+    if call.finish_reason is None:
+        return json_response(head.begun())
+    output = output_of(call, body) if call.whole or call.response else []
+    return json_response(head.ended(output, call.prompt_tokens, call.completion_tokens, call.finish_reason))
+
+
+@router.get(
+    "/{response_id}/input_items",
+    summary="What a response was made from",
+    responses={
+        200: schema.json_answer(ItemListBody, "The items."),
+        **schema.error_responses(403, 404, 422, 429, 500),
+    },
+)
+async def input_items(
+    request: Request,
+    response_id: ResponseId,
+    after: Annotated[str | None, Query(max_length=200, description="Behind the item of this id.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    order: Order = "desc",
+) -> Response:
+    """Its input, and the input and output of those that it went on from; newest first unless `order` is `asc`."""
+    call = await call_of(request, call_id_of(response_id), whole=False)
+    items = await Earlier(request).items(call)
+    return json_response(await asyncio.to_thread(page_of, items, order, after, limit))
+
+
+@router.post(
+    "/{response_id}/cancel",
+    summary="Stop a response",
+    responses={
+        200: schema.json_answer(answers.ResponseBody, "The response, which has ended."),
+        **schema.error_responses(403, 404, 422, 429, 500, 503),
+    },
+)
+async def cancel(request: Request, response_id: ResponseId) -> Response:
+    """Of one that was asked for with `background`; others stop when their clients hang up. One that has ended stays."""
+    call_id = call_id_of(response_id)
+    call = await call_of(request, call_id, whole=False)
+    if not (await asyncio.to_thread(body_of, call)).background:
+        raise InvalidRequest("response_id: only a response with background can be cancelled", param="response_id")
+    await background_of(request).cancel(call_id)
+    return await _shown(request, call_id)
 
 
 @router.delete(
@@ -97,8 +146,12 @@ def _retrieved(call: EarlierCall) -> Response:
     },
 )
 async def delete(request: Request, response_id: ResponseId) -> Response:
-    """Erases its content from the vault; that it was, and what it depended on, stays provable."""
-    call = await _call(request, response_id)
+    """Erases its content from the vault; that it was, and what it depended on, stays provable. One that runs in the
+    background is stopped first."""
+    call = await call_of(request, call_id_of(response_id), whole=False)
+    await background_of(request).cancel(call.id)
+    if (await call_of(request, call.id, whole=False)).finish_reason is None:
+        raise UnknownRecord("that response has not ended yet")
     caller = caller_of(request)
     await service_of(request).records.erase(call.id, owner=caller.owner, api_key_id=caller.api_key_id)
     return json_response({"id": response_id, "object": "response", "deleted": True})
@@ -115,59 +168,5 @@ async def _whole(request: Request, generation: Generation, head: answers.Respons
     complete = ended.finish_reason is FinishReason.STOP
     output = answers.whole_output(generation.id, ended.response, generation.answer_parser(), complete=complete)
     usage = ended.usage
-    body = head.ended(output, usage.prompt_tokens, usage.completion_tokens, complete=complete)
+    body = head.ended(output, usage.prompt_tokens, usage.completion_tokens, ended.finish_reason)
     return json_response(body, headers=record_header(ended.record))
-
-
-async def _earlier_turns(request: Request, response_id: str | None) -> list[Message]:
-    """The turns of the responses that ``response_id`` went on from, and its own, oldest first."""
-    found: list[tuple[Message, ...]] = []
-    room = MAX_EARLIER_BYTES
-    while response_id is not None:
-        if len(found) == MAX_EARLIER:
-            raise _too_far_back(f"at most {MAX_EARLIER} responses can be gone back over")
-        call = await _call(request, response_id, param="previous_response_id")
-        room -= len(call.body) + len(call.response.encode())
-        if room < 0:
-            raise _too_far_back(f"the responses gone back over may have {MAX_EARLIER_BYTES} bytes together")
-        turns, response_id = await asyncio.to_thread(_turns_of, call)
-        found.append(turns)
-    return [turn for turns in reversed(found) for turn in turns]
-
-
-def _turns_of(call: EarlierCall) -> tuple[tuple[Message, ...], str | None]:
-    """The turns of one response, and which it went on from. Blocking: a body may be long."""
-    body = _body_of(call)
-    return (*body.turns, _answer_turn(call, body)), body.previous_response_id
-
-
-def _too_far_back(message: str) -> InvalidRequest:
-    return InvalidRequest(f"previous_response_id: {message}", param="previous_response_id")
-
-
-def _answer_turn(call: EarlierCall, body: ResponsesRequest) -> Message:
-    said = whole_said(call.response, _parser(call, body))
-    return Message("assistant", said.text, tool_calls=said.calls, thinking=said.thinking)
-
-
-async def _call(request: Request, response_id: str, param: str | None = None) -> EarlierCall:
-    if response_id.startswith(ID_PREFIX):
-        try:
-            return await service_of(request).records.earlier(
-                response_id.removeprefix(ID_PREFIX), SURFACE, owner=caller_of(request).owner
-            )
-        except UnknownRecord:
-            raise UnknownRecord(_NO_SUCH, param=param) from None
-    raise UnknownRecord(_NO_SUCH, param=param)
-
-
-def _body_of(call: EarlierCall) -> ResponsesRequest:
-    """What was asked then. A later version may no longer read it, and then there is nothing to go on from."""
-    try:
-        return ResponsesRequest.model_validate(json.loads(call.body))
-    except (ValidationError, ValueError):
-        raise UnknownRecord("this version cannot read that response any more") from None
-
-
-def _parser(call: EarlierCall, body: ResponsesRequest) -> ToolCallParser | None:
-    return parser_of(call, body.offered, several=body.parallel_tool_calls is not False)

@@ -79,6 +79,8 @@ class LineReader:
             return "invalid_request", "body must be a JSON object.", "body"
         if body.get("stream"):
             return "invalid_request", "body.stream: a batch has no streams.", "body.stream"
+        if body.get("background"):
+            return "invalid_request", "body.background: a batch is in the background already.", "body.background"
         return None
 
     def _fault(self, code: str, message: str, place: int | None, param: str | None = None) -> None:

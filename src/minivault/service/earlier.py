@@ -12,6 +12,8 @@ from minivault.errors import UnknownRecord
 from minivault.generation import FinishReason
 from minivault.vault.reader import CallDetail
 
+_NOTHING_KEPT = "no such response in the vault, or nothing is kept of it"
+
 
 class BodyReader(Protocol):
     """The vault, read. Blocking: called in a thread."""
@@ -32,7 +34,8 @@ class EarlierCall:
     body: bytes
     """The request, as it came; empty for a choice after the first, whose body is the first's."""
     response: str
-    finish_reason: FinishReason
+    finish_reason: FinishReason | None
+    """``None``: it has not ended."""
     prompt_tokens: int
     completion_tokens: int
     tool_dialect: str | None
@@ -40,35 +43,45 @@ class EarlierCall:
     reasoning: str | None
     """Where its answer reasons, if it may."""
 
+    @property
+    def whole(self) -> bool:
+        """Whether its answer came to its end."""
+        return self.finish_reason in (FinishReason.STOP, FinishReason.LENGTH)
+
 
 def fingerprint_of(pin: Mapping[str, Any]) -> str:
     """A word that stays the same as long as weights, tokenizer, template and engine do."""
     return "fp_" + hashlib.sha256(json.dumps(dict(pin), sort_keys=True).encode()).hexdigest()[:12]
 
 
-def earlier_call(reader: BodyReader, record_id: str, surface: str, *, owner: str | None = None) -> EarlierCall:
-    """The whole call ``record_id`` of ``surface``; ``owner``: the only key whose calls may be seen.
+def earlier_call(
+    reader: BodyReader, record_id: str, surface: str, *, owner: str | None = None, whole: bool = True
+) -> EarlierCall:
+    """The call ``record_id`` of ``surface``; ``owner``: the only key whose calls may be seen. ``whole``: only if its
+    answer came to its end.
 
     Raises:
-        UnknownRecord: there is none, it has not ended well, or its content was erased or never stored.
+        UnknownRecord: there is none, or its content was erased or never stored.
     """
     detail = reader.get(record_id, owner=owner)
     call = detail.call
+    if call.surface != surface:
+        raise UnknownRecord(_NOTHING_KEPT)
     body = reader.raw_request(call.index)
-    ended = call.finish_reason in (FinishReason.STOP, FinishReason.LENGTH)
-    if call.surface != surface or not ended or call.response is None or not call.store:
-        raise UnknownRecord("no such response in the vault, or nothing is kept of it")
-    if body is None or (not body and not detail.intent.get("parameters", {}).get("choice")):
-        raise UnknownRecord("no such response in the vault, or nothing is kept of it")
-    return EarlierCall(
+    found = EarlierCall(
         id=call.id,
         model=call.model,
         time_ns=call.time_ns,
-        body=body,
-        response=call.response,
-        finish_reason=FinishReason(call.finish_reason or ""),
+        body=body or b"",
+        response=call.response or "",
+        finish_reason=None if call.finish_reason is None else FinishReason(call.finish_reason),
         prompt_tokens=call.prompt_tokens,
         completion_tokens=call.completion_tokens or 0,
         tool_dialect=detail.intent.get("parameters", {}).get("tool_dialect"),
         reasoning=detail.intent.get("parameters", {}).get("reasoning"),
     )
+    lost = not call.store or body is None or (found.whole and call.response is None)
+    bare = not body and not detail.intent.get("parameters", {}).get("choice")
+    if lost or bare or (whole and not found.whole):
+        raise UnknownRecord(_NOTHING_KEPT)
+    return found

@@ -156,13 +156,15 @@ class Records:
         imported, and the record to go on behind, which is ``after`` where there are no more."""
         return await asyncio.to_thread(lambda: self._reader.erased_calls(prefix, after))
 
-    async def earlier(self, record_id: str, surface: str, *, owner: str | None = None) -> EarlierCall:
-        """A whole call of ``surface``, for a conversation to go on from.
+    async def earlier(
+        self, record_id: str, surface: str, *, owner: str | None = None, whole: bool = True
+    ) -> EarlierCall:
+        """A call of ``surface``, for a conversation to go on from if it is ``whole``.
 
         Raises:
             UnknownRecord: there is none, it has not ended well, or nothing is kept of it.
         """
-        return await asyncio.to_thread(lambda: earlier_call(self._reader, record_id, surface, owner=owner))
+        return await asyncio.to_thread(lambda: earlier_call(self._reader, record_id, surface, owner=owner, whole=whole))
 
     async def statistics(self, *, owner: str | None = None, **filters: Unpack[Filters]) -> dict[str, Any]:
         """Totals of the calls that fit, and by day, model and key.

@@ -26,9 +26,10 @@ _TEXTS = ("input_text", "output_text", "text")
 
 
 class InputItem(LenientBody):
-    """A message, a call that the model made, or the result of one. Items of reasoning are passed over."""
+    """A message, a call that the model made, the result of one, or the id of an item of an earlier answer. Items of
+    reasoning are passed over."""
 
-    type: Literal["message", "function_call", "function_call_output", "reasoning"] | None = None
+    type: Literal["message", "function_call", "function_call_output", "reasoning", "item_reference"] | None = None
     role: Literal["system", "developer", "user", "assistant"] | None = None
     content: str | Items[ContentPart] | None = None
     call_id: str | None = Field(None, max_length=200)
@@ -38,6 +39,11 @@ class InputItem(LenientBody):
     id: str | None = Field(None, max_length=200, description="As an earlier answer named the item.")
     status: str | None = Field(None, max_length=32)
     summary: Items[Any] | None = Field(None, description="Of an item of reasoning.")
+
+    @property
+    def refers(self) -> bool:
+        """Whether it stands for an item of an earlier answer."""
+        return self.type == "item_reference" or (self.type is None and self.role is None and self.id is not None)
 
 
 class TextFormat(LenientBody):
@@ -101,7 +107,9 @@ class ResponsesRequest(CommonRequest):
     parallel_tool_calls: bool | None = None
     reasoning: ReasoningOptions | None = None
     metadata: dict[str, Any] | None = Field(None, max_length=64, description="Given back as it is.")
-    background: bool | None = Field(None, description="Refused if true.")
+    background: bool | None = Field(
+        None, description="True: it is answered at once, and made while nobody waits; ask for it by its id."
+    )
     conversation: str | dict[str, Any] | None = Field(None, description="Refused: send previous_response_id.")
     prompt: dict[str, Any] | None = Field(None, description="Refused: there are no stored prompts.")
 
@@ -162,7 +170,10 @@ class ResponsesRequest(CommonRequest):
             self.reasoning.refuse_limits("reasoning.")
         if self.n not in (None, 1):
             raise UnsupportedFeature("n: a response has one answer", param="n")
-        for name in ("background", "conversation", "prompt"):
+        if self.background and (self.stream or self.store is False):
+            other = "stream" if self.stream else "store"
+            raise UnsupportedFeature(f"background: goes with {other} of its default alone", param="background")
+        for name in ("conversation", "prompt"):
             if getattr(self, name):
                 raise UnsupportedFeature(f"{name}: this server does not have that; leave it out", param=name)
 

@@ -13,11 +13,18 @@ from pydantic import BaseModel, Field
 from minivault.api.problems import Problem
 from minivault.api.wire.lenient import whole_said
 from minivault.api.wire.responses import ResponsesRequest
-from minivault.generation import Chunk, Completion, ToolCall
+from minivault.generation import Chunk, Completion, FinishReason, ToolCall
 from minivault.models.tool_calls import Said, ToolCallParser
 from minivault.one_line import in_one_line
 
 Event = dict[str, Any]
+
+_STATUSES = {
+    FinishReason.STOP: "completed",
+    FinishReason.LENGTH: "incomplete",
+    FinishReason.CANCELLED: "cancelled",
+}
+_BROKEN = {"code": "server_error", "message": "The answer did not come to its end; its record says why."}
 
 
 class ResponseUsageBody(BaseModel):
@@ -34,13 +41,14 @@ class ResponseBody(BaseModel):
     id: str
     object: Literal["response"]
     created_at: int = Field(ge=0)
-    status: Literal["in_progress", "completed", "incomplete"]
+    status: Literal["in_progress", "completed", "incomplete", "cancelled", "failed"]
     error: dict[str, Any] | None
     incomplete_details: dict[str, str] | None
     instructions: str | None
     max_output_tokens: int | None
     metadata: dict[str, Any]
     model: str
+    background: bool
     output: list[dict[str, Any]]
     parallel_tool_calls: bool
     previous_response_id: str | None
@@ -148,7 +156,7 @@ class Output:
         return {"type": "response.output_text.delta", **self._place(), "delta": text, "logprobs": []}
 
     def _called(self, call: ToolCall) -> list[Event]:
-        index, item_id = len(self.items), "fc_" + call.id
+        index, item_id = len(self.items), f"fc_{self._answer_id}_{len(self.items)}"
         said = {"call_id": call.id, "name": call.name}
         begun = {"type": "function_call", "id": item_id, **said, "arguments": "", "status": "in_progress"}
         item = begun | {"arguments": call.arguments, "status": "completed"}
@@ -191,6 +199,7 @@ class ResponseHead:
             "object": "response",
             "created_at": created,
             "error": None,
+            "background": asked.background or False,
             "instructions": asked.instructions,
             "max_output_tokens": asked.limit,
             "metadata": asked.metadata or {},
@@ -210,11 +219,14 @@ class ResponseHead:
         return self._members | {"status": "in_progress", "incomplete_details": None, "output": [], "usage": None}
 
     def ended(
-        self, output: Sequence[Mapping[str, Any]], prompt_tokens: int, answer_tokens: int, *, complete: bool
+        self, output: Sequence[Mapping[str, Any]], prompt_tokens: int, answer_tokens: int, reason: FinishReason
     ) -> dict[str, Any]:
+        cut = reason is FinishReason.LENGTH
+        status = _STATUSES.get(reason, "failed")
         return self._members | {
-            "status": "completed" if complete else "incomplete",
-            "incomplete_details": None if complete else {"reason": "max_output_tokens"},
+            "status": status,
+            "error": _BROKEN if status == "failed" else None,
+            "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
             "output": list(output),
             "usage": {
                 "input_tokens": prompt_tokens,
@@ -254,11 +266,13 @@ class ResponseFraming:
         return [self._event(event) for event in self._output.add(said)]
 
     def last(self, completion: Completion) -> list[bytes]:
-        complete = completion.finish_reason == "stop"
+        complete = completion.finish_reason is FinishReason.STOP
         rest = [] if self._parser is None else self._output.add(self._parser.finish())
         events = rest + self._output.end(complete=complete)
         usage = completion.usage
-        ended = self._head.ended(self._output.items, usage.prompt_tokens, usage.completion_tokens, complete=complete)
+        ended = self._head.ended(
+            self._output.items, usage.prompt_tokens, usage.completion_tokens, completion.finish_reason
+        )
         end = {"type": "response.completed" if complete else "response.incomplete", "response": ended}
         return [self._event(event) for event in [*events, end]]
 
