@@ -222,7 +222,14 @@ def test_erase_by_key_and_by_time(vault: Command, own_vault: Path) -> None:
     assert json.loads(later.out)["erased"] == [4, 6]
 
 
-@pytest.mark.parametrize("which", [("--key", "nobody"), ("--after", "2100-01-01"), ("0",)])
+def test_a_time_in_which_nothing_is_left_to_erase_is_no_failure(vault: Command, own_vault: Path) -> None:
+    ended = vault("erase", "--before", "2000-01-01", "--yes", data_dir=own_vault)
+    assert (ended.code, ended.out) == (0, "Nothing to erase: no call of that time holds content.\n")
+    told = vault("erase", "--before", "2000-01-01", "--yes", "--json", data_dir=own_vault)
+    assert (told.code, told.out) == (0, '{"erased": [], "copies": []}\n')
+
+
+@pytest.mark.parametrize("which", [("--key", "nobody"), ("--key", "nobody", "--after", "2100-01-01"), ("0",)])
 def test_erasing_nothing_is_told_and_fails(vault: Command, own_vault: Path, which: tuple[str, ...]) -> None:
     vault("erase", "0", "--yes", data_dir=own_vault)
     ended = vault("erase", *which, "--yes", data_dir=own_vault)
