@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from minivault.cli.batch import _read, merged
+from minivault.cli.batch import MARK, _read, merged
 from tests.cli.process import MINIVAULT, RunningServer, environment, minivault
 from tests.e2e.server import Server, serving
 
@@ -87,6 +87,53 @@ def until_done(url: str, count: int) -> None:
             return
         time.sleep(0.01)
     raise AssertionError("the batch does not get on")
+
+
+def begun(source: Path, url: str) -> str:
+    """The batch that ``minivault batch`` begins of this file, a line at a time, without a command that waits for it."""
+    upload = httpx.post(f"{url}/v1/files", files={"file": source.read_bytes()}, data={"purpose": "batch"}).json()["id"]
+    body = {"input_file_id": upload, "endpoint": "/v1/chat/completions", "completion_window": "24h", "concurrency": 1,
+            "metadata": {MARK: f"{_read(source)[2]}:/v1/chat/completions"}}  # fmt: skip
+    return str(httpx.post(f"{url}/v1/batches", json=body).json()["id"])
+
+
+def test_a_batch_that_is_cancelled_hands_over_what_it_has_and_leaves_no_file(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    source, output = asked(tmp_path, 100, max_tokens=400, ignore_eos=True), tmp_path / "out.jsonl"
+    batch_id = begun(source, server.url)
+    until_done(server.url, 1)
+    done = minivault("batch", str(source), "--cancel", "-o", str(output), "--url", server.url)
+    assert done.returncode == 0, done.stderr
+    assert [row["custom_id"] for row in rows_of(output)] == [f"c{number}" for number in range(len(rows_of(output)))]
+    assert 1 <= len(rows_of(output)) < 100
+    assert f"{batch_id} begins no more lines." in done.stderr
+    assert httpx.get(f"{server.url}/v1/files").json()["data"] == []
+    again = minivault("batch", str(source), "--cancel", "--url", server.url)
+    assert (again.returncode, "No batch of this file is running." in again.stderr) == (1, True)
+
+
+def test_what_was_cancelled_and_is_asked_again_begins_anew_and_says_so(server: RunningServer, tmp_path: Path) -> None:
+    source, output = asked(tmp_path, 40), tmp_path / "out.jsonl"
+    batch_id = begun(source, server.url)
+    assert httpx.post(f"{server.url}/v1/batches/{batch_id}/cancel").status_code == 200
+    while httpx.get(f"{server.url}/v1/batches/{batch_id}").json()["status"] != "cancelled":
+        pass
+    done = minivault("batch", str(source), "-o", str(output), "--url", server.url)
+    assert done.returncode == 0, done.stderr
+    assert f"{batch_id} of this file is cancelled: a new batch asks all lines." in done.stderr
+    assert len(rows_of(output)) == 40
+    assert httpx.get(f"{server.url}/v1/files").json()["data"] == []
+
+
+def test_the_answers_of_an_ended_batch_are_not_thrown_away_by_cancelling(server: RunningServer, tmp_path: Path) -> None:
+    source = asked(tmp_path, 1)
+    begun(source, server.url)
+    until_done(server.url, 1)
+    done = minivault("batch", str(source), "--cancel", "--url", server.url)
+    assert (done.returncode, "Its answers are taken with -o" in done.stderr) == (1, True)
+    assert minivault("batch", str(source), "-o", str(tmp_path / "out.jsonl"), "--url", server.url).returncode == 0
+    assert httpx.get(f"{server.url}/v1/files").json()["data"] == []
 
 
 @pytest.mark.slow

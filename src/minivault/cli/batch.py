@@ -29,7 +29,8 @@ Examples:
   minivault batch in.jsonl -o out.jsonl                   one request a line, answered in this order
   minivault batch in.jsonl -o out.jsonl --concurrency 2   at most two of them together
   minivault batch in.jsonl -o out.jsonl                   after Ctrl-C or a crash: goes on where it was
-  minivault batch in.jsonl --cancel                       stop the batch of this file
+  minivault batch in.jsonl --cancel                       stop the batch of this file, and delete it from the server
+  minivault batch in.jsonl --cancel -o out.jsonl          the same, but keep what was answered by then
 
 A line is what OpenAI's batches have:
 
@@ -41,6 +42,8 @@ MARK = "minivault_input"
 """The name in a batch's metadata of the digest of its input."""
 POLL_SECONDS = 0.3
 GOING = ("validating", "in_progress", "finalizing", "cancelling")
+GIVEN_UP = ("cancelling", "cancelled", "expired")
+"""Those that are not gone on with."""
 Sleep = Callable[[float], None]
 
 
@@ -61,7 +64,9 @@ def batch(
         typer.Option(min=1, max=1024, help="Most lines at the same time. (default: the server's)", show_default=False),
     ] = None,
     overwrite: options.Overwrite = False,
-    cancel: Annotated[bool, typer.Option("--cancel", help="Stop the batch of this file instead.")] = False,
+    cancel: Annotated[
+        bool, typer.Option("--cancel", help="Stop the batch of this file instead, and delete its files there.")
+    ] = False,
     url: options.Url = None,
     api_key: options.ApiKey = None,
     data_dir: options.ServerOf = None,
@@ -71,12 +76,12 @@ def batch(
 
     with Client.of(options.settings(url=url, api_key=api_key, data_dir=data_dir)) as client:
         if cancel:
-            ended = _cancelled(client, source)
+            ended = _cancelled(client, source, None if output is None else _output(output, overwrite))
         else:
             ended = _answered(client, source, _output(output, overwrite), endpoint, concurrency)
     if json:
         write_json(ended)
-    if ended["status"] not in ("completed", "cancelling"):
+    if ended["status"] != ("cancelled" if cancel else "completed"):
         raise typer.Exit(1)
 
 
@@ -95,18 +100,31 @@ def _answered(
     endpoint = endpoint or first_url or "/v1/chat/completions"
     mark = f"{digest}:{endpoint}"
     running = _find(client, mark)
+    if running is not None and running["status"] in GIVEN_UP:
+        _tell_given_up(client, running)
+        running = None
     if running is None:
         running = _begin(client, source, endpoint, mark, concurrency)
     else:
         note(f"Going on with {running['id']}.")
-    ended = _wait(client, running)
+    ended = _wait(
+        client,
+        running,
+        "The server goes on with it. The same command picks it up again; with --cancel instead of -o it is stopped.",
+    )
     if ended["status"] == "failed":
         raise CliError(f"{_faults(ended)}\n{_taken_back(client, ended)}", exit_code=2)
     _write(client, ended, names, output)
-    counts = ended["request_counts"]
-    note(f"{counts['completed']} answered, {counts['failed']} refused, of {counts['total']}: {output}")
+    note(f"{_counts(ended)}: {output}")
+    if ended["status"] in GIVEN_UP:
+        note(f"{ended['id']} is {ended['status']}: the same command with --overwrite asks all lines anew.")
     _clear(client, ended)
     return ended
+
+
+def _counts(ended: dict[str, Any]) -> str:
+    counts = ended["request_counts"]
+    return f"{counts['completed']} answered, {counts['failed']} refused, of {counts['total']}"
 
 
 def _read(source: Path) -> tuple[list[str], str | None, str]:
@@ -136,12 +154,23 @@ def _object(raw: bytes) -> dict[str, Any]:
 
 
 def _find(client: Client, mark: str) -> dict[str, Any] | None:
-    """The newest batch of this input that can be gone on with, or whose answers are still there."""
+    """The newest batch of this input that can be gone on with, or whose answers are still there; else the newest of
+    all, if it was given up."""
+    newest = None
     for one in client.batches():
-        ours = (one.get("metadata") or {}).get(MARK) == mark
-        if ours and (one["status"] in GOING[:3] or (one["status"] == "completed" and client.has_file(_result(one)))):
+        if (one.get("metadata") or {}).get(MARK) != mark:
+            continue
+        newest = newest or one
+        if one["status"] in GOING[:3] or (one["status"] == "completed" and client.has_file(_result(one))):
             return one
-    return None
+    return newest if newest is not None and newest["status"] in GIVEN_UP else None
+
+
+def _tell_given_up(client: Client, former: dict[str, Any]) -> None:
+    """Its answers will be made again, so none of its files is of use; while it is being cancelled they are needed."""
+    note(f"{former['id']} of this file is {former['status']}: a new batch asks all lines.")
+    if former["status"] not in GOING:
+        _clear(client, former)
 
 
 def _result(one: dict[str, Any]) -> str | None:
@@ -165,7 +194,8 @@ def _begin(client: Client, source: Path, endpoint: str, mark: str, concurrency: 
         raise
 
 
-def _wait(client: Client, running: dict[str, Any], sleep: Sleep = time.sleep) -> dict[str, Any]:
+def _wait(client: Client, running: dict[str, Any], interrupted: str, sleep: Sleep = time.sleep) -> dict[str, Any]:
+    """Until it has ended. ``interrupted``: what Ctrl-C leaves behind."""
     try:
         with counting("Answering", "lines") as tell:
             while running["status"] in GOING:
@@ -174,9 +204,7 @@ def _wait(client: Client, running: dict[str, Any], sleep: Sleep = time.sleep) ->
                 sleep(POLL_SECONDS)
                 running = client.batch(running["id"])
     except KeyboardInterrupt:
-        note(
-            "The server goes on with it. The same command picks it up again; with --cancel instead of -o it is stopped."
-        )
+        note(interrupted)
         raise
     return running
 
@@ -211,7 +239,7 @@ def merged(names: list[str], *sources: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _clear(client: Client, ended: dict[str, Any]) -> None:
-    """The answers are here now: what they were made of need not stay there. Point of no return: they were written."""
+    """Delete what the server keeps of it. Point of no return: answers that are wanted were written."""
     for file_id in (ended["input_file_id"], ended["output_file_id"], ended["error_file_id"]):
         if file_id:
             client.delete_file(file_id)
@@ -226,11 +254,37 @@ def _taken_back(client: Client, refused: dict[str, Any]) -> str:
     return "What was uploaded is deleted from the server again."
 
 
-def _cancelled(client: Client, source: Path) -> dict[str, Any]:
-    digest = _read(source)[2]
+def _cancelled(client: Client, source: Path, output: Path | None) -> dict[str, Any]:
+    """Stopped, and its files deleted from the server: this command put them there. Its calls stay on record."""
+    names, _, digest = _read(source)
+    running = _find_stoppable(client, digest)
+    if running["status"] in GOING[:3]:
+        running = client.cancel_batch(running["id"])
+    note(f"{running['id']} begins no more lines.")
+    ended = _wait(
+        client, running, "Lines that run come to their ends. The same command deletes then what was uploaded."
+    )
+    if output is not None:
+        _write(client, ended, names, output)
+    _clear(client, ended)
+    note(_counts(ended) + ("." if output is None else f": {output}"))
+    note("The files of the batch are deleted from the server; calls on record stay there.")
+    return ended
+
+
+def _find_stoppable(client: Client, digest: str) -> dict[str, Any]:
+    """The newest batch of this file that goes on; or that was cancelled, and left files.
+
+    Raises:
+        CliError: there is none.
+    """
+    ended = False
     for one in client.batches():
-        mark = str((one.get("metadata") or {}).get(MARK, ""))
-        if mark.startswith(f"{digest}:") and one["status"] in GOING:
-            note(f"{one['id']} begins no more lines.")
-            return client.cancel_batch(one["id"])
+        if not str((one.get("metadata") or {}).get(MARK, "")).startswith(f"{digest}:"):
+            continue
+        if one["status"] in GOING or (one["status"] == "cancelled" and client.has_file(one["input_file_id"])):
+            return one
+        ended = ended or (one["status"] == "completed" and client.has_file(_result(one)))
+    if ended:
+        raise CliError("The batch of this file has ended. Its answers are taken with -o OUT.JSONL, without --cancel.")
     raise CliError("No batch of this file is running.")
