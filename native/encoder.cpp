@@ -131,18 +131,19 @@ void Encoder::encode(const std::vector<std::vector<int>>& texts, float* out) {
     team_.run([&](int member) { walk(member, out); });
 }
 
-// Every member walks through all phases; a barrier ends each. Queues are taken in the same order by all.
+// Every member walks through all phases, each with a queue of its own, in the same order.
 void Encoder::walk(int member, float* out) {
     WorkQueue* queue = queues_.data();
     const auto each = [&](int count, auto work) {
-        WorkQueue& q = *queue++;
-        for (int i = q.take(1); i < count; i = q.take(1)) work(i);
-        team_.barrier();
+        team_.phase(*queue++, [&](WorkQueue& q) {
+            for (int i = q.take(1); i < count; i = q.take(1)) work(i);
+        });
     };
     const auto product = [&](const EncoderLinear& linear, const Buffer& a, std::ptrdiff_t a_stride, const Buffer& to,
                              std::ptrdiff_t stride, bool add) {
-        multiply(linear, a.as<float>(), a_stride, to.as<float>(), stride, add, *queue++);
-        team_.barrier();
+        team_.phase(*queue++, [&](WorkQueue& q) {
+            multiply(linear, a.as<float>(), a_stride, to.as<float>(), stride, add, q);
+        });
     };
     const int heads = spec_.attention_heads;
     each(rows_, [&](int row) {

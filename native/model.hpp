@@ -135,8 +135,7 @@ class Model {
     void walk_mlp_in(int layer, WorkQueue*& queue);
     template <typename Work>
     void phase(WorkQueue*& queue, Work work) {
-        work(*queue++);
-        team_.barrier();
+        team_.phase(*queue++, work);
     }
     void gather_logit_rows();
     void sample(const StepItem& item, int first_row, std::vector<float>& weights, std::vector<Sampled>& sampled);

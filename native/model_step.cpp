@@ -86,7 +86,7 @@ void Model::plan_item(int place, const StepItem& item) {
     }
 }
 
-// Every member walks through all phases; a barrier ends each. Queues are taken in the same order by all.
+// Every member walks through all phases, each with a queue of its own, in the same order.
 void Model::walk(int member, const std::vector<StepItem>& items, std::vector<std::vector<Sampled>>& sampled) {
     WorkQueue* queue = queues_.data();
     const int rows = static_cast<int>(rows_.size());
@@ -104,8 +104,9 @@ void Model::walk(int member, const std::vector<StepItem>& items, std::vector<std
     }
     const int logit_rows = static_cast<int>(logit_source_.size());
     if (logit_rows == 0) return;
-    if (member == 0) gather_logit_rows();
-    team_.barrier();
+    phase(queue, [&](WorkQueue& q) {
+        if (q.take(1) == 0) gather_logit_rows();
+    });
     phase(queue, [&](WorkQueue& q) { normalize_rows(hidden_.as<float>(), logit_rows, final_norm, q); });
     phase(queue, [&](WorkQueue& q) { predict(logit_rows, q); });
     for (int i = queue->take(1); i < static_cast<int>(items.size()); i = queue->take(1)) {

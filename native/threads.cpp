@@ -28,7 +28,12 @@ inline void relax(int spins) {
 #endif
 }
 
-// Thrown at a barrier that will never be full: another member has left with an exception.
+// The parts of a team's `round_`.
+constexpr std::uint64_t kInside = 0xffff;
+constexpr std::uint64_t kOpen = 0x10000;
+constexpr int kNumber = 17;
+
+// Thrown in a phase that will never be over: another member has left it with an exception.
 struct Abandoned {};
 
 }  // namespace
@@ -50,7 +55,6 @@ void Team::stop() {
     {
         std::lock_guard lock(mutex_);
         stopping_.store(true);
-        round_.fetch_add(1);
     }
     wake_.notify_all();
     for (auto& helper : helpers_) helper.join();
@@ -68,36 +72,48 @@ void Team::share(const std::function<void(int)>& work) {
         work(0);
         return;
     }
-    finished_.store(0, std::memory_order_relaxed);
     {
         std::lock_guard lock(mutex_);
         work_ = &work;
-        round_.fetch_add(1, std::memory_order_release);
+        const std::uint64_t number = (round_.load(std::memory_order_relaxed) >> kNumber) + 1;
+        round_.store(number << kNumber | kOpen, std::memory_order_release);
     }
     wake_.notify_all();
     attempt(0);
-    // Order: `work` and what it refers to must outlive every helper's part, also when this one's has failed.
-    for (int spins = 0; finished_.load(std::memory_order_acquire) != size_ - 1; ++spins) relax(spins);
+    // Order: `work` and what it refers to must outlive the part of every helper that is inside, also when this one's has
+    // failed.
+    round_.fetch_and(~kOpen, std::memory_order_relaxed);
+    for (int spins = 0; round_.load(std::memory_order_acquire) & kInside; ++spins) relax(spins);
     if (!failed_.load(std::memory_order_acquire)) return;
-    arrived_.store(0, std::memory_order_relaxed);
     failed_.store(false, std::memory_order_relaxed);
     std::rethrow_exception(std::exchange(failure_, nullptr));
+}
+
+// Goes into a round that is open and not the one `seen`.
+bool Team::enter(std::uint64_t& seen) {
+    std::uint64_t round = round_.load(std::memory_order_acquire);
+    while ((round & kOpen) && round >> kNumber != seen) {
+        if (!round_.compare_exchange_weak(round, round + 1, std::memory_order_acquire)) continue;
+        seen = round >> kNumber;
+        return true;
+    }
+    return false;
 }
 
 void Team::serve(int member) {
     [[maybe_unused]] const PlainFloats plain;
     std::uint64_t seen = 0;
     for (;;) {
+        bool inside = false;
         // Between steps the engine thread is in Python for some tens of microseconds: wait awake for about that long.
-        for (int spins = 0; spins < kSpins && round_.load(std::memory_order_acquire) == seen; ++spins) relax(0);
-        if (round_.load(std::memory_order_acquire) == seen) {
+        for (int spins = 0; spins < kSpins && !(inside = enter(seen)); ++spins) relax(0);
+        if (!inside) {
             std::unique_lock lock(mutex_);
-            wake_.wait(lock, [&] { return round_.load(std::memory_order_acquire) != seen; });
+            wake_.wait(lock, [&] { return stopping_.load() || (inside = enter(seen)); });
         }
-        seen = round_.load(std::memory_order_acquire);
-        if (stopping_.load()) return;
+        if (!inside) return;
         attempt(member);
-        finished_.fetch_add(1, std::memory_order_release);
+        round_.fetch_sub(1, std::memory_order_release);
     }
 }
 
@@ -112,15 +128,8 @@ void Team::attempt(int member) {
     }
 }
 
-void Team::barrier() {
-    if (size_ == 1) return;
-    const std::uint32_t generation = generation_.load(std::memory_order_acquire);
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) == size_ - 1) {
-        arrived_.store(0, std::memory_order_relaxed);
-        generation_.fetch_add(1, std::memory_order_release);
-        return;
-    }
-    for (int spins = 0; generation_.load(std::memory_order_acquire) == generation; ++spins) {
+void Team::wait_for_others(const WorkQueue& queue) const {
+    for (int spins = 0; queue.inside_.load(std::memory_order_acquire) != 0; ++spins) {
         if (failed_.load(std::memory_order_relaxed)) throw Abandoned{};
         relax(spins);
     }
