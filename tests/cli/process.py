@@ -44,9 +44,18 @@ def on_terminal(command: list[str], typed: str) -> str:
                 shown += piece
         except OSError:  # the other end is closed
             pass
-        process.wait(60)
-    os.close(here)
+        finally:
+            os.close(here)
+            _end(process)
     return shown.decode()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Wait for its end, but not for ever, as the end of its block would: also where the test has run out of time."""
+    try:
+        process.wait(60)
+    finally:
+        process.kill()
 
 
 @dataclass
