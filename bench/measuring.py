@@ -86,13 +86,13 @@ def _measure(plan: Plan, contender: Contender, shape: str, task: str, number_of_
     tries: list[Run] = []
     for _ in range(1 + plan.retries):
         wait_for_quiet(QUIET, plan.wait)
-        tries.append(_measure_once(plan, contender, shape, task, number_of_round))
+        tries.append(measure_once(plan, contender, shape, task, number_of_round))
         if tries[-1].error or tries[-1].others <= QUIET:
             break
     return min(tries, key=lambda run: (bool(run.error), run.others))
 
 
-def _measure_once(plan: Plan, contender: Contender, shape: str, task: str, number_of_round: int) -> Run:
+def measure_once(plan: Plan, contender: Contender, shape: str, task: str, number_of_round: int) -> Run:
     kind, _, count = task.partition(" ")
     work = Task(
         checkpoint=str(prepare(contender.form, shape)),
