@@ -116,6 +116,8 @@ class GenerationRequest:
     fit: bool = False
     """True: a ``max_tokens`` that does not fit the context is cut to what does. False: it is refused."""
     messages: tuple[Message, ...] = ()
+    begun: bool = False
+    """True: the last of ``messages`` is the beginning of the answer, which goes on from it and does not repeat it."""
     tools: tuple[JsonObject, ...] = ()
     """Functions that the model may call, as OpenAI writes them: ``{"type": "function", "function": {...}}``."""
     tool_choice: str = "auto"

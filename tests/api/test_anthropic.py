@@ -115,6 +115,26 @@ async def test_parts_of_tools_without_effect_are_on_record() -> None:
     assert set(bench.ledger.intents[0].ignored) == {"tools.cache_control", "tool_choice.mood", "output_config.effort"}
 
 
+async def test_a_last_turn_of_the_assistant_is_the_beginning_of_the_answer() -> None:
+    bench = make_bench(says('"a": 1}'), template=True)
+    begun = {"role": "assistant", "content": [{"type": "text", "text": "{"}]}
+    ask = ASK | {"messages": [{"role": "user", "content": "hi"}, begun]}
+    async with client_of(bench) as client:
+        body = (await client.post("/v1/messages", json=ask)).json()
+        counted = await client.post("/v1/messages/count_tokens", json={**ask, "max_tokens": None})
+    assert body["content"] == [{"type": "text", "text": '"a": 1}'}]
+    assert bytes(bench.engine.requests[0].prompt_token_ids) == b"<user>hi<assistant>{"
+    assert counted.json()["input_tokens"] == body["usage"]["input_tokens"]
+
+
+async def test_what_was_begun_with_a_call_is_refused() -> None:
+    call = {"type": "tool_use", "id": "t", "name": "add", "input": {}}
+    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": [call]}]
+    async with client_of(make_bench(template=True)) as client:
+        refused = await client.post("/v1/messages", json=ASK | {"messages": turns})
+    assert (refused.status_code, "words alone" in refused.json()["error"]["message"]) == (422, True)
+
+
 async def test_a_conversation_keeps_its_turns() -> None:
     bench = make_bench(template=True)
     turns = [("user", "a"), ("assistant", "b"), ("user", "c")]

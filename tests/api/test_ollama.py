@@ -212,6 +212,17 @@ async def test_a_chat_refuses_what_it_cannot_do(change: dict[str, Any], said: st
     assert "s3cr3t" not in response.text
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_last_turn_of_the_assistant_is_the_beginning_of_the_answer(stream: bool) -> None:
+    bench = make_bench(says(" well."), template=True)
+    turns = [{"role": "user", "content": "How?"}, {"role": "assistant", "content": "Very"}]
+    async with client_of(bench) as client:
+        answer = await client.post("/api/chat", json=CHAT | {"messages": turns, "stream": stream})
+    lines = [json.loads(line) for line in answer.text.splitlines()]
+    assert "".join(line["message"]["content"] for line in lines) == " well."
+    assert bytes(bench.engine.requests[0].prompt_token_ids) == b"<user>How?<assistant>Very"
+
+
 async def test_a_conversation_goes_through_the_template() -> None:
     bench = make_bench(template=True)
     turns = [("system", "be"), ("user", "a"), ("assistant", "b"), ("user", "c")]

@@ -240,6 +240,17 @@ async def test_unknown_parts_of_fields_are_on_the_record_under_their_fields() ->
     assert asked_for_a_form.to_generation(request_id="a", raw_request=b"").ignored == ("messages.content.mood",)
 
 
+async def test_an_answer_is_begun_where_that_is_asked_for() -> None:
+    bench = templated()
+    turns = [*TURNS, {"role": "assistant", "content": "Very"}]
+    assert (await chat(bench, messages=turns, continue_final_message=True)).status_code == 200
+    assert (await chat(bench, messages=turns)).status_code == 200
+    prompts = [bytes(request.prompt_token_ids) for request in bench.engine.requests]
+    assert prompts == [b"<user>hi<assistant>Very", b"<user>hi<assistant>Very<assistant>"]
+    held = await chat(bench, messages=turns, continue_final_message=True, response_format={"type": "json_object"})
+    assert (held.status_code, held.json()["error"]["param"]) == (422, "messages")
+
+
 async def test_the_fields_that_local_servers_share_are_honoured() -> None:
     bench = templated()
     fields = {"top_k": 5, "min_p": 0.1, "typical_p": 0.9, "repetition_penalty": 1.1, "min_tokens": 2}

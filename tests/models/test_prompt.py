@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from minivault.errors import InvalidRequest, Overloaded
+from minivault.errors import InvalidRequest, Overloaded, UnsupportedFeature
 from minivault.generation import GenerationRequest, Message, ToolCall
 from minivault.models import prompt as module
 from minivault.models.chat_template import ChatTemplate, default_template
 from minivault.models.prompt import LONG_TEXT, Prompt, read_prompt
 from minivault.models.sandbox import Budget
 from minivault.models.threads import Threads
+from minivault.models.words import read_words
 from tests.fakes import SPECIAL, ByteTokenizer, TurnTemplate
 
 TURNS = (Message("system", "Be brief."), Message("user", "Hi"), Message("assistant", "Hello."), Message("user", "Why?"))
@@ -44,6 +45,32 @@ async def test_a_conversation_with_a_model_without_template_takes_the_default_on
 async def test_the_record_has_the_words_of_a_single_turn_and_the_roles_of_several() -> None:
     assert (await prompt_of(GenerationRequest(messages=TURNS[1:2]))).text == "Hi"
     assert (await prompt_of(GenerationRequest(messages=TURNS[1:3]))).text == "user: Hi\nassistant: Hello."
+
+
+@pytest.mark.parametrize("said", ["Very", "e", "", " two \n", "|>", "7"])
+async def test_an_answer_that_is_begun_goes_on_at_its_last_character(said: str) -> None:
+    source = "{% for m in messages %}<|{{ m.role }}|>{{ m.content | trim }}<|end|>\n{% endfor %}"
+    request = GenerationRequest(messages=(Message("user", "Hi"), Message("assistant", said)), begun=True)
+    prompt = await read_prompt(request, ByteTokenizer(), ChatTemplate.compile(source, {}), 257)
+    assert text_of(prompt) == f"<|user|>Hi<|end|>\n<|assistant|>{said.lstrip()}"
+
+
+async def test_an_answer_that_is_begun_in_the_default_form_has_its_name_before_it() -> None:
+    request = GenerationRequest(messages=(Message("user", "Hi"), Message("assistant", "Hello")), begun=True)
+    assert text_of(await prompt_of(request)) == "User: Hi\nAssistant: Hello"
+
+
+async def test_a_template_that_leaves_the_last_answer_out_lets_none_be_begun() -> None:
+    source = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
+    request = GenerationRequest(messages=(Message("user", "Hi"), Message("assistant", "Hello")), begun=True)
+    with pytest.raises(InvalidRequest, match="lets no answer be begun"):
+        await read_prompt(request, ByteTokenizer(), ChatTemplate.compile(source, {}), 257)
+
+
+def test_a_model_on_another_server_has_no_answer_begun() -> None:
+    turns = (Message("user", "Hi"), Message("assistant", "Hello"))
+    with pytest.raises(UnsupportedFeature, match="on another server no answer can be begun"):
+        read_words(GenerationRequest(messages=turns, begun=True))
 
 
 async def test_token_ids_are_taken_as_they_are_and_recorded_as_text() -> None:

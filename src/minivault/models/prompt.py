@@ -14,6 +14,7 @@ from typing import Protocol
 from minivault.errors import InvalidRequest, UnsupportedFeature
 from minivault.generation import GenerationRequest, JsonObject, Message
 from minivault.models.answer_text import Decoder
+from minivault.models.begun import Begun
 from minivault.models.chat_template import DEFAULT_STOPS, ChatTemplate, CostlyTemplate, default_template
 from minivault.models.reasoning import Reasoning, reasoning_of
 from minivault.models.spelled import KnowsSpecials, Marking
@@ -155,6 +156,10 @@ def _of_text(
     else:
         # A model's own template writes the special tokens itself.
         held = is_formed(request) or (calling is not None and calling.must)
+        if held and request.begun:
+            raise UnsupportedFeature(
+                "messages: an answer that is held to a form, or to calls, cannot be begun", param="messages"
+            )
         tools: Sequence[JsonObject] = () if calling is None else calling.tools
         marking = Marking.of(tokenizer, messages, tools)
         hurried = used.within(BRIEF_SECONDS) if brief and isinstance(used, ChatTemplate) else used
@@ -164,7 +169,7 @@ def _of_text(
             raise _NotBrief if brief else _in_words_of(request, error) from None
         if brief and len(text) > LONG_TEXT:
             raise _NotBrief
-        if used.reasons and not held:
+        if used.reasons and not held and not request.begun:
             reasoning = reasoning_of(text if marking is None else marking.unmarked(text), messages)
         if marking is None or not isinstance(tokenizer, KnowsSpecials):
             ids = tokenizer.encode(text, add_special_tokens=template is None)
@@ -200,7 +205,11 @@ def _rendered(
     if template.dialect is None:
         messages, tools = told_in_words(messages, tools), ()
     think = False if held else request.think
+    begun = Begun() if request.begun else None
     try:
+        if begun is not None:
+            marked = begun.marked(messages)
+            return begun.cut(template.render(marked, add_generation_prompt=False, tools=tools, think=think))
         return template.render(messages, add_generation_prompt=True, tools=tools, think=think)
     except CostlyTemplate:
         raise

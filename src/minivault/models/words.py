@@ -25,6 +25,8 @@ def read_words(request: GenerationRequest) -> Prompt:
         raise UnsupportedFeature("a model on another server takes text, not token ids", param="prompt")
     if request.context:
         raise UnsupportedFeature("a model on another server takes text, not token ids", param="context")
+    if request.begun:
+        raise UnsupportedFeature("messages: on another server no answer can be begun", param="messages")
     if request.raw and request.system is not None:
         raise InvalidRequest("system cannot be used with raw: a bare prompt has no turns", param="system")
     if request.raw:

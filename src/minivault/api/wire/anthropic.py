@@ -18,6 +18,7 @@ from minivault.api.wire.openai import FunctionName
 from minivault.api.wire.strict import Items
 from minivault.errors import InvalidRequest, UnsupportedFeature
 from minivault.generation import FormNames, GenerationRequest, JsonObject, Message, SamplingParams, ToolCall
+from minivault.models.begun import is_begun
 
 KNOWN_BLOCKS = frozenset(
     {"image", "document", "search_result", "thinking", "redacted_thinking", "tool_use", "tool_result"}
@@ -166,13 +167,13 @@ class CountBody(LenientBody):
         """
         if self.mcp_servers:
             raise UnsupportedFeature("mcp_servers: this server calls no other; leave them out", param="mcp_servers")
-        if self.messages[-1].role == "assistant":
-            raise UnsupportedFeature("messages: the last must not be the assistant's", param="messages")
         names: dict[str, str] = {}
+        messages = tuple(message for turn in self.messages for message in turn.to_messages(names))
         choice = self.tool_choice
         return {
             "model": self.model,
-            "messages": tuple(message for turn in self.messages for message in turn.to_messages(names)),
+            "messages": messages,
+            "begun": is_begun(messages),
             "tools": tuple(tool.offered() for tool in self.tools or ()),
             "tool_choice": "auto" if choice is None else choice.word(),
             "parallel_tool_calls": choice is None or not choice.disable_parallel_tool_use,

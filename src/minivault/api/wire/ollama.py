@@ -19,6 +19,7 @@ from minivault.api.wire.openai import FunctionName, Name, OfferedFunction
 from minivault.api.wire.strict import Items
 from minivault.errors import UnsupportedFeature
 from minivault.generation import FormNames, GenerationRequest, JsonObject, Message, SamplingParams, ToolCall
+from minivault.models.begun import is_begun
 
 LATEST = ":latest"
 MAX_KEEP_SECONDS = 10**9
@@ -296,10 +297,9 @@ class ChatBody(AskBody):
         """
         turns = self.messages or []
         messages = tuple(_messages(turns))
-        if messages[-1].role == "assistant":
-            raise UnsupportedFeature("messages: the last must not be the assistant's", param="messages")
         return GenerationRequest(
             messages=messages,
+            begun=is_begun(messages),
             tools=tuple(tool.offered() for tool in self.tools or ()),
             ignored=listed(self.ignored()),
             **self.common(request_id, raw_request),

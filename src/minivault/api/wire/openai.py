@@ -23,6 +23,7 @@ from minivault.api.wire.native import MAX_STOPS, StopString
 from minivault.api.wire.strict import Items, at_most
 from minivault.errors import InvalidRequest, UnsupportedFeature
 from minivault.generation import GenerationRequest, Message, SamplingParams, ToolCall
+from minivault.models.begun import is_begun
 
 MAX_CHOICES = 128
 MAX_TOKENS = 1_000_000
@@ -262,6 +263,9 @@ class ChatCompletionRequest(CommonRequest):
         None, max_length=32, description="`none`: no reasoning before the answer, where the model's template can tell."
     )
     chat_template_kwargs: TemplateOptions | None = None
+    continue_final_message: bool | None = Field(
+        None, description="True: the last message is the beginning of the answer, which goes on from it."
+    )
     functions: Items[dict[str, Any]] | None = Field(None, description="Refused: send tools.")
     function_call: str | dict[str, Any] | None = Field(None, description="Refused: send tool_choice.")
 
@@ -273,10 +277,12 @@ class ChatCompletionRequest(CommonRequest):
         self._refuse()
         limit = self.limit
         logprobs = (self.top_logprobs or 0) if self.logprobs else None
+        messages = tuple(message.message(place) for place, message in enumerate(self.messages))
         return self._request(
             request_id,
             raw_request,
-            messages=tuple(message.message(place) for place, message in enumerate(self.messages)),
+            messages=messages,
+            begun=bool(self.continue_final_message) and is_begun(messages),
             sampling=self._sampling(MAX_TOKENS if limit is None else limit, logprobs),
             fit=limit is None,
             tools=tuple(tool.model_dump(exclude_unset=True) for tool in self.tools or ()),
