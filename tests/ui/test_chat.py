@@ -126,6 +126,24 @@ def test_a_stream_that_breaks_is_told_and_never_taken_for_whole(page: Page) -> N
     expect(answer.get_by_role("alert")).to_contain_text("broke")
 
 
+def test_what_was_refused_is_told_in_whole_sentences(page: Page) -> None:
+    refusal = {"error": {"message": "Is it running?", "code": "no_answer"}}
+    page.route("**/v1/chat/completions", lambda route: route.fulfill(status=422, json=refusal))
+    alert = ask(page, "Hello").get_by_role("alert")
+    expect(alert).to_have_text("Is it running? This message is not sent again with the next one.")
+
+
+def test_a_page_that_goes_away_leaves_its_answer_unfinished(page: Page) -> None:
+    page.route("**/v1/chat/completions", endless)
+    page.fill("#prompt", "Tell me a short story.")
+    page.keyboard.press("Enter")
+    page.locator(".running .md p").first.wait_for()
+    page.reload()
+    answer = page.locator(".answered").last
+    expect(answer.locator(".figures")).to_contain_text("left unfinished")
+    expect(answer.get_by_role("alert")).to_have_count(0)
+
+
 def test_a_key_is_asked_for_kept_in_the_tab_and_sent(page: Page) -> None:
     seen: list[str | None] = []
 
@@ -157,6 +175,12 @@ def test_where_the_context_ended_a_new_chat_is_offered_and_what_was_refused_is_n
     page.get_by_role("alert").get_by_role("button", name="Ask it in a new chat").click()
     expect(page.locator(".welcome")).to_be_visible()
     expect(page.locator("#prompt")).to_have_value(refused.strip())
+
+
+def test_a_message_that_is_too_long_by_itself_is_not_sent_to_a_new_chat(page: Page) -> None:
+    alert = ask(page, "word " * 1500).get_by_role("alert")
+    expect(alert).to_contain_text("there is no room for an answer")
+    expect(alert.get_by_role("button")).to_have_count(0)
 
 
 def test_an_answer_that_the_context_cut_says_so(page: Page) -> None:

@@ -45,8 +45,9 @@ function editor(text, edit, back) {
   return form;
 }
 
-/** The shown answer of a turn: `{element, update()}`. `retry()`, `choose(place)` and `anew()`, a new chat, may be null. */
-export function answerView(turn, { retry, choose, anew }) {
+/** The shown answer of a turn: `{element, update()}`. `retry()`, `choose(place)` and `anew()`, a new chat, may be null;
+ * `alone` when no turn went before, so that a new chat would have no more room. */
+export function answerView(turn, { retry, choose, anew, alone }) {
   const result = shownOf(turn);
   const body = h("div", { class: "md" });
   const thoughts = thoughtsView(result);
@@ -63,17 +64,17 @@ export function answerView(turn, { retry, choose, anew }) {
     element.classList.toggle("waiting", result.status === "running" && !result.text && !result.reasoning);
     figures.replaceChildren(...figuresOf(result));
     problem.hidden = !result.error;
-    problem.replaceChildren(...problemOf(result, anew));
+    problem.replaceChildren(...problemOf(result, anew, alone));
   };
   update();
   return { element, update };
 }
 
 /** What went wrong, and the way on. */
-function problemOf({ error, code, text }, anew) {
+function problemOf({ error, code, text }, anew, alone) {
   if (!error) return [];
-  const words = anew && !text ? `${error}. This message is not sent again with the next one.` : error;
-  const full = anew && code === "context_length_exceeded";
+  const words = anew && !text ? `${error}${/[.?!]$/.test(error) ? "" : "."} This message is not sent again with the next one.` : error;
+  const full = anew && !alone && code === "context_length_exceeded";
   return [h("p", null, words), full ? h("button", { onclick: anew }, "Ask it in a new chat") : ""];
 }
 

@@ -96,13 +96,17 @@ function described(document) {
   };
 }
 
-/** The lines of a streamed response, as they come. */
+const BROKE = "The connection broke before the answer was whole.";
+
+/** The lines of a streamed response, as they come. A connection that breaks is an ApiError, in words of our own. */
 export async function* lines(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   try {
     for (;;) {
-      const { value, done } = await reader.read();
+      const { value, done } = await reader.read().catch((error) => {
+        throw error.name === "AbortError" ? error : new ApiError(0, BROKE);
+      });
       if (done) break;
       const found = (rest + value).split("\n");
       rest = found.pop();
@@ -134,7 +138,7 @@ export async function streamChat(request, signal, on) {
     if (data === "[DONE]") return answer;
     read(JSON.parse(data), answer, on);
   }
-  throw new ApiError(0, "The connection broke before the answer was whole.");
+  throw new ApiError(0, BROKE);
 }
 
 function read(event, answer, on) {

@@ -162,6 +162,7 @@ class ChatScreen {
     const view = answerView(turn, {
       retry: free ? () => this.retry(place) : null,
       anew: () => this.askAnew(turn.text),
+      alone: place === 0,
       choose: last && free ? (shown) => this.choose(turn, shown) : null,
     });
     this.views.push(view);

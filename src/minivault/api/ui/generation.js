@@ -51,6 +51,7 @@ export async function run(request, result, signal, changed) {
     Object.assign(result, { status: "done", finish: ended.finish, usage: ended.usage });
     if (ended.finish === "length") result.cut = await cutOf(request, ended.usage);
   } catch (error) {
+    if (leaving) return; // Still "running" where it is kept: left unfinished, and no fault of the server.
     const stopped = error.name === "AbortError";
     Object.assign(result, stopped ? { status: "stopped" } : { status: "failed", error: error.message, code: error.code });
   }
@@ -133,7 +134,10 @@ export function forgetCall(id) {
 }
 
 // A page that goes away takes its streams with it: what came so far is kept.
+let leaving = false;
+addEventListener("pageshow", () => (leaving = false));
 addEventListener("pagehide", () => {
+  leaving = true;
   for (const { chat } of running.values()) save(chat);
 });
 
