@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from minivault.vault.database import Connection, open_scratch
 from minivault.vault.findings import Fault
+from minivault.vault.search_keys import keys_are_sound
 from minivault.vault.walk import Walk
 
 PAGE_CHARACTERS: Final = 1 << 21
@@ -46,6 +47,8 @@ def check_search(walk: Walk, db: Connection, *, words: bool) -> None:
         walk.found(Fault.SEARCH, row, f"the search index has a row {row}, which is no call with content")
     if words and len(walk.findings) == before and _expected(db, weights := Weights.drawn()) != _found(db, weights):
         walk.found(Fault.SEARCH, None, "the search index does not hold the words of the contents")
+    if words and len(walk.findings) == before and not keys_are_sound(db):
+        walk.found(Fault.SEARCH, None, "the search index does not lead to all of its words")
 
 
 @dataclass(frozen=True, slots=True)
