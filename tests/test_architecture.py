@@ -24,7 +24,7 @@ FLOORS = (
     (2, ("minivault.batches",)),
     (1, ("minivault.embedding", "minivault.generation", "minivault.errors", "minivault.settings", "minivault.guide")),
     (1, ("minivault.bounds", "minivault.byte_size", "minivault.nearest", "minivault.one_line")),
-    (1, ("minivault.files", "minivault.file_lock", "minivault.processes")),
+    (1, ("minivault.control_group", "minivault.files", "minivault.file_lock", "minivault.processes")),
     (0, ("minivault",)),
 )
 
@@ -93,6 +93,7 @@ STDLIB_ONLY = (
     "minivault.one_line",
     "minivault.files",
     "minivault.file_lock",
+    "minivault.control_group",
     "minivault.processes",
 )
 NO_ARRAYS = (

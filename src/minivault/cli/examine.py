@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal
 
 from minivault.cli.console import program, taught
 from minivault.cli.units import counted
+from minivault.control_group import spare_memory, usable_cores
 from minivault.errors import MiniVaultError
 from minivault.files import HAS_MODES
 from minivault.processes import windows_memory
@@ -67,7 +68,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 def _machine(settings: Settings) -> Iterator[Finding]:
     yield _kernels(settings)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     many = settings.threads > cores
     advice = f"threads is {settings.threads}, more than there are cores: set it to 0." if many else ""
     yield Finding("machine", "cores", "warn" if many else "ok", str(cores), advice)
@@ -97,6 +98,8 @@ def _memory() -> Finding:
     if facts is None:
         return Finding("machine", "memory", "ok", "not known here")
     total, free = facts
+    spare = spare_memory()
+    free = free if spare is None else min(free, spare)
     found = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
     little = free < LITTLE_ROOM
     advice = "Little is left for models and their KV cache: close something, or set memory_budget." if little else ""

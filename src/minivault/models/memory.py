@@ -8,6 +8,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from minivault.control_group import spare_memory
 from minivault.processes import windows_memory
 
 DEFAULT_SHARE = 0.75
@@ -24,12 +25,8 @@ def free_memory() -> int:
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):
         free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    try:
-        group = Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
-    except (OSError, ValueError):
-        return free  # no limit, or no control groups
-    return max(0, min(free, limit))
+    spare = spare_memory()
+    return free if spare is None else min(free, spare)
 
 
 def budget_of(setting: int) -> int:

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minivault import __version__
+from minivault.control_group import usable_cores
 from minivault.engine.embedding import EmbeddingInfo
 from minivault.engine.engine import EngineInfo
 from minivault.engine.native import _native
 from minivault.engine.native.encoder import NativeEncoder
 from minivault.engine.native.encoder_packing import EncoderPacker, encoder_spec, max_tokens_of
 from minivault.engine.native.packing import Precision
-from minivault.engine.native.runner import RunnerOptions, choose_kernels, cores, vector_bytes
+from minivault.engine.native.runner import RunnerOptions, choose_kernels, vector_bytes
 from minivault.engine.native.turns import TURN
 from minivault.models.encoder import EncoderArchitecture, EncoderWeights
 from minivault.models.pooling import PoolingConfig
@@ -58,7 +59,7 @@ class NativeEncoderRunner:
         options = options or RunnerOptions()
         precision = encoder_lane(options.precision)
         spec = encoder_spec(arch, pooling, precision)
-        core = _native.EncoderCore(spec, choose_kernels(options.kernels), options.threads or cores())
+        core = _native.EncoderCore(spec, choose_kernels(options.kernels), options.threads or usable_cores())
         EncoderPacker(core, arch, weights, precision).pack()
         core.finish()
         return cls(core)

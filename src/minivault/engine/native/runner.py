@@ -7,7 +7,6 @@ engine has it.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from collections.abc import Sequence as Row
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minivault.control_group import usable_cores
 from minivault.engine.native import _native
 from minivault.engine.native.packing import Packer, Precision, core_spec, packed_key, set_hidden_norm
 from minivault.engine.native.sampling import TOO_COMPLEX, hold_to_constraint, sampled_token, sampler_state
@@ -94,7 +94,7 @@ class NativeRunner:
         options = options or RunnerOptions()
         spec = core_spec(arch, options.precision)
         num_blocks = _num_blocks(arch, spec, options)
-        core = _native.Core(spec, choose_kernels(options.kernels), options.threads or cores())
+        core = _native.Core(spec, choose_kernels(options.kernels), options.threads or usable_cores())
         key = packed_key(weights_digest, options.precision)
         path = None if packed_dir is None or not weights_digest else packed_dir / f"{key.hex()}.packed"
         found = path is not None and core.load_packed(str(path), key)
@@ -211,11 +211,6 @@ def choose_kernels(wanted: str) -> str:
     if wanted not in available:
         raise ConfigError(f"kernels: this machine has {', '.join(available)}", param="kernels")
     return wanted
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _num_blocks(arch: Architecture, spec: dict[str, Any], options: RunnerOptions) -> int:

@@ -14,6 +14,7 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from minivault.control_group import usable_cores
 from minivault.engine.engine import EngineInfo
 from minivault.engine.native.engine import NativeEngine
 from minivault.engine.transformers.runner import BLOCK_SIZE, TransformersRunner
@@ -58,8 +59,7 @@ def load_transformers_engine(
     """
     options = options or TransformersOptions()
     device = _device(options.device)
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    torch.set_num_threads(options.threads or min(torch.get_num_threads(), usable_cores()))
     config, model = _load(folder, device, options.dtype)
     text = config.get_text_config()
     vocab_size = int(model.get_output_embeddings().weight.shape[0])
