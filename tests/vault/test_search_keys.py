@@ -1,4 +1,4 @@
-"""Keys of the search index that lead past words: all records, contents and words are there, and a search misses some."""
+"""Keys of the search index that lead past words: all records, contents and words are there, a search misses some."""
 
 from __future__ import annotations
 
