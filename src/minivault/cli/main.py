@@ -31,6 +31,7 @@ from minivault.cli import (
     vault_backup,
     vault_encrypt,
     vault_erase,
+    vault_export,
     vault_import,
     version,
 )
@@ -70,6 +71,7 @@ version.register(app)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(config.app, name="config")
+vault_export.register(vault_app)
 replay.register(vault_app)
 vault_erase.register(vault_app)
 vault_backup.register(vault_app)

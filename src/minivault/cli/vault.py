@@ -1,13 +1,11 @@
-"""``minivault vault``: read, export, verify and prove what is on record. Opens the vault alone, with no engine.
+"""``minivault vault``: list, find, show and count what is on record. Opens the vault alone, with no engine.
 
 Parses and prints; what a record is and how it is found is the vault's. Works beside a running server and without one.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping
-from enum import StrEnum
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,8 +13,6 @@ import typer
 
 from minivault.cli import options, vault_proofs
 from minivault.cli.console import (
-    CliError,
-    counting,
     line,
     note,
     one_line,
@@ -24,13 +20,23 @@ from minivault.cli.console import (
     table,
     terminal_width,
     working,
-    write,
     write_json,
 )
-from minivault.cli.files import refuse_present, write_file
 from minivault.cli.log import absent
 from minivault.cli.units import named, word
 from minivault.cli.usage import Group
+from minivault.cli.vault_filters import (
+    After,
+    Before,
+    FinishReason,
+    Key,
+    MaxDuration,
+    MinDuration,
+    Model,
+    Source,
+    Surface,
+    filters_of,
+)
 from minivault.cli.vault_proofs import open_vault
 
 if TYPE_CHECKING:
@@ -64,27 +70,8 @@ app = typer.Typer(
 vault_proofs.register(app)
 
 
-class ExportFormat(StrEnum):
-    JSONL = "jsonl"
-    CSV = "csv"
-    PARQUET = "parquet"
-
-
 Number = Annotated[int, typer.Option("--number", "-n", min=1, max=1000, help="How many calls.")]
 Cursor = Annotated[str | None, typer.Option(help="Go on where a former page ended.", show_default=False)]
-After = Annotated[str | None, typer.Option(metavar="TIME", help="From this time on (UTC), 2026-01-31 or with a time.")]
-Before = Annotated[str | None, typer.Option(metavar="TIME", help="Before this time (UTC).")]
-Model = Annotated[str | None, typer.Option("--model", "-m", metavar="NAME", help="Answered by this model.")]
-Key = Annotated[str | None, typer.Option(metavar="ID", help="Asked with this API key's id.")]
-Surface = Annotated[str | None, typer.Option(metavar="NAME", help="Asked through this surface, such as native.")]
-FinishReason = Annotated[str | None, typer.Option(metavar="WORD", help="Ended so: stop, length, cancelled, failed ...")]
-Source = Annotated[str | None, typer.Option(metavar="NAME", help="From this source, such as http or cli.")]
-MinDuration = Annotated[
-    float | None, typer.Option(metavar="MS", min=0, max=1e9, help="That took so many milliseconds or more.")
-]
-MaxDuration = Annotated[
-    float | None, typer.Option(metavar="MS", min=0, max=1e9, help="That took so many milliseconds or less.")
-]
 
 
 CUT = {"model": 8, "prompt": 14, "response": 14}
@@ -120,16 +107,6 @@ Examples:
   minivault vault stats --key alice --json
 """
 
-EXPORT_EXAMPLES = """\
-Examples:
-
-  minivault vault export -o all.jsonl                 everything, with token ids and parameters
-
-  minivault vault export --format csv --model guide -o guide.csv
-
-  minivault vault export --format parquet -o all.parquet    needs the extra parquet
-"""
-
 
 @app.command(
     "list", help="List calls, the newest first; `record` is what the other commands take.", epilog=LIST_EXAMPLES
@@ -149,7 +126,7 @@ def list_calls(
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
-    filters = _filters(
+    filters = filters_of(
         None, after, before, model, key, surface, finish_reason, source, min_duration_ms, max_duration_ms
     )
     _print_page(data_dir, filters, number, cursor, json)
@@ -175,7 +152,7 @@ def search(
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
-    filters = _filters(
+    filters = filters_of(
         query, after, before, model, key, surface, finish_reason, source, min_duration_ms, max_duration_ms
     )
     _print_page(data_dir, filters, number, cursor, json)
@@ -209,7 +186,7 @@ def stats(
     json: options.Json = False,
 ) -> None:
     with open_vault(data_dir) as (reader, _), working("Counting"):
-        found = reader.stats(_filters(None, after, before, model, key, surface, None))
+        found = reader.stats(filters_of(None, after, before, model, key, surface, None))
     if json:
         write_json(found)
         return
@@ -220,99 +197,6 @@ def stats(
     groups += [("key", group["api_key_id"] or "(none)", group) for group in found["by_key"]]
     headings = ["by", "of", "calls", "prompt tokens", "answer tokens", "p50 ms", "p95 ms", "p99 ms"]
     table(headings, [[by, of, *_counts(group)] for by, of, group in groups])
-
-
-@app.command(help="Write calls as JSON lines, CSV or Parquet, oldest first.", epilog=EXPORT_EXAMPLES)
-def export(
-    form: Annotated[ExportFormat, typer.Option("--format", help="How.")] = ExportFormat.JSONL,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where; else to standard output.")
-    ] = None,
-    overwrite: options.Overwrite = False,
-    after: After = None,
-    before: Before = None,
-    model: Model = None,
-    key: Key = None,
-    surface: Surface = None,
-    finish_reason: FinishReason = None,
-    source: Source = None,
-    min_duration_ms: MinDuration = None,
-    max_duration_ms: MaxDuration = None,
-    data_dir: options.DataDir = None,
-) -> None:
-    from minivault.vault.export import ExportForm
-
-    filters = _filters(
-        None, after, before, model, key, surface, finish_reason, source, min_duration_ms, max_duration_ms
-    )
-    if form is ExportFormat.PARQUET and output is None and sys.stdout.isatty():
-        raise CliError("Parquet is no text: name a file with --output.", exit_code=2)
-    if output is not None:
-        refuse_present(output, overwrite)
-    with open_vault(data_dir) as (reader, _):
-        if output is None:
-            _to_stdout(reader.export(ExportForm(form.value), filters))
-            return
-        with counting(f"Writing {output}", "calls") as progress:
-            write_file(output, reader.export(ExportForm(form.value), filters, progress))
-    note(f"Written: {output}")
-
-
-def _to_stdout(pieces: Iterator[bytes]) -> None:
-    for piece in pieces:
-        if sys.stdout.isatty():
-            write(piece.decode("utf-8"))
-        else:
-            sys.stdout.buffer.write(piece)
-    sys.stdout.flush()
-
-
-def _filters(
-    query: str | None,
-    after: str | None,
-    before: str | None,
-    model: str | None,
-    key: str | None,
-    surface: str | None,
-    finish_reason: str | None,
-    source: str | None = None,
-    min_duration_ms: float | None = None,
-    max_duration_ms: float | None = None,
-) -> CallFilter:
-    from minivault.vault.reader import CallFilter
-
-    return CallFilter(
-        query=query,
-        after_ns=parse_time_option("--after", after),
-        before_ns=parse_time_option("--before", before),
-        model=model,
-        api_key_id=key,
-        surface=surface,
-        finish_reason=finish_reason,
-        source=source,
-        min_duration_ns=_nanoseconds(min_duration_ms),
-        max_duration_ns=_nanoseconds(max_duration_ms),
-    )
-
-
-def _nanoseconds(milliseconds: float | None) -> int | None:
-    return None if milliseconds is None else round(milliseconds * 1e6)
-
-
-def parse_time_option(option: str, text: str | None) -> int | None:
-    """Nanoseconds since 1970 of an option's time, ``None`` if it was not given.
-
-    Raises:
-        CliError: it is no time.
-    """
-    from minivault.vault.record import parse_time
-
-    if text is None:
-        return None
-    try:
-        return parse_time(text)
-    except ValueError:
-        raise CliError(f"{option} must be a time such as 2026-01-31 or 2026-01-31T12:00:00Z.", exit_code=2) from None
 
 
 def _print_page(data_dir: Path | None, filters: CallFilter, number: int, cursor: str | None, json: bool) -> None:

@@ -20,7 +20,7 @@ from minivault.cli.address import names_server, running_at, server_of
 from minivault.cli.console import CliError, counting, line, note, working, write_json
 from minivault.cli.own_ledger import own_ledger
 from minivault.cli.units import counted
-from minivault.cli.vault import After, Before, Key, parse_time_option
+from minivault.cli.vault_filters import After, Before, Key, parse_time_option
 
 if TYPE_CHECKING:
     from minivault.settings import Settings
