@@ -21,7 +21,7 @@ from minivault.cli.console import CliError, counting, escape, note, write_json
 from minivault.cli.files import refuse_present, require_folder, write_file
 
 if TYPE_CHECKING:
-    from minivault.cli.client import Client
+    from minivault.cli.batch_client import BatchClient
 
 EXAMPLES = """\
 Examples:
@@ -72,9 +72,9 @@ def batch(
     data_dir: options.ServerOf = None,
     json: options.Json = False,
 ) -> None:
-    from minivault.cli.client import Client
+    from minivault.cli.batch_client import BatchClient
 
-    with Client.of(options.settings(url=url, api_key=api_key, data_dir=data_dir)) as client:
+    with BatchClient.of(options.settings(url=url, api_key=api_key, data_dir=data_dir)) as client:
         if cancel:
             ended = _cancelled(client, source, None if output is None else _output(output, overwrite))
         else:
@@ -94,7 +94,7 @@ def _output(output: Path | None, overwrite: bool) -> Path:
 
 
 def _answered(
-    client: Client, source: Path, output: Path, endpoint: str | None, concurrency: int | None
+    client: BatchClient, source: Path, output: Path, endpoint: str | None, concurrency: int | None
 ) -> dict[str, Any]:
     names, first_url, digest = _read(source)
     endpoint = endpoint or first_url or "/v1/chat/completions"
@@ -153,7 +153,7 @@ def _object(raw: bytes) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _find(client: Client, mark: str) -> dict[str, Any] | None:
+def _find(client: BatchClient, mark: str) -> dict[str, Any] | None:
     """The newest batch of this input that can be gone on with, or whose answers are still there; else the newest of
     all, if it was given up."""
     newest = None
@@ -166,7 +166,7 @@ def _find(client: Client, mark: str) -> dict[str, Any] | None:
     return newest if newest is not None and newest["status"] in GIVEN_UP else None
 
 
-def _tell_given_up(client: Client, former: dict[str, Any]) -> None:
+def _tell_given_up(client: BatchClient, former: dict[str, Any]) -> None:
     """Its answers will be made again, so none of its files is of use; while it is being cancelled they are needed."""
     note(f"{former['id']} of this file is {former['status']}: a new batch asks all lines.")
     if former["status"] not in GOING:
@@ -178,7 +178,7 @@ def _result(one: dict[str, Any]) -> str | None:
     return None if found is None else str(found)
 
 
-def _begin(client: Client, source: Path, endpoint: str, mark: str, concurrency: int | None) -> dict[str, Any]:
+def _begin(client: BatchClient, source: Path, endpoint: str, mark: str, concurrency: int | None) -> dict[str, Any]:
     file = client.upload(source)
     body = {
         "input_file_id": file["id"],
@@ -194,7 +194,7 @@ def _begin(client: Client, source: Path, endpoint: str, mark: str, concurrency: 
         raise
 
 
-def _wait(client: Client, running: dict[str, Any], interrupted: str, sleep: Sleep = time.sleep) -> dict[str, Any]:
+def _wait(client: BatchClient, running: dict[str, Any], interrupted: str, sleep: Sleep = time.sleep) -> dict[str, Any]:
     """Until it has ended. ``interrupted``: what Ctrl-C leaves behind."""
     try:
         with counting("Answering", "lines") as tell:
@@ -219,7 +219,7 @@ def _place(fault: dict[str, Any]) -> str:
     return "" if fault["line"] is None else f"line {fault['line']}: "
 
 
-def _write(client: Client, ended: dict[str, Any], names: list[str], output: Path) -> None:
+def _write(client: BatchClient, ended: dict[str, Any], names: list[str], output: Path) -> None:
     """Answers and refusals in the order of the input; whole or not at all."""
     sources = [
         client.file_lines(file_id) if file_id else iter(())
@@ -238,14 +238,14 @@ def merged(names: list[str], *sources: Iterator[bytes]) -> Iterator[bytes]:
             heads[place] = next(sources[place], None)
 
 
-def _clear(client: Client, ended: dict[str, Any]) -> None:
+def _clear(client: BatchClient, ended: dict[str, Any]) -> None:
     """Delete what the server keeps of it. Point of no return: answers that are wanted were written."""
     for file_id in (ended["input_file_id"], ended["output_file_id"], ended["error_file_id"]):
         if file_id:
             client.delete_file(file_id)
 
 
-def _taken_back(client: Client, refused: dict[str, Any]) -> str:
+def _taken_back(client: BatchClient, refused: dict[str, Any]) -> str:
     """Delete what was uploaded for a batch that was refused; says whether that came about."""
     try:
         client.delete_file(refused["input_file_id"])
@@ -254,7 +254,7 @@ def _taken_back(client: Client, refused: dict[str, Any]) -> str:
     return "What was uploaded is deleted from the server again."
 
 
-def _cancelled(client: Client, source: Path, output: Path | None) -> dict[str, Any]:
+def _cancelled(client: BatchClient, source: Path, output: Path | None) -> dict[str, Any]:
     """Stopped, and its files deleted from the server: this command put them there. Its calls stay on record."""
     names, _, digest = _read(source)
     running = _find_stoppable(client, digest)
@@ -272,7 +272,7 @@ def _cancelled(client: Client, source: Path, output: Path | None) -> dict[str, A
     return ended
 
 
-def _find_stoppable(client: Client, digest: str) -> dict[str, Any]:
+def _find_stoppable(client: BatchClient, digest: str) -> dict[str, Any]:
     """The newest batch of this file that goes on; or that was cancelled, and left files.
 
     Raises:

@@ -79,18 +79,18 @@ class Client:
 
     def health(self) -> JsonObject:
         with self._failures():
-            return _json(self._checked(self._http.get("/health", timeout=10.0)))
+            return json_of(self._checked(self._http.get("/health", timeout=10.0)))
 
     def models(self) -> list[JsonObject]:
         """The catalog, with what the server has in memory of it."""
         with self._failures():
-            found: list[JsonObject] = _json(self._checked(self._http.get("/models", timeout=30.0)))["models"]
+            found: list[JsonObject] = json_of(self._checked(self._http.get("/models", timeout=30.0)))["models"]
             return found
 
     def model(self, name: str) -> JsonObject:
         """All that is known of one model."""
         with self._failures():
-            return _json(self._checked(self._http.get(f"/models/{quote(name, safe='')}", timeout=30.0)))
+            return json_of(self._checked(self._http.get(f"/models/{quote(name, safe='')}", timeout=30.0)))
 
     def load_model(self, name: str, keep_alive: float | None) -> None:
         body = {} if keep_alive is None else {"keep_alive": keep_alive}
@@ -103,11 +103,11 @@ class Client:
 
     def generate(self, body: Mapping[str, Any]) -> JsonObject:
         with self._failures():
-            return _json(self._checked(self._http.post("/generate", json=body)))
+            return json_of(self._checked(self._http.post("/generate", json=body)))
 
     def embed(self, body: Mapping[str, Any]) -> JsonObject:
         with self._failures():
-            return _json(self._checked(self._http.post("/embed", json=body)))
+            return json_of(self._checked(self._http.post("/embed", json=body)))
 
     def stream(self, body: Mapping[str, Any]) -> Generator[JsonObject]:
         headers = {"Accept": "application/x-ndjson"}
@@ -115,7 +115,7 @@ class Client:
             if response.is_error:
                 response.read()
             self._checked(response)
-            for line in _lines(response.iter_bytes()):
+            for line in lines_of(response.iter_bytes()):
                 piece = _object(line)
                 if "error" in piece:
                     raise CliError(str(piece["error"].get("message", "The server broke off the answer.")))
@@ -126,12 +126,12 @@ class Client:
 
     def replay(self, record_id: str) -> JsonObject:
         with self._failures():
-            return _json(self._checked(self._http.post(f"/vault/records/{quote(record_id, safe='')}/replay")))
+            return json_of(self._checked(self._http.post(f"/vault/records/{quote(record_id, safe='')}/replay")))
 
     def records(self, cursor: str | None, limit: int = 1000) -> JsonObject:
         query = {"limit": str(limit)} | ({} if cursor is None else {"cursor": cursor})
         with self._failures():
-            return _json(self._checked(self._http.get("/vault/records", params=query)))
+            return json_of(self._checked(self._http.get("/vault/records", params=query)))
 
     def proof(self, record_id: str) -> str:
         with self._failures():
@@ -139,66 +139,17 @@ class Client:
 
     def erase(self, record_id: str) -> JsonObject:
         with self._failures():
-            return _json(self._checked(self._http.delete(f"/vault/records/{quote(record_id, safe='')}/content")))
+            return json_of(self._checked(self._http.delete(f"/vault/records/{quote(record_id, safe='')}/content")))
 
     def erase_all(self, **filters: str) -> JsonObject:
         """One batch of the calls that fit; ``more`` in the answer says whether to ask again."""
         with self._failures():
-            return _json(self._checked(self._http.delete("/vault/contents", params=filters)))
-
-    def upload(self, source: Path) -> JsonObject:
-        """Keep a file of requests on the server."""
-        with self._failures(), source.open("rb") as file:
-            sent = self._http.post("/v1/files", files={"file": (source.name, file)}, data={"purpose": "batch"})
-            return _json(self._checked(sent))
-
-    def file_lines(self, file_id: str) -> Iterator[bytes]:
-        """The lines of a file, as they come."""
-        with self._failures(), self._http.stream("GET", f"/v1/files/{quote(file_id, safe='')}/content") as response:
-            if response.is_error:
-                response.read()
-            yield from _lines(self._checked(response).iter_bytes())
-
-    def has_file(self, file_id: str | None) -> bool:
-        if file_id is None:
-            return False
-        with self._failures():
-            return self._http.get(f"/v1/files/{quote(file_id, safe='')}").is_success
-
-    def delete_file(self, file_id: str) -> None:
-        """Delete a file, if it is there."""
-        with self._failures():
-            response = self._http.delete(f"/v1/files/{quote(file_id, safe='')}")
-            if response.status_code != 404:
-                self._checked(response)
-
-    def create_batch(self, body: Mapping[str, Any]) -> JsonObject:
-        with self._failures():
-            return _json(self._checked(self._http.post("/v1/batches", json=body)))
-
-    def batch(self, batch_id: str) -> JsonObject:
-        with self._failures():
-            return _json(self._checked(self._http.get(f"/v1/batches/{quote(batch_id, safe='')}")))
-
-    def cancel_batch(self, batch_id: str) -> JsonObject:
-        with self._failures():
-            return _json(self._checked(self._http.post(f"/v1/batches/{quote(batch_id, safe='')}/cancel")))
-
-    def batches(self) -> Iterator[JsonObject]:
-        """All batches, newest first."""
-        after: dict[str, str] = {}
-        while True:
-            with self._failures():
-                page = _json(self._checked(self._http.get("/v1/batches", params={"limit": "100"} | after)))
-            yield from page["data"]
-            if not page.get("has_more"):
-                return
-            after = {"after": page["last_id"]}
+            return json_of(self._checked(self._http.delete("/vault/contents", params=filters)))
 
     def takes(self, field: str) -> bool:
         """Whether the body of ``POST /generate`` has this field, by the server's own description of itself."""
         with self._failures():
-            described = _json(self._checked(self._http.get("/openapi.json")))
+            described = json_of(self._checked(self._http.get("/openapi.json")))
         try:
             return field in described["components"]["schemas"]["GenerateRequest"]["properties"]
         except (KeyError, TypeError):
@@ -280,7 +231,8 @@ def _is_this_machine(host: str) -> bool:
         return host == "localhost"
 
 
-def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+def lines_of(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Whole lines that are not empty, without their ends."""
     # httpx's iter_lines also breaks at U+2028 and its like, which JSON allows inside a string.
     rest = b""
     for chunk in chunks:
@@ -300,14 +252,18 @@ def _object(text: bytes) -> JsonObject:
     return value
 
 
-def _json(response: httpx.Response) -> JsonObject:
+def json_of(response: httpx.Response) -> JsonObject:
+    """
+    Raises:
+        CliError: it is no JSON object.
+    """
     return _object(response.content)
 
 
 def _error(response: httpx.Response) -> tuple[str | None, str | None]:
     """The message and the code of a refusal; ``None`` where it has none."""
     try:
-        error = _json(response).get("error")
+        error = json_of(response).get("error")
     except CliError:
         return None, None
     if not isinstance(error, Mapping):
