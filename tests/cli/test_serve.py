@@ -18,7 +18,9 @@ from minivault.access.key_file import KeyTerms
 from minivault.access.keys import KeyStore
 from minivault.byte_size import written
 from minivault.cli.console import CliError
-from minivault.cli.serve import listen, prepare_data_dir, refuse_open_door, serve, shows_requests, url_of
+from minivault.cli.files import prepare_data_dir
+from minivault.cli.listener import listen, url_of
+from minivault.cli.serve import refuse_open_door, serve, shows_requests
 from minivault.settings import Settings, is_bytes, load_settings
 from tests.cli.process import RunningServer, environment, minivault, serving
 

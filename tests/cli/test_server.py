@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from minivault.cli.serve import listen
+from minivault.cli.listener import listen
 from minivault.cli.server import Server
 
 Message = MutableMapping[str, Any]

@@ -13,6 +13,7 @@ from minivault.byte_size import written
 from minivault.cli import options
 from minivault.cli.address import NAME, running_at, serverless
 from minivault.cli.console import CliError, line, note, table, write_json
+from minivault.cli.files import prepare_data_dir
 from minivault.cli.usage import Group
 
 if TYPE_CHECKING:
@@ -87,8 +88,6 @@ def path(data_dir: options.DataDir = None) -> None:
 @app.command("init", epilog=INIT_EXAMPLES)
 def init(data_dir: options.DataDir = None) -> None:
     """Write a config.toml that names every setting with its default, commented out."""
-    from minivault.cli.serve import prepare_data_dir
-
     settings = options.settings(data_dir=data_dir)
     prepare_data_dir(settings.data_dir)
     try:

@@ -1,4 +1,4 @@
-"""Files that commands read and write. Knows nothing of what is in them."""
+"""Files that commands read and write, and the folder for them. Knows nothing of what is in them."""
 
 from __future__ import annotations
 
@@ -22,6 +22,22 @@ def read_file(path: Path) -> str:
         raise CliError(f"Cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError:
         raise CliError(f"{path} is not text.") from None
+
+
+def prepare_data_dir(path: Path) -> None:
+    """Make the data directory, for its owner alone, and see that it can be written.
+
+    Raises:
+        CliError: it cannot.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise CliError(
+            f"The data directory {path} cannot be made ({error.strerror}). Choose one with --data-dir."
+        ) from None
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise CliError(f"The data directory {path} cannot be written. Choose another with --data-dir.")
 
 
 def require_folder(output: Path) -> None:

@@ -6,12 +6,10 @@ when it is made or rotated, and on standard output alone.
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +17,19 @@ import typer
 
 from minivault.cli import options
 from minivault.cli.console import CliError, line, note, pairs, program, table, write_json
+from minivault.cli.files import prepare_data_dir
+from minivault.cli.keys_terms import (
+    NEVER,
+    Concurrent,
+    Expires,
+    Models,
+    Requests,
+    RoleName,
+    Store,
+    Tokens,
+    given_terms,
+    seconds,
+)
 from minivault.cli.units import word
 from minivault.cli.usage import Group
 
@@ -70,37 +81,9 @@ Examples:
   minivault keys revoke guest --yes
 """
 
-NONE = "none"
-NEVER = "never"
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-
 app = typer.Typer(cls=Group, help="Make, list, change, rotate and revoke API keys.", no_args_is_help=True)
 
 Named = Annotated[str, typer.Argument(metavar="KEY", help="Its id or its name.")]
-Requests = Annotated[
-    str | None,
-    typer.Option(metavar="LIMIT", help="Requests, such as 60/minute; none: no limit. (default: the rate_limit)"),
-]
-Tokens = Annotated[
-    str | None, typer.Option(metavar="LIMIT", help="Tokens of prompts and answers, such as 100000/day; none: no limit.")
-]
-Concurrent = Annotated[int | None, typer.Option(min=0, help="Requests at one time; 0: no limit.")]
-Models = Annotated[
-    list[str] | None, typer.Option("--model", "-m", metavar="NAME", help="The only model; may be given again.")
-]
-Store = Annotated[
-    bool | None,
-    typer.Option("--store/--no-store", help="Keep what is said in the vault, or only commitments of it."),
-]
-Expires = Annotated[
-    str | None, typer.Option(metavar="WHEN", help="After 12h, 7d or 4w, or at a time such as 2027-01-31; never.")
-]
-RoleName = Annotated[
-    str | None,
-    typer.Option(
-        "--role", help="user: asks, reads its own records. auditor: reads and replays all. admin: everything."
-    ),
-]
 
 
 @app.command(epilog=CREATE_EXAMPLES)
@@ -120,10 +103,8 @@ def create(
     """Make a key, and print it. It is shown this once."""
     from minivault.access.key_file import KeyTerms
 
-    given = _given(role, requests, tokens, concurrent, models, store, expires, note_)
+    given = given_terms(role, requests, tokens, concurrent, models, store, expires, note_)
     settings = options.settings(data_dir=data_dir)
-    from minivault.cli.serve import prepare_data_dir
-
     prepare_data_dir(settings.data_dir)
     keys = _store(data_dir)
     first = not keys.exist()
@@ -183,7 +164,7 @@ def change(
     """Change what a key allows; what is not named stays. Takes effect with its next request."""
     if any_model and models:
         raise CliError("--model and --any-model exclude each other.", exit_code=2)
-    given = _given(role, requests, tokens, concurrent, [] if any_model else models, store, expires, note_)
+    given = given_terms(role, requests, tokens, concurrent, [] if any_model else models, store, expires, note_)
     keys = _store(data_dir)
     _tell(_facts(keys, keys.change(named, lambda terms: replace(terms, **given), name)), json=json)
     _warn_of_absent(models, options.settings(data_dir=data_dir))
@@ -197,7 +178,7 @@ def rotate(
     json: options.Json = False,
 ) -> None:
     """Give a key a new secret, and print it. Its id, its records and its limits stay."""
-    _tell_new(_store(data_dir).rotate(named, _seconds(grace, "--grace")), json=json)
+    _tell_new(_store(data_dir).rotate(named, seconds(grace, "--grace")), json=json)
 
 
 @app.command(epilog=REVOKE_EXAMPLES)
@@ -244,63 +225,6 @@ def _warn_of_absent(models: list[str] | None, settings: Settings) -> None:
         note(f"There is no model {absent} here yet. The key is bound to it all the same.")
 
 
-def _given(
-    role: str | None,
-    requests: str | None,
-    tokens: str | None,
-    concurrent: int | None,
-    models: list[str] | None,
-    store: bool | None,
-    expires: str | None,
-    note: str | None,
-) -> dict[str, Any]:
-    """The terms that were named, by the names of :class:`KeyTerms`."""
-    terms = {
-        "role": None if role is None else _role(role),
-        "requests": "" if requests == NONE else requests,
-        "tokens": "" if tokens == NONE else tokens,
-        "concurrent": concurrent,
-        "models": None if models is None else tuple(models),
-        "store": store,
-        "note": note,
-    }
-    given = {name: value for name, value in terms.items() if value is not None}
-    if expires is None:
-        return given
-    moment = _moment(expires)
-    if moment is not None and moment <= time.time():
-        raise CliError(f"--expires must lie ahead; `{program()} keys revoke NAME` ends a key at once.", exit_code=2)
-    return given | {"expires_at": moment}
-
-
-def _role(name: str) -> Any:
-    from minivault.access.roles import Role
-
-    try:
-        return Role(name)
-    except ValueError:
-        raise CliError("--role must be user, auditor or admin.", exit_code=2) from None
-
-
-def _moment(text: str) -> float | None:
-    """Seconds since 1970; ``None``: never."""
-    if text == NEVER:
-        return None
-    if re.fullmatch(r"[0-9]{1,6}[smhdw]", text):
-        return time.time() + _seconds(text, "--expires")
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError):
-        raise CliError("--expires must be like 12h, 7d, 4w, 2027-01-31 or never.", exit_code=2) from None
-
-
-def _seconds(text: str, option: str) -> float:
-    match = re.fullmatch(r"([0-9]{1,6})([smhdw])", text)
-    if match is None:
-        raise CliError(f"{option} must be like 30m, 24h or 7d.", exit_code=2)
-    return float(match[1]) * _UNITS[match[2]]
-
-
 def _state(keys: KeyStore, key: ApiKey) -> str:
     if key.revoked_at is not None:
         return "revoked"
@@ -312,7 +236,7 @@ def _expiry(key: ApiKey) -> str:
     ends = key.terms.expires_at
     if ends is None:
         return NEVER
-    soon = ends - time.time() < _UNITS["d"] * 2
+    soon = ends - time.time() < 2 * 86_400
     return time.strftime("%Y-%m-%d %H:%M UTC" if soon else "%Y-%m-%d", time.gmtime(ends))
 
 

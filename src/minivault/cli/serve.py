@@ -1,14 +1,10 @@
 """``minivault serve``: every setting as a flag, the checks before a start, and what is said about it.
 
-Parses and prints, and owns the listening socket. Knows nothing of routes, models or records.
+Parses and prints, and owns the listening socket for the server's time. Knows nothing of routes, models or records.
 """
 
 from __future__ import annotations
 
-import errno
-import ipaddress
-import os
-import socket
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +15,8 @@ import typer
 from minivault.cli import options
 from minivault.cli.address import published, running_at
 from minivault.cli.console import CliError, note, program
+from minivault.cli.files import prepare_data_dir
+from minivault.cli.listener import is_this_machine_alone, listen, url_of
 
 if TYPE_CHECKING:
     from minivault.settings import Settings
@@ -289,7 +287,7 @@ def shows_requests(settings: Settings, terminal: bool) -> bool:
 def refuse_open_door(settings: Settings) -> None:
     """Refuse to listen beyond this machine without an API key, unless told to: whoever reaches the port could read and
     write the vault."""
-    if settings.unsafe_bind or _is_this_machine_alone(settings.host) or _asks_for_keys(settings):
+    if settings.unsafe_bind or is_this_machine_alone(settings.host) or _asks_for_keys(settings):
         return
     raise CliError(
         "--host is an address beyond this machine, and there is no API key yet: all who reach it could ask.\n"
@@ -303,70 +301,6 @@ def _asks_for_keys(settings: Settings) -> bool:
     from minivault.access.keys import KeyStore
 
     return KeyStore.in_folder(settings.data_dir).exist()
-
-
-def prepare_data_dir(path: Path) -> None:
-    """Make the data directory, for its owner alone, and see that it can be written."""
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise CliError(
-            f"The data directory {path} cannot be made ({error.strerror}). Choose one with --data-dir."
-        ) from None
-    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        raise CliError(f"The data directory {path} cannot be written. Choose another with --data-dir.")
-
-
-def listen(host: str, port: int) -> socket.socket:
-    family, address = _resolve(host, port)
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        # Without this, the port stays taken for a minute after a server with open connections has ended. Windows frees
-        # it in any case, and there the same option would let another program take the port of this one.
-        only = getattr(socket, "SO_EXCLUSIVEADDRUSE", None)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR if only is None else only, 1)
-        listener.bind(address)
-        listener.listen(2048)
-    except OSError as error:
-        listener.close()
-        raise CliError(
-            f"Cannot listen on port {port} of {host} ({error.strerror}). {_who_listens(address, error)} "
-            "Choose another port with --port, and another folder with --data-dir."
-        ) from None
-    return listener
-
-
-def _who_listens(address: Any, error: OSError) -> str:
-    """Whether it is a MiniVault server that has the port."""
-    if error.errno != errno.EADDRINUSE:
-        return ""
-    from minivault.cli.client import is_ours
-
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address[0], address[0])  # noqa: S104 - replaced, not bound to
-    url = f"http://[{host}]:{address[1]}" if ":" in host else f"http://{host}:{address[1]}"
-    return f"A MiniVault server answers there already, at {url}." if is_ours(url) else "Another program has it."
-
-
-def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
-    try:
-        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError:
-        raise CliError("--host is not an address of this machine.", exit_code=2) from None
-    # IPv4 first: it is what `localhost` means to most clients.
-    family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
-    return family, address
-
-
-def _is_this_machine_alone(host: str) -> bool:
-    return all(ipaddress.ip_address(address).is_loopback for address in _addresses(host))
-
-
-def _addresses(host: str) -> list[str]:
-    try:
-        found = socket.getaddrinfo(host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError:
-        raise CliError("--host is not an address of this machine.", exit_code=2) from None
-    return [str(entry[4][0]).partition("%")[0] for entry in found]
 
 
 def announce(settings: Settings, url: str) -> None:
@@ -383,11 +317,5 @@ def announce(settings: Settings, url: str) -> None:
     note(f"  docs   {url}/docs")
     if _asks_for_keys(settings) or settings.require_keys:
         note(f"  keys   asked for: send one as Authorization: Bearer, or set MINIVAULT_API_KEY ({program()} keys)")
-    elif not _is_this_machine_alone(settings.host):
+    elif not is_this_machine_alone(settings.host):
         note("  OPEN   whoever reaches this machine can ask, and needs no key (--unsafe-bind)")
-
-
-def url_of(listener: socket.socket, scheme: str = "http") -> str:
-    host, port = listener.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  named to be replaced, not bound to
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
