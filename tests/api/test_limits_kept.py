@@ -43,6 +43,11 @@ async def test_two_names_with_two_limits_are_refused(path: str) -> None:
         ("/v1/responses", {"input": "hi", "max_tool_calls": 3}, "max_tool_calls"),
         ("/v1/responses", {"input": "hi", "reasoning": {"max_tokens": 3}}, "reasoning.max_tokens"),
         ("/v1/chat/completions", {"messages": TURNS, "truncate_prompt_tokens": 3}, "truncate_prompt_tokens"),
+        (
+            "/v1/chat/completions",
+            {"messages": TURNS, "chat_template_kwargs": {"thinking_budget": 3}},
+            "chat_template_kwargs.thinking_budget",
+        ),
         ("/v1/completions", {"prompt": "hi", "n_predict": 3}, "n_predict"),
         ("/v1/embeddings", {"input": "hi", "truncate_prompt_tokens": 3}, "truncate_prompt_tokens"),
         ("/v1/messages", {"messages": TURNS, "max_tokens": 9, "max_completion_tokens": 3}, "max_completion_tokens"),

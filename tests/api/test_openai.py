@@ -240,6 +240,20 @@ async def test_unknown_parts_of_fields_are_on_the_record_under_their_fields() ->
     assert asked_for_a_form.to_generation(request_id="a", raw_request=b"").ignored == ("messages.content.mood",)
 
 
+async def test_of_the_tools_those_alone_may_be_called_that_are_allowed() -> None:
+    other = {"type": "function", "function": {"name": "sub", "parameters": {"type": "object"}}}
+    chosen = {"mode": "auto", "tools": [{"type": "function", "function": {"name": "sub"}}]}
+    call = '<tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call>'
+    bench = templated(says(call))
+    choice = {"type": "allowed_tools", "allowed_tools": chosen}
+    said = (await chat(bench, tools=[TOOL, other], tool_choice=choice)).json()["choices"][0]
+    assert (said["finish_reason"], said["message"]["content"]) == ("stop", call)
+    assert b'"name": "add", "param' not in bytes(bench.engine.requests[0].prompt_token_ids)
+    assert b'"name": "sub", "param' in bytes(bench.engine.requests[0].prompt_token_ids)
+    refused = await chat(bench, tools=[TOOL], tool_choice=choice)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (422, "tool_choice")
+
+
 async def test_an_answer_is_begun_where_that_is_asked_for() -> None:
     bench = templated()
     turns = [*TURNS, {"role": "assistant", "content": "Very"}]

@@ -103,6 +103,14 @@ async def test_a_page_that_cannot_be_is_refused(query: dict[str, Any], status: i
     assert (answer.status_code, answer.json()["error"]["param"]) == (status, next(iter(query)))
 
 
+async def test_an_earlier_response_is_not_streamed() -> None:
+    async with client_of(templated()) as client:
+        made = await create(client)
+        answer = await client.get(f"{PATH}/{made['id']}", params={"stream": "true"})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (422, "stream")
+        assert (await client.get(f"{PATH}/{made['id']}", params={"stream": "false"})).status_code == 200
+
+
 async def test_items_of_no_response_are_404() -> None:
     async with client_of(templated()) as client:
         assert (await client.get(f"{PATH}/resp_none/input_items")).status_code == 404

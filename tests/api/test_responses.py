@@ -134,6 +134,16 @@ async def test_earlier_requests_are_parsed_off_the_event_loop(monkeypatch: pytes
     assert threads == [False, False]
 
 
+@pytest.mark.parametrize(("name", "kinds"), [("add", ["message", "function_call"]), ("sub", ["message"])])
+async def test_of_the_tools_those_alone_may_be_called_that_are_allowed(name: str, kinds: list[str]) -> None:
+    bench = templated(says(CALL))
+    choice = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": name}]}
+    whole = (await create(bench, tools=[TOOL, TOOL | {"name": "sub"}], tool_choice=choice)).json()
+    assert [item["type"] for item in whole["output"]] == kinds
+    assert whole["tool_choice"] == choice
+    assert (await get(bench, whole["id"])).json()["output"] == whole["output"]
+
+
 async def test_the_result_of_a_call_goes_on_from_it() -> None:
     bench = templated(says(CALL))
     first = (await create(bench, tools=[TOOL])).json()

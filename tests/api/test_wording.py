@@ -114,7 +114,7 @@ def test_no_field_has_a_wall_of_words(model: type[BaseModel]) -> None:
         ("/v1/messages", {"messages": [{"role": "user", "content": [{"type": "text", "text": 5}]}]},
          "messages.0.content.0.text: must be a string"),
         ("/api/generate", {"options": {"temperature": 11}}, "options.temperature: must be a number from 0 to 10"),
-        ("/api/generate", {"think": "s3cr3t"}, 'think: must be true or false, or "low", "medium" or "high"'),
+        ("/api/generate", {"think": "s3cr3t"}, 'think: must be true or false, or "low", "medium", "high" or "max"'),
         ("/api/generate", {"keep_alive": "s3cr3t"}, "keep_alive: must be a duration such as 10m"),
         ("/models/fake/load", {"keep_alive": -2}, "keep_alive: must be a number from -1 to 1000000000"),
         ("/models/pull", {"s3cr3t\x1b": 1}, "s3cr3t: is not a field of this request"),

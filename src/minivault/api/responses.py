@@ -79,8 +79,14 @@ def background_of(request: Request) -> Background:
         **schema.error_responses(403, 404, 422, 429, 500),
     },
 )
-async def retrieve(request: Request, response_id: ResponseId) -> Response:
+async def retrieve(
+    request: Request,
+    response_id: ResponseId,
+    stream: Annotated[bool | None, Query(description="Refused if true: it is shown as far as it is.")] = None,
+) -> Response:
     """From the vault, with its `status`. 404 if there is none, or its content was erased or not stored."""
+    if stream:
+        raise UnsupportedFeature("stream: an earlier response is shown whole; ask again until it ends", param="stream")
     return await _shown(request, call_id_of(response_id))
 
 

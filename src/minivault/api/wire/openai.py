@@ -22,12 +22,13 @@ from minivault.api.wire.lenient import LEAST_TOP_P, LenientBody, form_names, lis
 from minivault.api.wire.native import MAX_STOPS, StopString
 from minivault.api.wire.strict import Items, at_most
 from minivault.errors import InvalidRequest, UnsupportedFeature
-from minivault.generation import GenerationRequest, Message, SamplingParams, ToolCall
+from minivault.generation import GenerationRequest, JsonObject, Message, SamplingParams, ToolCall
 from minivault.models.begun import is_begun
 
 MAX_CHOICES = 128
 MAX_TOKENS = 1_000_000
 MAX_BIASES = 1024
+MAX_TOOLS = 128
 COMPLETION_MAX_TOKENS = 16
 """What /v1/completions has always meant by leaving ``max_tokens`` out."""
 SEEDS = 2**63
@@ -105,6 +106,18 @@ class NamedTool(LenientBody):
 
     type: Literal["function"]
     function: NamedFunction
+
+
+class AllowedTools(LenientBody):
+    mode: Literal["auto", "required"]
+    tools: Items[NamedTool] = Field(min_length=1, max_length=MAX_TOOLS)
+
+
+class SomeTools(LenientBody):
+    """Those of the tools that may be called."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
 
 
 class ConversationTurn(LenientBody):
@@ -254,9 +267,9 @@ class ChatCompletionRequest(CommonRequest):
     top_logprobs: int | None = Field(None, ge=0, le=20, description="With so many alternatives each.")
     modalities: Items[str] | None = Field(None, max_length=8)
     audio: dict[str, Any] | None = None
-    tools: Items[OfferedTool] | None = Field(None, max_length=128)
-    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = Field(
-        None, description="The last two ways hold the answer to calls while it is sampled."
+    tools: Items[OfferedTool] | None = Field(None, max_length=MAX_TOOLS)
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | SomeTools | None = Field(
+        None, description="`required` and a named tool hold the answer to calls while it is sampled."
     )
     parallel_tool_calls: bool | None = Field(None, description="False: at most one call in an answer.")
     reasoning_effort: str | None = Field(
@@ -285,7 +298,7 @@ class ChatCompletionRequest(CommonRequest):
             begun=bool(self.continue_final_message) and is_begun(messages),
             sampling=self._sampling(MAX_TOKENS if limit is None else limit, logprobs),
             fit=limit is None,
-            tools=tuple(tool.model_dump(exclude_unset=True) for tool in self.tools or ()),
+            tools=self._offered(),
             tool_choice=self._choice(),
             parallel_tool_calls=self.parallel_tool_calls is not False,
             think=self._think(),
@@ -302,9 +315,19 @@ class ChatCompletionRequest(CommonRequest):
 
     def _choice(self) -> str:
         chosen = self.tool_choice
+        if isinstance(chosen, SomeTools):
+            return chosen.allowed_tools.mode
         return f"named:{chosen.function.name}" if isinstance(chosen, NamedTool) else chosen or "auto"
 
+    def _offered(self) -> tuple[JsonObject, ...]:
+        offered = tuple(tool.model_dump(exclude_unset=True) for tool in self.tools or ())
+        if not isinstance(self.tool_choice, SomeTools):
+            return offered
+        return only(offered, [tool.function.name for tool in self.tool_choice.allowed_tools.tools])
+
     def _refuse(self) -> None:
+        if self.chat_template_kwargs is not None:
+            self.chat_template_kwargs.refuse_limits("chat_template_kwargs.")
         if self.top_logprobs is not None and not self.logprobs:
             raise InvalidRequest("top_logprobs needs logprobs to be true", param="top_logprobs")
         if self.audio is not None or any(kind != "text" for kind in self.modalities or ()):
@@ -313,6 +336,18 @@ class ChatCompletionRequest(CommonRequest):
             raise UnsupportedFeature("functions: send tools, which took their place", param="functions")
         if self.function_call not in (None, "none", "auto"):
             raise UnsupportedFeature("function_call: send tool_choice, which took its place", param="function_call")
+
+
+def only(tools: Sequence[JsonObject], names: Sequence[str]) -> tuple[JsonObject, ...]:
+    """Those of ``tools`` that have these names.
+
+    Raises:
+        InvalidRequest: one is not there.
+    """
+    allowed = tuple(tool for tool in tools if tool["function"]["name"] in names)
+    if not set(names) <= {tool["function"]["name"] for tool in allowed}:
+        raise InvalidRequest("tool_choice: its tools are not all among tools", param="tool_choice")
+    return allowed
 
 
 def texts_or_tokens(value: Any, taken: ValidatorFunctionWrapHandler, most: int) -> Any:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import ConfigDict, Field
 
 from minivault.api.wire.lenient import LenientBody
-from minivault.api.wire.openai import MAX_TOKENS, CommonRequest, ContentPart, FunctionName
+from minivault.api.wire.openai import MAX_TOKENS, MAX_TOOLS, CommonRequest, ContentPart, FunctionName, only
 from minivault.api.wire.strict import Items
 from minivault.errors import InvalidRequest, UnsupportedFeature
 from minivault.generation import FormNames, GenerationRequest, JsonObject, Message, ToolCall
@@ -82,6 +82,14 @@ class NamedFlatTool(LenientBody):
     name: FunctionName
 
 
+class SomeFlatTools(LenientBody):
+    """Those of the tools that may be called."""
+
+    type: Literal["allowed_tools"]
+    mode: Literal["auto", "required"]
+    tools: Items[NamedFlatTool] = Field(min_length=1, max_length=MAX_TOOLS)
+
+
 class ReasoningOptions(LenientBody):
     """Of models that reason."""
 
@@ -102,8 +110,8 @@ class ResponsesRequest(CommonRequest):
     previous_response_id: str | None = Field(None, max_length=200, description="Goes on with that conversation.")
     max_output_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS, description="As many as fit, if left out.")
     text: TextOptions | None = None
-    tools: Items[FlatTool] | None = Field(None, max_length=128)
-    tool_choice: Literal["none", "auto", "required"] | NamedFlatTool | None = None
+    tools: Items[FlatTool] | None = Field(None, max_length=MAX_TOOLS)
+    tool_choice: Literal["none", "auto", "required"] | NamedFlatTool | SomeFlatTools | None = None
     parallel_tool_calls: bool | None = None
     reasoning: ReasoningOptions | None = None
     metadata: dict[str, Any] | None = Field(None, max_length=64, description="Given back as it is.")
@@ -115,8 +123,15 @@ class ResponsesRequest(CommonRequest):
 
     @property
     def offered(self) -> tuple[JsonObject, ...]:
-        """The tools as the service takes them."""
-        return tuple(tool.offered() for tool in self.tools or ())
+        """The tools that may be called, as the service takes them.
+
+        Raises:
+            InvalidRequest: ``tool_choice`` allows one that is not there.
+        """
+        tools = tuple(tool.offered() for tool in self.tools or ())
+        if not isinstance(self.tool_choice, SomeFlatTools):
+            return tools
+        return only(tools, [tool.name for tool in self.tool_choice.tools])
 
     @property
     def turns(self) -> tuple[Message, ...]:
@@ -159,6 +174,8 @@ class ResponsesRequest(CommonRequest):
 
     def _choice(self) -> str:
         chosen = self.tool_choice
+        if isinstance(chosen, SomeFlatTools):
+            return chosen.mode
         return f"named:{chosen.name}" if isinstance(chosen, NamedFlatTool) else chosen or "auto"
 
     def _format(self) -> JsonObject | None:
