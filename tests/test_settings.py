@@ -183,6 +183,21 @@ def test_what_is_no_exact_origin_is_refused(value: str) -> None:
     assert "hunter2" not in str(caught.value)
 
 
+def test_a_model_and_its_adapters_have_the_lane_that_is_named_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINIVAULT_MODEL_PRECISION", "tiny=int4, big.model-1=f32")
+    found = load_settings()
+    assert [found.precision_of(name) for name in ("tiny", "tiny:mine", "big.model-1", "other")] == [
+        *("int4", "int4", "f32", "int8")
+    ]
+
+
+@pytest.mark.parametrize("value", ["hunter2", "hunter2=int2", "=int4", "Hunter2=int4", "a:b=int4", "a=int4,a=f32"])
+def test_a_lane_of_no_model_or_no_lane_of_a_model_is_refused(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"model_precision: .*(NAME=LANE|twice)") as caught:
+        load_settings(model_precision=[value])
+    assert "unter2" not in str(caught.value)
+
+
 @pytest.mark.parametrize(("name", "value"), [("ALLOWED_HOSTS", "[hunter2"), ("PORT", "hunter2")])
 def test_a_variable_that_is_wrong_is_named_as_one(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"MINIVAULT_{name}", value)

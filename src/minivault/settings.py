@@ -33,7 +33,11 @@ from minivault.nearest import nearest
 Bytes = Annotated[int, BeforeValidator(byte_size)]
 """A number of bytes, with a unit or without."""
 
+Precision = Literal["int8", "int4", "f32"]
+"""A lane of the native engine."""
+
 DEFAULT_DATA_DIR = Path("~/.minivault")
+_LANE = re.compile(r"(?P<name>[a-z0-9][a-z0-9._-]{0,99})=(int8|int4|f32)")
 _ORIGIN = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[1-9][0-9]{0,4}))?"
 )
@@ -105,8 +109,9 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="Arithmetic of the transformers engine; auto: the checkpoint's own."
     )
-    precision: Literal["int8", "int4", "f32"] = Field(
-        default="int8", description="Arithmetic lane of the native engine."
+    precision: Precision = Field(default="int8", description="Arithmetic lane of the native engine.")
+    model_precision: Annotated[list[str], NoDecode] = Field(
+        default_factory=list, description="Lanes of single models, NAME=LANE, where not that of all."
     )
     threads: int = Field(default=0, ge=0, le=1024, description="Compute threads; 0 takes one per core.")
     kernels: Literal["auto", "scalar", "avx2", "avxvnni", "avx512", "neon", "neondot", "neoni8mm"] = Field(
@@ -204,10 +209,26 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError("must be names with commas between them, or a JSON list") from None
 
-    @field_validator("trusted_proxies", "cors_origins", mode="before")
+    @field_validator("trusted_proxies", "cors_origins", "model_precision", mode="before")
     @classmethod
     def _split_more(cls, value: Any) -> Any:
         return cls._split(value)
+
+    @field_validator("model_precision", mode="after")
+    @classmethod
+    def _lanes(cls, value: list[str]) -> list[str]:
+        named = [_LANE.fullmatch(one) for one in value]
+        if not all(named):
+            raise ValueError("each must be NAME=LANE, a model's name and int8, int4 or f32, such as tinyllama=int4")
+        if len({found["name"] for found in named if found is not None}) < len(value):
+            raise ValueError("names a model twice")
+        return value
+
+    def precision_of(self, model: str) -> Precision:
+        """The lane of a model, by its name; an adapter has its base's."""
+        lanes: dict[str, Any] = dict(one.split("=") for one in self.model_precision)
+        lane: Precision = lanes.get(model.partition(":")[0], self.precision)
+        return lane
 
     @field_validator("cors_origins", mode="after")
     @classmethod

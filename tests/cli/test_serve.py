@@ -48,6 +48,7 @@ def test_the_defaults_that_help_names_are_true() -> None:
         "write_timeout": "30",
         "request_timeout": "0",
         "preload": "none",
+        "model_precision": "none",
         "keep_alive": "1800",
         "load_timeout": "300",
         "sse_keep_alive": "15",

@@ -70,6 +70,21 @@ async def test_two_models_at_once_keep_the_bytes_that_each_gives_alone(tmp_path:
     assert {entry["name"] for entry in states if entry["loaded"]} == set(MODELS[:2])
 
 
+async def test_each_model_may_have_a_lane_of_its_own(tmp_path: Path) -> None:
+    imported(tmp_path)
+    found: dict[str, tuple[int, ...]] = {}
+    for lanes in ([], ["llama-gqa=int4"]):
+        settings = Settings(data_dir=tmp_path, threads=1, kv_cache_memory=KV, precision="f32", model_precision=lanes)
+        async with open_service(settings) as service:
+            for model in MODELS[:2]:
+                answer = await service.generate(ask(model, 1), CALLER)
+                pin = (await service.records.get(str(answer.record.index)))["pin"]
+                found[f"{model} {pin['arithmetic']}"] = answer.token_ids
+            assert (await service.replay(str(answer.record.index), CALLER)).verdict is ReplayVerdict.MATCH
+    assert found.keys() == {"guide f32-v1", "llama-gqa f32-v1", "llama-gqa int4-g32-v1"}
+    assert found["llama-gqa f32-v1"] != found["llama-gqa int4-g32-v1"]
+
+
 async def test_models_leave_and_come_back_under_load_and_no_request_fails(tmp_path: Path) -> None:
     """Two of three fit: within the budget at every moment, and what each answers is what it answered before."""
     imported(tmp_path)

@@ -86,7 +86,7 @@ async def chat(request: Request) -> Response:
 async def tags(request: Request) -> Response:
     """All that the catalog holds, by their names with `:latest`."""
     entries = visible(request, await service_of(request).describe_models())
-    return json_response({"models": [answers.tag(entry, _precision(request)) for entry in entries]})
+    return json_response({"models": [answers.tag(entry, _precision(request, entry["name"])) for entry in entries]})
 
 
 @router.get(
@@ -98,7 +98,8 @@ async def running(request: Request) -> Response:
     """`expires_at` is when an idle model leaves; far away for one that stays until its room is needed."""
     service = service_of(request)
     entries = [entry for entry in visible(request, await service.describe_models()) if entry["loaded"]]
-    return json_response({"models": [answers.running(entry, _precision(request), service.utc_in) for entry in entries]})
+    models = [answers.running(entry, _precision(request, entry["name"]), service.utc_in) for entry in entries]
+    return json_response({"models": models})
 
 
 @router.post(
@@ -111,7 +112,7 @@ async def show(request: Request) -> Response:
     """Capabilities, sizes and the chat template."""
     name = await _name(request)
     caller_of(request).require_model(name)
-    return json_response(answers.shown(await service_of(request).describe_model(name), _precision(request)))
+    return json_response(answers.shown(await service_of(request).describe_model(name), _precision(request, name)))
 
 
 @router.get(
@@ -183,8 +184,8 @@ async def _name(request: Request) -> str:
     return bare_name(called)
 
 
-def _precision(request: Request) -> str:
-    precision: str = request.app.state.settings.precision
+def _precision(request: Request, model: str) -> str:
+    precision: str = request.app.state.settings.precision_of(model)
     return precision
 
 

@@ -132,6 +132,10 @@ def serve(
     precision: Annotated[
         str | None, _flag("Arithmetic: int8, int4 or f32. (default: int8)", MODEL, metavar="LANE")
     ] = None,
+    model_precision: Annotated[
+        list[str] | None,
+        _flag("A model with a lane of its own; may be given again. (default: none)", MODEL, metavar="NAME=LANE"),
+    ] = None,
     threads: Annotated[int | None, _flag("Compute threads; 0 takes one per core. (default: 0)", MODEL)] = None,
     kernels: Annotated[
         str | None,

@@ -31,7 +31,7 @@ class EmbeddingLoader:
         matrices = arch.layers * (4 * arch.hidden_size + 2 * arch.intermediate_size) * arch.hidden_size
         stored = entry.size_bytes // max(1, arch.parameters)
         tables = (arch.parameters - matrices) * max(2, stored)
-        return tables + matrices * (4 if self._settings.precision == "f32" else 1) + _SCRATCH
+        return tables + matrices * (4 if self._settings.precision_of(entry.name) == "f32" else 1) + _SCRATCH
 
     def load(self, entry: ModelEntry, report: Report) -> LoadedEmbedding:
         # Imported here, in the loading thread: the compiled core takes its time, and a server answers meanwhile.
@@ -39,7 +39,8 @@ class EmbeddingLoader:
         from minivault.engine.native.runner import RunnerOptions
 
         settings = self._settings
-        options = RunnerOptions(precision=settings.precision, threads=settings.threads, kernels=settings.kernels)
+        precision = settings.precision_of(entry.name)
+        options = RunnerOptions(precision=precision, threads=settings.threads, kernels=settings.kernels)
 
         def engine(arch: EncoderArchitecture, weights: EncoderWeights, pooling: PoolingConfig) -> EncoderEngine:
             return load_native_encoder(arch, weights, pooling, options)

@@ -49,7 +49,7 @@ class NativeLoader:
             return load_native_engine(
                 arch,
                 weights,
-                self._options(self._cache_bytes(entry, arch)),
+                self._options(entry, self._cache_bytes(entry, arch)),
                 max_waiting=self._settings.max_waiting,
                 weights_digest=entry.digest,
                 packed_dir=self._settings.packed_dir,
@@ -76,12 +76,12 @@ class NativeLoader:
             engine, memory_bytes = adapted(base.engine, adapter, entry.digest)
         return replace(base, name=entry.name, weights_digest=entry.digest, engine=engine, memory_bytes=memory_bytes)
 
-    def _options(self, cache_bytes: int) -> RunnerOptions:
+    def _options(self, entry: ModelEntry, cache_bytes: int) -> RunnerOptions:
         from minivault.engine.native.runner import RunnerOptions
 
         settings = self._settings
         return RunnerOptions(
-            precision=settings.precision,
+            precision=settings.precision_of(entry.name),
             threads=settings.threads,
             kernels=settings.kernels,
             kv_cache_memory=cache_bytes,
@@ -96,7 +96,7 @@ class NativeLoader:
 
         settings = self._settings
         table_item = 4 if entry.size_bytes > 3 * entry.parameters else 2
-        return sizes.weight_bytes(arch, settings.precision, table_item) + sizes.working_bytes(
+        return sizes.weight_bytes(arch, settings.precision_of(entry.name), table_item) + sizes.working_bytes(
             arch, settings.max_batch_tokens, settings.max_running
         )
 
@@ -104,9 +104,9 @@ class NativeLoader:
         """As set; else a part of the budget, or what is left of it, but no more than can be of use."""
         from minivault.engine.native import sizes
 
-        settings = self._settings
-        block = sizes.block_bytes(arch, settings.precision)
-        most = sizes.full_cache_bytes(arch, settings.precision, settings.max_running)
+        settings, precision = self._settings, self._settings.precision_of(entry.name)
+        block = sizes.block_bytes(arch, precision)
+        most = sizes.full_cache_bytes(arch, precision, settings.max_running)
         if settings.kv_cache_memory:
             return max(block, min(most, settings.kv_cache_memory))
         least = block * -(-min(arch.context_length, LEAST_TOKENS) // sizes.BLOCK)
