@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
-from tests.ui.steps import ask
+from tests.ui.steps import answers, ask, body_of, ended
 
 QUESTION = "Who lives in Zanzibar?"
 
@@ -48,6 +48,43 @@ def test_a_conversation_goes_with_its_only_turn_also_where_another_tab_shows_it(
     expect(page.locator("#chats li")).to_have_count(0)
     expect(other.locator(".welcome")).to_be_visible()
     assert "Zanzibar" not in kept_here(page)
+
+
+def test_an_answer_under_way_in_another_tab_does_not_bring_the_turn_back(page: Page) -> None:
+    ask(page, QUESTION)
+    link = page.locator(".record-link").get_attribute("href")
+    held: list[Route] = []
+    page.route("**/v1/chat/completions", lambda route: held.append(route))
+    with page.expect_request("**/v1/chat/completions"):
+        page.fill("#prompt", "Hello")
+        page.keyboard.press("Enter")
+    other = page.context.new_page()
+    other.goto(f"/{link}")
+    erase(other)
+    held[0].fulfill(content_type="text/event-stream", body=body_of([{"content": "Welcome."}]))
+    expect(ended(page)).to_contain_text("Welcome.")
+    expect(page.locator(".bubble")).to_have_text(["Hello"])
+    assert "Zanzibar" not in kept_here(page)
+
+
+def test_answers_taken_from_its_record_go_too_and_nothing_of_a_former_vault(page: Page) -> None:
+    ask(page, QUESTION)
+    link = page.locator(".record-link").get_attribute("href")
+    chat = next(json.loads(value) for value in json.loads(kept_here(page)).values() if "turns" in value)
+    for question, answer in ((f"{QUESTION} Again.", chat["turns"][0]["answers"][0]["text"]), ("Hello", "Other words.")):
+        page.goto("/#/chat/new")
+        answers(page, {"content": answer})
+        ask(page, question)
+
+    def erased_with_record_0(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json=answer.json() | {"copies": [0]})
+
+    page.route("**/vault/records/*/content", erased_with_record_0)
+    page.goto(f"/{link}")
+    erase(page)
+    assert "Zanzibar" not in kept_here(page)
+    assert "Other words." in kept_here(page)
 
 
 def test_what_was_compared_goes_too(page: Page) -> None:

@@ -14,7 +14,7 @@ const kept = { prompt: "", sides: [{ settings: { seed: 7 }, turn: null }, { sett
 
 store.addEventListener("erased", ({ detail }) => {
   for (const side of kept.sides) {
-    if (side.turn?.answers[0].id === detail) {
+    if (side.turn?.answers.some(detail)) {
       side.turn = null;
       kept.prompt = "";
     }

@@ -114,7 +114,7 @@ export function copyButton(text, label = "Copy") {
   return button;
 }
 
-/** A modal dialog with a heading; closed by Escape, its cross, another screen, or `close()`. Resolves with what it was closed with. */
+/** A modal dialog; closed by Escape, its cross, another screen or `close()`. Resolves with what it was closed with. */
 export function modal(title, build, { wide = false } = {}) {
   return new Promise((resolve) => {
     const heading = h("h2", { id: `m${(fieldCount += 1)}` }, title);

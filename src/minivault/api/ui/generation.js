@@ -87,10 +87,7 @@ function stopwatch(result) {
   };
 }
 
-/**
- * Tokens a second after the first one; of an answer that came at once, over its whole time, since pieces that arrive
- * together have no pace of their own. Null where there is too little to tell.
- */
+/** Tokens a second after the first; of an answer that came at once, over its whole time. Null where too little is known. */
 export function paceOf(result) {
   const tokens = result.usage?.completion_tokens ?? result.pieces;
   const after = result.totalMs - result.firstMs;
@@ -120,17 +117,23 @@ export function messagesOf(chat) {
   return messages;
 }
 
-/** A call was erased: its turn goes from this browser, with further answers to the same words. */
-export function forgetCall(id) {
+// In another tab, a chat that goes on would write the turn back.
+const tabs = new BroadcastChannel("erased");
+tabs.onmessage = ({ data }) => forgetCall(data, true);
+
+/** A call was erased: its turn goes from this browser, with its other answers. Copies have an index alone, as calls of a former vault do. */
+export function forgetCall(call, heard) {
+  if (!heard) tabs.postMessage(call);
+  const gone = (one) => one.id === call.id || (call.copies.includes(one.record) && one.text === call.response);
   for (const { id: place } of list()) {
     const chat = runningChat(place) ?? open(place);
-    const left = chat?.turns.filter((turn) => turn.answers.every((one) => one.id !== id));
+    const left = chat?.turns.filter((turn) => !turn.answers.some(gone));
     if (!left || left.length === chat.turns.length) continue;
     chat.turns = left;
     if (left.length) save(chat);
     else remove(place);
   }
-  store.dispatchEvent(new CustomEvent("erased", { detail: id }));
+  store.dispatchEvent(new CustomEvent("erased", { detail: gone }));
 }
 
 // A page that goes away takes its streams with it: what came so far is kept.

@@ -32,7 +32,7 @@ export async function checkProof(text, key) {
   return { index, leaf: readLeaf(data), leafHash: hex(leafHash), size: head.size, origin: head.origin, root: hex(head.root), steps, signature, note };
 }
 
-/** The steps from a leaf to `root` by RFC 9162, 2.1.3.2; raises BadProof if they lead elsewhere. Divisions in place of shifts: an index may have more than 32 bits. */
+/** The steps from a leaf to `root` by RFC 9162, 2.1.3.2; raises BadProof if they lead elsewhere. Divided, not shifted: an index may have more than 32 bits. */
 export async function climb(index, size, leafHash, path, root) {
   if (!(Number.isSafeInteger(index) && Number.isSafeInteger(size) && index >= 0 && index < size)) throw new BadProof("The index lies outside the tree.");
   if (leafHash.length !== HASH || root.length !== HASH) throw new BadProof("A hash has 32 bytes.");

@@ -236,11 +236,11 @@ function comparison(call, again, same) {
 function erasure(call, can, again) {
   if (!can("DELETE /vault/records/{}/content") || call.erased_index !== null || (call.prompt === null && call.response === null)) return null;
   const erase = async () => {
-    const text = "Prompt, answer, token ids, stop strings, the form asked for and salts go for good. Its replays, and answers that were taken from its record, go with it. The records and every proof stay, and the erasure is recorded. The turn also goes from this browser's conversations; other browsers keep theirs. Later calls of a conversation repeat what was said before: erase those too.";
+    const text = "Prompt, answer, token ids, stop strings, the form asked for and salts go for good. Its replays, and answers that were taken from its record, go with it. The records and every proof stay, and the erasure is recorded. Their turns go from this browser's conversations; other browsers keep theirs. Later calls of a conversation repeat what was said before: erase those too.";
     if (!(await confirmed("Erase what this call said?", text, "Erase for good"))) return;
     try {
       const { copies } = await getJson(`/vault/records/${call.index}/content`, { method: "DELETE" });
-      forgetCall(call.id);
+      forgetCall({ ...call, copies });
       toast(`Erased${copies.length ? `, with ${count(copies.length)} ${copies.length === 1 ? "replay or repeat" : "replays and repeats"}` : ""}. The records and their proofs stay.`);
       await again();
     } catch (error) {
