@@ -43,6 +43,7 @@ BODIES: Mapping[str, Any] = {
     "POST /v1/chat/completions": {"model": "{{model}}", "messages": HELLO, "max_completion_tokens": 16},
     "POST /v1/completions": {"model": "{{model}}", "prompt": "Once", "max_tokens": 16},
     "POST /v1/responses": {"model": "{{model}}", "input": "What model are you?", "max_output_tokens": 16},
+    "POST /v1/responses/input_tokens": {"model": "{{model}}", "input": "What model are you?"},
     "POST /v1/embeddings": {"model": "{{model}}", "input": "one text"},
     "POST /v1/batches": {
         "input_file_id": "{{file}}",

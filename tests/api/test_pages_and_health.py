@@ -220,6 +220,7 @@ def test_the_document_names_every_route_but_the_hidden_ones() -> None:
         "/v1/chat/completions", "/v1/completions", "/v1/models", "/v1/models/{model_id}",
         "/v1/responses", "/v1/responses/{response_id}",
         "/v1/responses/{response_id}/cancel", "/v1/responses/{response_id}/input_items",
+        "/v1/responses/input_tokens",
         "/vault/records", "/vault/records/{id}", "/vault/records/{id}/replay", "/vault/stats",
         "/vault/head", "/vault/records/{id}/proof", "/vault/records/{id}/content",
         "/vault/contents",

@@ -111,6 +111,19 @@ async def test_an_earlier_response_is_not_streamed() -> None:
         assert (await client.get(f"{PATH}/{made['id']}", params={"stream": "false"})).status_code == 200
 
 
+async def test_tokens_are_counted_as_they_would_be_given_and_nothing_is_recorded() -> None:
+    bench = templated()
+    async with client_of(bench) as client:
+        first = await create(client, instructions="Be brief.")
+        ask = {"model": "fake", "input": "more", "previous_response_id": first["id"]}
+        counted = (await client.post(f"{PATH}/input_tokens", json=ask)).json()
+        assert len(bench.ledger.intents) == 1
+        made = await create(client, **ask)
+        unknown = await client.post(f"{PATH}/input_tokens", json=ask | {"previous_response_id": "resp_none"})
+    assert counted == {"object": "response.input_tokens", "input_tokens": made["usage"]["input_tokens"]}
+    assert unknown.status_code == 404
+
+
 async def test_items_of_no_response_are_404() -> None:
     async with client_of(templated()) as client:
         assert (await client.get(f"{PATH}/resp_none/input_items")).status_code == 404

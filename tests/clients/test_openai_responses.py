@@ -82,6 +82,13 @@ def test_what_a_response_was_made_from_is_listed(client: openai.OpenAI) -> None:
     assert items[1].id == first.output[0].id
 
 
+def test_the_tokens_of_a_request_are_counted(client: openai.OpenAI) -> None:
+    counted = client.responses.input_tokens.count(model="guide", input=ASK["input"])
+    made = client.responses.create(**ASK)
+    assert made.usage is not None
+    assert counted.input_tokens == made.usage.input_tokens
+
+
 def test_items_of_earlier_answers_are_named_instead_of_sent(client: openai.OpenAI) -> None:
     first = client.responses.create(**ASK)
     named: Any = [{"role": "user", "content": ASK["input"]}, {"type": "item_reference", "id": first.output[0].id}]

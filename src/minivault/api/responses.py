@@ -66,6 +66,27 @@ async def _create(request: Request, body: ResponsesRequest, raw: bytes) -> Respo
     return await _whole(request, generation, head)
 
 
+@router.post(
+    "/input_tokens",
+    summary="Count the tokens of a request",
+    responses={
+        200: schema.json_answer(answers.InputTokensBody, "The count."),
+        **schema.error_responses(400, 403, 404, 413, 415, 422, 429, 500, 503),
+    },
+    openapi_extra=schema.json_body(ResponsesRequest),
+)
+async def input_tokens(request: Request) -> Response:
+    """What the model would be given, what it goes on from included. Nothing runs, so nothing is recorded."""
+    body, raw = await parsed(request, ResponsesRequest)
+    before = Earlier(request)
+    earlier = await before.turns(body.previous_response_id)
+    asked = (await before.resolved(body)).to_generation(request_id="", raw_request=raw, earlier=earlier)
+    caller = caller_of(request)
+    caller.require_model(asked.model or service_of(request).models.default_name)
+    count = await service_of(request).count_tokens(asked, caller)
+    return json_response({"object": "response.input_tokens", "input_tokens": count})
+
+
 def background_of(request: Request) -> Background:
     background: Background = request.app.state.background
     return background

@@ -71,7 +71,14 @@ GENERATING = (
     "/api/generate",
     "/api/chat",
 )
-TIMED = ("/embed", "/v1/embeddings", "/api/embed", "/api/embeddings", "/v1/messages/count_tokens")
+TIMED = (
+    "/embed",
+    "/v1/embeddings",
+    "/api/embed",
+    "/api/embeddings",
+    "/v1/messages/count_tokens",
+    "/v1/responses/input_tokens",
+)
 """What may be told how long to take, beside what generates; and a replay."""
 _FROM_RECORD_ASKED = {
     "name": "MiniVault-Answer-From-Record",

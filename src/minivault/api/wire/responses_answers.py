@@ -68,6 +68,13 @@ class DeletedResponseBody(BaseModel):
     deleted: bool
 
 
+class InputTokensBody(BaseModel):
+    """How many tokens the model would be given."""
+
+    object: Literal["response.input_tokens"]
+    input_tokens: int = Field(ge=0)
+
+
 class Output:
     """The items of one response as they grow. Each addition gives the events that tell of it."""
 
