@@ -26,6 +26,7 @@ from minivault.cli.vault import app as vault_app
 from minivault.cli.vault_erase import _key_id
 from minivault.settings import load_settings
 from minivault.vault.cipher import VaultKey, is_plain
+from minivault.vault.database import describe
 from tests.vault.samples import intent, open_ledger, outcome, record_calls
 
 
@@ -526,3 +527,30 @@ def test_erase_asks_the_server_that_the_environment_names(
     monkeypatch.setenv("MINIVAULT_DATA_DIR", str(own_vault))
     assert "No server answers" in vault("erase", "2", "--yes").err
     assert vault("erase", "2", "--yes", data_dir=own_vault).code == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("erase", "1", "--yes"), ("import", "more.jsonl"), ("encrypt", "--key-file", "key.hex")],
+    ids=lambda words: words[0],
+)
+def test_a_folder_that_cannot_be_written_is_told_and_no_server_is_blamed(
+    vault: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "more.jsonl").write_text('{"prompt": "a", "response": "b"}\n')
+    data = tmp_path / "data"
+    ledger = open_ledger(data)
+    record_calls(ledger, 1)
+    ledger.close()
+    (data / "vault.db.lock").unlink()
+    (data / "vault.db.lock").mkdir()
+    ended = vault(*words, data_dir=data)
+    assert ended.code == 1
+    assert "the vault's folder cannot be used" in ended.err
+    assert "server" not in ended.err
+
+
+@pytest.mark.parametrize("kind", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_what_may_not_be_written_is_not_called_a_fault_of_the_disk(kind: int) -> None:
+    assert describe(OSError(kind, "no")) == "it may not be written"

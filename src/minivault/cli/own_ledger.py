@@ -17,15 +17,22 @@ if TYPE_CHECKING:
 
 
 def is_written(settings: Settings) -> bool:
-    """Whether another process, a server most likely, writes this vault just now."""
+    """Whether another process, a server most likely, writes this vault just now.
+
+    Raises:
+        LedgerUnavailable: the vault's folder may not be written.
+    """
     from minivault.errors import LedgerUnavailable
+    from minivault.vault.database import as_error
     from minivault.vault.lock import WriterLock
 
-    settings.vault_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
+        settings.vault_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         WriterLock(settings.vault_path).release()
     except LedgerUnavailable:
         return True
+    except OSError as error:
+        raise as_error(error, "the vault's folder cannot be used") from error
     return False
 
 

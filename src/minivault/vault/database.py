@@ -319,6 +319,8 @@ def describe(error: BaseException) -> str:
         return "the vault's file is read-only"
     if isinstance(error, apsw.CantOpenError):
         return "the vault's file cannot be opened"
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "it may not be written"
     if isinstance(error, (apsw.IOError, OSError)):
         return "the disk reported an I/O error"
     return f"the vault's storage failed ({type(error).__name__})"

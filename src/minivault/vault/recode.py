@@ -52,7 +52,11 @@ def recode(
     """
     if not vault.is_file():
         raise InvalidRequest("there is no vault to encrypt", param="vault")
-    lock, part = WriterLock(vault), vault.with_name(vault.name + RECODED)
+    part = vault.with_name(vault.name + RECODED)
+    try:
+        lock = WriterLock(vault)
+    except OSError as error:
+        raise as_error(error, "the vault's folder cannot be used") from error
     try:
         head = HeadPaths(vault).load_head()
         try:
