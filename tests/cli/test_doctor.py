@@ -102,3 +102,9 @@ def test_more_threads_than_cores_are_found(data_dir: Path) -> None:
 def test_the_exit_code_says_whether_something_must_be_mended(data_dir: Path) -> None:
     done = minivault("doctor", "--data-dir", str(data_dir), MINIVAULT_MODEL="nobody")
     assert (done.returncode, "MEND: default" in done.stdout) == (1, True)
+
+
+def test_a_lane_of_a_model_that_is_not_there_is_told(data_dir: Path) -> None:
+    found = findings(data_dir, model_precision=["guide=f32", "tyni=int4"])["model_precision"]
+    assert (found.verdict, found.found) == ("warn", "names tyni, and no model is called so")
+    assert "model_precision" not in findings(data_dir, model_precision=["guide=f32"])

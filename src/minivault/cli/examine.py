@@ -291,6 +291,9 @@ def _models(settings: Settings) -> Iterator[Finding]:
     from minivault.models.catalog import Catalog
 
     catalog = Catalog(settings.models_dir)
+    for name in sorted({one.partition("=")[0] for one in settings.model_precision}.difference(catalog.names())):
+        advice = f"Is it misspelt? {program()} models list has all; until it is there, nothing is done about it."
+        yield Finding("models", "model_precision", "warn", f"names {name}, and no model is called so", advice)
     for name in catalog.names():
         try:
             entry = catalog.get(name)
