@@ -1,7 +1,7 @@
 """The law: tokens are a function of weights, prompt, parameters and seed, and of nothing else; logits to the bit.
 
-Batch mates, chunk sizes, blocks, threads, kernel sets, cache hits, preemption and speculation are drawn at random;
-nothing may show.
+Batch mates, arrival times, chunk sizes, blocks, threads, kernel sets, cache hits, preemption and speculation are drawn
+at random; nothing may show.
 """
 
 from __future__ import annotations
@@ -110,18 +110,33 @@ def run_alone(run: NativeRunner, prompt: list[int], params: SamplingParams) -> A
     return sequence.token_ids[len(prompt) :], logprobs
 
 
-async def run_together(name: str, options: RunnerOptions, jobs: list[tuple[list[int], SamplingParams]]) -> list[Answer]:
-    """The answers to all jobs, submitted at once to one engine."""
+async def run_together(
+    name: str, options: RunnerOptions, jobs: list[tuple[list[int], SamplingParams]], arrivals: list[int]
+) -> list[Answer]:
+    """The answers to all jobs by one engine: the first is submitted at once, each other once the first has given as
+    many tokens as ``arrivals`` says of it, or has ended."""
     served = engine(name, options)
+    given, moved = 0, asyncio.Condition()
+
+    async def note(steps: int) -> None:
+        nonlocal given
+        async with moved:
+            given += steps
+            moved.notify_all()
 
     async def one(index: int) -> Answer:
         prompt, params = jobs[index]
+        if index:
+            async with moved:
+                await moved.wait_for(lambda: given >= arrivals[index % len(arrivals)])
         tokens: list[int] = []
         logprobs: list[TokenLogprob] = []
         async for step in served.submit(EngineRequest(str(index), tuple(prompt), params)):
             assert step.error is None
             tokens.extend(step.token_ids)
             logprobs.extend(step.logprobs)
+            if index == 0:
+                await note(len(step.token_ids) if step.finish_reason is None else 1000)
         return tokens, logprobs
 
     try:
@@ -140,8 +155,9 @@ async def run_together(name: str, options: RunnerOptions, jobs: list[tuple[list[
     budget=st.sampled_from([16, 23, 64, 512]),
     blocks=st.sampled_from([14, 30, 400]),
     speculation=st.booleans(),
+    arrivals=st.lists(st.sampled_from([0, 0, 1, 3, 9]), min_size=1, max_size=6),
 )
-def test_no_batch_mate_budget_cache_hit_preemption_or_speculation_changes_a_token(
+def test_no_batch_mate_arrival_budget_cache_hit_preemption_or_speculation_changes_a_token(
     name: str,
     precision: Precision,
     threads: int,
@@ -150,13 +166,14 @@ def test_no_batch_mate_budget_cache_hit_preemption_or_speculation_changes_a_toke
     budget: int,
     blocks: int,
     speculation: bool,
+    arrivals: list[int],
 ) -> None:
     memory = blocks * _native.block_bytes(core_spec(opened(name)[0], precision))
     options = RunnerOptions(
         precision, threads, kernels, kv_cache_memory=memory, max_batch_tokens=budget, speculation=speculation
     )
     repeated = [*jobs, jobs[0]]  # the same prompt again, so that the prefix cache has something to give
-    together = asyncio.run(run_together(name, options, repeated))
+    together = asyncio.run(run_together(name, options, repeated, arrivals))
     reference = runner(name, REFERENCE[precision])
     assert together == [run_alone(reference, prompt, params) for prompt, params in repeated]
 
