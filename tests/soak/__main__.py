@@ -194,14 +194,13 @@ class Soak:
         first, last = warm[0], self.samples[-1]
         middle = (first.seconds + end) / 2
         halves = [one.rss for one in warm if one.seconds <= middle], [one.rss for one in warm if one.seconds > middle]
-        # The least of each half: a leak is what stays when the second model has gone and nobody reads the vault. The most
-        # depends on what happened to come together.
+        # The least of each half: a leak is what stays when the second model has gone and nobody reads the vault. The
+        # most depends on what happened to come together.
         before, after = map(min, halves)
         hours = (end - first.seconds) / 2 / 3600
         growth = after / before - 1
-        print(
-            f"resident memory at least {before >> 20} MiB, later {after >> 20} MiB: {growth:+.2%} in {60 * hours:.0f} min"
-        )
+        times = f"{growth:+.2%} in {60 * hours:.0f} minutes"
+        print(f"resident memory at least {before >> 20} MiB, later {after >> 20} MiB: {times}")
         print(f"resident memory at most {max(halves[0]) >> 20} MiB, later {max(halves[1]) >> 20} MiB")
         print(f"descriptors {first.descriptors} -> {last.descriptors}, threads {first.threads} -> {last.threads}")
         print(f"largest write-ahead log {max(one.wal for one in self.samples) / (1 << 20):.1f} MiB")
