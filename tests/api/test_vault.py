@@ -8,10 +8,11 @@ import io
 import json
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
+import apsw
 import httpx
 import pytest
 from fastapi import Response
@@ -50,6 +51,15 @@ async def test_an_export_is_a_line_a_call(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in answer.text.splitlines()]
     assert [line["prompt"] for line in lines] == ["question 0", "question 1", "question 2", None]
     assert answer.headers["content-type"] == "application/x-ndjson"
+
+
+async def test_a_record_that_was_altered_says_so_and_one_without_content_does_not(tmp_path: Path) -> None:
+    async with over_vault(tmp_path) as client:
+        await client.delete("/vault/records/2/content")
+        with closing(apsw.Connection(str(tmp_path / "vault.db"))) as db:
+            db.execute("UPDATE contents SET data = x'41' WHERE leaf_index = 1 AND kind = 'response_text'")
+        found = [(await client.get(f"/vault/records/{index}")).json() for index in (0, 2, 4, 6)]
+    assert [record["altered"] for record in found] == [True, False, False, False]
 
 
 async def test_a_record_shows_what_its_caller_wrote_until_it_is_erased(tmp_path: Path) -> None:

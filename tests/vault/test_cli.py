@@ -203,6 +203,22 @@ def test_erase_by_id_takes_content_and_line_and_leaves_a_record(vault: Command, 
     assert "1 call, each by a record that says so" in vault("verify", data_dir=own_vault).out
 
 
+def test_show_says_when_what_it_shows_was_altered_and_of_nothing_else(vault: Command, tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    record_calls(ledger, 2)
+    record_calls(ledger, 1, store=False)
+    ledger.close()
+    assert vault("erase", "2", "--yes", data_dir=tmp_path).code == 0
+    db = apsw.Connection(str(tmp_path / "vault.db"))
+    db.execute("UPDATE contents SET data = CAST('another' AS BLOB) WHERE leaf_index = 1 AND kind = 'response_text'")
+    db.close()
+    shown, told = vault("show", "0", data_dir=tmp_path), vault("show", "0", "--json", data_dir=tmp_path)
+    assert (shown.code, "another" in shown.out, "not what was recorded" in shown.err) == (1, True, True)
+    assert (told.code, json.loads(told.out)["altered"]) == (1, True)
+    others = [vault("show", index, "--json", data_dir=tmp_path) for index in ("2", "4")]
+    assert [(one.code, json.loads(one.out)["altered"], one.err) for one in others] == [(0, False, "")] * 2
+
+
 def test_show_tells_the_parameters_and_which_are_erased(vault: Command, tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
     parameters = {"max_tokens": 16, "stop": ("xylophone",)}

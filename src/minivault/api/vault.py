@@ -73,6 +73,10 @@ class CallDetailBody(CallBody):
     ignored: list[str]
     timings: dict[str, int] | None
     error: str | None
+    altered: bool = Field(
+        description="True where a record or content of the call was altered in the vault's file: then this is not what "
+        "was recorded. Content that is erased or was not stored is not altered."
+    )
 
 
 class PercentilesBody(BaseModel):

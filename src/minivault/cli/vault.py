@@ -13,10 +13,12 @@ import typer
 
 from minivault.cli import options, vault_proofs
 from minivault.cli.console import (
+    CliError,
     line,
     note,
     one_line,
     pairs,
+    program,
     table,
     terminal_width,
     working,
@@ -159,7 +161,7 @@ def search(
 
 
 @app.command(
-    help="Show one call in full, by its id or by the index of either of its records.",
+    help="Show one call in full, by its id or by the index of either of its records; exit code 1 if it was altered.",
     epilog="Example:\n\n  minivault vault show 4711",
 )
 def show(
@@ -169,10 +171,16 @@ def show(
 ) -> None:
     with open_vault(data_dir) as (reader, _):
         detail = reader.get(record)
+        altered = not reader.is_sound(detail.call.index)
     if json:
-        write_json(detail.as_dict())
+        write_json({**detail.as_dict(), "altered": altered})
     else:
         _show_detail(detail)
+    if altered:
+        raise CliError(
+            "This is not what was recorded: the record or content of this call was altered in the vault's file.\n"
+            f"`{program()} vault verify` says what."
+        )
 
 
 @app.command(help="Calls, tokens and latency, in all and by day, model and key.", epilog=STATS_EXAMPLES)

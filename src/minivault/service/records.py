@@ -50,12 +50,17 @@ class Records:
         return await asyncio.to_thread(read)
 
     async def get(self, record_id: str, *, owner: str | None = None) -> dict[str, Any]:
-        """One call in full.
+        """One call in full; ``altered``: what is on record of it is not what its records commit to.
 
         Raises:
             UnknownRecord: there is none.
         """
-        return await asyncio.to_thread(lambda: self._reader.get(record_id, owner=owner).as_dict())
+
+        def read() -> dict[str, Any]:
+            found = self._reader.get(record_id, owner=owner)
+            return {**found.as_dict(), "altered": not self._reader.is_sound(found.call.index)}
+
+        return await asyncio.to_thread(read)
 
     async def detail(self, record_id: str, *, owner: str | None = None) -> CallDetail:
         """As :meth:`get`, as the vault has it."""
