@@ -269,6 +269,16 @@ def test_a_required_call_is_always_one_of_the_tools_and_fits(client: openai.Open
     jsonschema.validate(json.loads(call.function.arguments), tool["function"].get("parameters", {"maxProperties": 0}))
 
 
+@pytest.mark.parametrize("most", [8, 40, 70])
+def test_a_required_call_that_is_cut_is_no_text_now_or_when_it_is_read_again(server: Server, most: int) -> None:
+    asked = {"model": "guide", "seed": 7, "temperature": 1.5, "input": "Will it rain?", "max_output_tokens": most,
+             "tools": [{"type": "function", **WEATHER["function"]}], "tool_choice": "required"}  # fmt: skip
+    made = httpx.post(f"{server.url}/v1/responses", json=asked, timeout=60).json()
+    read = httpx.get(f"{server.url}/v1/responses/{made['id']}", timeout=60).json()
+    assert (made["status"], read["output"]) == ("incomplete", made["output"])
+    assert [part["text"] for item in made["output"] for part in item.get("content", ())] in ([], [""])
+
+
 def test_streamed_calls_are_gathered_by_the_packages_own_helper(client: openai.OpenAI) -> None:
     asked = TOOLED | {"messages": RAIN, "tool_choice": "required", "parallel_tool_calls": False}
     whole = client.chat.completions.create(**asked).choices[0].message.tool_calls or []

@@ -82,6 +82,20 @@ def test_what_was_said_does_not_depend_on_how_the_answer_was_cut(name: str, cuts
     assert read(dialect, pieces) == read(dialect, [answer])
 
 
+@pytest.mark.parametrize("dialect", Dialect)
+def test_of_an_answer_held_to_calls_what_was_cut_is_no_text_and_the_calls_before_it_count(dialect: Dialect) -> None:
+    two = {
+        Dialect.TAGGED: f"<tool_call>\n{CALL}\n</tool_call>\n<tool_call>\n{CALL}\n</tool_call>",
+        Dialect.OBJECT: CALL,
+        Dialect.LIST: f"[{CALL}, {CALL}]",
+    }[dialect]
+    for end in range(1, len(two)):
+        parser = parser_for(dialect, TOOLS, "r", must=True)
+        said = [*map(parser.push, two[:end]), parser.finish()]
+        assert [one.text for one in said if one.text] == []
+        assert len([call for one in said for call in one.calls]) == two[:end].count("}}")
+
+
 def test_words_before_a_call_do_not_wait_for_it() -> None:
     parser = parser_for(Dialect.TAGGED, TOOLS, "r")
     assert parser.push("Let me see <").text == "Let me see"

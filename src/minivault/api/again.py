@@ -10,8 +10,8 @@ from minivault.models.tool_calls import Dialect, ToolCallParser, parser_for
 from minivault.service import EarlierCall
 
 
-def parser_of(call: EarlierCall, tools: Sequence[JsonObject], *, several: bool) -> ToolCallParser | None:
+def parser_of(call: EarlierCall, tools: Sequence[JsonObject], *, several: bool, must: bool) -> ToolCallParser | None:
     """A parser of a recorded answer, as it was read then."""
     dialect = call.tool_dialect
-    calls = None if dialect is None else parser_for(Dialect(dialect), tools, call.id, several=several)
+    calls = None if dialect is None else parser_for(Dialect(dialect), tools, call.id, several=several, must=must)
     return answer_parser(None if call.reasoning is None else Reasoning(call.reasoning), calls)

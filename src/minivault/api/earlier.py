@@ -159,4 +159,5 @@ def _turns_of(call: EarlierCall, body: ResponsesRequest) -> tuple[Message, ...]:
 
 
 def _parser(call: EarlierCall, body: ResponsesRequest) -> ToolCallParser | None:
-    return parser_of(call, body.offered, several=body.parallel_tool_calls is not False)
+    several = body.parallel_tool_calls is not False
+    return parser_of(call, body.offered, several=several, must=body.must_call)

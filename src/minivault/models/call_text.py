@@ -14,6 +14,7 @@ MAX_DEPTH = 128
 """Lists and objects inside one another in a call's arguments."""
 
 _GAP = re.compile(r"[ \t\r\n;]*")
+_NEXT = re.compile(r"[ \t\r\n]*,?[ \t\r\n]*")
 _MARKS = re.compile(r'\\.?|["\x00-\x1f]', re.DOTALL)
 
 
@@ -30,6 +31,22 @@ def values_of(text: str) -> list[Any]:
         values.append(value)
         gap = _GAP.match(text, at)
         at = at if gap is None else gap.end()
+    return values
+
+
+def values_begun(text: str) -> list[Any]:
+    """The values that are whole at the beginning of a list that was cut; none of what is no list."""
+    if not text.startswith("["):
+        return []
+    decoder = json.JSONDecoder(parse_constant=_refused)
+    values: list[Any] = []
+    at = 1
+    while (gap := _NEXT.match(text, at)) is not None:
+        try:
+            value, at = decoder.raw_decode(text, gap.end())
+        except (ValueError, RecursionError):
+            break
+        values.append(value)
     return values
 
 

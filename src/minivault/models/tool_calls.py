@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 from minivault.errors import InvalidRequest, UnsupportedFeature
 from minivault.generation import GenerationRequest, JsonObject, Message, ToolCall
-from minivault.models.call_text import CLOSE, OpenCall, sound_arguments, values_of
+from minivault.models.call_text import CLOSE, OpenCall, sound_arguments, values_begun, values_of
 from minivault.models.structure import Structure
 
 MAX_CALLS = 8
@@ -187,7 +187,7 @@ class Calling:
 
     def parser(self, answer_id: str) -> ToolCallParser:
         """A parser for the answer. Ids of calls follow from ``answer_id``."""
-        return parser_for(self.dialect, self.tools, answer_id, several=self.several)
+        return parser_for(self.dialect, self.tools, answer_id, several=self.several, must=self.must)
 
 
 def is_formed(request: GenerationRequest) -> bool:
@@ -264,10 +264,13 @@ class _TaggedParser:
     """Words stream; a call comes when it is whole. White space around calls is no part of the words.
 
     What is between tags and turns out to be no call is words, up to the first closing tag.
+
+    ``must``: the answer is held to calls, so the beginning of one at its end is a call that was cut, and left out.
     """
 
-    def __init__(self, reader: _Reader) -> None:
+    def __init__(self, reader: _Reader, *, must: bool = False) -> None:
         self._reader = reader
+        self._must = must
         self._held = ""
         self._space = ""
         self._open: OpenCall | None = None
@@ -280,16 +283,19 @@ class _TaggedParser:
         said: list[Said] = []
         while self._open is not None:
             left, self._open = self._open, None
-            calls = self._reader.calls(values_of(left.text))
+            cut = overlap(left.text, CLOSE) if self._must else 0
+            calls = self._reader.calls(values_of(left.text[: len(left.text) - cut]))
             if calls is not None:
                 self._space, self._after_call = "", True
                 said.append(Said("", calls))
+            elif self._must:
+                self._held = ""
             elif left.first is None:
                 self._held = OPEN + left.text
             else:
                 end = left.first + len(CLOSE)
                 said += (Said(self._words(OPEN + left.text[:end])), self.push(left.text[end:]))
-        words = self._words(self._held)
+        words = self._words("" if self._must else self._held)
         said.append(Said(words if self._after_call else words + self._space))
         return _together(said)
 
@@ -332,10 +338,14 @@ class _TaggedParser:
 
 
 class _WholeParser:
-    """For dialects in which an answer is either words or calls: its beginning tells, and calls come at the end."""
+    """For dialects in which an answer is either words or calls: its beginning tells, and calls come at the end.
 
-    def __init__(self, reader: _Reader, dialect: Dialect) -> None:
+    ``must``: the answer is held to calls, so one that is not whole was cut; the calls before it count.
+    """
+
+    def __init__(self, reader: _Reader, dialect: Dialect, *, must: bool = False) -> None:
         self._reader = reader
+        self._must = must
         self._begins = ("{",) if dialect is Dialect.OBJECT else ("[", MISTRAL_MARK)
         self._held = ""
         self._is_words = False
@@ -353,16 +363,22 @@ class _WholeParser:
     def finish(self) -> Said:
         if self._is_words:
             return Said("")
-        values = values_of(self._held.strip().removeprefix(MISTRAL_MARK))
+        text = self._held.strip().removeprefix(MISTRAL_MARK)
+        values = values_of(text)
+        if not values and self._must:
+            return Said("", self._reader.calls(values_begun(text.strip())) or ())
         flat = [one for value in values for one in (value if isinstance(value, list) else [value])]
         calls = self._reader.calls(flat)
         return Said(self._held) if calls is None else Said("", calls)
 
 
 def parser_for(
-    dialect: Dialect, tools: Sequence[JsonObject], answer_id: str, *, several: bool = True
+    dialect: Dialect, tools: Sequence[JsonObject], answer_id: str, *, several: bool = True, must: bool = False
 ) -> ToolCallParser:
-    """A parser for one answer. Ids of calls follow from ``answer_id``."""
+    """A parser for one answer. Ids of calls follow from ``answer_id``.
+
+    ``must``: the answer is held to calls; what was cut in the middle of one is no text.
+    """
 
     def new_id(place: int) -> str:
         digits = hashlib.sha256(f"{answer_id}/{place}".encode()).hexdigest()
@@ -370,7 +386,9 @@ def parser_for(
 
     names = frozenset(tool["function"]["name"] for tool in tools)
     reader = _Reader(names, new_id, 128 if several else 1)
-    return _TaggedParser(reader) if dialect is Dialect.TAGGED else _WholeParser(reader, dialect)
+    if dialect is Dialect.TAGGED:
+        return _TaggedParser(reader, must=must)
+    return _WholeParser(reader, dialect, must=must)
 
 
 def _together(said: Iterable[Said]) -> Said:

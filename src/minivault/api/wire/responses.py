@@ -23,6 +23,8 @@ SURFACE = "responses"
 ID_PREFIX = "resp_"
 _FORM_NAMES = FormNames("text.format", "text.format.schema")
 _TEXTS = ("input_text", "output_text", "text")
+LOGPROBS = "message.output_text.logprobs"
+MAX_INCLUDED = 32
 
 
 class InputItem(LenientBody):
@@ -115,11 +117,19 @@ class ResponsesRequest(CommonRequest):
     parallel_tool_calls: bool | None = None
     reasoning: ReasoningOptions | None = None
     metadata: dict[str, Any] | None = Field(None, max_length=64, description="Given back as it is.")
+    include: Items[str] | None = Field(
+        None, max_length=MAX_INCLUDED, description=f"`{LOGPROBS}`: log-probabilities of the message's tokens."
+    )
+    top_logprobs: int | None = Field(None, ge=0, le=20, description="With so many alternatives each.")
     background: bool | None = Field(
         None, description="True: it is answered at once, and made while nobody waits; ask for it by its id."
     )
     conversation: str | dict[str, Any] | None = Field(None, description="Refused: send previous_response_id.")
     prompt: dict[str, Any] | None = Field(None, description="Refused: there are no stored prompts.")
+
+    @property
+    def wants_logprobs(self) -> bool:
+        return LOGPROBS in (self.include or ())
 
     @property
     def offered(self) -> tuple[JsonObject, ...]:
@@ -132,6 +142,11 @@ class ResponsesRequest(CommonRequest):
         if not isinstance(self.tool_choice, SomeFlatTools):
             return tools
         return only(tools, [tool.name for tool in self.tool_choice.tools])
+
+    @property
+    def must_call(self) -> bool:
+        """The answer is held to calls."""
+        return self._choice() not in ("auto", "none")
 
     @property
     def turns(self) -> tuple[Message, ...]:
@@ -150,7 +165,9 @@ class ResponsesRequest(CommonRequest):
             request_id,
             raw_request,
             messages=(*self._instructions(), *earlier, *self.turns),
-            sampling=self._sampling(MAX_TOKENS if limit is None else limit, None),
+            sampling=self._sampling(
+                MAX_TOKENS if limit is None else limit, (self.top_logprobs or 0) if self.wants_logprobs else None
+            ),
             fit=limit is None,
             tools=self.offered,
             tool_choice=self._choice(),
@@ -167,7 +184,9 @@ class ResponsesRequest(CommonRequest):
 
     def _ignored(self) -> list[str]:
         graded = ["reasoning.effort"] if self._effort not in (None, "none") else []
-        return [*super()._ignored(), *graded]
+        others = ["include"] if any(one != LOGPROBS for one in self.include or ()) else []
+        alone = ["top_logprobs"] if self.top_logprobs and not self.wants_logprobs else []
+        return [*super()._ignored(), *graded, *others, *alone]
 
     def _instructions(self) -> tuple[Message, ...]:
         return () if not self.instructions else (Message("system", self.instructions),)
