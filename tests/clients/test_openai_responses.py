@@ -40,6 +40,11 @@ def client(server: Server) -> Iterator[openai.OpenAI]:
         yield made
 
 
+def part_of(response: Any) -> Any:
+    """The first part of the first item."""
+    return response.output[0].content[0]
+
+
 def test_a_streamed_response_equals_the_whole_one(client: openai.OpenAI) -> None:
     whole = client.responses.create(**ASK)
     events = list(client.responses.create(**ASK, stream=True))
@@ -48,6 +53,21 @@ def test_a_streamed_response_equals_the_whole_one(client: openai.OpenAI) -> None
     last = events[-1]
     assert last.type in ("response.completed", "response.incomplete")
     assert last.response.usage == whole.usage
+
+
+def test_logprobs_of_a_response_join_to_its_text_whole_and_streamed(client: openai.OpenAI) -> None:
+    asked = ASK | {"include": ["message.output_text.logprobs"], "top_logprobs": 3}
+    whole = client.responses.create(**asked)
+    part = part_of(whole)
+    assert b"".join(bytes(token.bytes) for token in part.logprobs).decode() == whole.output_text
+    assert all(token.logprob <= 0 and len(token.top_logprobs) == 3 for token in part.logprobs)
+    events = list(client.responses.create(**asked, stream=True))
+    deltas = [event for event in events if event.type == "response.output_text.delta"]
+    told = [(token.token, token.logprob) for event in deltas for token in event.logprobs]
+    assert told == [(token.token, token.logprob) for token in part.logprobs]
+    [done] = [event for event in events if event.type == "response.output_text.done"]
+    assert [(token.token, token.logprob) for token in done.logprobs] == told
+    assert part_of(client.responses.retrieve(whole.id)).logprobs == []
 
 
 def test_the_packages_own_stream_helper_gathers_the_same_response(client: openai.OpenAI) -> None:

@@ -61,7 +61,7 @@ async def _create(request: Request, body: ResponsesRequest, raw: bytes) -> Respo
         background_of(request).run(generation, outlive(request.scope))
         return json_response(head.begun(), headers=record_header(generation.intent))
     if asked.stream:
-        framing = answers.ResponseFraming(head, generation.id, generation.answer_parser())
+        framing = answers.ResponseFraming(head, generation.id, generation.answer_parser(), _told_of(generation))
         return streaming.GenerationStream(generation, framing, record_header(generation.intent))
     return await _whole(request, generation, head)
 
@@ -193,7 +193,18 @@ async def _whole(request: Request, generation: Generation, head: answers.Respons
     if ended.finish_reason is FinishReason.CANCELLED:
         return Response(status_code=499)  # nobody is there to read it
     complete = ended.finish_reason is FinishReason.STOP
-    output = answers.whole_output(generation.id, ended.response, generation.answer_parser(), complete=complete)
+    tokens = _told_of(generation)
+    logprobs = () if tokens is None else await asyncio.to_thread(tokens.whole, ended.response, ended.logprobs)
+    output = answers.whole_output(
+        generation.id, ended.response, generation.answer_parser(), complete=complete, logprobs=logprobs
+    )
     usage = ended.usage
     body = head.ended(output, usage.prompt_tokens, usage.completion_tokens, ended.finish_reason)
     return json_response(body, headers=record_header(ended.record))
+
+
+def _told_of(generation: Generation) -> answers.TokensTold | None:
+    """What forms log-probabilities, where they were asked for."""
+    if not generation.wants_logprobs:
+        return None
+    return answers.TokensTold(generation.tokenizer, generation.answer_parser())

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from minivault.api.problems import ANTHROPIC_PREFIX, Problem
 from minivault.api.wire.anthropic import MessagesBody
 from minivault.api.wire.lenient import as_object, whole_said
+from minivault.api.wire.native import CACHE_UNTOLD
 from minivault.errors import InvalidRequest
 from minivault.generation import Chunk, Completion, FinishReason, ToolCall
 from minivault.models.tool_calls import Said, ToolCallParser
@@ -24,8 +25,8 @@ class MessageUsageBody(BaseModel):
     """Token counts by the model's tokenizer."""
 
     input_tokens: int = Field(description="All of the prompt's: none is counted as cached.")
-    cache_creation_input_tokens: int = Field(description="0.")
-    cache_read_input_tokens: int = Field(description="0.")
+    cache_creation_input_tokens: Literal[0] = Field(description=CACHE_UNTOLD)
+    cache_read_input_tokens: Literal[0] = Field(description=CACHE_UNTOLD)
     output_tokens: int
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, StringConstraints
 
 from minivault.api.wire.lenient import LenientBody
+from minivault.api.wire.native import CACHE_UNTOLD, REASONING_UNTOLD
 from minivault.api.wire.strict import at_most
 from minivault.batches.values import WINDOW_SECONDS, Batch, Status, StoredFile
 
@@ -93,11 +94,11 @@ class RequestCountsBody(BaseModel):
 
 
 class CachedTokensBody(BaseModel):
-    cached_tokens: int = Field(ge=0, description="0: not told apart here.")
+    cached_tokens: Literal[0] = Field(description=CACHE_UNTOLD)
 
 
 class ReasoningTokensBody(BaseModel):
-    reasoning_tokens: int = Field(ge=0, description="0: not told apart here.")
+    reasoning_tokens: Literal[0] = Field(description=REASONING_UNTOLD)
 
 
 class UsageBody(BaseModel):

@@ -197,6 +197,11 @@ class GenerateRequest(StrictBody):
         )
 
 
+CACHE_UNTOLD = "Always 0, whatever a cache held: the same request has the same answer. All of the prompt is counted."
+"""Of the fields in which other servers tell what a prompt cache had."""
+REASONING_UNTOLD = "Always 0: tokens of reasoning are counted with the answer's, and not told apart."
+
+
 class UsageBody(BaseModel):
     """Token counts by the model's tokenizer."""
 

@@ -217,12 +217,16 @@ def text_answer(head: AnswerHead, completions: Sequence[Completion], words: Toke
 
 
 def chat_logprobs(logprobs: Sequence[TokenLogprob], words: TokenWords) -> dict[str, Any]:
-    content = [
+    return {"content": token_logprobs(logprobs, words), "refusal": None}
+
+
+def token_logprobs(logprobs: Sequence[TokenLogprob], words: TokenWords) -> list[dict[str, Any]]:
+    """Each token with its alternatives, as a chat answer has them."""
+    return [
         _token(one.token_id, one.logprob, words)
         | {"top_logprobs": [_token(token_id, logprob, words) for token_id, logprob in one.top]}
         for one in logprobs
     ]
-    return {"content": content, "refusal": None}
 
 
 def _token(token_id: int, logprob: float, words: TokenWords) -> dict[str, Any]:
@@ -231,20 +235,32 @@ def _token(token_id: int, logprob: float, words: TokenWords) -> dict[str, Any]:
     return {"token": words.token_text(token_id), "logprob": max(logprob, LEAST_LOGPROB), "bytes": data}
 
 
+class TokenLengths:
+    """How many characters each token adds to an answer; 0 for the first parts of a split one. Made for one answer."""
+
+    def __init__(self, words: TokenWords) -> None:
+        self._words = words
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def of(self, token_id: int) -> int:
+        """Of the next token."""
+        return len(self._utf8.decode(self._words.token_bytes(token_id)))
+
+
 class TextLogprobs:
     """The older form, in which a part of a character is spelt ``bytes:\\xe2``. Made for one answer: it counts."""
 
     def __init__(self, words: TokenWords) -> None:
         self._words = words
         self._offset = 0
-        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._lengths = TokenLengths(words)
 
     def of(self, logprobs: Sequence[TokenLogprob]) -> dict[str, Any]:
         """``text_offset`` is where a token's text begins in the answer, in characters."""
         offsets = []
         for one in logprobs:
             offsets.append(self._offset)
-            self._offset += len(self._utf8.decode(self._words.token_bytes(one.token_id)))
+            self._offset += self._lengths.of(one.token_id)
         return {
             "tokens": [self._spelt(one.token_id) for one in logprobs],
             "token_logprobs": [max(one.logprob, LEAST_LOGPROB) for one in logprobs],

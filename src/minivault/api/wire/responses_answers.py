@@ -12,12 +12,16 @@ from pydantic import BaseModel, Field
 
 from minivault.api.problems import Problem
 from minivault.api.wire.lenient import whole_said
+from minivault.api.wire.message_tokens import MessageTokens
+from minivault.api.wire.native import CACHE_UNTOLD, REASONING_UNTOLD
+from minivault.api.wire.openai_answers import TokenWords, token_logprobs
 from minivault.api.wire.responses import ResponsesRequest
-from minivault.generation import Chunk, Completion, FinishReason, ToolCall
+from minivault.generation import Chunk, Completion, FinishReason, TokenLogprob, ToolCall
 from minivault.models.tool_calls import Said, ToolCallParser
 from minivault.one_line import in_one_line
 
 Event = dict[str, Any]
+Logprobs = Sequence[Mapping[str, Any]]
 
 _STATUSES = {
     FinishReason.STOP: "completed",
@@ -27,12 +31,21 @@ _STATUSES = {
 _BROKEN = {"code": "server_error", "message": "The answer did not come to its end; its record says why."}
 
 
+class InputDetailsBody(BaseModel):
+    cached_tokens: Literal[0] = Field(description=CACHE_UNTOLD)
+    cache_write_tokens: Literal[0] = Field(description=CACHE_UNTOLD)
+
+
+class OutputDetailsBody(BaseModel):
+    reasoning_tokens: Literal[0] = Field(description=REASONING_UNTOLD)
+
+
 class ResponseUsageBody(BaseModel):
     input_tokens: int = Field(ge=0)
     output_tokens: int = Field(ge=0)
     total_tokens: int = Field(ge=0)
-    input_tokens_details: dict[str, int]
-    output_tokens_details: dict[str, int]
+    input_tokens_details: InputDetailsBody
+    output_tokens_details: OutputDetailsBody
 
 
 class ResponseBody(BaseModel):
@@ -57,6 +70,7 @@ class ResponseBody(BaseModel):
     text: dict[str, Any]
     tool_choice: str | dict[str, Any]
     tools: list[dict[str, Any]]
+    top_logprobs: int = Field(ge=0)
     top_p: float | None
     truncation: Literal["disabled"]
     usage: ResponseUsageBody | None
@@ -82,13 +96,21 @@ class Output:
         self._answer_id = answer_id
         self._text: list[str] | None = None
         self._thinking: list[str] | None = None
+        self._logprobs: list[Mapping[str, Any]] = []
+        """Of the message that is open, or else of the next."""
+        self._told = 0
+        """How many of them were in events."""
         self.items: list[dict[str, Any]] = []
         """Finished ones."""
 
-    def add(self, said: Said) -> list[Event]:
+    def add(self, said: Said, logprobs: Logprobs = ()) -> list[Event]:
+        """``logprobs``: of tokens of the message."""
+        self._logprobs.extend(logprobs)
         events = [] if not said.thinking else self._thought(said.thinking)
         if said.text:
             events += [*self._opened(), self._delta(said.text)]
+        elif logprobs and self._text is not None:
+            events.append(self._delta(""))
         return events + [event for call in said.calls for event in (*self.close(), *self._called(call))]
 
     def close(self, *, complete: bool = True) -> list[Event]:
@@ -98,11 +120,12 @@ class Output:
         if self._text is None:
             return []
         place = self._place()
-        part, item = _part("".join(self._text)), self._message("".join(self._text), complete=complete)
-        self._text = None
+        item = self._message("".join(self._text), self._logprobs, complete=complete)
+        part = item["content"][0]
+        self._text, self._logprobs, self._told = None, [], 0
         self.items.append(item)
         return [
-            {"type": "response.output_text.done", **place, "text": part["text"], "logprobs": []},
+            {"type": "response.output_text.done", **place, "text": part["text"], "logprobs": part["logprobs"]},
             {"type": "response.content_part.done", **place, "part": part},
             {"type": "response.output_item.done", "output_index": place["output_index"], "item": item},
         ]
@@ -149,18 +172,19 @@ class Output:
             return []
         ended = [] if self._thinking is None else self._end_thinking()
         self._text = []
-        begun = self._message("", complete=True) | {"status": "in_progress", "content": []}
+        begun = self._message("", (), complete=True) | {"status": "in_progress", "content": []}
         place = self._place()
         return [
             *ended,
             {"type": "response.output_item.added", "output_index": place["output_index"], "item": begun},
-            {"type": "response.content_part.added", **place, "part": _part("")},
+            {"type": "response.content_part.added", **place, "part": _part("", ())},
         ]
 
     def _delta(self, text: str) -> Event:
         assert self._text is not None  # noqa: S101 - opened before
         self._text.append(text)
-        return {"type": "response.output_text.delta", **self._place(), "delta": text, "logprobs": []}
+        untold, self._told = self._logprobs[self._told :], len(self._logprobs)
+        return {"type": "response.output_text.delta", **self._place(), "delta": text, "logprobs": untold}
 
     def _called(self, call: ToolCall) -> list[Event]:
         index, item_id = len(self.items), f"fc_{self._answer_id}_{len(self.items)}"
@@ -182,14 +206,14 @@ class Output:
     def _message_id(self) -> str:
         return f"msg_{self._answer_id}_{len(self.items)}"
 
-    def _message(self, text: str, *, complete: bool) -> dict[str, Any]:
+    def _message(self, text: str, logprobs: Logprobs, *, complete: bool) -> dict[str, Any]:
         status = "completed" if complete else "incomplete"
         return {"type": "message", "id": self._message_id(), "status": status, "role": "assistant",
-                "content": [_part(text)]}  # fmt: skip
+                "content": [_part(text, logprobs)]}  # fmt: skip
 
 
-def _part(text: str) -> dict[str, Any]:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+def _part(text: str, logprobs: Logprobs) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": list(logprobs)}
 
 
 def _thinking_part(text: str) -> dict[str, Any]:
@@ -218,6 +242,7 @@ class ResponseHead:
             "text": {"format": {"type": "text"}} if asked.text is None else _sent(asked.text),
             "tool_choice": _choice(asked),
             "tools": [_sent(tool) for tool in asked.tools or ()],
+            "top_logprobs": asked.top_logprobs or 0,
             "top_p": asked.top_p,
             "truncation": "disabled",
         }
@@ -245,10 +270,39 @@ class ResponseHead:
         }
 
 
-def whole_output(answer_id: str, text: str, parser: ToolCallParser | None, *, complete: bool) -> list[dict[str, Any]]:
-    """The items of an answer that is all there."""
+class TokensTold:
+    """The log-probabilities of a message's tokens, in the form of this surface. Made for one answer."""
+
+    def __init__(self, words: TokenWords, parser: ToolCallParser | None) -> None:
+        """``parser``: a fresh one of its own."""
+        self._words = words
+        self._tokens = MessageTokens(words, parser)
+
+    def push(self, text: str, logprobs: Sequence[TokenLogprob]) -> Logprobs:
+        return self._formed(self._tokens.push(text, logprobs))
+
+    def finish(self) -> Logprobs:
+        return self._formed(self._tokens.finish())
+
+    def whole(self, text: str, logprobs: Sequence[TokenLogprob]) -> Logprobs:
+        """Of an answer that is all there."""
+        return [*self.push(text, logprobs), *self.finish()]
+
+    def _formed(self, tokens: Sequence[TokenLogprob]) -> Logprobs:
+        """As of a chat answer, but for ``bytes``: OpenAI's Responses know no null there."""
+        formed = token_logprobs(tokens, self._words)
+        for one in formed:
+            for each in (one, *one["top_logprobs"]):
+                each["bytes"] = each["bytes"] or []
+        return formed
+
+
+def whole_output(
+    answer_id: str, text: str, parser: ToolCallParser | None, *, complete: bool, logprobs: Logprobs = ()
+) -> list[dict[str, Any]]:
+    """The items of an answer that is all there. ``logprobs``: of its message's tokens."""
     output = Output(answer_id)
-    output.add(whole_said(text, parser))
+    output.add(whole_said(text, parser), logprobs)
     output.end(complete=complete)
     return output.items
 
@@ -258,10 +312,14 @@ class ResponseFraming:
 
     media_type = "text/event-stream"
 
-    def __init__(self, head: ResponseHead, answer_id: str, parser: ToolCallParser | None) -> None:
+    def __init__(
+        self, head: ResponseHead, answer_id: str, parser: ToolCallParser | None, tokens: TokensTold | None = None
+    ) -> None:
+        """``tokens``: given when log-probabilities were asked for."""
         self._head = head
         self._output = Output(answer_id)
         self._parser = parser
+        self._tokens = tokens
         self._number = 0
 
     def first(self) -> list[bytes]:
@@ -270,11 +328,13 @@ class ResponseFraming:
 
     def pieces(self, chunk: Chunk) -> list[bytes]:
         said = Said(chunk.text) if self._parser is None else self._parser.push(chunk.text)
-        return [self._event(event) for event in self._output.add(said)]
+        logprobs = () if self._tokens is None else self._tokens.push(chunk.text, chunk.logprobs)
+        return [self._event(event) for event in self._output.add(said, logprobs)]
 
     def last(self, completion: Completion) -> list[bytes]:
         complete = completion.finish_reason is FinishReason.STOP
-        rest = [] if self._parser is None else self._output.add(self._parser.finish())
+        said = Said("") if self._parser is None else self._parser.finish()
+        rest = self._output.add(said, () if self._tokens is None else self._tokens.finish())
         events = rest + self._output.end(complete=complete)
         usage = completion.usage
         ended = self._head.ended(
