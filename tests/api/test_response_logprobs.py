@@ -86,6 +86,12 @@ async def test_what_has_effect_is_not_on_record_as_without() -> None:
     assert bench.ledger.intents[0].ignored == ()
 
 
+async def test_in_the_background_they_are_on_record_as_without_effect() -> None:
+    bench = answering("Hi.")
+    await create(bench, **WANTED, background=True)
+    assert bench.ledger.intents[0].ignored == ("include", "top_logprobs")
+
+
 @pytest.mark.parametrize("most", [-1, 21])
 async def test_alternatives_are_bounded(most: int) -> None:
     response = await create(templated(), include=WANTED["include"], top_logprobs=most)
@@ -97,6 +103,14 @@ async def test_the_vault_holds_none_so_a_response_found_again_has_none() -> None
     body = (await create(bench, **WANTED)).json()
     again = (await get(bench, body["id"])).json()
     assert (part_of(body)["text"], part_of(again)["logprobs"]) == (part_of(again)["text"], [])
+
+
+async def test_a_usage_is_the_same_when_the_same_is_asked_again() -> None:
+    bench = answering("Hi.")
+    first, second = [(await create(bench)).json()["usage"] for _ in range(2)]
+    assert first == second
+    assert first["input_tokens_details"] == {"cached_tokens": 0, "cache_write_tokens": 0}
+    assert first["output_tokens_details"] == {"reasoning_tokens": 0}
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 5, 1000])

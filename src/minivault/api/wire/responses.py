@@ -129,7 +129,8 @@ class ResponsesRequest(CommonRequest):
 
     @property
     def wants_logprobs(self) -> bool:
-        return LOGPROBS in (self.include or ())
+        """Not in the background: what is asked for later comes from the vault, which holds none."""
+        return LOGPROBS in (self.include or ()) and not self.background
 
     @property
     def offered(self) -> tuple[JsonObject, ...]:
@@ -184,9 +185,10 @@ class ResponsesRequest(CommonRequest):
 
     def _ignored(self) -> list[str]:
         graded = ["reasoning.effort"] if self._effort not in (None, "none") else []
-        others = ["include"] if any(one != LOGPROBS for one in self.include or ()) else []
-        alone = ["top_logprobs"] if self.top_logprobs and not self.wants_logprobs else []
-        return [*super()._ignored(), *graded, *others, *alone]
+        effect = LOGPROBS if self.wants_logprobs else None
+        included = ["include"] if any(one != effect for one in self.include or ()) else []
+        alone = ["top_logprobs"] if self.top_logprobs and effect is None else []
+        return [*super()._ignored(), *graded, *included, *alone]
 
     def _instructions(self) -> tuple[Message, ...]:
         return () if not self.instructions else (Message("system", self.instructions),)
