@@ -42,7 +42,8 @@ def test_every_line_is_answered_in_its_order(server: RunningServer, tmp_path: Pa
     with source.open("a", encoding="utf-8") as file:
         file.write(json.dumps({"custom_id": "bad", "body": {"messages": []}}) + "\n")
     done = minivault("batch", str(source), "-o", str(output), "--concurrency", "2", "--url", server.url, "--json")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr
+    assert f"1 line was refused or failed; {output} has" in done.stderr
     rows = rows_of(output)
     assert [row["custom_id"] for row in rows] == ["c0", "c1", "c2", "c3", "c4", "bad"]
     assert [row["response"]["status_code"] for row in rows] == [200] * 5 + [422]

@@ -36,6 +36,8 @@ A line is what OpenAI's batches have:
 
   {"custom_id": "a", "url": "/v1/chat/completions",
    "body": {"messages": [{"role": "user", "content": "What model are you?"}]}}
+
+Exit code 1: a line was refused or failed. All lines are in the output all the same.
 """
 
 MARK = "minivault_input"
@@ -81,7 +83,8 @@ def batch(
             ended = _answered(client, source, _output(output, overwrite), endpoint, concurrency)
     if json:
         write_json(ended)
-    if ended["status"] != ("cancelled" if cancel else "completed"):
+    refused = 0 if cancel else ended["request_counts"]["failed"]
+    if ended["status"] != ("cancelled" if cancel else "completed") or refused:
         raise typer.Exit(1)
 
 
@@ -116,6 +119,9 @@ def _answered(
         raise CliError(f"{_faults(ended)}\n{_taken_back(client, ended)}", exit_code=2)
     _write(client, ended, names, output)
     note(f"{_counts(ended)}: {output}")
+    if refused := ended["request_counts"]["failed"]:
+        lines = "1 line was" if refused == 1 else f"{refused} lines were"
+        note(f"{lines} refused or failed; {output} has the status and the error of each. Exit code 1.")
     if ended["status"] in GIVEN_UP:
         note(f"{ended['id']} is {ended['status']}: the same command with --overwrite asks all lines anew.")
     _clear(client, ended)
