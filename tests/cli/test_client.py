@@ -36,6 +36,12 @@ def test_an_option_of_zero_is_sent_and_one_not_given_is_not() -> None:
     assert server.asked == [{"prompt": "x", **dict.fromkeys(NUMBERS, 0)}, {"prompt": "x"}]
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/v1", "http://127.0.0.1:9/v1/", "127.0.0.1:9/v1"])
+def test_an_address_for_openais_clients_is_told_to_be_without_its_path(url: str) -> None:
+    with pytest.raises(CliError, match="without /v1"):
+        Client(url)
+
+
 def test_a_conversation_sends_an_option_of_zero() -> None:
     options = ("--seed", "0", "--max-tokens", "0", "--temperature", "0", "--top-p", "0")
     answers = {"generate": Answer.json({"response": "hi"}), "openapi.json": Answer.json({})}

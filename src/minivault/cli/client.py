@@ -221,6 +221,8 @@ def _base_url(url: str) -> httpx.URL:
         parsed = httpx.URL("")
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise CliError("--url must be like http://127.0.0.1:8000", exit_code=2)
+    if parsed.path.rstrip("/").endswith("/v1"):
+        raise CliError("--url must be without /v1, which is for OpenAI's clients: http://127.0.0.1:8000", exit_code=2)
     return parsed
 
 
