@@ -135,13 +135,14 @@ async def test_fewer_dimensions_are_the_first_ones_at_length_one(tmp_path: Path)
 
 async def test_ollamas_two_ways_of_asking_give_the_same_vector(tmp_path: Path) -> None:
     async with opened(tmp_path) as parts:
-        new = (await parts.post("/api/embed", {"model": "tiny:latest", "input": ["the cat", LONG]})).json()
+        new = (await parts.post("/api/embed", {"model": "tiny", "input": ["the cat", LONG]})).json()
         old = (await parts.post("/api/embeddings", {"model": "tiny", "prompt": "the cat"})).json()
+        full = (await parts.post("/api/embed", {"model": "tiny:latest", "input": "the cat"})).json()
         ready = (await parts.post("/api/embed", {"model": "tiny", "input": ""})).json()
-    assert new["model"] == "tiny:latest"
+    assert (new["model"], full["model"]) == ("tiny:latest", "tiny:latest")
     assert new["prompt_eval_count"] == 4 + LONGEST
     assert old["embedding"] == new["embeddings"][0]
-    assert ready == {"model": "tiny", "embeddings": []}
+    assert ready == {"model": "tiny:latest", "embeddings": []}
 
 
 async def test_ollamas_num_ctx_bounds_each_text_and_is_no_option_without_effect(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from minivault.api.health import service_of
 from minivault.api.native import caller_of, json_response, parsed, record_header
 from minivault.api.query import only_known
 from minivault.api.wire import embeddings as wire
-from minivault.api.wire.ollama import ErrorText, bare_name
+from minivault.api.wire.ollama import ErrorText, bare_name, tagged
 from minivault.embedding import Embedded, EmbeddingRequest
 
 _ANSWERED = (400, 403, 404, 413, 415, 422, 429, 500, 503)
@@ -74,7 +74,7 @@ async def ollama_embed(request: Request) -> Response:
     asked = body.to_embedding(request_id=request.state.request_id, raw_request=raw)
     if body.asks_nothing:
         await _made_ready(request, asked)
-        return json_response({"model": body.model, "embeddings": []})
+        return json_response({"model": tagged(body.model), "embeddings": []})
     return await _run(request, asked, lambda embedded: wire.ollama_answer(embedded, body.model))
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, StringConstraints, ValidatorFunctionWrapH
 
 from minivault.api.wire.lenient import LenientBody, listed
 from minivault.api.wire.native import RecordBody
-from minivault.api.wire.ollama import KeepAlive, ModelName, Options, bare_name, seconds_of
+from minivault.api.wire.ollama import KeepAlive, ModelName, Options, bare_name, seconds_of, tagged
 from minivault.api.wire.openai import Name, TokenId, texts_or_tokens
 from minivault.api.wire.strict import Items, StrictBody
 from minivault.embedding import MAX_TEXTS, Embedded, EmbeddingRequest
@@ -275,9 +275,9 @@ def openai_answer(embedded: Embedded, *, as_base64: bool) -> dict[str, Any]:
 
 
 def ollama_answer(embedded: Embedded, model: str) -> dict[str, Any]:
-    """As :class:`OllamaVectorsBody` describes it; ``model`` as it was called."""
+    """As :class:`OllamaVectorsBody` describes it; ``model`` as it was called, with its tag."""
     return {
-        "model": model,
+        "model": tagged(model),
         "embeddings": [numbers(vector) for vector in embedded.vectors],
         "total_duration": embedded.total_ns,
         "load_duration": 0,
