@@ -79,6 +79,11 @@ def test_the_list_shows_when_keys_expire(folder: Path) -> None:
     assert [(row[1], row[4]) for row in rows] == [("guest", "2100-01-31"), ("team", "never")]
 
 
+def test_the_list_says_that_a_key_has_some_models_only(folder: Path) -> None:
+    keys(folder, "create", "team", "--requests", "5/minute", "--model", "guide", "--model", "nope")
+    assert "5/minute requests; only guide, nope" in keys(folder, "list").stdout
+
+
 @pytest.mark.parametrize("command", [("list",), ("list", "--json"), ("show", "team"), ("show", "team", "--json")])
 def test_reading_commands_show_no_secret(folder: Path, command: tuple[str, ...]) -> None:
     secret = made(folder, "create", "team").rpartition("_")[2]

@@ -249,7 +249,7 @@ def _limits(terms: KeyTerms) -> str:
         f"{terms.requests or 'any number of'} requests" if terms.requests is not None else "",
         f"{terms.tokens} tokens" if terms.tokens else "",
         f"{terms.concurrent} at once" if terms.concurrent else "",
-        ", ".join(terms.models),
+        f"only {', '.join(terms.models)}" if terms.models else "",
         "" if terms.store else "content not stored",
     ]
     return "; ".join(part for part in parts if part)
