@@ -20,7 +20,7 @@ from minivault.byte_size import written
 from minivault.cli.console import CliError
 from minivault.cli.files import prepare_data_dir
 from minivault.cli.listener import listen, url_of
-from minivault.cli.serve import refuse_open_door, serve, shows_requests
+from minivault.cli.serve import refuse_open_door, serve, shows_requests, warn_of_unknown_variables
 from minivault.settings import Settings, is_bytes, load_settings
 from tests.cli.process import RunningServer, environment, minivault, serving
 
@@ -123,6 +123,19 @@ def test_requests_are_shown_on_a_terminal_only_when_a_level_was_asked_for(
     given: dict[str, Any], terminal: bool, shown: bool
 ) -> None:
     assert shows_requests(load_settings(**given), terminal) is shown
+
+
+def test_a_variable_that_is_no_setting_is_warned_of_with_the_one_that_was_meant(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MINIVAULT_PROT", "9000")
+    monkeypatch.setenv("MINIVAULT_XYZZY", "1")
+    monkeypatch.setenv("MINIVAULT_PORT", "9000")
+    warn_of_unknown_variables()
+    told = capsys.readouterr().err.splitlines()
+    assert [line for line in told if "MINIVAULT_PROT is" in line and line.endswith("Did you mean MINIVAULT_PORT?")]
+    assert [line for line in told if "MINIVAULT_XYZZY is" in line and "Did you mean" not in line]
+    assert not [line for line in told if "MINIVAULT_PORT is" in line]
 
 
 def test_the_address_is_told_as_a_url() -> None:

@@ -17,6 +17,7 @@ from minivault.cli.address import published, running_at
 from minivault.cli.console import CliError, note, program
 from minivault.cli.files import prepare_data_dir
 from minivault.cli.listener import is_this_machine_alone, listen, url_of
+from minivault.nearest import nearest
 
 if TYPE_CHECKING:
     from minivault.settings import Settings
@@ -257,6 +258,7 @@ def run(settings: Settings) -> None:
         CliError: the address may not or cannot be listened on, or the data directory cannot be written.
         MiniVaultError: the server could not start.
     """
+    warn_of_unknown_variables()
     refuse_open_door(settings)
     prepare_data_dir(settings.data_dir)
     if (running := running_at(settings.data_dir)) is not None:
@@ -280,6 +282,16 @@ def run(settings: Settings) -> None:
                 note("  log    --log-level info shows each request here")
 
         serve_on(listener, settings, ready, listening.close, log_requests=requests)
+
+
+def warn_of_unknown_variables() -> None:
+    """Say which variables look like settings and are none: what is misspelt would be passed over."""
+    from minivault.settings import Settings, unknown_variables
+
+    for variable in unknown_variables():
+        closest = nearest(variable[len("MINIVAULT_") :], Settings.model_fields)
+        meant = f" Did you mean MINIVAULT_{closest[0].upper()}?" if closest else ""
+        note(f"Warning: {variable} is set in the environment, and is no setting of this version.{meant}")
 
 
 def shows_requests(settings: Settings, terminal: bool) -> bool:
