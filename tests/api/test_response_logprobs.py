@@ -115,9 +115,9 @@ async def test_a_usage_is_the_same_when_the_same_is_asked_again() -> None:
 
 @pytest.mark.parametrize("at_once", [1, 2, 5, 1000])
 def test_tokens_of_calls_and_reasoning_are_left_out_wherever_the_answer_is_cut(at_once: int) -> None:
-    call = '<tool_call>{"name": "add", "arguments": {"a": "Hi"}}</tool_call>'
-    raw = f"<think>Hi</think>Hi <<\n{call} Hi é{call}\n".encode()
-    calls = parser_for(Dialect.TAGGED, [FUNCTION], "id", several=True)
+    call = '<tool_call>{"name": "add", "arguments": {"a": "Hi"}}</tool_call>'  # of the second, nothing is given
+    raw = f"<think>Hi</think> << Hi <<\n{call} Hi é{call}\n".encode()
+    calls = parser_for(Dialect.TAGGED, [FUNCTION], "id", several=False)
     tokens = MessageTokens(ByteTokenizer(), answer_parser(Reasoning.IN_ANSWER, calls))
     told: list[TokenLogprob] = []
     shown = 0
@@ -126,4 +126,4 @@ def test_tokens_of_calls_and_reasoning_are_left_out_wherever_the_answer_is_cut(a
         told += tokens.push(text[shown:], [TokenLogprob(token, -0.5) for token in raw[end - at_once : end]])
         shown = len(text)
     told += tokens.finish()
-    assert bytes(one.token_id for one in told).decode() == "Hi <<Hi é"
+    assert bytes(one.token_id for one in told).decode() == "<< Hi <<Hi é"

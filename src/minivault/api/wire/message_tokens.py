@@ -5,6 +5,7 @@ Knows nothing of engines or of routes. What comes out does not depend on how the
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,6 +13,9 @@ from typing import NamedTuple
 from minivault.api.wire.openai_answers import TokenLengths, TokenWords
 from minivault.generation import TokenLogprob
 from minivault.models.tool_calls import Said, ToolCallParser
+
+_PIECES = re.compile("[<>]|[^<>]+")
+"""What a parser is given at a time: no tag begins or ends within one, so nothing said is from both sides of a tag."""
 
 
 class _Span(NamedTuple):
@@ -35,7 +39,7 @@ class MessageTokens:
         self._decided = 0
         """Before this place it is known what is the message's."""
         self._said: deque[tuple[int, int]] = deque()
-        """Where the message's words stand in the answer; what touches is one."""
+        """Where the message's words stand in the answer, in order."""
         self._in_words = False
         """The last that was said were words of the message."""
         self._taken = 0
@@ -50,9 +54,9 @@ class MessageTokens:
             return list(logprobs)
         self._take(logprobs)
         self._text += text
-        for char in text:
-            self._fed += 1
-            self._note(self._parser.push(char))
+        for piece in _PIECES.findall(text):
+            self._fed += len(piece)
+            self._note(self._parser.push(piece))
         self._text = self._text[self._decided - self._base :]
         self._base = self._decided
         return self._told()
@@ -64,7 +68,7 @@ class MessageTokens:
         self._note(self._parser.finish())
         self._spans.append(_Span(self._taken, self._taken, tuple(self._untold)))
         told = self._told()
-        rest = self._spans if self._in_words else ()
+        rest = [span for span in self._spans if self._in_words and span.start >= self._fed]
         return told + [token for span in rest for token in span.tokens]
 
     def _take(self, logprobs: Sequence[TokenLogprob]) -> None:
@@ -82,9 +86,7 @@ class MessageTokens:
             self._found(said.thinking)
             self._in_words = False
         if said.text and (place := self._found(said.text)) is not None:
-            joined = self._said and self._said[-1][1] == place
-            start = self._said.pop()[0] if joined else place
-            self._said.append((start, self._decided))
+            self._said.append((place, self._decided))
             self._in_words = True
         if said.calls:
             self._decided, self._in_words = self._fed, False
@@ -96,6 +98,8 @@ class MessageTokens:
             if within < 0:
                 return None  # words from both sides of a call, at the end of an answer that was cut
             place = within + self._base
+            while place > self._decided and self._text.startswith(words, place - 1 - self._base):
+                place -= 1  # "<<": the second is held back, for a tag may begin with it
         self._decided = place + len(words)
         return place
 
@@ -103,9 +107,9 @@ class MessageTokens:
         told: list[TokenLogprob] = []
         while self._spans:
             span = self._spans[0]
-            while self._said and self._said[0][1] <= span.start and len(self._said) > 1:
+            while self._said and self._said[0][1] <= span.start:
                 self._said.popleft()
-            if any(start < span.end and span.start < end for start, end in self._said):
+            if self._said and self._said[0][0] < span.end:
                 told += span.tokens
             elif span.end > self._decided or span.start == span.end:
                 break
