@@ -113,6 +113,6 @@ function figuresOf(result) {
   const pace = paceOf(result);
   if (pace) add(speed(pace), "after the first token");
   if (result.firstMs !== undefined) add(`first in ${ms(result.firstMs)}`, "time to the first token");
-  if (result.id) parts.push(h("a", { class: "record-link", href: `#/vault/${encodeURIComponent(result.id)}`, title: "See it in the vault" }, Number.isFinite(result.record) ? `record ${result.record}` : "record"));
+  if (result.id) parts.push(h("a", { class: "record-link", href: `#/vault/${encodeURIComponent(result.id)}`, title: "See it in the vault" }, "record"));
   return parts;
 }
