@@ -57,6 +57,7 @@ async def test_a_record_that_was_altered_says_so_and_one_without_content_does_no
     async with over_vault(tmp_path) as client:
         await client.delete("/vault/records/2/content")
         with closing(apsw.Connection(str(tmp_path / "vault.db"))) as db:
+            db.set_busy_timeout(10_000)  # the index is still being cleared of what was erased
             db.execute("UPDATE contents SET data = x'41' WHERE leaf_index = 1 AND kind = 'response_text'")
         found = [(await client.get(f"/vault/records/{index}")).json() for index in (0, 2, 4, 6)]
     assert [record["altered"] for record in found] == [True, False, False, False]
