@@ -28,10 +28,12 @@ from pathlib import Path
 from typing import Any
 
 from minivault.access.caller import Caller
+from minivault.engine.engine import EngineRequest, TokenStep, TokenStream
 from minivault.engine.native.cores import give_way
 from minivault.generation import GenerationRequest, SamplingParams
 from minivault.service import Service
 from minivault.service.opening import open_pool
+from minivault.service.ports import generating
 from minivault.settings import Settings
 from minivault.vault.ledger import Ledger
 from minivault.vault.reader import Reader
@@ -84,22 +86,74 @@ class NoLedger:
         return future
 
 
+@dataclass(frozen=True)
+class Waits:
+    """Of one call, in seconds."""
+
+    intent: float
+    """Until it was durable."""
+    blocked: float
+    """How long its first token had to wait for that."""
+    outcome: float
+    """Until it was durable, which the end of the answer waits for."""
+
+
+class FirstTokens:
+    """An engine's ``submit``, and when the first token of each request came out of it.
+
+    One task reads each stream ahead of its reader, in both services alike.
+    """
+
+    def __init__(self, submit: Callable[[EngineRequest], TokenStream]) -> None:
+        self._submit = submit
+        self.came: dict[str, float] = {}
+
+    def __call__(self, request: EngineRequest) -> TokenStream:
+        return ReadAhead(self._submit(request), lambda: self.came.setdefault(request.request_id, time.perf_counter()))
+
+
+class ReadAhead:
+    def __init__(self, stream: TokenStream, came: Callable[[], Any]) -> None:
+        self._stream = stream
+        self._steps: asyncio.Queue[TokenStep | None] = asyncio.Queue()
+        self._task = asyncio.get_running_loop().create_task(self._read(came))
+
+    async def _read(self, came: Callable[[], Any]) -> None:
+        async for step in self._stream:
+            came()
+            self._steps.put_nowait(step)
+        self._steps.put_nowait(None)
+
+    def __aiter__(self) -> ReadAhead:
+        return self
+
+    async def __anext__(self) -> TokenStep:
+        step = await self._steps.get()
+        if step is None:
+            raise StopAsyncIteration
+        return step
+
+    def cancel(self) -> None:
+        self._stream.cancel()
+
+
 class TimedLedger:
     """The real ledger, and how long its receipts took."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, first_tokens: FirstTokens) -> None:
         self._ledger = ledger
-        self._intents: dict[int, tuple[bool, float]] = {}
-        self.waits: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
-        """Of each call that has ended: seconds for the receipt of its intent, and for that of its outcome. Calls that
-        began all together, at the start of a round, are under ``True``."""
+        self._first_tokens = first_tokens
+        self._intents: dict[int, tuple[bool, float, float]] = {}
+        self.waits: dict[bool, list[Waits]] = {True: [], False: []}
+        """Of each call that has ended. Calls that began all together, at the start of a round, are under ``True``."""
 
     def append_intent(self, intent: Intent, /) -> Future[Receipt]:
         began = time.perf_counter()
 
         def done(future: Future[Receipt]) -> None:
-            together = intent.prompt_text.startswith(FIRST)
-            self._intents[future.result().index] = together, time.perf_counter() - began
+            together, now = intent.prompt_text.startswith(FIRST), time.perf_counter()
+            blocked = now - self._first_tokens.came.get(intent.request_id, now)
+            self._intents[future.result().index] = together, now - began, blocked
 
         return self._told(self._ledger.append_intent(intent), done)
 
@@ -108,8 +162,8 @@ class TimedLedger:
 
         def done(future: Future[Receipt]) -> None:
             future.result()
-            together, wait = self._intents.pop(outcome.intent_index)
-            self.waits[together].append((wait, time.perf_counter() - began))
+            together, durable, blocked = self._intents.pop(outcome.intent_index)
+            self.waits[together].append(Waits(durable, blocked, time.perf_counter() - began))
 
         return self._told(self._ledger.append_outcome(outcome), done)
 
@@ -152,8 +206,12 @@ class Figures:
     cpu_us_a_token_without: float
     cpu_us_a_token_with: float
     receipts_ms_p50: float
-    """What a call waits for its two receipts, of those that begin one by one."""
+    """What a call waits for its two receipts, of those that begin one by one: its first token for that of the intent,
+    and its end for that of the outcome."""
     receipts_ms_p99: float
+    durable_ms_p50: float
+    """What its two records take until they are durable, added up; the engine works meanwhile."""
+    durable_ms_p99: float
     together_ms_p50: float
     """The same of those that all begin at one moment, at the start of a round."""
     together_ms_p99: float
@@ -223,7 +281,10 @@ async def measure(settings: Settings, vault_dir: Path, pairs: int, streams: int,
     models.start()
     await models.ready()
     path = vault_dir / "vault.db"
-    ledger = TimedLedger(Ledger.open(path, mirror_dir=vault_dir / "logs", pressing=give_way))
+    engine = generating(models.loaded()[0]).engine
+    first_tokens = FirstTokens(engine.submit)
+    engine.submit = first_tokens  # type: ignore[method-assign]
+    ledger = TimedLedger(Ledger.open(path, mirror_dir=vault_dir / "logs", pressing=give_way), first_tokens)
     await asyncio.to_thread(wear_in, ledger)
     reader = Reader.open(path)
     services = {"without": Service(models, NoLedger(), reader), "with": Service(models, ledger, reader)}
@@ -250,7 +311,8 @@ def figures_of(
     without: Sequence[Round], kept: Sequence[Round], ledger: TimedLedger, streams: int, each: int
 ) -> Figures:
     losses = [1 - one.tokens_per_second / other.tokens_per_second for one, other in zip(kept, without, strict=True)]
-    waits = {together: [sum(wait) for wait in found] for together, found in ledger.waits.items()}
+    waits = {together: [wait.blocked + wait.outcome for wait in found] for together, found in ledger.waits.items()}
+    durable = [wait.intent + wait.outcome for wait in ledger.waits[False]]
     pairs = list(zip(kept, without, strict=True))
     added = {
         part: statistics.median(1e3 * (share(one.totals, part) - share(other.totals, part)) for one, other in pairs)
@@ -268,6 +330,8 @@ def figures_of(
         cpu_us_a_token_with=1e6 * statistics.median(one.cpu / one.tokens for one in kept),
         receipts_ms_p50=1e3 * share(waits[False], 0.5),
         receipts_ms_p99=1e3 * share(waits[False], 0.99),
+        durable_ms_p50=1e3 * share(durable, 0.5),
+        durable_ms_p99=1e3 * share(durable, 0.99),
         together_ms_p50=1e3 * share(waits[True], 0.5),
         together_ms_p99=1e3 * share(waits[True], 0.99),
         added_ms_p50=added[0.5],

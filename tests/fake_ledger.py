@@ -81,6 +81,13 @@ class MemoryLedger:
         for future, receipt in held:
             future.set_result(receipt)
 
+    def break_held(self) -> None:
+        """Nothing that is held becomes durable."""
+        self.hold = False
+        held, self._held = self._held, []
+        for future, _ in held:
+            future.set_exception(LedgerUnavailable("the disk is gone"))
+
     def intent_of(self, outcome: Outcome) -> Intent:
         return self._indexes[outcome.intent_index]
 

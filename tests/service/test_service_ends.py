@@ -69,7 +69,7 @@ async def test_a_task_killed_while_the_intent_is_written_leaves_an_outcome_too()
         await task
     bench.ledger.release()
     await until(lambda: bench.ledger.outcomes)
-    assert (bench.outcome.finish_reason, bench.engine.requests) == ("cancelled", [])
+    assert (bench.outcome.finish_reason, bench.engine.streams[0].cancelled) == ("cancelled", True)
     await bench.service.drain(60)
 
 
@@ -135,7 +135,7 @@ async def test_what_does_not_end_in_time_is_told_so_and_recorded_as_failed() -> 
     bench = make_bench(says("abc"))
     bench.engine.hold_after = 1
     reading = asyncio.ensure_future(collect(bench, ask()))
-    await until(lambda: bench.engine.streams)
+    await until(lambda: bench.engine.streams and bench.engine.streams[0].given == 1)
     await bench.service.drain(0)
     with pytest.raises(Draining):
         await reading

@@ -32,10 +32,22 @@ logger = get_logger(__name__)
 
 
 class Call(Protocol):
-    """A call whose intent is durable."""
+    """A call, from its intent on."""
 
     @property
     def id(self) -> str: ...
+
+    def run_ahead(self) -> None:
+        """Begin work that may be in vain, while the intent is being made durable. Must not raise, or show anything."""
+
+    def recorded(self, intent: Receipt) -> None:
+        """The intent is durable."""
+
+    def give_up(self) -> None:
+        """The intent never will be: end what ran ahead. There is nothing to record."""
+
+    def abandon(self) -> None:
+        """The caller is gone: stop working for it."""
 
     def abort(self, error: MiniVaultError) -> None:
         """End it with ``error`` for its reader."""
@@ -154,38 +166,43 @@ class Calls:
 
     # -- from the intent to the outcome
 
-    async def begin(self, admitted: Admitted, intent: Callable[[], Intent], opened: Callable[[Receipt], C]) -> C:
-        """Make the intent of an admitted request durable; with it, ``opened`` makes the call.
+    async def begin(self, admitted: Admitted, intent: Callable[[], Intent], call: C) -> C:
+        """Make the intent of an admitted request durable. The call may work meanwhile, unless nothing can be recorded.
 
         Raises:
             LedgerUnavailable: it could not be made durable. The request is given up.
         """
         future = _on_this_loop(lambda: self._ledger.append_intent(intent()))
+        if self._ledger.status().writable:
+            call.run_ahead()
         try:
             receipt = await asyncio.shield(future)
         except asyncio.CancelledError:
-            self._spawn(self._close_orphan(admitted, opened, future))
+            call.abandon()
+            self._spawn(self._close_orphan(admitted, call, future))
             raise
         except BaseException:
-            self.give_up(admitted)
+            self._never_began(admitted, call)
             raise
-        return self._opened(opened, receipt)
+        return self._began(call, receipt)
 
-    def _opened(self, opened: Callable[[Receipt], C], intent: Receipt) -> C:
-        call = opened(intent)
+    def _began(self, call: C, intent: Receipt) -> C:
+        call.recorded(intent)
         self._open.add(call)
         return call
 
-    async def _close_orphan(
-        self, admitted: Admitted, opened: Callable[[Receipt], Call], intent: asyncio.Future[Receipt]
-    ) -> None:
+    def _never_began(self, admitted: Admitted, call: Call) -> None:
+        call.give_up()
+        self.give_up(admitted)
+
+    async def _close_orphan(self, admitted: Admitted, call: Call, intent: asyncio.Future[Receipt]) -> None:
         """The caller left while the intent was being written: give the intent its outcome."""
         try:
             receipt = await intent
         except Exception:
-            self.give_up(admitted)  # never durable, so there is nothing to end
+            self._never_began(admitted, call)  # never durable, so there is nothing to end
             return
-        self._opened(opened, receipt).close()
+        self._began(call, receipt).close()
 
     def append_outcome(
         self, call: Call, prepared: Prepared | PreparedTexts, outcome: Outcome

@@ -27,9 +27,11 @@ logger = get_logger(__name__)
 
 
 class Embedding:
-    """An embedding whose intent is durable. Await :meth:`result` once, and call :meth:`close` in any case."""
+    """Once its intent is :meth:`recorded`, await :meth:`result` once, and call :meth:`close` in any case."""
 
-    def __init__(self, calls: Calls, prepared: PreparedTexts, intent: Receipt) -> None:
+    intent: RecordRef
+
+    def __init__(self, calls: Calls, prepared: PreparedTexts) -> None:
         self._calls = calls
         self._prepared = prepared
         self._job: EmbeddingJob | None = None
@@ -38,8 +40,17 @@ class Embedding:
         self._outcome: asyncio.Future[Receipt] | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._total_ns = 0
+        self.id = prepared.request.request_id
+
+    def run_ahead(self) -> None:
+        """Nothing: whoever has what wants vectors waits for the whole of it anyway."""
+
+    def recorded(self, intent: Receipt) -> None:
         self.intent = RecordRef(intent.index, intent.leaf)
-        self.id = intent.call_id or prepared.request.request_id
+        self.id = intent.call_id or self.id
+
+    def give_up(self) -> None:
+        """Nothing ran."""
 
     async def result(self) -> Embedded | None:
         """The vectors, once the outcome is durable; ``None`` if the caller left meanwhile.

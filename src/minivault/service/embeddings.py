@@ -47,9 +47,8 @@ class Embeddings:
         except BaseException as error:
             self._calls.refused(error)
             raise
-        return await self._calls.begin(
-            prepared, lambda: embedding_intent(prepared), lambda intent: Embedding(self._calls, prepared, intent)
-        )
+        begun = Embedding(self._calls, prepared)
+        return await self._calls.begin(prepared, lambda: embedding_intent(prepared), begun)
 
     async def _prepared(
         self, request: EmbeddingRequest, caller: Caller, replay_of: int | None, begun_ns: int

@@ -68,9 +68,8 @@ class Generations:
 
     async def begin(self, prepared: Prepared) -> Generation:
         """Record the intent of an admitted request and submit it. Raises as :meth:`open`."""
-        generation = await self._calls.begin(
-            prepared, lambda: intent_of(prepared), lambda intent: Generation(self._calls, prepared, intent)
-        )
+        begun = Generation(self._calls, prepared)
+        generation = await self._calls.begin(prepared, lambda: intent_of(prepared), begun)
         try:
             generation.submit()
             await generation.accepted()

@@ -139,7 +139,7 @@ class Service:
         Raises:
             InvalidRequest: a field is wrong for this model. Nothing was recorded.
             UnknownModel, ModelNotReady, Overloaded, Draining: refused. Nothing was recorded.
-            LedgerUnavailable: the intent could not be made durable. Nothing ran.
+            LedgerUnavailable: the intent could not be made durable. Nothing is shown of what ran meanwhile.
             EngineFailed: the engine takes no work.
         """
         return await self._generations.open(request, caller)

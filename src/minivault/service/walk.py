@@ -1,8 +1,8 @@
-"""The walk of one request from the durable intent to the durable outcome.
+"""The walk of one request from its intent to the durable outcome.
 
-Two orders are kept here: nothing is shown before the intent is durable, and nothing is called finished before the
-outcome is durable. Knows nothing of HTTP, or of how requests are admitted. Owned by the event loop; the engine is met
-through a stream and the ledger through a future.
+Two orders are kept here: nothing is shown before the intent is durable (the engine may be at work by then), and nothing
+is called finished before the outcome is durable. Knows nothing of HTTP, or of how requests are admitted. Owned by the
+event loop; the engine is met through a stream and the ledger through a future.
 """
 
 from __future__ import annotations
@@ -35,12 +35,14 @@ from minivault.vault.record import Outcome, Receipt
 
 
 class Generation:
-    """A request whose intent is durable and whose sequence is in the engine.
+    """A request on its way. Those that are handed out have a durable intent, and their sequence is in the engine.
 
     Iterate :meth:`chunks` once, and call :meth:`close` in any case: whoever leaves early leaves a cancelled record.
     """
 
-    def __init__(self, calls: Calls, prepared: Prepared, intent: Receipt) -> None:
+    intent: RecordRef
+
+    def __init__(self, calls: Calls, prepared: Prepared) -> None:
         sampling = prepared.sampling
         self._calls = calls
         self._prepared = prepared
@@ -53,6 +55,7 @@ class Generation:
         self._counted: Usage | None = None
         self._abandoned = False
         self._abort: MiniVaultError | None = None
+        self._refused: Exception | None = None
         self._reason: FinishReason | None = None
         self._engine_error: str | None = None
         self._outcome: asyncio.Future[Receipt] | None = None
@@ -63,8 +66,7 @@ class Generation:
         self._timings: dict[str, int] = {}
         self._observe_step = calls.metrics.step_observer(self.model, prepared.model.engine.info.name)
         self._from_index = None if prepared.recorded is None else prepared.recorded.index
-        self.intent = RecordRef(intent.index, intent.leaf, self._from_index)
-        self.id = intent.call_id or prepared.request.request_id
+        self.id = prepared.request.request_id
         """Under which the call is on record: the request's own, unless another call had that already."""
 
     @property
@@ -135,8 +137,31 @@ class Generation:
         """The bytes a token stands for; for log-probabilities."""
         return self.tokenizer.token_bytes(token_id)
 
+    def run_ahead(self) -> None:
+        """Hand the sequence to an engine of this process. What a server behind is asked has a durable intent first."""
+        if self._speaks_text:
+            return
+        try:
+            self.submit()
+        except Exception as error:
+            self._refused = error  # told by submit(), when the call is on record
+
+    def recorded(self, intent: Receipt) -> None:
+        self.intent = RecordRef(intent.index, intent.leaf, self._from_index)
+        self.id = intent.call_id or self.id
+
+    def give_up(self) -> None:
+        """There is no record of this call, so nothing of it may be shown."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._stop_engine()
+
     def submit(self) -> None:
-        """Hand the sequence to the engine, or take the answer that is on record."""
+        """Hand the sequence to the engine, or take the answer that is on record, unless that is done."""
+        if self._refused is not None:
+            raise self._refused
+        if self._tokens is not None:
+            return
         prepared = self._prepared
         self._queue_ns = self._calls.now_ns() - prepared.begun_ns
         if prepared.recorded is not None:
