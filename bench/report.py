@@ -26,6 +26,8 @@ class Run:
     error: str = ""
     others: float = 0.0
     """Cores that other processes used meanwhile."""
+    bandwidth: float | None = None
+    """Bytes per second that threads which only read got just after, where that was measured."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ def start_table(results: Results, contenders: Sequence[Contender], shape: str) -
     )
 
 
-def bandwidth_table(results: Results, contenders: Sequence[Contender], shapes: Sequence[str], machine: Machine) -> str:
+def bandwidth_table(results: Results, contenders: Sequence[Contender], shapes: Sequence[str]) -> str:
     rows = []
     for contender in contenders:
         for shape in shapes:
@@ -168,14 +170,23 @@ def bandwidth_table(results: Results, contenders: Sequence[Contender], shapes: S
             if rate is None or not contender.ours or contender.lane not in LANE_BITS:
                 continue
             read = weight_bytes(SHAPES[shape], LANE_BITS[contender.lane])
-            share = rate * read / machine.bandwidth
-            cells = [f"{read / 1e9:.3f}", number(rate * read / 1e9), f"{share:.0%}", _verdict(share >= BANDWIDTH_SHARE)]
-            rows.append([f"{contender.title}, {shape}", *cells])
+            pairs = [
+                (float(run.result["decode"]), run.bandwidth)
+                for run in results.counted(shape, contender.key, "decode 1")
+                if run.result is not None and run.bandwidth
+            ]
+            cells = [f"{read / 1e9:.3f}", number(rate * read / 1e9)]
+            if pairs:
+                share = statistics.median(one * read / bandwidth for one, bandwidth in pairs)
+                beside = statistics.median(bandwidth for _, bandwidth in pairs)
+                cells += [number(beside / 1e9), f"{share:.0%}", _verdict(share >= BANDWIDTH_SHARE)]
+            rows.append([f"{contender.title}, {shape}", *cells, *[""] * (5 - len(cells))])
     head = [
         "1 stream",
         "GB of weights a token",
         "GB/s",
-        f"of {machine.bandwidth / 1e9:.1f} GB/s",
+        "of GB/s",
+        "share",
         f"bar {BANDWIDTH_SHARE:.0%}",
     ]
     return markdown_table(head, rows)
@@ -249,9 +260,7 @@ def document(
         "## Ratios and their bars\n\n" + _BARS,
     ]
     parts[-1] += ratio_table(results, {contender.key: contender.title for contender in CONTENDERS})
-    parts.append(
-        "## Share of the memory's bandwidth\n\n" + _BANDWIDTH + bandwidth_table(results, contenders, shapes, machine)
-    )
+    parts.append("## Share of the memory's bandwidth\n\n" + _BANDWIDTH + bandwidth_table(results, contenders, shapes))
     parts.append("## A prompt of 513 tokens whose first 512 are cached\n\n" + cached_table(results, contenders, shapes))
     tasks = [task for task in tasks if not task.startswith("cached")]
     for shape in shapes:
@@ -315,8 +324,8 @@ counts.
 ![Tokens per second](benchmarks.svg)"""
 
 _BANDWIDTH = """\
-The bandwidth is what two threads that only read got before and after the run, the better of both. On a host that is
-shared with others it moves; a share above 100 % says that it did.
+Of what as many threads that only read got within a minute of it: on a host that is shared with others, that moves. A
+share above 100 % says that it moved in between.
 
 """
 

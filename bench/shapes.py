@@ -55,11 +55,11 @@ SHAPES: Mapping[str, Shape] = {
 
 
 def weight_bytes(shape: Shape, bits: float) -> int:
-    """Bytes of weights that one decode step reads: every matrix product, the head's too, at ``bits`` a weight."""
+    """Bytes of weights that one decode step reads: every matrix product at ``bits`` a weight, the head's at 8."""
     tensors = _gpt2_tensors(shape) if shape.model_type == "gpt2" else _llama_tensors(shape)
     tables = {"model.embed_tokens.weight", "transformer.wte.weight", "transformer.wpe.weight", "lm_head.weight"}
     linears = sum(tensor.count for tensor in tensors if len(tensor.shape) == 2 and tensor.name not in tables)
-    return int((linears + shape.vocab * shape.hidden) * bits / 8)
+    return int(linears * bits / 8) + shape.vocab * shape.hidden
 
 
 @dataclass(frozen=True)

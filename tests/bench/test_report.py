@@ -72,8 +72,9 @@ def test_a_missed_bar_is_called_missed() -> None:
 
 def test_a_peer_that_failed_is_in_the_document_with_its_error() -> None:
     failed = Run("TinyLlama-1.1B", PEER.key, "decode 1", 0, None, "no wheel | for this machine")
+    ours = [replace(run, bandwidth=50e9) for run in runs(OURS, "decode 1", 40)]
     text = document(
-        Results([*runs(OURS, "decode 1", 40), failed]),
+        Results([*ours, failed]),
         [OURS, PEER],
         ["TinyLlama-1.1B"],
         ["decode 1"],
@@ -82,7 +83,7 @@ def test_a_peer_that_failed_is_in_the_document_with_its_error() -> None:
     )
     assert f"| {PEER.key} | TinyLlama-1.1B, decode 1 | no wheel / for this machine |" in text
     assert "A processor; 2 cores; avx2" in text
-    assert "| MiniVault int8, TinyLlama-1.1B | 1.034 | 41.4 | 83% |" in text
+    assert "| MiniVault int8, TinyLlama-1.1B | 1.034 | 41.4 | 50.0 | 83% | missed |" in text
 
 
 def test_what_other_programs_measured_stays_when_the_document_is_written_anew() -> None:
