@@ -191,9 +191,7 @@ async def test_what_ran_before_an_intent_that_never_became_durable_is_ended_and_
     assert (await bench.service.generate(ask(), CALLER)).response
 
 
-async def test_a_caller_who_leaves_before_the_intent_is_durable_stops_the_engine_and_is_cancelled() -> (
-    None
-):
+async def test_a_caller_who_leaves_before_the_intent_is_durable_stops_the_engine_and_is_cancelled() -> None:
     bench, opening = await held_opening(make_bench())
     opening.cancel()
     with pytest.raises(asyncio.CancelledError):
