@@ -431,10 +431,13 @@ def origins(data_dir: Path, folder_named: bool = False) -> dict[str, str]:
     return found
 
 
-def unknown_variables() -> list[str]:
-    """Variables that look like settings and are none: misspelt, or of another version."""
-    known = {f"MINIVAULT_{name}".upper() for name in Settings.model_fields}
-    return sorted(name for name in os.environ if name.upper().startswith("MINIVAULT_") and name.upper() not in known)
+def unknown_variables() -> dict[str, str | None]:
+    """Variables that look like settings and are none (misspelt, or of another version), each with what it may mean."""
+    prefix = "MINIVAULT_"
+    known = {f"{prefix}{name}".upper() for name in Settings.model_fields}
+    unknown = sorted(name for name in os.environ if name.upper().startswith(prefix) and name.upper() not in known)
+    meant = {name: next(iter(nearest(name[len(prefix) :], Settings.model_fields)), None) for name in unknown}
+    return {name: f"{prefix}{setting.upper()}" if setting else None for name, setting in meant.items()}
 
 
 def _own_url(settings: Settings) -> str:

@@ -76,7 +76,8 @@ def test_an_address_beyond_this_machine_without_keys_is_found(data_dir: Path) ->
 
 def test_a_variable_that_is_no_setting_is_found(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINIVAULT_PROT", "9000")
-    assert findings(data_dir)["MINIVAULT_PROT"].verdict == "warn"
+    found = findings(data_dir)["MINIVAULT_PROT"]
+    assert (found.verdict, found.advice) == ("warn", "Did you mean MINIVAULT_PORT?")
 
 
 @pytest.mark.parametrize(("seconds", "verdict"), [(1e-6, "warn"), (1e-3, "ok"), (0.3, "warn")])

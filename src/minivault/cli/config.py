@@ -65,8 +65,9 @@ def show(data_dir: options.DataDir = None, json: options.Json = False) -> None:
             ["setting", "value", "from"],
             [[name, _shown(name, row["value"]), row["from"]] for name, row in rows.items()],
         )
-    for name in unknown_variables():
-        note(f"{name} is set in the environment, and is no setting of this version")
+    for name, meant in unknown_variables().items():
+        question = f". Did you mean {meant}?" if meant else ""
+        note(f"{name} is set in the environment, and is no setting of this version{question}")
 
 
 def _asked(settings: Settings) -> tuple[Settings, str]:

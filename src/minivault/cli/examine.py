@@ -213,8 +213,8 @@ def _config(settings: Settings) -> Iterator[Finding]:
 
     given = [name for name, origin in origins(settings.data_dir).items() if origin != "default"]
     yield Finding("config", "settings", "ok", f"set: {', '.join(given)}" if given else "all at their defaults")
-    for name in unknown_variables():
-        advice = f"Is it misspelt? `{program()} config show` has all."
+    for name, meant in unknown_variables().items():
+        advice = f"Did you mean {meant}?" if meant else f"Is it misspelt? `{program()} config show` has all."
         yield Finding("config", name, "warn", "no setting of this version", advice)
     yield from _keys(settings)
     yield from _modes(settings)

@@ -17,7 +17,6 @@ from minivault.cli.address import published, running_at
 from minivault.cli.console import CliError, note, program
 from minivault.cli.files import prepare_data_dir
 from minivault.cli.listener import is_this_machine_alone, listen, url_of
-from minivault.nearest import nearest
 
 if TYPE_CHECKING:
     from minivault.settings import Settings
@@ -286,12 +285,11 @@ def run(settings: Settings) -> None:
 
 def warn_of_unknown_variables() -> None:
     """Say which variables look like settings and are none: what is misspelt would be passed over."""
-    from minivault.settings import Settings, unknown_variables
+    from minivault.settings import unknown_variables
 
-    for variable in unknown_variables():
-        closest = nearest(variable[len("MINIVAULT_") :], Settings.model_fields)
-        meant = f" Did you mean MINIVAULT_{closest[0].upper()}?" if closest else ""
-        note(f"Warning: {variable} is set in the environment, and is no setting of this version.{meant}")
+    for variable, meant in unknown_variables().items():
+        question = f" Did you mean {meant}?" if meant else ""
+        note(f"Warning: {variable} is set in the environment, and is no setting of this version.{question}")
 
 
 def shows_requests(settings: Settings, terminal: bool) -> bool:
