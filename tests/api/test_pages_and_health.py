@@ -114,6 +114,7 @@ async def test_health_has_the_fields_of_the_wire() -> None:
         body = (await client.get("/health")).json()
     assert (body["status"], body["model"], body["total_requests"]) == ("ok", "fake", 1)
     assert body["average_response_time_ms"] > 0
+    assert body["permissions"] == ["look", "generate", "read", "replay", "erase", "observe", "models"]
     assert set(body["engine"]) == {"running", "waiting", "kv_cache_usage"}
     assert body["vault"] == {
         "records": 1,

@@ -50,3 +50,19 @@ def test_a_former_secret_that_is_still_taken_is_shown(page: Page) -> None:
     expect(page.get_by_label("laptop", exact=True)).to_contain_text("Former secret")
     expect(page.get_by_label("laptop", exact=True)).to_contain_text("taken until")
     expect(page.get_by_label("phone", exact=True)).not_to_contain_text("Former secret")
+
+
+def test_a_key_is_offered_what_it_may_do(chromium: Browser, tmp_path: Path) -> None:
+    with serving(tmp_path / "data") as server:
+        keys = {role: made_key(tmp_path / "data", role) for role in ("admin", "user")}
+        for role, key in keys.items():
+            for page in opened(chromium, server):
+                page.evaluate("key => sessionStorage.setItem('minivault.api_key', key)", key)
+                page.goto("/#/models")
+                page.reload()
+                expect(page.get_by_role("article")).to_have_count(1)
+                count = 1 if role == "admin" else 0
+                expect(page.get_by_role("button", name="Unload")).to_have_count(count)
+                expect(page.get_by_role("button", name="Pull")).to_have_count(count)
+                for tab in ("Keys", "Live"):
+                    expect(page.get_by_role("link", name=tab)).to_have_count(count)

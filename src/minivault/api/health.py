@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from minivault import __version__
+from minivault.access.roles import Permission
 from minivault.api import schema
 from minivault.api.native import caller_of, json_response
 from minivault.api.problems import Problem
@@ -91,6 +92,7 @@ async def health(request: Request) -> Response:
         "uptime_seconds": now.uptime_seconds,
         "total_requests": now.total_requests,
         "average_response_time_ms": now.average_response_time_ms,
+        "permissions": [permission.name.lower() for permission in Permission if caller.may(permission)],
         "model": now.model,
         "models": {name: state for name, state in service.models_in_memory().items() if caller.may_use(name)},
         "engine": {

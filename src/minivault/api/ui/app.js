@@ -1,7 +1,7 @@
 // The shell: screens by their hash, and who is offered which.
 // Each screen is a module with `show(main, args, signal)`; the signal is aborted when the screen is left.
 
-import { abilities, apiKey, onKeyNeeded } from "./api.js";
+import { apiKey, onKeyNeeded } from "./api.js";
 import * as chat from "./chat.js";
 import { chatList } from "./chats.js";
 import { failure, h, icon } from "./dom.js";
@@ -64,15 +64,14 @@ function buildTabs() {
       h("a", { href: `#/${name}`, "data-screen": name, hidden: Boolean(screen.hidden) }, icon(name), h("span", null, screen.label))));
 }
 
-/** Keys are shown to those who may see them, on servers that have them. Nobody may without a key of their own. */
-async function offerKeys() {
-  const tab = tabs.querySelector("[data-screen=keys]");
-  tab.hidden = apiKey() === null || !(await mayList().catch(() => false));
-}
-
-async function mayList() {
-  const { can } = await abilities();
-  return can("GET /admin/keys") && (await fetch("/admin/keys", { headers: { Authorization: `Bearer ${apiKey()}` } })).ok;
+/** Some screens are for those alone whose key opens them. Nobody sees keys without one. This asks for none. */
+async function offer() {
+  const key = apiKey();
+  const response = await fetch("/health", key ? { headers: { Authorization: `Bearer ${key}` } } : {}).catch(() => null);
+  const mine = response?.ok ? (await response.json()).permissions : [];
+  const tab = (name) => tabs.querySelector(`[data-screen=${name}]`);
+  tab("keys").hidden = !mine.includes("keys");
+  tab("live").hidden = key !== null && !mine.includes("observe");
 }
 
 onKeyNeeded((refused) => enterKey(refused));
@@ -84,7 +83,7 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   main.focus();
 });
 addEventListener("hashchange", route);
-addEventListener("minivault-key", offerKeys);
+addEventListener("minivault-key", offer);
 route();
 watchServer();
-offerKeys();
+offer();

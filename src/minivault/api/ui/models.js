@@ -1,6 +1,6 @@
 // Models: what is there, what is in memory, and what may be done with it on this server.
 
-import { abilities, ask, getJson, lines } from "./api.js";
+import { ask, getJson, lines } from "./api.js";
 import { announce, badge, confirmed, copyButton, failure, field, h, icon, pairs, put, toast } from "./dom.js";
 import { bytes, plural, scale, short, time } from "./format.js";
 
@@ -8,12 +8,12 @@ const LOOK_MS = 2000;
 
 export async function show(main, _, signal) {
   const list = h("div", { class: "models" });
-  const { can } = await abilities();
-  const screen = { list, can, signal, busy: new Map() };
+  const changes = (await getJson("/health")).permissions.includes("models");
+  const screen = { list, changes, signal, busy: new Map() };
   if (signal.aborted) return;
   put(main,
     h("div", null, h("h1", null, "Models"), h("p", { class: "lead" }, "What this machine can run. A record pins the digest of the weights that answered.")),
-    can("POST /models/pull") ? pullForm(screen) : null, list);
+    changes ? pullForm(screen) : null, list);
   await draw(screen);
   watch(screen);
 }
@@ -63,18 +63,17 @@ function card(model, screen) {
   return h("article", { class: "card stack tight", "aria-label": model.name },
     h("div", { class: "bar" }, h("h2", null, model.name), h("div", { class: "row" }, badges)),
     pairs(facts),
-    model.error ? h("p", { class: "failure" }, model.error) : null, actions(model, screen), progressOf(model, screen));
+    model.error ? h("p", { class: "failure" }, model.error) : null, screen.changes ? actions(model, screen) : null, progressOf(model, screen));
 }
 
 function actions(model, screen) {
   const path = `/models/${encodeURIComponent(model.name)}`;
   const busy = screen.busy.has(model.name);
   const button = (label, kind, deed) => h("button", { class: kind, disabled: busy, "data-deed": `${kind} ${model.name}`, onclick: () => work(model.name, screen, label, deed) }, label);
-  const shown = [];
-  if (!model.loaded && screen.can("POST /models/{}/load")) shown.push(button("Load", "", () => ask(`${path}/load`, { method: "POST", json: {} })));
-  if (model.loaded && screen.can("POST /models/{}/unload")) shown.push(button("Unload", "", () => ask(`${path}/unload`, { method: "POST", json: {} })));
-  if (!model.embedded && screen.can("DELETE /models/{}")) shown.push(button("Remove", "bad", () => remove(model, path)));
-  return shown.length ? h("div", { class: "row" }, shown) : null;
+  const [label, deed] = model.loaded ? ["Unload", "unload"] : ["Load", "load"];
+  return h("div", { class: "row" },
+    button(label, "", () => ask(`${path}/${deed}`, { method: "POST", json: {} })),
+    model.embedded ? null : button("Remove", "bad", () => remove(model, path)));
 }
 
 async function remove(model, path) {
