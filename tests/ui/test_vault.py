@@ -126,6 +126,15 @@ def test_a_record_shows_what_it_pins_and_is_proven_in_the_browser(page: Page, se
     expect(page.get_by_label("What was said")).to_contain_text(answer["response"])
 
 
+def test_a_record_that_was_altered_in_the_file_says_so(page: Page, server: Server) -> None:
+    index = recorded(server, "What are you?")["record"]["index"]
+    path = f"/vault/records/{index}"
+    told = httpx.get(server.url + path).json()
+    page.route(f"**{path}", lambda route: route.fulfill(json=told | {"altered": True}))
+    page.goto(f"/#/vault/{index}")
+    expect(page.get_by_text("altered in the vault's file")).to_be_visible()
+
+
 def test_a_record_that_the_server_shows_otherwise_is_not_proven(page: Page, server: Server) -> None:
     answer = recorded(server, "What model are you?")
     path = f"/vault/records/{answer['record']['index']}"

@@ -44,6 +44,7 @@ async function onceEnded(id, signal, redraw) {
 
 function heading(call) {
   const parts = [ending(call), badge(call.model), badge(call.surface)];
+  if (call.altered) parts.push(badge("altered in the vault's file", "bad"));
   if (!call.store) parts.push(badge("content not stored"));
   if (call.erased_index !== null) parts.push(badge(`erased by record ${call.erased_index}`, "warn"));
   return h("div", null, h("h1", null, `Record ${call.outcome_index ?? call.index}`),
