@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from minivault.access.caller import Caller
+from minivault.engine.engine import TokenStep
 from minivault.errors import (
     ContextTooLong,
     EngineFailed,
@@ -317,3 +318,15 @@ async def test_timings_are_recorded_in_nanoseconds() -> None:
     await bench.service.generate(ask(), CALLER)
     timings = bench.outcome.timings
     assert 0 < timings["queue_ns"] < timings["first_token_ns"] < timings["total_ns"]
+    assert timings["decode_ns"] == timings["total_ns"] - timings["first_token_ns"]
+
+
+async def test_the_pace_counts_from_when_a_token_was_made_not_from_when_its_intent_was_durable() -> None:
+    now = [5_000]
+    made = (TokenStep((97, 98), made_ns=8_000), TokenStep((), finish_reason=FinishReason.STOP))
+    bench = make_bench(lambda request: made, now_ns=lambda: now[0])
+    bench, opening = await held_opening(bench)
+    now[0] = 20_000
+    bench.ledger.release()
+    await (await opening).result()
+    assert bench.outcome.timings == {"queue_ns": 0, "first_token_ns": 15_000, "decode_ns": 12_000, "total_ns": 15_000}

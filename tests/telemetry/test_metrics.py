@@ -118,7 +118,7 @@ def test_a_refusal_says_which_limit_it_was() -> None:
 
 def test_texts_that_came_back_as_vectors_are_counted() -> None:
     metrics = Metrics()
-    metrics.finished(FinishedRequest("guide", "native", "stop", 9, 0, 0, 0.0, None, 0.1, embedded_texts=3))
+    metrics.finished(FinishedRequest("guide", "native", "stop", 9, 0, 0, 0.0, None, None, 0.1, embedded_texts=3))
     assert samples(metrics)[f"minivault_embedded_texts_total{LABELS}"] == 3
 
 

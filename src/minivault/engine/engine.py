@@ -109,6 +109,8 @@ class TokenStep:
     """Set with ``FAILED``: a message that is safe to show."""
     usage: Usage | None = None
     """On the last step of an engine that speaks text: how many tokens it counted, if it says so."""
+    made_ns: int | None = None
+    """When the first of its tokens was made, on the clock of :func:`time.monotonic_ns`, where the engine tells."""
 
 
 @dataclass(frozen=True, slots=True)

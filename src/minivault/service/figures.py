@@ -28,7 +28,7 @@ def figures_of(state: LedgerState, now: str) -> VaultFigures:
 
 def finished_request(prepared: Prepared | PreparedTexts, outcome: Outcome) -> FinishedRequest:
     """A call whose outcome is durable."""
-    first = outcome.timings.get("first_token_ns")
+    first, decode = outcome.timings.get("first_token_ns"), outcome.timings.get("decode_ns")
     embedded = outcome.finish_reason == FinishReason.STOP
     return FinishedRequest(
         model=prepared.model.name,
@@ -39,6 +39,7 @@ def finished_request(prepared: Prepared | PreparedTexts, outcome: Outcome) -> Fi
         max_tokens=prepared.sampling.max_tokens or 0,
         queue_seconds=outcome.timings["queue_ns"] / 1e9,
         first_token_seconds=None if first is None else first / 1e9,
+        decode_seconds=None if decode is None else decode / 1e9,
         total_seconds=outcome.timings["total_ns"] / 1e9,
         embedded_texts=len(prepared.texts) if embedded and isinstance(prepared, PreparedTexts) else 0,
     )

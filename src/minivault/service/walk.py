@@ -62,6 +62,7 @@ class Generation:
         self._deadline: asyncio.TimerHandle | None = None
         self._queue_ns = 0
         self._first_token_ns: int | None = None
+        self._first_made_ns = 0
         self._step_ns = 0
         self._timings: dict[str, int] = {}
         self._observe_step = calls.metrics.step_observer(self.model, prepared.model.engine.info.name)
@@ -300,6 +301,7 @@ class Generation:
         now = self._calls.now_ns()
         if self._first_token_ns is None:
             self._first_token_ns = now - self._prepared.begun_ns
+            self._first_made_ns = (step.made_ns or now) - self._prepared.begun_ns
             self._prepared.place.release()
         elif self._from_index is None:  # else no engine has made a step
             self._observe_step((now - self._step_ns) / 1e9 / len(step.token_ids))
@@ -339,6 +341,7 @@ class Generation:
         timings = {"queue_ns": self._queue_ns, "total_ns": total_ns}
         if self._first_token_ns is not None:
             timings["first_token_ns"] = self._first_token_ns
+            timings["decode_ns"] = max(0, total_ns - self._first_made_ns)
         self._timings = timings
         outcome = Outcome(
             intent_index=self.intent.index,

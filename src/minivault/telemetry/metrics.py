@@ -46,7 +46,9 @@ class FinishedRequest:
     max_tokens: int
     queue_seconds: float
     first_token_seconds: float | None
-    """From admission to the first token; ``None`` when none came."""
+    """From admission to the first token that was shown; ``None`` when none came."""
+    decode_seconds: float | None
+    """From the first token that was made, which may have waited for the disk before it was shown, to the end."""
     total_seconds: float
     embedded_texts: int = 0
     """Texts that came back as vectors."""
@@ -170,11 +172,11 @@ class Metrics:
         self._limit_size.labels(*labels).observe(request.max_tokens)
         if request.embedded_texts:
             self._texts.labels(*labels).inc(request.embedded_texts)
-        if request.first_token_seconds is None:
+        first, decode = request.first_token_seconds, request.decode_seconds
+        if first is None or decode is None:
             return
-        decode = max(0.0, request.total_seconds - request.first_token_seconds)
-        self._first.labels(*labels).observe(request.first_token_seconds)
-        self._prefill.labels(*labels).observe(max(0.0, request.first_token_seconds - request.queue_seconds))
+        self._first.labels(*labels).observe(first)
+        self._prefill.labels(*labels).observe(max(0.0, request.total_seconds - decode - request.queue_seconds))
         self._decode.labels(*labels).observe(decode)
         if request.completion_tokens > 1:
             self._per_token.labels(*labels).observe(decode / (request.completion_tokens - 1))

@@ -77,7 +77,7 @@ function said(call) {
 
 function facts(call) {
   const timings = call.timings ?? {};
-  const decode = (timings.total_ns - timings.first_token_ns) / 1e9;
+  const decode = (timings.decode_ns ?? timings.total_ns - timings.first_token_ns) / 1e9;
   const pace = call.usage.completion_tokens > 1 && decode > 0 ? (call.usage.completion_tokens - 1) / decode : null;
   return h("section", { class: "card" }, h("h2", null, "Call"), pairs([
     ["Tokens", `${count(call.usage.prompt_tokens)} in, ${count(call.usage.completion_tokens)} out`],

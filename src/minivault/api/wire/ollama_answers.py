@@ -235,7 +235,7 @@ class Lines:
         timings = self._generation.timings
         total = timings["total_ns"]
         queue = timings["queue_ns"]
-        first = timings.get("first_token_ns", total)
+        decode = timings.get("decode_ns", 0)
         answer = nothing_said(self._kind, self._model, self._now(), _reason(completion), text)
         if self._kind == "generate" and not self._raw:
             answer["context"] = [*self._generation.prompt_token_ids, *self._generation.token_ids]
@@ -243,9 +243,9 @@ class Lines:
             "total_duration": total,
             "load_duration": queue,
             "prompt_eval_count": completion.usage.prompt_tokens,
-            "prompt_eval_duration": first - queue,
+            "prompt_eval_duration": max(0, total - queue - decode),
             "eval_count": completion.usage.completion_tokens,
-            "eval_duration": total - first,
+            "eval_duration": decode,
         }
 
 

@@ -12,6 +12,7 @@ import atexit
 import logging
 import queue
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from functools import partial
@@ -79,6 +80,7 @@ class Stream:
         self._cancel = cancel
         self._token_ids: list[int] = []
         self._logprobs: list[TokenLogprob] = []
+        self._made_ns: int | None = None
         self._end: TokenStep | None = None
         self._ready = asyncio.Event()
         self._cancelled = False
@@ -94,7 +96,8 @@ class Stream:
         self._ready.clear()
         self._exhausted = self._end is not None
         end = self._end or TokenStep(())
-        step = replace(end, token_ids=tuple(self._token_ids), logprobs=tuple(self._logprobs))
+        tokens, logprobs = tuple(self._token_ids), tuple(self._logprobs)
+        step = replace(end, token_ids=tokens, logprobs=logprobs, made_ns=self._made_ns)
         self._token_ids.clear()
         self._logprobs.clear()
         return step
@@ -114,6 +117,8 @@ class Stream:
         """Take in what a step of the engine gave. Nothing comes after an end."""
         if self._end is not None:
             return
+        if step.token_ids and not self._token_ids:
+            self._made_ns = time.monotonic_ns()
         self._token_ids.extend(step.token_ids)
         self._logprobs.extend(step.logprobs)
         if step.finish_reason is not None:
