@@ -107,6 +107,8 @@ class Calls:
         self._all_settled = asyncio.Event()
         self._all_settled.set()
         self._drain: asyncio.Task[None] | None = None
+        self._aborted: MiniVaultError | None = None
+        """What open calls were ended with, and those are whose intent becomes durable only now."""
 
     @property
     def open(self) -> int:
@@ -166,17 +168,23 @@ class Calls:
 
     # -- from the intent to the outcome
 
-    async def begin(self, admitted: Admitted, intent: Callable[[], Intent], call: C) -> C:
+    async def begin(self, admitted: Admitted, intent: Callable[[], Intent], make: Callable[[], C]) -> C:
         """Make the intent of an admitted request durable. The call may work meanwhile, unless nothing can be recorded.
 
         Raises:
             LedgerUnavailable: it could not be made durable. The request is given up.
         """
-        future = _on_this_loop(lambda: self._ledger.append_intent(intent()))
-        if self._ledger.status().writable:
-            call.run_ahead()
         try:
-            receipt = await asyncio.shield(future)
+            call = make()
+            appended = self._ledger.append_intent(intent())
+        except BaseException:
+            self.give_up(admitted)
+            raise
+        if not appended.done() and self._ledger.status().writable:
+            call.run_ahead()
+        future = asyncio.wrap_future(appended)
+        try:
+            receipt = await asyncio.shield(future)  # cancelling it would cancel the append
         except asyncio.CancelledError:
             call.abandon()
             self._spawn(self._close_orphan(admitted, call, future))
@@ -189,6 +197,8 @@ class Calls:
     def _began(self, call: C, intent: Receipt) -> C:
         call.recorded(intent)
         self._open.add(call)
+        if self._aborted is not None:
+            call.abort(self._aborted)
         return call
 
     def _never_began(self, admitted: Admitted, call: Call) -> None:
@@ -261,8 +271,9 @@ class Calls:
     async def _drained(self, patience: float) -> None:
         if await self._settle_within(patience):
             return
+        self._aborted = Draining("The server shut down before the answer ended.")
         for call in list(self._open):
-            call.abort(Draining("The server shut down before the answer ended."))
+            call.abort(self._aborted)
         if await self._settle_within(self._limits.abort_grace):
             return
         for call in list(self._open):  # their readers do not read

@@ -43,7 +43,7 @@ class Embedding:
         self.id = prepared.request.request_id
 
     def run_ahead(self) -> None:
-        """Nothing: whoever has what wants vectors waits for the whole of it anyway."""
+        """Nothing: vectors are made when they are asked for, by :meth:`result`."""
 
     def recorded(self, intent: Receipt) -> None:
         self.intent = RecordRef(intent.index, intent.leaf)

@@ -47,8 +47,9 @@ class Embeddings:
         except BaseException as error:
             self._calls.refused(error)
             raise
-        begun = Embedding(self._calls, prepared)
-        return await self._calls.begin(prepared, lambda: embedding_intent(prepared), begun)
+        return await self._calls.begin(
+            prepared, lambda: embedding_intent(prepared), lambda: Embedding(self._calls, prepared)
+        )
 
     async def _prepared(
         self, request: EmbeddingRequest, caller: Caller, replay_of: int | None, begun_ns: int

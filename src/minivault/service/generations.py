@@ -68,8 +68,9 @@ class Generations:
 
     async def begin(self, prepared: Prepared) -> Generation:
         """Record the intent of an admitted request and submit it. Raises as :meth:`open`."""
-        begun = Generation(self._calls, prepared)
-        generation = await self._calls.begin(prepared, lambda: intent_of(prepared), begun)
+        generation = await self._calls.begin(
+            prepared, lambda: intent_of(prepared), lambda: Generation(self._calls, prepared)
+        )
         try:
             generation.submit()
             await generation.accepted()

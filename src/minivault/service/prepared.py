@@ -1,4 +1,4 @@
-"""A request that has passed every check, and what goes on record of it before it runs. Pure values.
+"""A request that has passed every check, and what goes on record of it before anything is shown. Pure values.
 
 Knows nothing of how a request is checked, or of how it is answered.
 """
