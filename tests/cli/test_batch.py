@@ -15,7 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
-from minivault.cli.batch import MARK, _read, merged
+from minivault.cli.batch import MARK, _begin_anew, _read, merged
+from minivault.cli.batch_client import BatchClient
+from minivault.cli.console import CliError
 from tests.cli.process import MINIVAULT, RunningServer, environment, minivault
 from tests.e2e.server import Server, serving
 
@@ -237,3 +239,25 @@ def test_lines_of_two_files_come_in_the_order_of_the_input() -> None:
 
     got = merged(["a", "b", "c", "d"], iter(lines("a", "d")), iter(lines("b")))
     assert [json.loads(line)["custom_id"] for line in got] == ["a", "b", "d"]
+
+
+class Full(BatchClient):
+    """A server with no room for another file. What is deleted from it is kept in ``deleted``."""
+
+    def __init__(self) -> None:
+        super().__init__("http://127.0.0.1:9")
+        self.deleted: list[str] = []
+
+    def upload(self, source: Path) -> dict[str, Any]:
+        raise CliError("there is no room")
+
+    def delete_file(self, file_id: str) -> None:
+        self.deleted.append(file_id)
+
+
+def test_answers_of_a_batch_that_was_given_up_stay_until_the_new_one_is_there(tmp_path: Path) -> None:
+    former = {"id": "b", "status": "expired", "input_file_id": "i", "output_file_id": "o", "error_file_id": None}
+    with Full() as client:
+        with pytest.raises(CliError, match="no room"):
+            _begin_anew(client, former, asked(tmp_path, 1), "/v1/chat/completions", "m", None)
+        assert client.deleted == []

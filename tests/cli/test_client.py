@@ -137,7 +137,7 @@ def test_a_url_may_leave_out_http() -> None:
         assert client.health() == {"status": "ok"}
 
 
-@pytest.mark.parametrize("url", ["", "ftp://x", "http://", "file:///etc/passwd"])
+@pytest.mark.parametrize("url", ["", "ftp://x", "http://", "file:///etc/passwd", "http://a..b:1"])
 def test_a_url_that_is_none_is_a_usage_error(url: str) -> None:
     with pytest.raises(CliError, match="--url") as caught:
         Client(url)

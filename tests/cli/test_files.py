@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from minivault.cli.console import CliError
-from minivault.cli.files import write_file
+from minivault.cli.files import refuse_present, write_file
 from minivault.files import HAS_MODES
 
 
@@ -45,3 +46,19 @@ def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(CliError, match="There is no folder"):
         write_file(tmp_path / "none" / "out", ["text"])
+
+
+def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path: Path) -> None:
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_text("before", encoding="utf-8")
+    link.symlink_to(target)
+    refuse_present(link, overwrite=True)
+    write_file(link, ["after"])
+    assert (link.is_symlink(), target.read_text(encoding="utf-8")) == (True, "after")
+
+
+def test_what_is_no_regular_file_is_not_written_over(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, Path("/dev/null")):
+        with pytest.raises(CliError, match="no regular file"):
+            refuse_present(path, overwrite=True)

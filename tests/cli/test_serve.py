@@ -19,7 +19,7 @@ from minivault.access.keys import KeyStore
 from minivault.byte_size import written
 from minivault.cli.console import CliError
 from minivault.cli.files import prepare_data_dir
-from minivault.cli.listener import listen, url_of
+from minivault.cli.listener import is_this_machine_alone, listen, url_of
 from minivault.cli.serve import refuse_open_door, serve, shows_requests, warn_of_unknown_variables
 from minivault.settings import Settings, is_bytes, load_settings
 from tests.cli.process import RunningServer, environment, minivault, serving
@@ -108,6 +108,13 @@ def test_beyond_this_machine_may_be_listened_on_once_there_is_a_key(tmp_path: Pa
 def test_a_port_that_is_taken_is_told() -> None:
     with listen("127.0.0.1", 0) as taken, pytest.raises(CliError, match="--port"):
         listen("127.0.0.1", taken.getsockname()[1])
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 70, "\udcff"])
+def test_a_host_that_is_none_is_told(host: str) -> None:
+    for use in (lambda: listen(host, 0), lambda: is_this_machine_alone(host)):
+        with pytest.raises(CliError, match="not an address"):
+            use()
 
 
 def test_a_second_server_on_one_port_is_told_of_the_first(server: RunningServer, tmp_path: Path) -> None:

@@ -139,3 +139,15 @@ def test_what_is_no_backup_is_not_restored(tmp_path: Path, text: bytes | None) -
     with pytest.raises((InvalidRequest, VaultCorrupt)):
         restore(tmp_path / "copy.db", tmp_path / "data" / "vault.db")
     assert not (tmp_path / "data" / "vault.db").exists()
+
+
+def test_copies_that_a_killed_process_left_are_deleted_and_nothing_else(vault: Path) -> None:
+    left = [vault.with_name(f"vault.db.restored.part{end}") for end in ("", "-wal", "-journal")]
+    left.append(vault.with_name("batches.db.recoded.part"))
+    others = [vault.with_name("mine.restored.partial.txt"), vault.with_name("restored.part.notes")]
+    for path in (*left, *others):
+        path.write_bytes(b"x")
+    (vault.parent / "folder.restored.part").mkdir()
+    record_more(vault)
+    assert [path.name for path in left if path.exists()] == []
+    assert all(path.exists() for path in others)

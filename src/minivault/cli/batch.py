@@ -103,11 +103,8 @@ def _answered(
     endpoint = endpoint or first_url or "/v1/chat/completions"
     mark = f"{digest}:{endpoint}"
     running = _find(client, mark)
-    if running is not None and running["status"] in GIVEN_UP:
-        _tell_given_up(client, running)
-        running = None
-    if running is None:
-        running = _begin(client, source, endpoint, mark, concurrency)
+    if running is None or running["status"] in GIVEN_UP:
+        running = _begin_anew(client, running, source, endpoint, mark, concurrency)
     else:
         note(f"Going on with {running['id']}.")
     ended = _wait(
@@ -172,11 +169,17 @@ def _find(client: BatchClient, mark: str) -> dict[str, Any] | None:
     return newest if newest is not None and newest["status"] in GIVEN_UP else None
 
 
-def _tell_given_up(client: BatchClient, former: dict[str, Any]) -> None:
-    """Its answers will be made again, so none of its files is of use; while it is being cancelled they are needed."""
-    note(f"{former['id']} of this file is {former['status']}: a new batch asks all lines.")
-    if former["status"] not in GOING:
+def _begin_anew(
+    client: BatchClient, former: dict[str, Any] | None, source: Path, endpoint: str, mark: str, concurrency: int | None
+) -> dict[str, Any]:
+    """A batch that asks all lines. Order: the files of a ``former`` one, which was given up, are of no use only once it
+    is there; while that is being cancelled they are needed."""
+    if former is not None:
+        note(f"{former['id']} of this file is {former['status']}: a new batch asks all lines.")
+    begun = _begin(client, source, endpoint, mark, concurrency)
+    if former is not None and former["status"] not in GOING:
         _clear(client, former)
+    return begun
 
 
 def _result(one: dict[str, Any]) -> str | None:

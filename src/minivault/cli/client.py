@@ -217,7 +217,8 @@ def _base_url(url: str) -> httpx.URL:
     given = url if "://" in url else f"http://{url}"
     try:
         parsed = httpx.URL(given)
-    except httpx.InvalidURL:
+        parsed.host.encode("idna")  # as the system's look-up would
+    except (httpx.InvalidURL, UnicodeError):
         parsed = httpx.URL("")
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise CliError("--url must be like http://127.0.0.1:8000", exit_code=2)

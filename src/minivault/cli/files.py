@@ -54,22 +54,26 @@ def refuse_present(output: Path, overwrite: bool) -> None:
     """Refuse a file that is there already, unless it is to be written over: the one rule of all commands that write.
 
     Raises:
-        CliError: it is there, and ``overwrite`` was not said.
+        CliError: it is there, and ``overwrite`` was not said; or it is a folder, a device or a pipe.
     """
     if not overwrite and os.path.lexists(output):
         raise CliError(f"{output} is there already; --overwrite writes over it.", exit_code=2)
+    if output.exists() and not output.is_file():
+        raise CliError(f"{output} is no regular file, and is not written over.", exit_code=2)
 
 
 def write_file(output: Path, pieces: Iterable[str | bytes], *, public: bool = False) -> None:
-    """Whole or not at all, and on the disk when it returns. Text is UTF-8. For the owner alone, unless ``public``: what
-    is meant to be handed out can be read by all whom the umask lets.
+    """Whole or not at all, and on the disk when it returns; a link stays, and what it leads to is replaced.
+
+    Text is UTF-8. For the owner alone, unless ``public``: what is meant to be handed out can be read by all whom the
+    umask lets.
 
     Raises:
         CliError: there is no such folder, or it cannot be written; whatever else ``pieces`` raise, nothing is left.
     """
     require_folder(output)
     try:
-        with replacing(output, 0o644 if public else 0o600) as file:
+        with replacing(output.resolve(), 0o644 if public else 0o600) as file:
             file.writelines(piece.encode("utf-8") if isinstance(piece, str) else piece for piece in pieces)
     except OSError as error:
         raise CliError(f"Cannot write {output}: {error.strerror}") from error

@@ -51,7 +51,7 @@ def _who_listens(address: Any, error: OSError) -> str:
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError:
+    except (OSError, UnicodeError):  # the latter: no name that can be encoded
         raise CliError("--host is not an address of this machine.", exit_code=2) from None
     # IPv4 first: it is what `localhost` means to most clients.
     family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
@@ -70,7 +70,7 @@ def is_this_machine_alone(host: str) -> bool:
 def _addresses(host: str) -> list[str]:
     try:
         found = socket.getaddrinfo(host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError:
+    except (OSError, UnicodeError):
         raise CliError("--host is not an address of this machine.", exit_code=2) from None
     return [str(entry[4][0]).partition("%")[0] for entry in found]
 

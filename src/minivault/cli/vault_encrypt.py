@@ -95,11 +95,15 @@ def decrypt(data_dir: options.DataDir = None) -> None:
 
 def _settle(settings: Settings) -> None:
     """Finish what was interrupted, if anything was."""
+    from minivault.vault.database import as_error
     from minivault.vault.lock import WriterLock
     from minivault.vault.moving import list_of
 
     if list_of(settings.vault_path).exists():
-        WriterLock(settings.vault_path).release()
+        try:
+            WriterLock(settings.vault_path).release()
+        except OSError as error:
+            raise as_error(error, "the vault's folder cannot be used") from error
         note("A restore, or a change of key, that was interrupted is finished now.")
 
 

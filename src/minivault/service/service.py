@@ -269,7 +269,7 @@ class Service:
             waiting=sum(one.waiting for one in stats),
             kv_cache_usage=max((one.kv_cache_usage for one in stats), default=0.0),
             records=state.records,
-            head_size=state.tree_size,
+            head_size=state.head_size,
             signed_at=state.signed_at,
             head_error=state.head_error,
             mirror_error=state.mirror_error,

@@ -82,8 +82,9 @@ def finish(vault: Path) -> bool:
 
 def discard_all(vault: Path) -> None:
     """Delete every copy beside the vault that is not, or no more, to be used. No renames are under way."""
-    for end in (RESTORED, RECODED, REPLACED):
-        for path in vault.parent.glob(f"*{end}*"):
+    ends = tuple(part + end for part in (RESTORED, RECODED, REPLACED) for end in ("", *BESIDE))
+    for path in vault.parent.iterdir():
+        if path.name.endswith(ends) and not path.is_dir():
             path.unlink(missing_ok=True)
 
 
