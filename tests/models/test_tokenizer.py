@@ -125,9 +125,20 @@ def test_add_bos_token_is_honoured_once(tmp_path: Path) -> None:
         assert (ids[0], ids.count(bos)) == (bos, 1)
 
 
-def test_a_lone_surrogate_is_refused() -> None:
+@pytest.mark.parametrize("size", [1, 5000])
+def test_a_lone_surrogate_is_refused(size: int) -> None:
     with pytest.raises(InvalidRequest, match="surrogates"):
-        BYTE_LEVEL.encode("a\ud800", add_special_tokens=False)
+        BYTE_LEVEL.encode("a" * size + "\ud800", add_special_tokens=False)
+
+
+@pytest.mark.parametrize("case", ["llama-gqa", "llama-tied-bias"])
+@pytest.mark.parametrize("text", ["a é\n<s>", "  \u00a0😀", "word, "])
+@pytest.mark.parametrize("special", [False, True])
+def test_long_texts_have_the_tokens_of_the_librarys_plain_way(case: str, text: str, special: bool) -> None:
+    long = text * 2000
+    assert (
+        Tokenizer.load(DATA / case).encode(long, special) == library(case).encode(long, add_special_tokens=special).ids
+    )
 
 
 def test_a_token_beyond_the_embedding_is_refused() -> None:

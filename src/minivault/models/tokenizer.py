@@ -32,6 +32,8 @@ TOKENIZER_FILES = (
 """What can decide how text becomes tokens and where an answer ends; the digest covers those that exist."""
 
 _NOTHING = "(?!)"
+LOCK_FREE = 4096
+"""Characters from which on a text is tokenised without Python's lock."""
 SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
@@ -94,7 +96,7 @@ class Tokenizer:
             InvalidRequest: the text is not Unicode (lone surrogates), or has a token that the model lacks.
         """
         try:
-            ids: list[int] = self._library.encode(text, add_special_tokens=add_special_tokens).ids
+            ids = _ids(self._library, text, add_special_tokens)
         except (UnicodeEncodeError, TypeError):  # the library's two words for a text that is not Unicode
             raise InvalidRequest("text must be valid Unicode, without lone surrogates", param="prompt") from None
         if add_special_tokens and self._bos_to_add is not None and ids[:1] != [self._bos_to_add]:
@@ -140,10 +142,9 @@ class Tokenizer:
         text = text.rstrip() if after is not None and after.lstrip else text
         assert self._plain is not None  # noqa: S101 - made by the only caller
         try:
-            ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
+            return _ids(self._plain, text, add_special_tokens=False)
         except (UnicodeEncodeError, TypeError):
             raise InvalidRequest("text must be valid Unicode, without lone surrogates", param="prompt") from None
-        return ids
 
     def decoder(self) -> IncrementalDecoder:
         """A fresh decoder for one answer. Special tokens give no text."""
@@ -202,6 +203,14 @@ def _load_library(folder: Path) -> tokenizers.Tokenizer:
     library.no_truncation()
     library.no_padding()
     return library
+
+
+def _ids(library: tokenizers.Tokenizer, text: str, add_special_tokens: bool) -> list[int]:
+    """The tokens of a text. A long one is worked on without Python's lock, which ``encode`` holds until its end, so that
+    other threads go on meanwhile. Short ones are not worth the library's own threads."""
+    if len(text) < LOCK_FREE:
+        return library.encode(text, add_special_tokens=add_special_tokens).ids
+    return library.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
 
 
 def _load_gpt2(folder: Path) -> tokenizers.Tokenizer:
