@@ -206,8 +206,8 @@ def _load_library(folder: Path) -> tokenizers.Tokenizer:
 
 
 def _ids(library: tokenizers.Tokenizer, text: str, add_special_tokens: bool) -> list[int]:
-    """The tokens of a text. A long one is worked on without Python's lock, which ``encode`` holds until its end, so that
-    other threads go on meanwhile. Short ones are not worth the library's own threads."""
+    """The tokens of a text. A long one is worked on without Python's lock, which ``encode`` holds to its end: others go
+    on meanwhile. Short ones are not worth the library's own threads."""
     if len(text) < LOCK_FREE:
         return library.encode(text, add_special_tokens=add_special_tokens).ids
     return library.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
