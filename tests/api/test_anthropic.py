@@ -146,12 +146,19 @@ async def test_a_conversation_keeps_its_turns() -> None:
 
 async def test_the_parameters_reach_the_engine_and_the_rest_is_listed() -> None:
     bench = make_bench(template=True)
-    fields = {"temperature": 0.5, "top_k": 4, "top_p": 0.6, "stop_sequences": ["END"], "metadata": {"user_id": "u"}}
+    fields = {
+        "temperature": 0.5,
+        "top_k": 4,
+        "top_p": 0.6,
+        "stop_sequences": ["END"],
+        "metadata": {"user_id": "u"},
+        "seed": 7,
+    }
     async with client_of(bench) as client:
         await client.post("/v1/messages", json=ASK | fields | {"service_tier": "auto"})
     sampling = bench.engine.requests[0].sampling
     assert (sampling.temperature, sampling.top_k, sampling.top_p, sampling.stop) == (0.5, 4, 0.6, ("END",))
-    assert sampling.max_tokens == 100
+    assert (sampling.max_tokens, sampling.seed) == (100, 7)
     assert (bench.ledger.intents[0].surface, bench.ledger.intents[0].ignored) == (
         "anthropic",
         ("metadata", "service_tier"),

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from minivault.api.wire.lenient import LEAST_TOP_P, LenientBody, function_tool, json_schema_format, listed
 from minivault.api.wire.native import MAX_STOPS, StopString
-from minivault.api.wire.openai import FunctionName
+from minivault.api.wire.openai import SEEDS, FunctionName
 from minivault.api.wire.strict import Items
 from minivault.errors import InvalidRequest, UnsupportedFeature
 from minivault.generation import FormNames, GenerationRequest, JsonObject, Message, SamplingParams, ToolCall
@@ -192,6 +192,9 @@ class MessagesBody(CountBody):
     temperature: float | None = Field(None, ge=0, le=1)
     top_k: int | None = Field(None, ge=0, le=1_000_000)
     top_p: float | None = Field(None, ge=0, le=1)
+    seed: int | None = Field(
+        None, ge=-SEEDS, le=SEEDS - 1, description="Not a word of Anthropic's: same request, same bytes."
+    )
     metadata: dict[str, Any] | None = Field(None, description="Has no effect.")
     output_config: OutputConfig | None = None
     output_format: JsonFormat | None = Field(None, description="The older word for `output_config.format`.")
@@ -215,6 +218,7 @@ class MessagesBody(CountBody):
                 top_k=self.top_k,
                 top_p=None if self.top_p is None else max(self.top_p, LEAST_TOP_P),
                 stop=self.stops,
+                seed=None if self.seed is None else self.seed % SEEDS,
             ),
             fit=True,
             stream=bool(self.stream),
