@@ -89,6 +89,29 @@ def test_a_number_that_is_none_is_told_its_bounds(monkeypatch: pytest.MonkeyPatc
         load_settings()
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("port = true", "port (from config.toml): must be an integer from 0 to 65535"),
+        ("threads = false", "threads (from config.toml): must be an integer from 0 to 1024"),
+        ("keep_alive = true", "keep_alive (from config.toml): must be a number from -1 to 1000000000"),
+        ("max_body_bytes = true", "max_body_bytes (from config.toml): must be a number of bytes from 1KiB to 1GiB"),
+    ],
+)
+def test_a_boolean_is_no_number(tmp_path: Path, line: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(data_dir=write_config(tmp_path / "data", line))
+    assert str(caught.value).startswith(said)
+
+
+def test_no_number_of_any_name_takes_a_boolean(tmp_path: Path) -> None:
+    numbers = [name for name, field in Settings.model_fields.items() if field.annotation in (int, float)]
+    file = write_config(tmp_path / "data", "".join(f"{name} = true\n" for name in numbers))
+    with pytest.raises(ConfigError) as caught:
+        load_settings(data_dir=file)
+    assert str(caught.value).count("(from config.toml): must be a") == len(numbers) > 20
+
+
 @pytest.mark.parametrize("sides", [("ge", "gt"), ("le", "lt")], ids=["lower", "upper"])
 def test_every_number_has_bounds(sides: tuple[str, str]) -> None:
     unbounded = [

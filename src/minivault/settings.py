@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -193,6 +193,13 @@ class Settings(BaseSettings):
         default="info", description="Diagnostic log level; requests are shown on a terminal only where it is set."
     )
     log_format: Literal["auto", "console", "json"] = Field(default="auto", description="Diagnostic log format.")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _boolean_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """``true`` of the file is no number, though Python takes it as 1: as in a variable, it is a word there."""
+        is_number = cls.model_fields[str(info.field_name)].annotation in (int, float)
+        return str(value) if isinstance(value, bool) and is_number else value
 
     @field_validator("allowed_hosts", "preload", mode="before")
     @classmethod
