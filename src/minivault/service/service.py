@@ -251,9 +251,8 @@ class Service:
             return "The server is shutting down."
         state = self._ledger.status()
         if not state.writable:
-            reason = state.reason or ""
-            said = reason.startswith("the vault ")
-            return f"T{reason[1:]}" if said else f"The vault cannot be written: {reason}"
+            why = state.reason or ""
+            return f"T{why[1:]}" if why.startswith("the vault ") else f"The vault cannot be written: {why}"
         reason = self.models.not_ready_because()
         if reason is None and any(model.name == self.models.default_name for model in self._broken()):
             return ENGINE_STOPPED
