@@ -24,6 +24,7 @@ def call(index: int, **changes: Any) -> dict[str, Any]:
         "surface": "native",
         "finish_reason": "stop",
         "prompt": "x",
+        "usage": {"completion_tokens": 0},
         **changes,
     }
 
@@ -66,9 +67,10 @@ class ScriptedBackend:
 
 def test_what_cannot_be_compared_is_passed_over_and_counted() -> None:
     backend = ScriptedBackend(
-        call(8), call(6, surface="replay"), call(4, prompt=None), call(2, finish_reason=None), call(0, surface="import")
-    )
-    assert comparable(backend) == ([(8, 9)], 3)
+        call(8), call(6, surface="replay"), call(4, prompt=None), call(2, finish_reason=None), call(0, surface="import"),
+        call(12, finish_reason="cancelled"), call(10, finish_reason="cancelled", usage={"completion_tokens": 3}),
+    )  # fmt: skip
+    assert comparable(backend) == ([(8, 9), (10, 11)], 4)
 
 
 def test_all_are_replayed_and_only_what_differs_is_named(capsys: pytest.CaptureFixture[str]) -> None:

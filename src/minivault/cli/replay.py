@@ -101,7 +101,7 @@ def audit(backend: Backend, sample: int | None, seed: int | None, json: bool) ->
         counts = [f"{verdicts[verdict]} {verdict}" for verdict in ("MATCH", "MISMATCH", "NOT COMPARABLE")]
         line(f"{len(chosen)} replayed: {', '.join(counts)}")
     if passed_over:
-        note(f"Passed over, since there is nothing to compare: {passed_over} (no content, not ended, or imported)")
+        note(f"Passed over, since there is nothing to compare: {passed_over} (no content, no answer, or imported)")
     return verdicts
 
 
@@ -115,7 +115,8 @@ def comparable(backend: Backend) -> tuple[list[tuple[int, int]], int]:
         for call in page["records"]:
             if call["surface"] == "replay":
                 continue
-            if call["finish_reason"] is None or call["prompt"] is None or call["surface"] == "import":
+            answered = call["finish_reason"] in ("stop", "length") or call["usage"]["completion_tokens"] > 0
+            if not answered or call["prompt"] is None or call["surface"] == "import":
                 passed_over += 1
             else:
                 chosen.append((call["index"], call["outcome_index"]))
