@@ -67,7 +67,8 @@ class ScriptedBackend:
 
 def test_what_cannot_be_compared_is_passed_over_and_counted() -> None:
     backend = ScriptedBackend(
-        call(8), call(6, surface="replay"), call(4, prompt=None), call(2, finish_reason=None), call(0, surface="import"),
+        call(8), call(6, surface="replay"), call(4, prompt=None), call(2, finish_reason=None),
+        call(0, surface="import"),
         call(12, finish_reason="cancelled"), call(10, finish_reason="cancelled", usage={"completion_tokens": 3}),
     )  # fmt: skip
     assert comparable(backend) == ([(8, 9), (10, 11)], 4)
