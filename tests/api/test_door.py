@@ -24,7 +24,22 @@ async def test_a_sane_request_id_is_kept_and_recorded(given: str) -> None:
 
 @pytest.mark.parametrize(
     "given",
-    ["", "x" * 129, "0", "42", "9" * 30, "a b", "a\tb", "<script>", "a;b", "é".encode(), "batch_", "batch_0a-0-r9"],
+    [
+        "",
+        "x" * 129,
+        ".",
+        "..",
+        "0",
+        "42",
+        "9" * 30,
+        "a b",
+        "a\tb",
+        "<script>",
+        "a;b",
+        "é".encode(),
+        "batch_",
+        "batch_0a-0-r9",
+    ],
 )
 async def test_any_other_request_id_is_replaced(given: Any) -> None:
     async with client_of(make_bench()) as client:
