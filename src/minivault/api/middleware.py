@@ -178,9 +178,11 @@ class HeadAsGet:
 
 
 def request_id_of(headers: Headers) -> str:
-    """The client's own id if it is sane, else a new one. Digits alone are not: they name records by their index. Nor are
-    dots alone, which clients take out of paths, and one that could name a line of a batch: if that call were erased,
-    the line would be."""
+    """The client's own id if it is sane, else a new one.
+
+    Digits alone are not: they name records by their index. Nor are dots alone, which clients take out of paths, and one
+    that could name a line of a batch: if that call were erased, the line would be.
+    """
     given = headers.get("x-request-id", "")
     sane = _SANE_ID.fullmatch(given) and not given.isdigit() and given.strip(".") and not given.startswith(PREFIX)
     return given if sane else uuid.uuid4().hex
