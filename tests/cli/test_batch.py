@@ -61,6 +61,17 @@ def test_an_output_that_is_there_is_not_written_over(server: RunningServer, tmp_
     assert (done.returncode, (tmp_path / "out.jsonl").read_text()) == (2, "mine")
 
 
+@pytest.mark.parametrize("named", ["in.jsonl", "symbolic", "hard"])
+def test_the_input_is_not_written_over_by_its_answers(tmp_path: Path, named: str) -> None:
+    source = asked(tmp_path, 1)
+    (tmp_path / "symbolic").symlink_to(source)
+    (tmp_path / "hard").hardlink_to(source)
+    before = source.read_bytes()
+    done = minivault("batch", str(source), "-o", str(tmp_path / named), "--overwrite", "--url", "http://127.0.0.1:9")
+    assert (done.returncode, source.read_bytes()) == (2, before)
+    assert "-o must name another file than the input." in done.stderr
+
+
 def test_an_output_without_a_folder_is_told_before_anything_is_asked(server: RunningServer, tmp_path: Path) -> None:
     done = minivault("batch", str(asked(tmp_path, 1)), "-o", str(tmp_path / "none" / "out.jsonl"), "--url", server.url)
     assert (done.returncode, "There is no folder" in done.stderr) == (1, True)

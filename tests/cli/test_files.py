@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from minivault.cli.console import CliError
-from minivault.cli.files import refuse_present, write_file
+from minivault.cli.files import is_same_file, refuse_present, write_file
 from minivault.files import HAS_MODES
 
 
@@ -62,3 +62,22 @@ def test_what_is_no_regular_file_is_not_written_over(tmp_path: Path) -> None:
     for path in (tmp_path / "pipe", tmp_path, Path("/dev/null")):
         with pytest.raises(CliError, match="no regular file"):
             refuse_present(path, overwrite=True)
+
+
+def test_a_vault_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "vault.db").touch()
+    refuse_present(tmp_path / "vault.db", overwrite=True)  # a backup
+    (tmp_path / "vault.db.lock").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "vault.db")
+    for path in (tmp_path / "vault.db", tmp_path / "link"):
+        with pytest.raises(CliError, match=r"vault\.db\.lock beside it"):
+            refuse_present(path, overwrite=True)
+
+
+def test_one_file_has_many_names(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    (tmp_path / "b").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    assert is_same_file(tmp_path / "link", tmp_path / "a")
+    assert not is_same_file(tmp_path / "a", tmp_path / "b")
+    assert not is_same_file(tmp_path / "none", tmp_path / "none")

@@ -18,7 +18,7 @@ import typer
 
 from minivault.cli import options
 from minivault.cli.console import CliError, counting, escape, note, write_json
-from minivault.cli.files import refuse_present, require_folder, write_file
+from minivault.cli.files import is_same_file, refuse_present, require_folder, write_file
 
 if TYPE_CHECKING:
     from minivault.cli.batch_client import BatchClient
@@ -78,9 +78,9 @@ def batch(
 
     with BatchClient.of(options.settings(url=url, api_key=api_key, data_dir=data_dir)) as client:
         if cancel:
-            ended = _cancelled(client, source, None if output is None else _output(output, overwrite))
+            ended = _cancelled(client, source, None if output is None else _output(source, output, overwrite))
         else:
-            ended = _answered(client, source, _output(output, overwrite), endpoint, concurrency)
+            ended = _answered(client, source, _output(source, output, overwrite), endpoint, concurrency)
     if json:
         write_json(ended)
     refused = 0 if cancel else ended["request_counts"]["failed"]
@@ -88,9 +88,11 @@ def batch(
         raise typer.Exit(1)
 
 
-def _output(output: Path | None, overwrite: bool) -> Path:
+def _output(source: Path, output: Path | None, overwrite: bool) -> Path:
     if output is None:
         raise CliError("-o must say where the answers go.", exit_code=2)
+    if is_same_file(source, output):
+        raise CliError("-o must name another file than the input.", exit_code=2)
     refuse_present(output, overwrite)
     require_folder(output)
     return output

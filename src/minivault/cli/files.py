@@ -54,12 +54,24 @@ def refuse_present(output: Path, overwrite: bool) -> None:
     """Refuse a file that is there already, unless it is to be written over: the one rule of all commands that write.
 
     Raises:
-        CliError: it is there, and ``overwrite`` was not said; or it is a folder, a device or a pipe.
+        CliError: it is there, and ``overwrite`` was not said; or it is a folder, a device, a pipe or a vault.
     """
     if not overwrite and os.path.lexists(output):
         raise CliError(f"{output} is there already; --overwrite writes over it.", exit_code=2)
     if output.exists() and not output.is_file():
         raise CliError(f"{output} is no regular file, and is not written over.", exit_code=2)
+    real = output.resolve()
+    # An encrypted vault cannot be told by what it holds; its lock file stays beside it.
+    if real.exists() and (lock := real.with_name(f"{real.name}.lock")).exists():
+        raise CliError(f"{output} is not written over: {lock.name} beside it says that it is a vault.", exit_code=2)
+
+
+def is_same_file(one: Path, other: Path) -> bool:
+    """Whether both names lead to one file, through links too; not where there is none."""
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
 
 
 def write_file(output: Path, pieces: Iterable[str | bytes], *, public: bool = False) -> None:
