@@ -14,6 +14,7 @@ NAME = "llama-gqa"
 EOS = Tokenizer.load(DATA / NAME).eos_token_ids
 COMPILER = GrammarCompiler((DATA / NAME / "tokenizer.json").read_text(), opened(NAME)[0].vocab_size, EOS)
 MARK = "s3cr3t"
+CIRCLE = '{"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}'
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,9 @@ MARK = "s3cr3t"
     [
         ("regex", "(s3cr3t", "response_format.regex: a group is not closed, at character 1"),
         ("regex", "s3cr3t[z-a]", "the range of a character class ends before it begins, at character 8"),
+        ("regex", "\\", "response_format.regex: it ends with a backslash"),
+        ("regex", "s3cr3t\\\\\\", "response_format.regex: it ends with a backslash"),
+        ("regex", "[a&&b]", "response_format.regex: no text can fit it"),
         ("regex", "(?=s3cr3t)", "look-ahead and look-behind are not supported, at character 1"),
         ("regex", "a{3,1}", "a repetition's most is less than its least, at character 2"),
         ("lark", "start: s3cr3t", "response_format.grammar: a rule or token is used that is not defined, at line 1,"),
@@ -28,6 +32,10 @@ MARK = "s3cr3t"
         ("lark", 's3cr3t: "a"', "there is no rule named start"),
         ("lark", 'start: "a unclosed group" s3cr3t', "a rule or token is used that is not defined"),
         ("lark", "start: A\nA: /(s3cr3t/", "a group is not closed, at line 2"),
+        ("lark", "start: start", "response_format.grammar: no text can fit it"),
+        ("lark", 'start: s3cr3t\ns3cr3t: start "limit"', "response_format.grammar: no text can fit it"),
+        ("json_schema", '{"$ref": "#"}', "the JSON Schema of the answer: no text can fit it"),
+        ("json_schema", CIRCLE, "the JSON Schema of the answer: no text can fit it"),
         ("json_schema", '{"type": "s3cr3t"}', "the JSON Schema of the answer: a type is none of string, number,"),
         ("json_schema", '{"type": "array", "uniqueItems": true}', "a keyword that is not supported: uniqueItems"),
         ("json_schema", '{"type": "string", "pattern": "(look-around s3cr3t"}', "a group is not closed"),
@@ -44,3 +52,17 @@ def test_a_fault_is_named_with_its_place(kind: GrammarKind, source: str, said: s
     assert said in refused.value.message
     assert MARK not in refused.value.message
     assert refused.value.param == "response_format"
+
+
+@pytest.mark.parametrize(
+    ("kind", "source"),
+    [
+        ("regex", "a\\\\"),
+        ("regex", "\\\\\\\\"),
+        ("lark", 'start: ""'),
+        ("lark", 'start: start | "a"'),
+        ("json_schema", '{"properties": {"next": {"$ref": "#"}}}'),
+    ],
+)
+def test_what_can_begin_is_taken(kind: GrammarKind, source: str) -> None:
+    assert any(COMPILER.compile(kind, source).mask())

@@ -67,7 +67,15 @@ async def test_answers_fit_expressions_grammars_and_json(
     assert re.fullmatch(pattern, (await service.generate(ask(response_format), CALLER)).response, re.DOTALL)
 
 
-@pytest.mark.parametrize("response_format", [{"type": "regex", "regex": "("}, {"type": "grammar", "grammar": "?"}])
+@pytest.mark.parametrize(
+    "response_format",
+    [
+        {"type": "regex", "regex": "("},
+        {"type": "grammar", "grammar": "?"},
+        {"type": "grammar", "grammar": "start: start"},
+        {"type": "json_schema", "schema": {"$ref": "#"}},
+    ],
+)
 async def test_a_grammar_that_is_not_sound_is_refused_and_not_recorded(
     service: Service, response_format: dict[str, Any]
 ) -> None:

@@ -99,6 +99,8 @@ class GrammarCompiler:
 
 
 def _match(tokenizer: llguidance.LLTokenizer, kind: GrammarKind, source: str) -> llguidance.LLMatcher:
+    if kind == "regex" and (len(source) - len(source.rstrip("\\"))) % 2:  # the compiler would leave it out
+        raise InvalidRequest(f"{FIELDS[kind]}: it ends with a backslash", param="response_format")
     try:
         match kind:
             case "json_object":
@@ -114,4 +116,19 @@ def _match(tokenizer: llguidance.LLTokenizer, kind: GrammarKind, source: str) ->
     matcher = llguidance.LLMatcher(tokenizer, text, log_level=0, limits=_LIMITS)
     if matcher.is_error():
         raise InvalidRequest(fault_of(kind, matcher.get_error()), param="response_format")
+    _require_first_token(matcher, kind)
     return matcher
+
+
+def _require_first_token(matcher: llguidance.LLMatcher, kind: GrammarKind) -> None:
+    """Refuse a grammar that cannot begin, such as one that leads to nothing but itself: it would only fail when run."""
+    try:
+        # On a copy: every answer's place is as the compiler left it, whatever this looked at.
+        first = matcher.deep_copy()
+        first.compute_bitmask()
+        # Its first line alone: the lines below quote the grammar.
+        said = first.get_error().partition("\n")[0] if first.is_error() else None
+    except BaseException:  # also a panic of the library, as where answers are held to their grammars
+        said = ""
+    if said is not None:
+        raise InvalidRequest(fault_of(kind, said), param="response_format")

@@ -40,6 +40,7 @@ _KNOWN = (
     ("does not exist", "a $ref leads nowhere"),
     ("Unknown format", "a format is unknown"),
     ("Unsatisfiable schema", "no value can fit it"),
+    ("NoExtensionBias", "no text can fit it"),
     ("multiple of", "multipleOf must be above 0"),
     ("must be an object", "a keyword must be an object and is not"),
     ("must be an array", "a keyword must be an array and is not"),
