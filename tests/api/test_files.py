@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from minivault.api.room import MAX_UPLOADS
+from minivault.batches.store import BatchStore
 from tests.api.batch_server import CHAT, batching_of, chat, lines, server_of, uploaded
 from tests.fakes import make_bench, until
 
@@ -171,3 +173,16 @@ async def test_a_files_name_is_never_a_path(tmp_path: Path) -> None:
 async def test_what_is_not_there_is_404(tmp_path: Path, path: str) -> None:
     async with server_of(make_bench(), tmp_path) as client:
         assert (await client.get(path)).status_code == 404
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/v1/files"), ("POST", "/v1/files"), ("GET", "/v1/batches")])
+async def test_where_the_folder_cannot_be_written_the_answer_says_so(tmp_path: Path, method: str, path: str) -> None:
+    (tmp_path / "file").touch()
+    sent: dict[str, Any] = (
+        {"files": {"file": ("in.jsonl", b"x")}, "data": {"purpose": "batch"}} if method == "POST" else {}
+    )
+    async with server_of(make_bench(), tmp_path) as client:
+        batching_of(client)._open_store = lambda: BatchStore.open(tmp_path / "file" / "batches.db")
+        answer = await client.request(method, path, **sent)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "ledger_unavailable")
+    assert "their folder cannot be written" in answer.json()["error"]["message"]

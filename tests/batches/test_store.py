@@ -12,7 +12,7 @@ from minivault.batches.database import recoded_copy
 from minivault.batches.lines import CHUNK_LINES
 from minivault.batches.store import MAX_UNFINISHED, BatchStore, new_id
 from minivault.batches.values import Batch, Counts, Fault, IllegalStep, Line, Result, Status
-from minivault.errors import ConfigError, InvalidRequest, RateLimited, UnknownRecord
+from minivault.errors import ConfigError, InvalidRequest, LedgerUnavailable, RateLimited, UnknownRecord
 from minivault.vault.cipher import VaultKey
 
 LINES = [Line(number, f"c{number}", "{}") for number in range(3)]
@@ -373,3 +373,9 @@ def test_without_its_key_an_encrypted_file_does_not_open(tmp_path: Path) -> None
     for key in (None, tmp_path / "other"):
         with pytest.raises(ConfigError, match=r"batches\.db"):
             opened(tmp_path, key)
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(LedgerUnavailable, match="their folder cannot be written"):
+        opened(tmp_path / "file")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from minivault.errors import LedgerUnavailable, MiniVaultError, UnknownRecord, VaultCorrupt
+from minivault.files import OPEN_FILES_STAY
 from minivault.vault.database import Writer, open_reader
 from minivault.vault.ledger import Ledger
 from minivault.vault.reader import CallDetail, Reader
@@ -448,3 +452,86 @@ def test_the_name_of_each_new_folder_is_made_durable(tmp_path: Path, monkeypatch
     monkeypatch.setattr("minivault.vault.ledger.sync_folder", synced.append)
     open_ledger(tmp_path / "a" / "b" / "c").close()
     assert synced == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
+
+
+open_files_go = pytest.mark.skipif(OPEN_FILES_STAY, reason="an open file can be neither renamed nor removed here")
+OTHER_CLIENT = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('SELECT 1 FROM leaves'); db.close()"
+
+
+@open_files_go
+def test_no_receipt_is_given_once_the_file_is_removed(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    record_calls(ledger, 1)
+    (tmp_path / "vault.db").unlink()
+    for _ in range(2):
+        assert "removed or replaced" in str(failure(ledger.append_intent(intent(1))))
+    eventually(lambda: "removed or replaced" in (ledger.status().reason or ""))
+    assert not ledger.status().writable
+    ledger.close()
+    assert not (tmp_path / "vault.db").exists()
+
+
+@open_files_go
+def test_no_receipt_is_given_for_a_file_removed_during_the_commit(tmp_path: Path) -> None:
+    held = Held()
+    ledger = open_ledger(tmp_path, open_writer=Script(held).open)
+    waiting = ledger.append_intent(intent(1))
+    assert held.begun.wait(30)
+    (tmp_path / "vault.db").unlink()
+    held.let_go.set()
+    assert "removed or replaced" in str(failure(waiting))
+    ledger.close()
+
+
+@open_files_go
+def test_no_receipt_is_given_once_a_copy_took_the_place_of_the_file(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    record_calls(ledger, 1)
+    shutil.copy(tmp_path / "vault.db", tmp_path / "copy")
+    kept = (tmp_path / "copy").read_bytes()
+    (tmp_path / "copy").replace(tmp_path / "vault.db")
+    for _ in range(2):
+        assert "removed or replaced" in str(failure(ledger.append_intent(intent(1))))
+    ledger.close()
+    assert (tmp_path / "vault.db").read_bytes() == kept
+
+
+@open_files_go
+@pytest.mark.parametrize("moved", ["data", "data/vault.db"])
+def test_service_goes_on_once_the_file_is_back(tmp_path: Path, moved: str) -> None:
+    folder = tmp_path / "data"
+    ledger = open_ledger(folder)
+    record_calls(ledger, 1)
+    (tmp_path / moved).rename(tmp_path / "away")
+    failure(ledger.append_intent(intent(1)))
+    (tmp_path / "away").rename(tmp_path / moved)
+    eventually(lambda: ledger.status().writable)
+    record_calls(ledger, 1)
+    ledger.close()
+    assert_sound(folder)
+
+
+@open_files_go
+def test_a_call_whose_record_went_into_the_file_that_was_moved_is_ended_once_it_is_back(tmp_path: Path) -> None:
+    held = Held()
+    ledger = open_ledger(tmp_path, open_writer=Script(held).open)
+    waiting = ledger.append_intent(intent(1))
+    assert held.begun.wait(30)
+    (tmp_path / "vault.db").rename(tmp_path / "away")
+    held.let_go.set()
+    failure(waiting)
+    (tmp_path / "away").rename(tmp_path / "vault.db")
+    eventually(lambda: ledger.status().writable)
+    ledger.close()
+    assert get(tmp_path, "gen-1").call.finish_reason == "failed"
+    assert_sound(tmp_path)
+
+
+def test_another_client_that_closes_the_vault_does_not_take_the_log_from_under_the_ledger(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    record_calls(ledger, 1)
+    Reader.open(tmp_path / "vault.db").list()
+    before = (tmp_path / "vault.db-wal").stat().st_ino
+    subprocess.run([sys.executable, "-c", OTHER_CLIENT, str(tmp_path / "vault.db")], check=True, timeout=60)
+    assert (tmp_path / "vault.db-wal").stat().st_ino == before
+    ledger.close()

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from minivault.errors import InvalidRequest, UnknownRecord, UnsupportedFeature
+from minivault.errors import InvalidRequest, LedgerUnavailable, UnknownRecord, UnsupportedFeature
 from minivault.vault import reader as reader_module
 from minivault.vault.queries import match_expression
 from minivault.vault.reader import CallFilter, ExportForm, Reader
@@ -374,3 +374,12 @@ def test_a_call_is_read_in_one_state(tmp_path: Path, monkeypatch: pytest.MonkeyP
     ledger.close()
     assert (detail.call.prompt, detail.prompt_token_ids, detail.response_token_ids) == ("question 0", (1, 2, 3), (4, 5))
     assert detail.salts is not None
+
+
+def test_a_vault_that_was_there_and_is_gone_does_not_read_as_empty(tmp_path: Path) -> None:
+    open_ledger(tmp_path).close()
+    reader = Reader.open(tmp_path / "vault.db")
+    (tmp_path / "vault.db").unlink()
+    with pytest.raises(LedgerUnavailable, match="removed or replaced"):
+        reader.list()
+    reader.close()

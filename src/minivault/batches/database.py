@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +44,7 @@ CREATE TABLE erasures (
 PRAGMA user_version = 4;
 """
 _VERSION = 4
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _FROM_VERSION_1 = """
 ALTER TABLE batches ADD COLUMN total INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE batches ADD COLUMN completed INTEGER NOT NULL DEFAULT 0;
@@ -84,9 +86,7 @@ def open_database(path: Path, key: VaultKey | None) -> Connection:
         ConfigError: it is encrypted with another key, or is no such file.
         LedgerUnavailable: it cannot be read or written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | PLAIN, 0o600))
+    _create(path)
     with failures():
         # why a URI: a copy of it under another key is named so (recoded_copy)
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
@@ -99,6 +99,15 @@ def open_database(path: Path, key: VaultKey | None) -> Connection:
         db.close()
         raise
     return db
+
+
+def _create(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | PLAIN, 0o600))
+    except OSError as error:
+        raise _not_kept("the disk is full" if error.errno in _FULL else "their folder cannot be written") from None
 
 
 def recoded_copy(path: Path, part: Path, old: VaultKey | None, new: VaultKey | None) -> bool:
@@ -152,7 +161,11 @@ def failures() -> Iterator[None]:
         yield
     except apsw.Error as error:
         said = "the disk is full" if isinstance(error, apsw.FullError) else "its file cannot be read or written"
-        raise LedgerUnavailable(f"Files and batches cannot be kept: {said}", retry_after=5) from None
+        raise _not_kept(said) from None
+
+
+def _not_kept(reason: str) -> LedgerUnavailable:
+    return LedgerUnavailable(f"Files and batches cannot be kept: {reason}", retry_after=5)
 
 
 def _unlock(db: Connection, path: Path, key: VaultKey | None) -> None:

@@ -30,6 +30,7 @@ from minivault.vault.record import (
     seal_intent,
     seal_outcome,
 )
+from minivault.vault.same_file import SameFile
 
 FreeSpace = Callable[[Path], tuple[int, int]]
 """``(free, total)`` bytes of the file system that holds a path."""
@@ -61,6 +62,7 @@ class Book:
 
     def __init__(self, path: Path, *, open_writer: Callable[[], Writer], entropy: Entropy, free: FreeSpace) -> None:
         self._path = path
+        self._file = SameFile(path)
         self._open_writer = open_writer
         self._entropy = entropy
         self._free = free
@@ -77,10 +79,14 @@ class Book:
 
         Raises:
             StorageError, OSError: it still cannot be written.
+            LedgerUnavailable: it is not the file that was open before.
             VaultCorrupt: it does not hold together, or lacks records that were acknowledged.
         """
+        # Order: before it is opened. A missing file would be made anew, and another one take in the log beside it.
+        self._file.require()
         writer = self._open_writer()
         try:
+            self._file.note()
             writer.reset_wal()
             tree = writer.load_tree()
             if tree.size < self.tree.size or root_of(self.tree.size, writer.node) != self.tree.root():
@@ -102,6 +108,7 @@ class Book:
         """
         if self.writer is None:
             raise LedgerUnavailable("the vault cannot be written")
+        self._require_file()
         tree, batch = self.tree.copy(), Batch()
         refuse_intents = any(isinstance(draft.record, Intent) for draft in drafts) and self.short_of_space()
         results: list[Receipt | MiniVaultError] = []
@@ -170,6 +177,8 @@ class Book:
         except BaseException:
             self.drop()
             raise
+        # Once more: a receipt is given for what stands in the file at its path.
+        self._require_file()
         self.tree = tree
         for start in batch.starts:
             self.open_calls[start.intent_index] = OpenCall(
@@ -177,6 +186,14 @@ class Book:
             )
         for end in batch.ends:
             del self.open_calls[end.intent_index]
+
+    def _require_file(self) -> None:
+        """That the path leads to the open file; the book is down if not."""
+        try:
+            self._file.require()
+        except BaseException:
+            self.drop()
+            raise
 
     def _seal_erasure(self, erasure: Erasure, index: int, time_ns: int, batch: Batch) -> SealedRecord:
         assert self.writer is not None  # noqa: S101 - write() has just looked

@@ -18,6 +18,8 @@ KEY_BYTES: Final = 32
 CIPHER: Final = "chacha20"
 """ChaCha20 with a Poly1305 tag for each page: a page that was changed does not read."""
 _PLAIN: Final = b"SQLite format 3\x00"
+START_BYTES: Final = len(_PLAIN)
+"""Of a file that tell whether it is encrypted."""
 
 
 class VaultKey:
@@ -91,9 +93,15 @@ class VaultKey:
 def is_plain(path: Path) -> bool | None:
     """Whether the file begins as SQLite's do that are not encrypted; ``None`` while nothing was written to it.
 
+    Not for a file that this process has open in SQLite: closing it here lets go of the locks that SQLite has on it.
+
     Raises:
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
-        start = file.read(len(_PLAIN))
+        return starts_plain(file.read(START_BYTES))
+
+
+def starts_plain(start: bytes) -> bool | None:
+    """As :func:`is_plain`, of a file's first ``START_BYTES``."""
     return start == _PLAIN if start else None

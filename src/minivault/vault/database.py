@@ -16,9 +16,9 @@ from pathlib import Path
 import apsw
 
 from minivault.errors import ConfigError, LedgerUnavailable, VaultCorrupt
-from minivault.files import PLAIN
+from minivault.files import OPEN_FILES_STAY, PLAIN
 from minivault.vault.batch import Batch, OpenCall
-from minivault.vault.cipher import CIPHER, VaultKey, is_plain
+from minivault.vault.cipher import CIPHER, START_BYTES, VaultKey, is_plain, starts_plain
 from minivault.vault.copies import copies_of
 from minivault.vault.merkle import Tree
 from minivault.vault.migrations import MIGRATIONS
@@ -189,7 +189,7 @@ class Writer:
 
 def unlock(db: Connection, path: Path, key: VaultKey | None) -> None:
     """Give the connection its key, and see that it fits. Comes before anything is read."""
-    plain = is_plain(path)
+    plain = _is_plain(path)
     if key is None:
         if plain is False:
             raise VaultCorrupt(
@@ -213,6 +213,23 @@ def unlock(db: Connection, path: Path, key: VaultKey | None) -> None:
         raise VaultCorrupt(
             "the key in vault_key_file does not open the vault: it is another vault's, or the file is damaged"
         ) from None
+
+
+def _is_plain(path: Path) -> bool | None:
+    """As ``cipher.is_plain``, of a file that this process may have open: read through SQLite, which closes it only when
+    no connection has a lock on it.
+
+    POSIX lets go of a process's locks on a file whenever it closes any descriptor of it. Another program that closed
+    the vault would then take itself for the last one, and delete the write-ahead log under the writer.
+    """
+    if OPEN_FILES_STAY:  # there, each descriptor has locks of its own
+        return is_plain(path)
+    flags = [apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READONLY, 0]
+    file = apsw.VFSFile("unix", str(path.absolute()), flags)
+    try:
+        return starts_plain(file.xRead(START_BYTES, 0))
+    finally:
+        file.xClose()
 
 
 def open_reader(path: Path, key: VaultKey | None = None) -> Connection:

@@ -17,7 +17,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from minivault.errors import InvalidRequest, UnknownRecord, VaultCorrupt
+from minivault.errors import InvalidRequest, LedgerUnavailable, UnknownRecord, VaultCorrupt
 from minivault.vault.calls import Call, CallDetail, CallFilter, Page
 from minivault.vault.cipher import VaultKey
 from minivault.vault.copies import copies_of
@@ -28,6 +28,7 @@ from minivault.vault.moving import list_of, require_settled
 from minivault.vault.queries import COLUMNS, call_of, select, where
 from minivault.vault.record import unpack_token_ids
 from minivault.vault.repeats import repeats
+from minivault.vault.same_file import GONE
 from minivault.vault.schema import is_empty
 from minivault.vault.soundness import is_sound
 from minivault.vault.statistics import statistics
@@ -43,11 +44,13 @@ MAX_IDLE = 4
 
 
 class Reader:
-    """Reads the vault at a path; thread-safe. A vault that does not exist yet reads as empty."""
+    """Reads the vault at a path; thread-safe. A vault that does not exist yet reads as empty, one that
+    was there and is gone does not."""
 
     def __init__(self, path: Path, key: VaultKey | None = None) -> None:
         self.path = path
         self._key = key
+        self._was_there = _is_there(path)
         self._idle: deque[Connection] = deque()
         self._closed = threading.Event()
 
@@ -73,7 +76,7 @@ class Reader:
 
         Raises:
             VaultCorrupt: the file is damaged, no vault, or of another version.
-            LedgerUnavailable: it cannot be read.
+            LedgerUnavailable: it cannot be read, or was removed since this reader was made.
             ConfigError: there is a key, and the vault is not encrypted.
         """
         try:
@@ -99,8 +102,11 @@ class Reader:
     def _connect(self) -> Connection | None:
         require_settled(self.path)
         if not self.exists:
+            if self._was_there:
+                raise LedgerUnavailable(GONE)
             return None
         db = open_reader(self.path, self._key)
+        self._was_there = True
         if is_empty(db):
             db.close()
             return None
@@ -264,6 +270,13 @@ class Reader:
     ) -> Iterator[bytes]:
         """As ``export.export``."""
         return export(self, form, filters, progress)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # whoever reads it will say why it cannot
+        return False
 
 
 _ERASABLE = "c.store = 1 AND c.outcome_index IS NOT NULL AND c.erased_index IS NULL AND c.intent_index > ?"
