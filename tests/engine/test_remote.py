@@ -46,6 +46,18 @@ async def test_only_what_was_given_is_sent_on() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("given", "fit", "sent"),
+    [(1_000_000, True, {}), (1_000_000, False, {"max_tokens": 1_000_000}), (9, True, {"max_tokens": 9})],
+    ids=["as many as fit", "given", "given, to be cut"],
+)
+async def test_a_limit_is_sent_where_there_is_one(given: int, fit: bool, sent: dict[str, int]) -> None:
+    sampling = replace(SAMPLING, max_tokens=given)
+    async with serving() as upstream, engine_for(upstream) as engine:
+        await hear(engine, replace(ASKED, sampling=sampling, fit=fit), sampling)
+    assert {name: value for name, value in upstream.bodies[0].items() if name == "max_tokens"} == sent
+
+
 async def test_a_conversation_with_tools_is_sent_on_whole() -> None:
     turns = (
         Message("user", "1+2?"),

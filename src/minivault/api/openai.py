@@ -51,7 +51,7 @@ async def _chat(request: Request, body: ChatCompletionRequest, raw: bytes) -> Re
     opening = service_of(request).open_all(spread(asked, body.choices), caller_of(request))
     choices = await streaming.unless_gone(request, opening)
     head = _head_of(request, "chatcmpl-", body, choices)
-    words = choices.generations[0].tokenizer if body.logprobs else None
+    words = _words_of(choices) if body.logprobs else None
     parsers = [generation.answer_parser() for generation in choices.generations]
     if asked.stream:
         framing = answers.ChatFraming(head, includes_usage=body.includes_usage, words=words, parsers=parsers)
@@ -77,7 +77,7 @@ async def _completions(request: Request, body: CompletionRequest, raw: bytes) ->
     opening = service_of(request).open_all(_spread_all(asked, body.choices), caller_of(request))
     choices = await streaming.unless_gone(request, opening)
     head = _head_of(request, "cmpl-", body, choices)
-    words = choices.generations[0].tokenizer if body.logprobs is not None else None
+    words = None if body.logprobs is None else _words_of(choices)
     if body.stream:
         framing = answers.TextFraming(head, includes_usage=body.includes_usage, words=words)
         return _streamed(choices, framing)
@@ -141,6 +141,11 @@ def _card(entry: Mapping[str, Any]) -> dict[str, Any]:
 def _spread_all(asked: Sequence[GenerationRequest], count: int) -> list[GenerationRequest]:
     """The choices of several prompts: those of one follow each other."""
     return [choice for place, one in enumerate(asked) for choice in spread(one, count, first=place * count)]
+
+
+def _words_of(choices: Choices) -> list[answers.TokenWords]:
+    """Of each choice its own: tokens that another server told are numbered within one answer alone."""
+    return [generation.tokenizer for generation in choices.generations]
 
 
 def _head_of(request: Request, prefix: str, body: CommonRequest, choices: Choices) -> answers.AnswerHead:

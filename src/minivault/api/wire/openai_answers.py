@@ -6,7 +6,7 @@ A chunk is joined by hand around one escaped string, so that a token costs micro
 from __future__ import annotations
 
 import codecs
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -168,18 +168,19 @@ def usage_of(completions: Sequence[Completion], head: AnswerHead) -> dict[str, i
 def chat_answer(
     head: AnswerHead,
     completions: Sequence[Completion],
-    words: TokenWords | None,
+    words: Sequence[TokenWords] | None,
     parsers: Sequence[ToolCallParser | None],
 ) -> dict[str, Any]:
-    """The whole body. ``words`` is given when log-probabilities were asked for, ``parsers`` for answers of parts."""
+    """The whole body. ``words`` and ``parsers`` have one of each choice: those when log-probabilities were asked for,
+    these for answers of parts."""
     choices = []
-    for one, parser in zip(completions, parsers, strict=True):
+    for one, parser, logprobs in zip(completions, parsers, _told(completions, words, chat_logprobs), strict=True):
         said = whole_said(one.response, parser)
         choices.append(
             {
                 "index": one.choice,
                 "message": _message(said),
-                "logprobs": None if words is None else chat_logprobs(one.logprobs, words),
+                "logprobs": logprobs,
                 "finish_reason": _reason(one, called=bool(said.calls)),
             }
         )
@@ -202,18 +203,35 @@ def _reason(completion: Completion, *, called: bool) -> str:
     return "tool_calls" if called and completion.finish_reason is FinishReason.STOP else completion.finish_reason.value
 
 
-def text_answer(head: AnswerHead, completions: Sequence[Completion], words: TokenWords | None) -> dict[str, Any]:
+def text_answer(
+    head: AnswerHead, completions: Sequence[Completion], words: Sequence[TokenWords] | None
+) -> dict[str, Any]:
     """As :func:`chat_answer`, of a text completion."""
     choices = [
         {
             "index": one.choice,
             "text": one.response,
-            "logprobs": None if words is None else TextLogprobs(words).of(one.logprobs),
+            "logprobs": logprobs,
             "finish_reason": one.finish_reason.value,
         }
-        for one in completions
+        for one, logprobs in zip(completions, _told(completions, words, text_logprobs), strict=True)
     ]
     return head.members("text_completion") | {"choices": choices, "usage": usage_of(completions, head)}
+
+
+def _told(
+    completions: Sequence[Completion],
+    words: Sequence[TokenWords] | None,
+    form: Callable[[Sequence[TokenLogprob], TokenWords], dict[str, Any]],
+) -> list[dict[str, Any] | None]:
+    """The log-probabilities of each choice, by its own words."""
+    if words is None:
+        return [None] * len(completions)
+    return [form(one.logprobs, own) for one, own in zip(completions, words, strict=True)]
+
+
+def text_logprobs(logprobs: Sequence[TokenLogprob], words: TokenWords) -> dict[str, Any]:
+    return TextLogprobs(words).of(logprobs)
 
 
 def chat_logprobs(logprobs: Sequence[TokenLogprob], words: TokenWords) -> dict[str, Any]:
@@ -331,9 +349,10 @@ class ChatFraming:
         head: AnswerHead,
         *,
         includes_usage: bool,
-        words: TokenWords | None,
+        words: Sequence[TokenWords] | None,
         parsers: Sequence[ToolCallParser | None],
     ) -> None:
+        """``words`` and ``parsers`` as :func:`chat_answer` takes them."""
         self._head = head
         self._chunks = _Chunks(head, "chat.completion.chunk", includes_usage)
         self._words = words
@@ -350,7 +369,7 @@ class ChatFraming:
         if parser is not None:
             self._untold[chunk.choice].extend(chunk.logprobs)
             return [self._said(chunk.choice, parser.push(chunk.text))]
-        logprobs = None if self._words is None else chat_logprobs(chunk.logprobs, self._words)
+        logprobs = None if self._words is None else chat_logprobs(chunk.logprobs, self._words[chunk.choice])
         return [self._chunks.chunk(chunk.choice, f'"delta": {{"content": {quoted(chunk.text)}}}', logprobs, None)]
 
     def last(self, completion: Completion) -> list[bytes]:
@@ -373,7 +392,7 @@ class ChatFraming:
             delta["tool_calls"] = [{"index": first + place} | _call(call) for place, call in enumerate(said.calls)]
             self._called[choice] += len(said.calls)
         told, self._untold[choice] = self._untold[choice], []
-        logprobs = None if self._words is None else chat_logprobs(told, self._words)
+        logprobs = None if self._words is None else chat_logprobs(told, self._words[choice])
         return self._chunks.chunk(choice, f'"delta": {in_one_line(delta)}', logprobs, None)
 
     def failure(self, problem: Problem) -> bytes:
@@ -385,9 +404,9 @@ class TextFraming:
 
     media_type = "text/event-stream"
 
-    def __init__(self, head: AnswerHead, *, includes_usage: bool, words: TokenWords | None) -> None:
+    def __init__(self, head: AnswerHead, *, includes_usage: bool, words: Sequence[TokenWords] | None) -> None:
         self._chunks = _Chunks(head, "text_completion", includes_usage)
-        self._logprobs = None if words is None else [TextLogprobs(words) for _ in range(head.choices)]
+        self._logprobs = None if words is None else [TextLogprobs(own) for own in words]
 
     def first(self) -> list[bytes]:
         return []

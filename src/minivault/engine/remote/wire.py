@@ -29,6 +29,8 @@ _HALF_PAIRS = re.compile("[\ud800-\udfff]")
 """Halves of surrogate pairs, which JSON can spell and UTF-8 cannot."""
 _LEAST_LOGPROB = -9999.0
 """Stands for one that is not told, or is no number."""
+_ALL_THAT_FIT = 1_000_000
+"""The most that a surface takes, and what it says with ``fit`` where its caller gave no limit. Servers refuse it."""
 _THINK, _THOUGHT = "<think>", "</think>\n"
 
 
@@ -41,6 +43,8 @@ def body_of(asked: GenerationRequest, sampling: SamplingParams, model: str) -> d
     """The body for :func:`path_of`. ``sampling`` has the limit and the seed; the rest is as it was asked for."""
     body: dict[str, Any] = {"model": model, "stream": True, "stream_options": {"include_usage": True}}
     body |= _sampling(sampling)
+    if not _may_fill(asked):
+        body["max_tokens"] = sampling.max_tokens
     if asked.response_format is not None and asked.response_format.get("type", "text") != "text":
         body["response_format"] = dict(asked.response_format)
     if asked.raw:
@@ -57,11 +61,16 @@ def body_of(asked: GenerationRequest, sampling: SamplingParams, model: str) -> d
     return body
 
 
+def _may_fill(asked: GenerationRequest) -> bool:
+    """Whether an answer may be as long as there is room for: only the server knows how much that is."""
+    return asked.fit and (asked.sampling.max_tokens or 0) >= _ALL_THAT_FIT
+
+
 def _sampling(sampling: SamplingParams) -> dict[str, Any]:
     given: dict[str, Any] = {name: value for name in _ALIKE if (value := getattr(sampling, name)) is not None}
     if sampling.repetition_penalty is not None:
         given["repeat_penalty"] = sampling.repetition_penalty  # llama.cpp's and Ollama's name for it
-    given |= {"max_tokens": sampling.max_tokens, "seed": sampling.seed}
+    given["seed"] = sampling.seed
     for name in ("presence_penalty", "frequency_penalty", "min_tokens", "ignore_eos"):
         if value := getattr(sampling, name):
             given[name] = value
