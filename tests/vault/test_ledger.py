@@ -527,6 +527,19 @@ def test_a_call_whose_record_went_into_the_file_that_was_moved_is_ended_once_it_
     assert_sound(tmp_path)
 
 
+@open_files_go
+def test_what_a_removed_log_held_is_kept_and_no_receipt_is_given(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    record_calls(ledger, 2)
+    (tmp_path / "vault.db-wal").unlink()
+    for _ in range(2):
+        assert "write-ahead log was removed" in str(failure(ledger.append_intent(intent(3))))
+    ledger.close()
+    open_ledger(tmp_path).close()
+    assert [call.id for call in Reader.open(tmp_path / "vault.db").list().calls] == ["gen-1", "gen-0"]
+    assert_sound(tmp_path)
+
+
 def test_another_client_that_closes_the_vault_does_not_take_the_log_from_under_the_ledger(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
     record_calls(ledger, 1)

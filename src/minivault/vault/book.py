@@ -30,7 +30,7 @@ from minivault.vault.record import (
     seal_intent,
     seal_outcome,
 )
-from minivault.vault.same_file import SameFile
+from minivault.vault.same_file import LOG_GONE, SameFile
 
 FreeSpace = Callable[[Path], tuple[int, int]]
 """``(free, total)`` bytes of the file system that holds a path."""
@@ -63,6 +63,8 @@ class Book:
     def __init__(self, path: Path, *, open_writer: Callable[[], Writer], entropy: Entropy, free: FreeSpace) -> None:
         self._path = path
         self._file = SameFile(path)
+        self._log: SameFile | None = None
+        self._log_gone = False
         self._open_writer = open_writer
         self._entropy = entropy
         self._free = free
@@ -79,11 +81,15 @@ class Book:
 
         Raises:
             StorageError, OSError: it still cannot be written.
-            LedgerUnavailable: it is not the file that was open before.
+            LedgerUnavailable: it is not the file that was open before, or its log was removed while it was open.
             VaultCorrupt: it does not hold together, or lacks records that were acknowledged.
         """
         # Order: before it is opened. A missing file would be made anew, and another one take in the log beside it.
         self._file.require()
+        if (
+            self._log_gone
+        ):  # for good: readers of this process have the old log open, and would mistake a new one for it
+            raise LedgerUnavailable(LOG_GONE)
         writer = self._open_writer()
         try:
             self._file.note()
@@ -92,12 +98,14 @@ class Book:
             if tree.size < self.tree.size or root_of(self.tree.size, writer.node) != self.tree.root():
                 raise VaultCorrupt("the vault no longer holds what was acknowledged; run vault verify")
             writer.probe()
+            log = SameFile(writer.log_path, LOG_GONE)
+            log.note()
             found = {call.intent_index: call for call in writer.open_calls()}
         except BaseException:
             writer.close()
             raise
         orphans = [call for index, call in found.items() if index not in self.open_calls]
-        self.writer, self.tree, self.open_calls = writer, tree, found
+        self.writer, self.tree, self.open_calls, self._log = writer, tree, found, log
         return orphans
 
     def write(self, drafts: Sequence[Draft]) -> list[Receipt | MiniVaultError]:
@@ -188,11 +196,22 @@ class Book:
             del self.open_calls[end.intent_index]
 
     def _require_file(self) -> None:
-        """That the path leads to the open file; the book is down if not."""
+        """That the paths lead to the open file and its log; the book is down if not."""
         try:
             self._file.require()
+            self._require_log()
         except BaseException:
             self.drop()
+            raise
+
+    def _require_log(self) -> None:
+        try:
+            if self._log is not None:
+                self._log.require()
+        except LedgerUnavailable:
+            self._log_gone = True
+            if self.writer is not None:
+                self.writer.fold_wal()  # what it holds has no other name
             raise
 
     def _seal_erasure(self, erasure: Erasure, index: int, time_ns: int, batch: Batch) -> SealedRecord:

@@ -183,6 +183,11 @@ class Writer:
         """For queries on the writer's own thread (the mirror reads what was just committed)."""
         return self._db
 
+    @property
+    def log_path(self) -> Path:
+        """Of the write-ahead log, beside the file that a symbolic link leads to."""
+        return Path(self._db.filename_wal)
+
     def close(self) -> None:
         self._db.close()
 

@@ -12,13 +12,16 @@ from typing import Final
 from minivault.errors import LedgerUnavailable
 
 GONE: Final = "the vault's file was removed or replaced: stop the server and put it back"
+LOG_GONE: Final = "the vault's write-ahead log was removed: restart the server"
 
 
 class SameFile:
     """The file that a path led to when it was first looked at."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, gone: str = GONE) -> None:
+        """``gone``: what is said when the path leads to it no more."""
         self._path = path
+        self._gone = gone
         self._known: tuple[int, int] | None = None
 
     def note(self) -> None:
@@ -39,11 +42,11 @@ class SameFile:
             LedgerUnavailable, OSError: as :meth:`note`.
         """
         if self._known is not None and self._found() != self._known:
-            raise LedgerUnavailable(GONE)
+            raise LedgerUnavailable(self._gone)
 
     def _found(self) -> tuple[int, int]:
         try:
             found = self._path.stat()
         except (FileNotFoundError, NotADirectoryError):
-            raise LedgerUnavailable(GONE) from None
+            raise LedgerUnavailable(self._gone) from None
         return found.st_dev, found.st_ino
