@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from minivault.errors import LedgerUnavailable, MiniVaultError, UnknownRecord, VaultCorrupt
-from minivault.files import OPEN_FILES_STAY
+from minivault.files import HAS_MODES, OPEN_FILES_STAY
 from minivault.vault.database import Writer, open_reader
 from minivault.vault.ledger import Ledger
 from minivault.vault.reader import CallDetail, Reader
@@ -524,6 +524,17 @@ def test_a_call_whose_record_went_into_the_file_that_was_moved_is_ended_once_it_
     eventually(lambda: ledger.status().writable)
     ledger.close()
     assert get(tmp_path, "gen-1").call.finish_reason == "failed"
+    assert_sound(tmp_path)
+
+
+@pytest.mark.skipif(not HAS_MODES, reason="making a symbolic link takes a privilege here")
+def test_the_vault_may_be_a_symbolic_link(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "real.db").touch()
+    (tmp_path / "vault.db").symlink_to(tmp_path / "elsewhere" / "real.db")
+    ledger = open_ledger(tmp_path)
+    record_calls(ledger, 1)
+    ledger.close()
     assert_sound(tmp_path)
 
 

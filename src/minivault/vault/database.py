@@ -194,7 +194,7 @@ class Writer:
 
 def unlock(db: Connection, path: Path, key: VaultKey | None) -> None:
     """Give the connection its key, and see that it fits. Comes before anything is read."""
-    plain = _is_plain(path)
+    plain = _is_plain(db, path)
     if key is None:
         if plain is False:
             raise VaultCorrupt(
@@ -220,7 +220,7 @@ def unlock(db: Connection, path: Path, key: VaultKey | None) -> None:
         ) from None
 
 
-def _is_plain(path: Path) -> bool | None:
+def _is_plain(db: Connection, path: Path) -> bool | None:
     """As ``cipher.is_plain``, of a file that this process may have open: read through SQLite, which closes it only when
     no connection has a lock on it.
 
@@ -230,7 +230,7 @@ def _is_plain(path: Path) -> bool | None:
     if OPEN_FILES_STAY:  # there, each descriptor has locks of its own
         return is_plain(path)
     flags = [apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READONLY, 0]
-    file = apsw.VFSFile("unix", str(path.absolute()), flags)
+    file = apsw.VFSFile("unix", db.filename, flags)  # which follows no symbolic link; this name has none
     try:
         return starts_plain(file.xRead(START_BYTES, 0))
     finally:
