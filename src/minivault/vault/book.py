@@ -86,9 +86,8 @@ class Book:
         """
         # Order: before it is opened. A missing file would be made anew, and another one take in the log beside it.
         self._file.require()
-        if (
-            self._log_gone
-        ):  # for good: readers of this process have the old log open, and would mistake a new one for it
+        if self._log_gone:
+            # For good: readers of this process have the old log open, and would take a new one for it.
             raise LedgerUnavailable(LOG_GONE)
         writer = self._open_writer()
         try:
