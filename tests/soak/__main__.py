@@ -33,6 +33,8 @@ SAMPLE_SECONDS = 5.0
 WARM_UP_SHARE = 0.3
 MOST_GROWTH = 0.05
 """Of resident memory, from the warm-up to the end of a run of minutes; of hours, 1 % an hour."""
+KV_CACHE = "32MiB"
+"""Of a model: small enough to be full, and all of its memory touched, by the end of the warm-up."""
 MOST_WAL_BYTES = 64 << 20
 SPARE_DESCRIPTORS = 16
 """Readers of the vault and idle connections come and go."""
@@ -224,7 +226,7 @@ def main() -> int:
         guide = next(iter(minivault.guide.__path__))
         if command("models", "import", guide, "--name", "second", "--data-dir", str(data)):
             return 1
-        server = Server(data)
+        server = Server(data, "--kv-cache-memory", KV_CACHE)
         try:
             soak = Soak(server, data, time.monotonic() + MINUTES * 60)
             asyncio.run(soak.run())
