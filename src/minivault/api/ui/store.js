@@ -84,8 +84,7 @@ function newId() {
   return Array.from(random, (part) => part.toString(36)).join("");
 }
 
-addEventListener("storage", (event) => {
-  if (event.key !== LIST) return;
-  store.dispatchEvent(new Event("elsewhere"));
-  store.dispatchEvent(new Event("change"));
-});
+const reread = () => ["elsewhere", "change"].forEach((told) => store.dispatchEvent(new Event(told)));
+addEventListener("storage", (event) => event.key === LIST && reread());
+// A tab in the background may have missed one.
+addEventListener("focus", reread);
