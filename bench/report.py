@@ -324,8 +324,8 @@ counts.
 ![Tokens per second](benchmarks.svg)"""
 
 _BANDWIDTH = """\
-Of what as many threads that only read got within a minute of it: on a host that is shared with others, that moves. A
-share above 100 % says that it moved in between.
+Of what as many threads that only read got near it in time: on a host that is shared with others, that moves. A share
+above 100 % says that it moved in between.
 
 """
 

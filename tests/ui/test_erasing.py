@@ -46,6 +46,7 @@ def test_a_conversation_goes_with_its_only_turn_also_where_another_tab_shows_it(
     page.locator(".record-link").click()
     erase(page)
     expect(page.locator("#chats li")).to_have_count(0)
+    # A tab in the background is not always told of a change; it looks when it comes to the front.
     other.evaluate("dispatchEvent(new Event('focus'))")
     expect(other.locator(".welcome")).to_be_visible()
     assert "Zanzibar" not in kept_here(page)

@@ -252,7 +252,8 @@ class Service:
         state = self._ledger.status()
         if not state.writable:
             why = state.reason or ""
-            return f"T{why[1:]}" if why.startswith("the vault ") else f"The vault cannot be written: {why}"
+            said = why if why.startswith("the vault") else f"the vault cannot be written: {why}"
+            return said[:1].upper() + said[1:]
         reason = self.models.not_ready_because()
         if reason is None and any(model.name == self.models.default_name for model in self._broken()):
             return ENGINE_STOPPED
