@@ -1,7 +1,7 @@
 # MiniVault. `make run` and `make test` do all the set-up: they need Python 3.11 or newer, a C++20 compiler and make.
 #
 #   make run      set up on the first call, then serve on http://127.0.0.1:8000    ARGS="--port 9000" passes options on
-#   make test     set up, then run the tests                                       ARGS="tests/cli -k log" passes options on
+#   make test     set up, then run the tests, up to four at a time                 ARGS="tests/cli -k log" JOBS=0
 #   make check    lint, format check, types, architecture
 #   make bench    benchmarks against peers, in one run; `make bench-vault` times a vault of a million records
 #   make clients  add the clients that tests/clients drives beside the tests' own (LangChain, LiteLLM, llm, OpenAI's for npm)
@@ -20,6 +20,7 @@ VENV ?= .venv
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 ARGS ?=
+JOBS ?= auto
 CASES ?= 20000
 MINUTES ?= 5
 TORCH := torch==2.13.0
@@ -38,7 +39,7 @@ run: $(VENV)/.built
 	@$(BIN)/minivault serve $(ARGS)
 
 test: $(VENV)/.built $(VENV)/.test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/python -m ruff check .

@@ -60,17 +60,19 @@ void Model::store_kv(int layer, const Row& row, int block, int kv, const float* 
     blocks.store(kernels_, spec_.lane, place, row.position % kBlock, key, value);
 }
 
-// Task: a tile of rows, a KV head, and at most 16 of the query heads that share it.
+// Task: a tile of rows, a KV head, and at most 16 of the query heads that share it. One KV head after the other, so that
+// its keys and values stay in the cache from one tile to the next.
 void Model::attend(int member, int layer, const std::vector<StepItem>& items, WorkQueue& queue) {
     const int dim = spec_.head_dim;
     const int group = spec_.attention_heads / spec_.kv_heads;
     const int parts = (group + kMaxQueries - 1) / kMaxQueries;
     const std::size_t element = spec_.lane == Lane::f32 ? 4 : 2;
-    const int tasks = static_cast<int>(tiles_.size()) * spec_.kv_heads * parts;
+    const int tiles = static_cast<int>(tiles_.size());
+    const int tasks = tiles * spec_.kv_heads * parts;
     for (int task = queue.take(1); task < tasks; task = queue.take(1)) {
-        const Tile& tile = tiles_[task / (spec_.kv_heads * parts)];
-        const int kv = task / parts % spec_.kv_heads;
-        const int first_head = kv * group + task % parts * kMaxQueries;
+        const Tile& tile = tiles_[task % tiles];
+        const int kv = task / tiles / parts;
+        const int first_head = kv * group + task / tiles % parts * kMaxQueries;
         const int last_head = std::min(first_head + kMaxQueries, (kv + 1) * group);
         AttentionTile a{};
         for (int r = tile.first_row; r < tile.first_row + tile.rows; ++r) {

@@ -10,6 +10,17 @@ namespace {
 
 constexpr int kTileQueries = 8;
 
+// Rows of a tile of attention whose query heads, `group` a row, come out even in fours, as the kernels take them; or
+// nearly so.
+int tile_rows(int group) {
+    const auto left = [group](int rows) { return (4 - rows * group % 4) % 4; };
+    int best = std::max(1, kTileQueries / group);
+    for (int rows = best + 1; rows * group <= kMaxQueries; ++rows) {
+        if (left(rows) * best < left(best) * rows) best = rows;
+    }
+    return best;
+}
+
 }  // namespace
 
 void Model::check(const StepItem& item) const {
@@ -65,7 +76,7 @@ void Model::plan(const std::vector<StepItem>& items) {
 
 void Model::plan_item(int place, const StepItem& item) {
     const int group = std::min(spec_.attention_heads / spec_.kv_heads, kMaxQueries);
-    const int tile_rows = std::max(1, kTileQueries / group);
+    const int height = tile_rows(group);
     const int count = static_cast<int>(item.tokens->size());
     const int first = static_cast<int>(rows_.size());
     for (int r = 0; r < count; ++r) {
@@ -76,7 +87,7 @@ void Model::plan_item(int place, const StepItem& item) {
         }
     }
     if (item.sampler != nullptr) sample_source_[place] = static_cast<int>(logit_source_.size()) - 1 - item.drafted;
-    for (int r = 0; r < count; r += tile_rows) tiles_.push_back({first + r, std::min(tile_rows, count - r)});
+    for (int r = 0; r < count; r += height) tiles_.push_back({first + r, std::min(height, count - r)});
     if (item.adapter == nullptr) return;
     if (!runs_.empty() && runs_.back().adapter == item.adapter && runs_.back().first_row + runs_.back().rows == first) {
         runs_.back().rows += count;

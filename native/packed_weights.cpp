@@ -1,5 +1,6 @@
 #include "packed_weights.hpp"
 
+#include <algorithm>
 #include <stdexcept>
 
 namespace minivault {
@@ -77,13 +78,16 @@ bool load_weights(Model& model, const std::string& path, const PackedKey& key) {
                     count * sizeof(LayerOutline));
         Norm final_norm;
         std::vector<Layer> layers(count);
+        std::vector<const Norm*> of_heads;
+        for (const Layer& l : layers) of_heads.insert(of_heads.end(), {&l.query_norm, &l.key_norm});
         for (Norm* norm : norms_of(final_norm, layers)) {
             norm->weight = reader.floats();
             norm->bias = reader.floats();
             norm->balance = reader.floats();
+            const bool of_head = std::find(of_heads.begin(), of_heads.end(), norm) != of_heads.end();
+            const auto width = static_cast<std::size_t>(of_head ? s.head_dim : s.hidden_size);
             for (const auto* values : {&norm->weight, &norm->bias, &norm->balance}) {
-                const int size = static_cast<int>(values->size());
-                if (size != 0 && size != s.hidden_size && size != s.head_dim) return false;
+                if (!values->empty() && values->size() != width) return false;
             }
         }
         auto embedding = std::make_unique<Table>(static_cast<DType>(outline.embedding_type), s.vocab_size, s.hidden_size, reader);

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from minivault.engine.engine import EngineInfo, EngineRequest, EngineStats, TokenStep
+from minivault.engine.engine import EngineInfo, EngineRequest, EngineStats, TokenStep, UpstreamStats
 from minivault.errors import MiniVaultError, UnknownModel
 from minivault.generation import FinishReason, Message, TokenLogprob
 from minivault.models.pooled import ModelState, state_of
@@ -168,6 +168,7 @@ class ScriptedEngine:
         self.requests: list[EngineRequest] = []
         self.streams: list[ScriptedStream] = []
         self.submitted = asyncio.Event()
+        self.upstreams: tuple[UpstreamStats, ...] = ()
 
     def submit(self, request: EngineRequest) -> ScriptedStream:
         if self.refuses is not None:
@@ -185,7 +186,7 @@ class ScriptedEngine:
     failure: BaseException | None = None
 
     def stats(self) -> EngineStats:
-        return EngineStats(running=len(self.streams), waiting=0, kv_cache_usage=0.25)
+        return EngineStats(running=len(self.streams), waiting=0, kv_cache_usage=0.25, upstreams=self.upstreams)
 
     async def close(self) -> None:
         for stream in self.streams:

@@ -16,15 +16,16 @@ ROOT = Path(__file__).parent.parent
 SOURCES = ROOT / "src"
 
 FLOORS = (
-    (6, ("minivault.cli",)),
+    (6, ("minivault.cli", "minivault.__main__")),
     (5, ("minivault.api.app",)),
     (4, ("minivault.api",)),
     (3, ("minivault.service",)),
     (2, ("minivault.engine", "minivault.vault", "minivault.access", "minivault.models", "minivault.telemetry")),
     (2, ("minivault.batches",)),
     (1, ("minivault.embedding", "minivault.generation", "minivault.errors", "minivault.settings", "minivault.guide")),
-    (1, ("minivault.bounds", "minivault.byte_size", "minivault.nearest", "minivault.one_line")),
+    (1, ("minivault.bounds", "minivault.byte_size", "minivault.duration", "minivault.nearest", "minivault.one_line")),
     (1, ("minivault.control_group", "minivault.files", "minivault.file_lock", "minivault.processes")),
+    (1, ("minivault.outage",)),
     (0, ("minivault",)),
 )
 
@@ -47,10 +48,10 @@ CORE = ("minivault.engine.native.runner", "minivault.engine.native.packing", "mi
 # Where each third party may be imported. Anything else that is not in the standard library may be imported nowhere.
 DOORS: Mapping[str, tuple[str, ...]] = {
     "apsw": ("minivault.vault.database", "minivault.batches.database"),
-    "cryptography": ("minivault.vault",),
+    "cryptography": ("minivault.vault", "minivault.cli.certificate"),
     "fastapi": ("minivault.api",),
     "gguf": ("minivault.models.gguf_tensors",),
-    "httpx": ("minivault.cli.benchmark_load", "minivault.cli.client", "minivault.engine.remote"),
+    "httpx2": ("minivault.cli.benchmark_load", "minivault.cli.client", "minivault.engine.remote"),
     "huggingface_hub": ("minivault.models.hub",),
     "jinja2": ("minivault.models.chat_template", "minivault.models.sandbox"),
     "limits": ("minivault.access",),
@@ -86,11 +87,13 @@ DOORS: Mapping[str, tuple[str, ...]] = {
 STDLIB_ONLY = (
     "minivault.bounds",
     "minivault.byte_size",
+    "minivault.duration",
     "minivault.embedding",
     "minivault.generation",
     "minivault.errors",
     "minivault.nearest",
     "minivault.one_line",
+    "minivault.outage",
     "minivault.files",
     "minivault.file_lock",
     "minivault.control_group",

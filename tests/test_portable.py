@@ -13,7 +13,7 @@ from pathlib import Path
 SOURCES = Path(__file__).parent.parent / "src"
 LOAD_ALL = """
 import os, pkgutil, sys, importlib, signal
-import apsw, asyncio, cryptography, fastapi, gguf, httpx, huggingface_hub, jinja2, llguidance, numpy, rich, structlog
+import apsw, asyncio, cryptography, fastapi, gguf, httpx2, huggingface_hub, jinja2, llguidance, numpy, rich, structlog
 import tokenizers, typer, uvicorn, pydantic_settings, limits, prometheus_client, swagger_ui_bundle, multiprocessing.pool
 import subprocess, tempfile, shutil, socket, getpass, mmap
 for name in "fcntl resource pwd grp termios uvloop".split():

@@ -139,6 +139,12 @@ def test_an_unknown_name_in_the_file_is_refused(tmp_path: Path) -> None:
         load_settings(data_dir=write_config(tmp_path / "data", "prot = 9000"))
 
 
+@pytest.mark.parametrize("name", ["PORT", "Port"])
+def test_a_name_in_capitals_in_the_file_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{name} \(from config\.toml\): is not a setting\. Did you mean port\?$"):
+        load_settings(data_dir=write_config(tmp_path / "data", f"port = 9000\n{name} = 9001"))
+
+
 def test_a_file_that_is_no_toml_is_refused_by_its_path(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"config\.toml"):
         load_settings(data_dir=write_config(tmp_path / "data", "port: 9000"))

@@ -209,15 +209,17 @@ struct Int4 {
 
 // Bytes by which a single tile reads ahead: measured; farther, the hardware's own streams are disturbed.
 constexpr int kDistance = 1024;
+// With more rows than these a tile is bound by its products, and reading a little ahead only gets into their way.
+constexpr int kFewRows = 5;
 
-// Walks over the rows in tiles of nearly equal size. With one tile, memory is fetched a little ahead; with several, each
+// Walks over the rows in tiles of nearly equal size. With one tile of few rows, memory is fetched a little ahead; else each
 // fetches its share of the next panel, so that memory stays busy while we compute.
 template <class Lane>
 static void gemm(const typename Lane::Panel& panel, const QuantizedRows& a, int rows, float* out, std::ptrdiff_t stride,
                  bool accumulate) {
     const int passes = (rows + Lane::kMostRows - 1) / Lane::kMostRows;
     const int share = (Lane::kGroupLines + passes - 1) / passes;
-    Ahead ahead{passes == 1 ? panel.data + kDistance : panel.next, share};
+    Ahead ahead{passes == 1 && rows <= kFewRows ? panel.data + kDistance : panel.next, share};
     int row = 0;
     for (int pass = 0; pass < passes; ++pass) {
         const int count = (rows - row + (passes - pass) - 1) / (passes - pass);

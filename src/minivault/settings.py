@@ -25,6 +25,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from minivault import duration
 from minivault.bounds import in_words
 from minivault.byte_size import EXAMPLES, byte_size, written
 from minivault.errors import ConfigError
@@ -83,11 +84,12 @@ class Settings(BaseSettings):
         le=1 << 50,
         description="Bytes that loaded models take together; 0: three quarters of what is free.",
     )
-    keep_alive: float = Field(
+    keep_alive: Annotated[float, BeforeValidator(duration.keep_alive)] = Field(
         default=1800.0,
         ge=-1,
         le=1e9,
-        description="Seconds that an idle model stays in memory unless it was loaded at the start; -1: for ever.",
+        description="Time that an idle model stays in memory unless it was loaded at the start: seconds, or such as 5m "
+        "or 1h; -1: for ever.",
     )
     load_timeout: float = Field(default=300.0, gt=0, le=86_400, description="Seconds a request waits for its model.")
     sse_keep_alive: float = Field(
@@ -316,6 +318,11 @@ class _File(TomlConfigSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         found = super().__call__()
+        # Variables know no case, and the library takes the file's names as it takes theirs; those of TOML are exact.
+        capital = [name for name in self.toml_data if name not in Settings.model_fields and not name.islower()]
+        if capital:
+            faults = [f"{name} (from config.toml): {_fault({'loc': (name,)})}" for name in capital]
+            raise ConfigError("; ".join(faults))
         if "data_dir" in found:
             raise ConfigError(
                 "data_dir cannot be set in config.toml, which lies in it: use --data-dir or MINIVAULT_DATA_DIR."
@@ -354,6 +361,8 @@ def _fault(fault: Mapping[str, Any]) -> str:
     }
     if is_bytes(field):
         return f"must be a number of bytes from {written(bounds['ge'])} to {written(bounds['le'])}, {EXAMPLES}"
+    if name == "keep_alive":
+        return f"must be a number from -1 to {bounds['le']:.0f}, of seconds, or a duration {duration.EXAMPLES}"
     return in_words(fault, int if field.annotation is int else float, bounds)
 
 

@@ -12,7 +12,7 @@ from minivault.access.keys import KeyStore
 from minivault.access.limits import Limits
 from minivault.access.roles import Permission, Role
 from minivault.access.windows import MemoryWindows
-from minivault.errors import ConfigError, Forbidden, RateLimited, Unauthorized
+from minivault.errors import ConfigError, Forbidden, KeysUnavailable, RateLimited, Unauthorized
 from tests.access.clock import Clock
 
 
@@ -108,6 +108,15 @@ def test_work_that_began_without_keys_ends_with_the_first_one(keys: KeyStore) ->
     keys.create("team", KeyTerms())
     with pytest.raises(Unauthorized):
         gate.caller_of_key(None, "192.0.2.1")
+
+
+def test_keys_that_cannot_be_read_let_nobody_in_where_they_are_required_either(keys: KeyStore) -> None:
+    keys.path.write_bytes(b"{")
+    gate = gate_of(keys, require_keys=True)
+    with pytest.raises(KeysUnavailable):
+        gate.asks_for_keys()
+    with pytest.raises(KeysUnavailable):
+        gate.caller(None, "192.0.2.1")
 
 
 def test_a_rate_limit_that_cannot_be_read_ends_the_start(keys: KeyStore) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import stat
+import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,6 +19,7 @@ from minivault.access.key_file import ApiKey, KeyTerms
 from minivault.access.keys import KeyStore
 from minivault.access.roles import Role
 from minivault.errors import InvalidRequest, KeysUnavailable, Unauthorized, UnknownKey
+from minivault.outage import QUIET_SECONDS, Outage
 from tests.access.clock import Clock
 
 
@@ -298,6 +301,27 @@ def test_a_file_that_others_can_write_lets_nobody_in(store: KeyStore) -> None:
         KeyStore(store.path).authenticate(made.text)
 
 
+def test_a_file_that_others_may_write_from_now_on_lets_nobody_in_until_it_is_closed(store: KeyStore) -> None:
+    made = store.create("team", KeyTerms())
+    assert store.authenticate(made.text) == made.key
+    store.path.chmod(0o666)
+    with pytest.raises(KeysUnavailable, match="chmod 600"):
+        store.authenticate(made.text)
+    store.path.chmod(0o600)
+    assert store.authenticate(made.text) == made.key
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="only root gives files away")
+def test_a_file_of_another_user_lets_nobody_in_but_where_the_folder_is_theirs(store: KeyStore) -> None:
+    made = store.create("team", KeyTerms())
+    os.chown(store.path, 1234, 1234)
+    with pytest.raises(KeysUnavailable, match="another user"):
+        store.authenticate(made.text)
+    os.chown(store.path.parent, 1234, 1234)
+    os.utime(store.path)
+    assert store.authenticate(made.text) == made.key
+
+
 def test_a_link_in_place_of_the_file_is_not_followed(store: KeyStore, tmp_path: Path) -> None:
     elsewhere = KeyStore(tmp_path / "elsewhere.json")
     elsewhere.create("team", KeyTerms())
@@ -313,6 +337,42 @@ def test_a_file_that_goes_while_a_server_runs_does_not_open_the_door(store: KeyS
     store.path.unlink()
     with pytest.raises(KeysUnavailable, match="gone"):
         server.exist()
+
+
+def test_the_log_of_a_server_says_once_that_the_keys_are_gone_and_once_that_they_are_back(
+    store: KeyStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.create("team", KeyTerms())
+    clock = Clock()
+    server = KeyStore(store.path, outage=Outage(keys.logger, "no keys", "keys again", clock))
+    assert server.exist()
+    kept = store.path.rename(store.path.with_suffix(".away"))
+    for _ in range(3):
+        with pytest.raises(KeysUnavailable):
+            server.exist()
+    kept.rename(store.path)
+    clock.now += QUIET_SECONDS
+    assert server.exist()
+    assert caplog.messages == [
+        "no keys: keys.json has gone. Restore it, or restart the server to go on without keys.",
+        "keys again",
+    ]
+
+
+def test_the_log_of_a_server_says_that_the_keys_are_damaged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "keys.json").write_bytes(b"{mv_secret")
+    with pytest.raises(KeysUnavailable):
+        KeyStore.of_server(tmp_path).exist()
+    assert caplog.messages == [
+        "the keys cannot be believed, so nobody is let in: keys.json is damaged. Restore it from a copy."
+    ]
+
+
+def test_a_command_says_it_itself(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "keys.json").write_bytes(b"{")
+    with pytest.raises(KeysUnavailable):
+        KeyStore.in_folder(tmp_path).list()
+    assert caplog.messages == []
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:

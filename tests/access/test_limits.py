@@ -190,10 +190,62 @@ async def test_a_late_settlement_does_not_touch_the_window_after() -> None:
         await client.quota().reserve(1)
 
 
+async def test_where_no_most_is_known_what_is_left_is_reserved() -> None:
+    client = Client(tokens="100/day")
+    first = await client.quota().reserve(1_000_000, least=10)
+    first.settle(70)
+    second = await client.quota().reserve(1_000_000, least=10)
+    assert (first.amount, second.amount) == (100, 30)
+    with pytest.raises(RateLimited, match="0 are left beside 30 that are held"):
+        await client.quota().reserve(1_000_000, least=10)
+
+
+@pytest.mark.parametrize(("used", "shares"), [(0, [50, 50]), (57, [21, 22]), (80, [10, 10])])
+async def test_choices_share_what_a_window_has_left(used: int, shares: list[int]) -> None:
+    client = Client(tokens="100/day")
+    await client.quota().reserve(used)
+    taken = [await client.quota().reserve(1_000_000, least=10, shares=left, beside=10) for left in (2, 1)]
+    assert [one.amount for one in taken] == shares
+
+
+async def test_what_is_left_counts_in_the_tightest_of_several_windows() -> None:
+    client = Client(tokens="100/minute; 150/day")
+    (await client.quota().reserve(90)).settle(90)
+    client.clock.now += 61
+    assert (await client.quota().reserve(1_000_000, least=10)).amount == 60
+
+
+async def test_choices_that_a_window_could_never_hold_together_are_told_before_any_is_taken() -> None:
+    client = Client(tokens="100/day")
+    await client.quota().reserve(81)
+    for least in (None, 20):
+        with pytest.raises(InvalidRequest, match="may come to 400 tokens"):
+            await client.quota().reserve(20, least=least, shares=20, beside=380)
+    await client.quota().reserve(19)
+
+
+async def test_what_running_requests_hold_is_worth_waiting_for() -> None:
+    client = Client(tokens="100/day")
+    running = await client.quota().reserve(1_000_000, least=10)
+    with pytest.raises(RateLimited, match="0 are left beside 100 that are held for requests that still run") as soon:
+        await client.quota().reserve(60)
+    assert soon.value.retry_after == 1
+    running.settle(70)
+    with pytest.raises(RateLimited, match="30 are left, and this request") as late:
+        await client.quota().reserve(60)
+    assert late.value.retry_after == 86_400
+
+
+async def test_a_prompt_that_could_never_fit_is_told_as_such() -> None:
+    with pytest.raises(InvalidRequest, match="prompt: ") as refused:
+        await Client(tokens="100/day").quota().reserve(1_000_000, least=101)
+    assert refused.value.param == "prompt"
+
+
 async def test_retry_after_waits_for_enough_tokens() -> None:
     client = Client(tokens="100/minute")
     for amount in (20, 50, 30):
-        await client.quota().reserve(amount)
+        (await client.quota().reserve(amount)).settle(amount)
         client.clock.now += 10
     with pytest.raises(RateLimited) as refused:
         await client.quota().reserve(60)

@@ -10,9 +10,11 @@ from contextlib import asynccontextmanager
 import pytest
 
 from minivault.access.limits import Limits, Quota
-from minivault.access.redis_windows import RedisWindows
+from minivault.access.redis_windows import RedisWindows, logger
 from minivault.access.windows import Window
 from minivault.errors import ConfigError, LimitsUnavailable, RateLimited
+from minivault.outage import QUIET_SECONDS, Outage
+from tests.access.clock import Clock
 from tests.access.redis_server import running_redis
 
 
@@ -98,8 +100,36 @@ async def test_without_redis_nobody_comes_in() -> None:
     async with storage(f"redis://127.0.0.1:{port}") as windows:
         with pytest.raises(LimitsUnavailable, match="does not answer") as refused:
             await windows.take([Window("gone/60", 1, 60)], 1, "a")
+        with pytest.raises(LimitsUnavailable, match="does not answer"):
+            await windows.check()
         windows.settle([Window("gone/60", 1, 60)], 1, 0, "a")
     assert refused.value.retry_after
+
+
+async def test_the_log_has_one_line_when_redis_stops_to_answer_without_its_address(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pytest.importorskip("redis", reason="needs the extra redis: pip install 'minivault[redis]'")
+    async with storage("redis://user:secret@127.0.0.1:1") as windows:
+        for _ in range(5):
+            with pytest.raises(LimitsUnavailable):
+                await windows.take([Window("told/60", 1, 60)], 1, "a")
+            with pytest.raises(LimitsUnavailable):
+                await windows.check()
+    assert caplog.messages == [
+        "limits cannot be counted, so requests are refused: Redis does not answer (ConnectionError)"
+    ]
+
+
+async def test_the_log_says_when_redis_answers_again(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with storage(redis_url) as windows:
+        clock = Clock()
+        windows._outage = Outage(logger, "limits are gone", "limits are back", clock)
+        windows._outage.fails("it is said so")
+        clock.now += QUIET_SECONDS
+        await windows.check()
+        await windows.take([Window("back/60", 1, 60)], 1, "a")
+    assert caplog.messages == ["limits are gone: it is said so", "limits are back"]
 
 
 @pytest.mark.parametrize("uri", ["http://localhost", "redis", ""])

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx
+import httpx2
 
 from minivault.api.app import create_app
 from minivault.settings import Settings
@@ -16,8 +16,8 @@ BASE = "http://localhost:8000"
 
 
 @asynccontextmanager
-async def client_of(bench: Bench, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def client_of(bench: Bench, **settings: Any) -> AsyncIterator[httpx2.AsyncClient]:
     chosen = Settings(**{"rate_limit": "", **settings})
     app = create_app(chosen, service=bench.service)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=BASE) as client:
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url=BASE) as client:
         yield client

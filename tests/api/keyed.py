@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from minivault.access.key_file import KeyTerms
 from minivault.access.keys import KeyStore
@@ -47,7 +47,7 @@ def keyring(folder: Path | None = None) -> Keyring:
 
 
 @asynccontextmanager
-async def keyed_client(bench: Bench, **settings: Any) -> AsyncIterator[tuple[httpx.AsyncClient, Keyring]]:
+async def keyed_client(bench: Bench, **settings: Any) -> AsyncIterator[tuple[httpx2.AsyncClient, Keyring]]:
     """A client without a key of its own, and the keys that it may show."""
     keys = keyring()
     async with client_of(bench, **settings) as client:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from minivault.api.wire.anthropic_answers import model_info, model_page
@@ -22,7 +22,7 @@ NONE_CACHED = {"cache_creation_input_tokens": 0, "cache_read_input_tokens": 0}
 HEADERS = {"x-api-key": "anything", "anthropic-version": "2023-06-01", "anthropic-beta": "never-heard-of-it"}
 
 
-def events_of(response: httpx.Response) -> list[tuple[str, dict[str, Any]]]:
+def events_of(response: httpx2.Response) -> list[tuple[str, dict[str, Any]]]:
     assert response.headers["content-type"] == "text/event-stream"
     frames = response.content.decode().split("\n\n")
     assert frames.pop() == ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
+import httpx2
 
 from minivault.access.roles import Role
 from minivault.api.app import create_app
@@ -24,7 +24,7 @@ def held(answer: Any = None) -> Bench:
     return bench
 
 
-async def ended(client: httpx.AsyncClient, response_id: str, **headers: str) -> dict[str, Any]:
+async def ended(client: httpx2.AsyncClient, response_id: str, **headers: str) -> dict[str, Any]:
     while (body := (await client.get(f"{PATH}/{response_id}", headers=headers)).json())["status"] == "in_progress":
         pass
     return dict(body)
@@ -134,8 +134,8 @@ async def test_a_key_of_which_nothing_is_kept_has_none() -> None:
 async def test_a_server_that_shuts_down_ends_it_with_an_outcome() -> None:
     bench = held()
     app = create_app(Settings(rate_limit="", shutdown_timeout=0), service=bench.service)
-    transport = httpx.ASGITransport(app)
-    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url=BASE) as client:
+    transport = httpx2.ASGITransport(app)
+    async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=transport, base_url=BASE) as client:
         begun = (await client.post(PATH, json=ASK)).json()
         await until(lambda: bench.engine.streams)
     assert begun["status"] == "in_progress"

@@ -115,7 +115,7 @@ async def test_a_body_of_unknown_length_is_cut_off_at_the_limit() -> None:
         ("model", "", "must be a string of 1 to 200 characters"),
         ("model", "x" * 201, "must be a string of 1 to 200 characters"),
         ("system", "", "at least 1 character"),
-        ("response_format", "json", "response_format"),
+        ("response_format", "json", "response_format: must be an object"),
         ("response_format", {"type": "s3cr3t"}, "json_schema"),
         ("response_format", {"type": "json_object", "s": "s3cr3t"}, "response_format.s: is not a field"),
         ("response_format", {"type": "text", "schema": {}}, "response_format.schema: is not a field"),

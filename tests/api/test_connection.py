@@ -8,7 +8,7 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
-import httpx
+import httpx2
 import pytest
 
 from minivault.api.app import create_app
@@ -255,10 +255,21 @@ async def test_connections_beyond_the_cap_are_told_so_and_the_others_are_served(
 
 
 async def test_a_connection_serves_one_request_after_another() -> None:
-    async with served(SLOW) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+    async with served(SLOW) as port, httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
         for _ in range(3):
             assert (await client.post("/generate", json={"prompt": "hi"})).status_code == 200
             assert (await client.get("/livez")).status_code == 200
+
+
+async def test_log_injection_who_asks_for_a_websocket_is_answered_and_fills_no_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ask = {"connection": "Upgrade", "upgrade": "websocket", "sec-websocket-version": "13", "sec-websocket-key": "MQ=="}
+    async with served(SLOW) as port, httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        with caplog.at_level("DEBUG", logger="uvicorn.error"):
+            caplog.clear()
+            assert (await client.get("/livez", headers=ask)).status_code == 200
+            assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == []
 
 
 async def test_what_anthropics_clients_sent_has_its_id_where_they_look() -> None:

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from minivault.engine.engine import GRAMMAR_TOO_COMPLEX, EngineRequest, TokenStep
 from minivault.errors import InvalidRequest
+from minivault.generation import FinishReason
 from minivault.models.structure import GrammarKind
 from tests.api.client import client_of
 from tests.fakes import Bench, make_bench
@@ -151,3 +153,44 @@ async def test_a_choice_of_another_tool_is_told_from_no_tools() -> None:
     change = {"tools": [OPENAI_TOOL], "tool_choice": choice}
     said = await said_of(make_bench(), "/v1/chat/completions", change)
     assert said == ("tool_choice: its tool is not one of tools", "tool_choice")
+
+
+class _TakesAll:
+    """A compiler whose grammars are followed by nobody here."""
+
+    version = "none"
+
+    def prepare(self) -> None:
+        pass
+
+    def compile(self, kind: GrammarKind, source: str = "", /) -> Any:
+        return object()
+
+
+def becomes_too_complex(_: EngineRequest) -> list[TokenStep]:
+    return [TokenStep((), finish_reason=FinishReason.FAILED, error=GRAMMAR_TOO_COMPLEX)]
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "field"),
+    [
+        ("/generate", {"response_format": FORM}, "response_format.schema"),
+        ("/generate", {"response_format": {"type": "grammar", "grammar": "x"}}, "response_format"),
+        ("/v1/responses", {"text": {"format": FORM}}, "text.format.schema"),
+        ("/api/chat", {"format": SCHEMA, "stream": False}, "format"),
+        ("/v1/chat/completions", {"tools": [OPENAI_TOOL], "tool_choice": "required"}, "tools"),
+        (
+            "/v1/messages",
+            {"tools": [{"name": "look", "input_schema": SCHEMA}], "tool_choice": {"type": "any"}},
+            "tools",
+        ),
+    ],
+)
+async def test_a_form_that_becomes_too_complex_is_called_as_it_was_sent(
+    path: str, change: dict[str, Any], field: str
+) -> None:
+    bench = make_bench(becomes_too_complex)
+    bench.model.grammars = _TakesAll()
+    message, param = await said_of(bench, path, change)
+    assert message == f"{field}: {GRAMMAR_TOO_COMPLEX}"
+    assert param in (None, field)

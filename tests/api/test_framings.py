@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from tests.api.client import client_of
@@ -60,7 +60,7 @@ FRAMINGS = [
 ]
 
 
-async def post(client: httpx.AsyncClient, path: str, fields: dict[str, Any], accept: str | None) -> httpx.Response:
+async def post(client: httpx2.AsyncClient, path: str, fields: dict[str, Any], accept: str | None) -> httpx2.Response:
     client.headers.pop("accept", None)
     headers = {} if accept is None else {"accept": accept}
     return await client.post(path, json={"prompt": "hi", "seed": 7, **fields}, headers=headers)

@@ -275,7 +275,11 @@ async def test_an_admin_changes_rotates_lists_and_revokes() -> None:
         ({"name": "a", "concurrent": -1}, "concurrent"),
         ({"name": "a", "expires_at": "soon"}, "expires_at"),
         ({"name": "a", "expires_at": 1900000000}, "expires_at"),
-        ({"name": "a", "expires_at": "2030-01-31T00:00:00"}, "expires_at"),
+        ({"name": "a", "expires_at": "2001"}, "expires_at"),
+        ({"name": "a", "expires_at": "20300131"}, "expires_at"),
+        ({"name": "a", "expires_at": "1900000000"}, "expires_at"),
+        ({"name": "a", "expires_at": "2020-01-31"}, "expires_at"),
+        ({"name": "a", "expires_at": "0s"}, "expires_at"),
         ({"name": "a", "expires_at": "9999-12-31T23:59:59-12:00"}, "expires_at"),
         ({"name": "a", "expires_at": "0001-01-01T00:00:00+12:00"}, "expires_at"),
         ({"name": "a", "owner": "b"}, "owner"),
@@ -288,6 +292,16 @@ async def test_a_term_that_cannot_be_is_422_and_names_the_field(body: dict[str, 
         listed = await client.get("/admin/keys", headers=keys.headers("admin"))
     assert (response.status_code, response.json()["error"]["param"]) == (422, param)
     assert listed.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"), [("2030-01-31", "2030-01-31T00:00:00Z"), ("2030-01-31T01:00:00+01:00", "2030-01-31T00:00:00Z")]
+)
+async def test_a_key_ends_when_the_command_line_would_have_it_end(said: str, shown: str) -> None:
+    async with keyed_client(make_bench()) as (client, keys):
+        made = await client.post("/admin/keys", json={"name": "a", "expires_at": said}, headers=keys.headers("admin"))
+        never = await client.patch("/admin/keys/a", json={"expires_at": None}, headers=keys.headers("admin"))
+    assert (made.json()["expires_at"], never.json()["expires_at"]) == (shown, None)
 
 
 async def test_a_key_that_is_not_there_is_404() -> None:

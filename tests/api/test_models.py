@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from fastapi import FastAPI
 from starlette.requests import ClientDisconnect
@@ -55,7 +55,7 @@ def keeper_at(hub: FakeHub, settings: Settings, service: Service) -> Keeper:
 @asynccontextmanager
 async def client_of(
     data_dir: Path, hub: FakeHub | None = None, address: str = "127.0.0.1", **settings: Any
-) -> AsyncIterator[httpx.AsyncClient]:
+) -> AsyncIterator[httpx2.AsyncClient]:
     chosen = Settings(data_dir=data_dir, rate_limit="", **settings)
     bench = make_bench()
     app = create_app(chosen, service=bench.service)
@@ -63,12 +63,12 @@ async def client_of(
         app.state.keeper = Keeper(
             chosen, bench.service, open_hub=lambda offline: Hub(offline=offline, endpoint=hub.url)
         )
-    transport = httpx.ASGITransport(app, client=(address, 4321))
-    async with httpx.AsyncClient(transport=transport, base_url=BASE) as client:
+    transport = httpx2.ASGITransport(app, client=(address, 4321))
+    async with httpx2.AsyncClient(transport=transport, base_url=BASE) as client:
         yield client
 
 
-def lines_of(response: httpx.Response) -> list[dict[str, Any]]:
+def lines_of(response: httpx2.Response) -> list[dict[str, Any]]:
     assert response.headers["content-type"].startswith("application/x-ndjson")
     return [json.loads(line) for line in response.content.splitlines()]
 
@@ -230,7 +230,9 @@ async def test_a_pull_whose_answer_never_starts_is_stopped(tmp_path: Path) -> No
 
 async def test_a_pull_that_breaks_on_this_side_is_logged_without_its_words(tmp_path: Path) -> None:
     app, _ = stuck_app(tmp_path, begins=True, breaks=True)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app, client=("127.0.0.1", 1)), base_url=BASE) as client:
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app, client=("127.0.0.1", 1)), base_url=BASE
+    ) as client:
         with capture_logs() as logs:
             lines = lines_of(await client.post("/models/pull", json={"model": "org/Tiny"}))
     assert "error" in lines[-1]

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from tests.api.client import client_of
@@ -108,7 +108,7 @@ def mutated(chance: random.Random) -> tuple[str, bytes]:
     return path, mutate_bytes(raw, chance) if chance.random() < 0.4 else raw
 
 
-async def send(client: httpx.AsyncClient, bench: Bench, chance: random.Random) -> str:
+async def send(client: httpx2.AsyncClient, bench: Bench, chance: random.Random) -> str:
     path, raw = mutated(chance)
     response = await client.post(path, content=raw, headers={"content-type": "application/json"})
     told = f"{path} {response.status_code} {raw[:2000]!r} {response.text[:300]}"

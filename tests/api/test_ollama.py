@@ -7,7 +7,7 @@ import re
 from datetime import datetime
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from minivault.api.wire.ollama import ChatBody
@@ -25,7 +25,7 @@ DURATIONS = {"total_duration", "load_duration", "prompt_eval_duration", "eval_du
 FRACTION = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z")
 
 
-def lines_of(response: httpx.Response) -> list[dict[str, Any]]:
+def lines_of(response: httpx2.Response) -> list[dict[str, Any]]:
     assert response.headers["content-type"].startswith("application/x-ndjson")
     return [json.loads(line) for line in response.content.splitlines()]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from minivault.api.wire.openai import ChatCompletionRequest
@@ -19,20 +19,20 @@ CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
 
 
-async def post(bench: Bench, path: str, body: dict[str, Any], **settings: Any) -> httpx.Response:
+async def post(bench: Bench, path: str, body: dict[str, Any], **settings: Any) -> httpx2.Response:
     async with client_of(bench, **settings) as client:
         return await client.post(path, json=body)
 
 
-async def chat(bench: Bench, **fields: Any) -> httpx.Response:
+async def chat(bench: Bench, **fields: Any) -> httpx2.Response:
     return await post(bench, CHAT, {"model": "fake", "messages": TURNS} | fields)
 
 
-async def text(bench: Bench, **fields: Any) -> httpx.Response:
+async def text(bench: Bench, **fields: Any) -> httpx2.Response:
     return await post(bench, TEXT, {"model": "fake", "prompt": "hi"} | fields)
 
 
-def chunks_of(response: httpx.Response) -> list[dict[str, Any]]:
+def chunks_of(response: httpx2.Response) -> list[dict[str, Any]]:
     """The events; each must be one ``data:`` line, and the last ``[DONE]``."""
     assert response.headers["content-type"] == "text/event-stream"
     events = response.text.split("\n\n")
@@ -291,6 +291,8 @@ async def test_the_fields_that_local_servers_share_are_honoured() -> None:
         ({"max_tokens": 0}, "max_tokens"),
         ({"stop": ["a"] * 17}, "stop"),
         ({"response_format": {"type": "xml"}}, "response_format"),
+        ({"response_format": "json"}, "response_format"),
+        ({"continue_final_message": True}, "continue_final_message"),
         ({"response_format": {"type": "json_schema"}}, "response_format"),
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"functions": [{"name": "f"}]}, "functions"),

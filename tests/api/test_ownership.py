@@ -191,11 +191,17 @@ async def test_what_was_refused_gives_its_tokens_back() -> None:
 
 
 async def test_of_several_choices_all_are_reserved_or_none() -> None:
-    bench = make_bench(says("abc"), template=True)
+    bench = make_bench(says("a" * 200), template=True)
     async with keyed_client(bench) as (client, keys):
-        keys.add("small", tokens="100/minute")
+        keys.add("small", tokens="1000/minute")
         headers = keys.headers("small")
-        refused = await client.post("/v1/chat/completions", json={**CHAT, "n": 3, "max_tokens": 30}, headers=headers)
-        then = await client.post("/v1/chat/completions", json={**CHAT, "max_tokens": 60}, headers=headers)
-    assert (refused.status_code, then.status_code) == (429, 200)
-    assert len(bench.ledger.intents) == 1
+
+        async def status(**more: int) -> int:
+            asked = {**CHAT, **more}
+            return (await client.post("/v1/chat/completions", json=asked, headers=headers)).status_code
+
+        first = await status(max_tokens=200)
+        refused = await status(n=3, max_tokens=290)
+        then = await status(max_tokens=700)
+    assert (first, refused, then) == (200, 429, 200)
+    assert len(bench.ledger.intents) == 2

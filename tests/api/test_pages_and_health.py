@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import threading
+from dataclasses import replace
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from minivault.api.app import create_app
+from minivault.engine.engine import UpstreamStats
 from minivault.errors import ModelNotReady
 from minivault.settings import Settings
 from tests.api.client import BASE, client_of
+from tests.api.keyed import keyed_client
 from tests.fakes import make_bench, says
 
 ASK = {"prompt": "hi", "seed": 7}
@@ -106,6 +110,47 @@ async def test_readyz_is_503_when_the_vault_cannot_write_and_while_draining() ->
         await bench.service.drain(0)
         assert (await client.get("/readyz")).status_code == 503
         assert (await client.post("/generate", json=ASK)).status_code == 503
+
+
+async def test_readyz_is_503_while_no_server_behind_the_model_is_well() -> None:
+    bench = make_bench()
+    first, second = (UpstreamStats(address, healthy=False, in_flight=0) for address in ("a:1", "b:1"))
+    async with client_of(bench) as client:
+        bench.engine.upstreams = (first, second)
+        ready, alive, health = [await client.get(path) for path in ("/readyz", "/livez", "/health")]
+        bench.engine.upstreams = (first, replace(second, healthy=True))
+        assert (await client.get("/readyz")).status_code == 200
+    assert (ready.status_code, alive.status_code) == (503, 200)
+    assert health.json()["reason"] == ready.json()["error"]["message"]
+
+
+async def test_metrics_say_whether_readyz_would() -> None:
+    bench = make_bench()
+    async with client_of(bench) as client:
+        ready = (await client.get("/metrics")).text
+        bench.models.error = ModelNotReady("The model is still loading.", retry_after=1)
+        loading = (await client.get("/metrics")).text
+    assert "\nminivault_ready 1.0\n" in ready
+    assert "\nminivault_ready 0.0\n" in loading
+
+
+async def test_readyz_is_503_while_the_keys_cannot_be_believed() -> None:
+    async with keyed_client(make_bench()) as (client, keys):
+        assert (await client.get("/readyz")).status_code == 200
+        keys.store.path.write_text("{", encoding="utf-8")
+        ready, alive = await client.get("/readyz"), await client.get("/livez")
+    assert (ready.status_code, alive.status_code) == (503, 200)
+    assert "keys.json is damaged" in ready.text
+
+
+async def test_readyz_is_503_while_the_limits_cannot_be_counted() -> None:
+    pytest.importorskip("redis", reason="needs the extra redis: pip install 'minivault[redis]'")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    async with client_of(make_bench(), limits_storage=f"redis://127.0.0.1:{port}") as client:
+        ready, alive = await client.get("/readyz"), await client.get("/livez")
+    assert (ready.status_code, alive.status_code) == (503, 200)
+    assert "Redis does not answer" in ready.text
 
 
 async def test_health_has_the_fields_of_the_wire() -> None:
@@ -276,7 +321,7 @@ async def test_the_document_is_made_once_and_off_the_event_loop() -> None:
         return {"openapi": "3.0.3"}
 
     app.openapi = made  # type: ignore[method-assign]
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=BASE) as client:
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url=BASE) as client:
         answers = await asyncio.gather(*(client.get("/openapi.json") for _ in range(4)))
     assert [answer.json() for answer in answers] == [{"openapi": "3.0.3"}] * 4
     assert len(makers) == 1

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
@@ -21,7 +21,7 @@ HI = {"role": "user", "content": "hi"}
 
 
 @asynccontextmanager
-async def overheard(bench: Bench, **settings: Any) -> AsyncIterator[tuple[httpx.AsyncClient, bytearray]]:
+async def overheard(bench: Bench, **settings: Any) -> AsyncIterator[tuple[httpx2.AsyncClient, bytearray]]:
     """A client, and what it has been sent so far: it hands an answer over only when that is whole."""
     app = create_app(Settings(rate_limit="", **settings), service=bench.service)
     heard = bytearray()
@@ -33,7 +33,7 @@ async def overheard(bench: Bench, **settings: Any) -> AsyncIterator[tuple[httpx.
 
         await app(scope, receive, noted)
 
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(tapped), base_url=BASE) as client:
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(tapped), base_url=BASE) as client:
         yield client, heard
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from tests.api.client import client_of
@@ -20,13 +20,13 @@ def templated(answer: Any = None) -> Bench:
     return make_bench(answer or says("A."), template=True)
 
 
-async def create(client: httpx.AsyncClient, **fields: Any) -> dict[str, Any]:
+async def create(client: httpx2.AsyncClient, **fields: Any) -> dict[str, Any]:
     answer = await client.post(PATH, json={"model": "fake", "input": "hi"} | fields)
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
 
 
-async def listed(client: httpx.AsyncClient, response_id: str, **query: Any) -> dict[str, Any]:
+async def listed(client: httpx2.AsyncClient, response_id: str, **query: Any) -> dict[str, Any]:
     return dict((await client.get(f"{PATH}/{response_id}/input_items", params=query)).json())
 
 
@@ -152,7 +152,7 @@ async def test_items_of_earlier_answers_may_be_named_instead_of_sent() -> None:
     assert whole["usage"] == second["usage"]
 
 
-async def refused(client: httpx.AsyncClient, item_id: str, **headers: str) -> bool:
+async def refused(client: httpx2.AsyncClient, item_id: str, **headers: str) -> bool:
     item = {"type": "item_reference", "id": item_id}
     answer = await client.post(PATH, json={"model": "fake", "input": [item]}, headers=headers)
     if answer.status_code == 404:

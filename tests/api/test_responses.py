@@ -6,7 +6,7 @@ import json
 import threading
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from minivault.api import earlier, responses
@@ -24,17 +24,17 @@ def templated(answer: Any = None) -> Bench:
     return make_bench(answer or says("héllo"), template=True)
 
 
-async def create(bench: Bench, **fields: Any) -> httpx.Response:
+async def create(bench: Bench, **fields: Any) -> httpx2.Response:
     async with client_of(bench) as client:
         return await client.post(PATH, json={"model": "fake", "input": "hi"} | fields)
 
 
-async def get(bench: Bench, response_id: str) -> httpx.Response:
+async def get(bench: Bench, response_id: str) -> httpx2.Response:
     async with client_of(bench) as client:
         return await client.get(f"{PATH}/{response_id}")
 
 
-def events_of(response: httpx.Response) -> list[dict[str, Any]]:
+def events_of(response: httpx2.Response) -> list[dict[str, Any]]:
     """Each event is its name and its data, and the two agree."""
     events = []
     for block in response.text.removesuffix("\n\n").split("\n\n"):

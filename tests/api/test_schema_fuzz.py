@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -98,7 +98,7 @@ def test_an_admins_routes_answer_as_the_document_says(tmp_path: Path) -> None:
         with keyed(tmp_path / str(number)) as (url, keys, headers):
             operations = [one for one in operations_of(url) if one.label == route]
             assert_true(operations, url, headers, of_a_key(keys), each=each_of(len(routes)))
-            listed = httpx.get(f"{url}/admin/keys", headers=headers).json()["keys"]
+            listed = httpx2.get(f"{url}/admin/keys", headers=headers).json()["keys"]
             states |= {key["state"] for key in listed} | {"rotated" for key in listed if key["rotated_at"]}
     assert states >= {"active", "revoked", "rotated"}
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 
-import httpx
+import httpx2
 import pytest
 import uvicorn
 
@@ -26,7 +26,7 @@ class Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serving(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
+async def serving(bench: Bench) -> AsyncIterator[httpx2.AsyncClient]:
     app = create_app(Settings(rate_limit=""), service=bench.service)
     config = uvicorn.Config(app, port=0, log_config=None, access_log=False, ws="none", timeout_graceful_shutdown=5)
     server = Server(config)
@@ -35,7 +35,7 @@ async def serving(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
         # A hundred requests at once may each wait long on a busy machine.
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=240) as client:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=240) as client:
             yield client
     finally:
         server.should_exit = True
@@ -109,7 +109,7 @@ async def test_hanging_up_a_replay_cancels_it() -> None:
 async def test_a_failure_of_plain_text_cuts_the_connection() -> None:
     bench = make_bench(breaks_after("part"))
     async with serving(bench) as client:
-        with pytest.raises(httpx.RemoteProtocolError):
+        with pytest.raises(httpx2.RemoteProtocolError):
             await client.post("/generate-stream", json=ASK)
     assert bench.outcome.response_text == "part"
 

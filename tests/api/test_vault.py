@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import apsw
-import httpx
+import httpx2
 import pytest
 from fastapi import Response
 from pyarrow import parquet
@@ -24,12 +24,13 @@ from minivault.vault.head import HeadPaths
 from minivault.vault.proof import check_proof
 from minivault.vault.reader import Reader
 from tests.api.client import client_of
+from tests.api.keyed import Keyring, keyed_client
 from tests.fakes import make_bench
 from tests.vault.samples import open_ledger, record_calls
 
 
 @asynccontextmanager
-async def over_vault(folder: Path, **calls: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def over_vault(folder: Path, **calls: Any) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of a server whose vault holds three calls of alice's and one of nobody's, kept as a digest."""
     bench = make_bench()
     opened = open_ledger(folder, head_interval=3600)
@@ -60,7 +61,11 @@ async def test_a_record_that_was_altered_says_so_and_one_without_content_does_no
             db.set_busy_timeout(10_000)  # the index is still being cleared of what was erased
             db.execute("UPDATE contents SET data = x'41' WHERE leaf_index = 1 AND kind = 'response_text'")
         found = [(await client.get(f"/vault/records/{index}")).json() for index in (0, 2, 4, 6)]
+        listed = (await client.get("/vault/records")).json()["records"]
+        exported = [json.loads(line) for line in (await client.get("/vault/export")).text.splitlines()]
     assert [record["altered"] for record in found] == [True, False, False, False]
+    assert [record.get("altered") for record in listed] == [None, None, None, True]
+    assert [record["altered"] for record in exported] == [True, False, False, False]
 
 
 async def test_a_record_shows_what_its_caller_wrote_until_it_is_erased(tmp_path: Path) -> None:
@@ -192,3 +197,69 @@ async def test_a_misspelt_filter_is_not_no_filter(tmp_path: Path, method: str, p
         assert "nope" not in answer.text
         kept = (await client.get("/vault/records?key=alice")).json()["records"]
         assert [call["prompt"] is None for call in kept] == [False] * 3
+
+
+FILTERED = [
+    ("GET", "/vault/records"),
+    ("GET", "/vault/export"),
+    ("GET", "/vault/stats"),
+    ("DELETE", "/vault/contents"),
+]
+
+
+@asynccontextmanager
+async def with_keys(folder: Path) -> AsyncIterator[tuple[httpx2.AsyncClient, Keyring]]:
+    """As :func:`over_vault`, with keys: a call of the key ``user``, and one of a key that is gone."""
+    bench = make_bench()
+    opened = open_ledger(folder, head_interval=3600)
+    reader = Reader.open(folder / "vault.db")
+    bench.service = Service(bench.models, opened, reader)
+    try:
+        async with keyed_client(bench) as (client, keys):
+            for key_id in (keys.ids["user"], "gone0gone0go"):
+                await asyncio.to_thread(record_calls, opened, 1, api_key_id=key_id)
+            yield client, keys
+    finally:
+        reader.close()
+        await asyncio.to_thread(opened.close)
+
+
+def _calls_in(answer: httpx2.Response) -> int:
+    """How many calls an answer is about, of whichever route."""
+    if answer.headers["content-type"].startswith("application/x-ndjson"):
+        return len(answer.text.splitlines())
+    body = answer.json()
+    found = body.get("records", body.get("erased", body.get("calls")))
+    return found if isinstance(found, int) else len(found)
+
+
+@pytest.mark.parametrize(("method", "path"), FILTERED)
+async def test_a_key_is_meant_by_its_name_its_id_or_what_records_name(tmp_path: Path, method: str, path: str) -> None:
+    async with with_keys(tmp_path) as (client, keys):
+        headers, found = keys.headers("admin"), []
+        for word in ("gone0gone0go", "user", "other", "nobody"):
+            answer = await client.request(method, path, params={"key": word}, headers=headers)
+            found.append(_calls_in(answer) if answer.status_code == 200 else answer.status_code)
+    assert found == [1, 1, 0, 422]
+
+
+@pytest.mark.parametrize(("method", "path"), FILTERED)
+async def test_of_a_key_that_is_another_s_a_user_learns_no_more_than_of_none(
+    tmp_path: Path, method: str, path: str
+) -> None:
+    async with with_keys(tmp_path) as (client, keys):
+        headers = keys.headers("other")
+        words = ("nobody", "user", keys.ids["user"], "gone0gone0go", "admin")
+        answers = [await client.request(method, path, params={"key": word}, headers=headers) for word in words]
+        own = await client.request(method, path, params={"key": "other"}, headers=headers)
+    assert {(answer.status_code, answer.text) for answer in answers} == {(422, answers[0].text)}
+    assert (own.status_code, _calls_in(own)) == (200, 0)
+
+
+async def test_an_auditor_may_say_the_ids_that_records_name_and_learns_no_names(tmp_path: Path) -> None:
+    async with with_keys(tmp_path) as (client, keys):
+        headers = keys.headers("auditor")
+        words = (keys.ids["user"], "user", keys.ids["other"], "auditor")
+        answers = [await client.get("/vault/records", params={"key": word}, headers=headers) for word in words]
+    assert [answer.status_code for answer in answers] == [200, 422, 422, 200]
+    assert answers[1].json()["error"]["param"] == "key"

@@ -88,7 +88,7 @@ async def test_sse_forging_an_answer_cannot_write_events(path: str) -> None:
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
     """The server's log in memory, without the diary of the tests' own client."""
-    root, client_log = logging.getLogger(), logging.getLogger("httpx")
+    root, client_log = logging.getLogger(), logging.getLogger("httpx2")
     handlers, level = root.handlers[:], root.level
     client_log.disabled = True
     yield io.StringIO()

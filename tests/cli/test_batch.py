@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from minivault.cli.batch import MARK, _begin_anew, _read, merged
@@ -52,7 +52,7 @@ def test_every_line_is_answered_in_its_order(server: RunningServer, tmp_path: Pa
     assert json.loads(done.stdout)["request_counts"] == {"total": 6, "completed": 5, "failed": 1}
     assert "5 answered, 1 refused, of 6" in done.stderr
     # What was uploaded and written for it is gone from the server.
-    assert httpx.get(f"{server.url}/v1/files").json()["data"] == []
+    assert httpx2.get(f"{server.url}/v1/files").json()["data"] == []
 
 
 def test_an_output_that_is_there_is_not_written_over(server: RunningServer, tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_the_input_is_not_written_over_by_its_answers(tmp_path: Path, named: str
 def test_an_output_without_a_folder_is_told_before_anything_is_asked(server: RunningServer, tmp_path: Path) -> None:
     done = minivault("batch", str(asked(tmp_path, 1)), "-o", str(tmp_path / "none" / "out.jsonl"), "--url", server.url)
     assert (done.returncode, "There is no folder" in done.stderr) == (1, True)
-    assert httpx.get(f"{server.url}/v1/files").json()["data"] == []
+    assert httpx2.get(f"{server.url}/v1/files").json()["data"] == []
 
 
 def test_lines_that_are_none_are_named(server: RunningServer, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_lines_that_are_none_are_named(server: RunningServer, tmp_path: Path) ->
     assert done.returncode == 2
     assert "line 2: The line is not valid JSON, at character 2." in done.stderr
     assert "What was uploaded is deleted from the server again." in done.stderr
-    assert httpx.get(f"{server.url}/v1/files").json()["data"] == []
+    assert httpx2.get(f"{server.url}/v1/files").json()["data"] == []
 
 
 def running(source: Path, output: Path, url: str) -> subprocess.Popen[bytes]:
@@ -96,7 +96,7 @@ def running(source: Path, output: Path, url: str) -> subprocess.Popen[bytes]:
 def until_done(url: str, count: int) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
-        data = httpx.get(f"{url}/v1/batches").json()["data"]
+        data = httpx2.get(f"{url}/v1/batches").json()["data"]
         if data and data[0]["request_counts"]["completed"] >= count:
             return
         time.sleep(0.01)
@@ -105,10 +105,10 @@ def until_done(url: str, count: int) -> None:
 
 def begun(source: Path, url: str) -> str:
     """The batch that ``minivault batch`` begins of this file, a line at a time, without a command that waits for it."""
-    upload = httpx.post(f"{url}/v1/files", files={"file": source.read_bytes()}, data={"purpose": "batch"}).json()["id"]
+    upload = httpx2.post(f"{url}/v1/files", files={"file": source.read_bytes()}, data={"purpose": "batch"}).json()["id"]
     body = {"input_file_id": upload, "endpoint": "/v1/chat/completions", "completion_window": "24h", "concurrency": 1,
             "metadata": {MARK: f"{_read(source)[2]}:/v1/chat/completions"}}  # fmt: skip
-    return str(httpx.post(f"{url}/v1/batches", json=body).json()["id"])
+    return str(httpx2.post(f"{url}/v1/batches", json=body).json()["id"])
 
 
 def test_a_batch_that_is_cancelled_hands_over_what_it_has_and_leaves_no_file(
@@ -122,7 +122,7 @@ def test_a_batch_that_is_cancelled_hands_over_what_it_has_and_leaves_no_file(
     assert [row["custom_id"] for row in rows_of(output)] == [f"c{number}" for number in range(len(rows_of(output)))]
     assert 1 <= len(rows_of(output)) < 100
     assert f"{batch_id} begins no more lines." in done.stderr
-    assert httpx.get(f"{server.url}/v1/files").json()["data"] == []
+    assert httpx2.get(f"{server.url}/v1/files").json()["data"] == []
     again = minivault("batch", str(source), "--cancel", "--url", server.url)
     assert (again.returncode, "No batch of this file is running." in again.stderr) == (1, True)
 
@@ -130,14 +130,14 @@ def test_a_batch_that_is_cancelled_hands_over_what_it_has_and_leaves_no_file(
 def test_what_was_cancelled_and_is_asked_again_begins_anew_and_says_so(server: RunningServer, tmp_path: Path) -> None:
     source, output = asked(tmp_path, 40), tmp_path / "out.jsonl"
     batch_id = begun(source, server.url)
-    assert httpx.post(f"{server.url}/v1/batches/{batch_id}/cancel").status_code == 200
-    while httpx.get(f"{server.url}/v1/batches/{batch_id}").json()["status"] != "cancelled":
+    assert httpx2.post(f"{server.url}/v1/batches/{batch_id}/cancel").status_code == 200
+    while httpx2.get(f"{server.url}/v1/batches/{batch_id}").json()["status"] != "cancelled":
         pass
     done = minivault("batch", str(source), "-o", str(output), "--url", server.url)
     assert done.returncode == 0, done.stderr
     assert f"{batch_id} of this file is cancelled: a new batch asks all lines." in done.stderr
     assert len(rows_of(output)) == 40
-    assert httpx.get(f"{server.url}/v1/files").json()["data"] == []
+    assert httpx2.get(f"{server.url}/v1/files").json()["data"] == []
 
 
 def test_the_answers_of_an_ended_batch_are_not_thrown_away_by_cancelling(server: RunningServer, tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_the_answers_of_an_ended_batch_are_not_thrown_away_by_cancelling(server:
     done = minivault("batch", str(source), "--cancel", "--url", server.url)
     assert (done.returncode, "Its answers are taken with -o" in done.stderr) == (1, True)
     assert minivault("batch", str(source), "-o", str(tmp_path / "out.jsonl"), "--url", server.url).returncode == 0
-    assert httpx.get(f"{server.url}/v1/files").json()["data"] == []
+    assert httpx2.get(f"{server.url}/v1/files").json()["data"] == []
 
 
 @pytest.mark.slow
@@ -169,7 +169,7 @@ def test_command_and_server_are_killed_and_no_line_is_answered_or_recorded_twice
             done = minivault("batch", str(source), "-o", str(output), "--url", server.url)
             assert done.returncode == 0, done.stderr
         assert [row["custom_id"] for row in rows_of(output)] == [f"c{number}" for number in range(30)]
-        records = httpx.get(f"{server.url}/vault/records", params={"limit": 1000}).json()["records"]
+        records = httpx2.get(f"{server.url}/vault/records", params={"limit": 1000}).json()["records"]
     finally:
         server.kill()
     ends = collections.Counter(record["finish_reason"] for record in records)
@@ -225,9 +225,9 @@ def test_a_server_killed_at_any_step_of_a_line_neither_records_nor_answers_it_tw
     with serving(data_dir, "--batch-concurrency", "2") as again:
         done = minivault("batch", str(source), "-o", str(output), "--url", again.url)
         assert done.returncode == 0, done.stderr
-        records = httpx.get(f"{again.url}/vault/records", params={"limit": 1000}).json()["records"]
+        records = httpx2.get(f"{again.url}/vault/records", params={"limit": 1000}).json()["records"]
         asked_live = [json.loads(row) for row in source.read_text().splitlines()]
-        live = [httpx.post(again.url + row["url"], json=row["body"], timeout=60).json() for row in asked_live]
+        live = [httpx2.post(again.url + row["url"], json=row["body"], timeout=60).json() for row in asked_live]
     rows = rows_of(output)
     assert [row["custom_id"] for row in rows] == [row["custom_id"] for row in asked_live]
     assert told(rows) == [body.get("choices") or body["data"] for body in live]

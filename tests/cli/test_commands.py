@@ -46,6 +46,10 @@ def test_every_command_teaches_by_examples(command: str) -> None:
     assert f"minivault {command}" in shown.output or command.startswith("vault ")
 
 
+def test_the_version_is_an_option_too() -> None:
+    assert CliRunner().invoke(app, ["--version"]).output == f"minivault {package.__version__}\n"
+
+
 def test_version_names_package_and_engine() -> None:
     facts = json.loads(minivault("version", "--json").stdout)
     assert facts["minivault"] == package.__version__

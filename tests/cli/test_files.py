@@ -74,6 +74,22 @@ def test_a_vault_is_not_written_over(tmp_path: Path) -> None:
             refuse_present(path, overwrite=True)
 
 
+def test_what_a_data_directory_keeps_is_not_written_over(tmp_path: Path) -> None:
+    names = ("vault.key", "config.toml", "keys.json", "batches.db", "logs/log.jsonl", "logs/log.jsonl.2", "models/a/b")
+    mine = ("mine.jsonl", "vault.jsonl", "logs/mine.jsonl")
+    for folder in ("logs", "models/a"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in (*names, *mine):
+        (tmp_path / name).touch()
+        refuse_present(tmp_path / name, overwrite=True)  # no data directory yet
+    (tmp_path / "vault.db.lock").touch()
+    for name in names:
+        with pytest.raises(CliError, match="data directory"):
+            refuse_present(tmp_path / name, overwrite=True)
+    for name in mine:
+        refuse_present(tmp_path / name, overwrite=True)
+
+
 def test_one_file_has_many_names(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     (tmp_path / "b").touch()

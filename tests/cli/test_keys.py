@@ -123,6 +123,17 @@ def test_a_list_of_no_keys_says_how_to_make_one(folder: Path) -> None:
     assert (listed.stdout, "keys create" in listed.stderr) == ("", True)
 
 
+def test_a_folder_that_is_new_is_said_to_be(folder: Path) -> None:
+    typo = folder / "typo"
+    assert f"There is no folder {typo}, and so no key." in keys(typo, "list").stderr
+    assert f"The data directory {typo} is new" in keys(typo, "create", "team").stderr
+    assert "is new" not in keys(typo, "create", "ops").stderr
+
+
+def test_a_hint_is_about_the_same_folder(folder: Path) -> None:
+    assert f"keys create NAME --role admin --data-dir {folder}\n" in keys(folder, "list").stderr
+
+
 def test_rotating_prints_the_new_key_and_ends_the_old(folder: Path) -> None:
     before, after = made(folder, "create", "team"), made(folder, "rotate", "team")
     store = KeyStore.in_folder(folder)
@@ -160,6 +171,7 @@ def test_none_takes_a_limit_away(folder: Path) -> None:
         ("--expires", "9999999d"),
         ("--expires", "0d"),
         ("--expires", "2020-01-01"),
+        ("--expires", "2001"),
         ("--requests", "often"),
         ("--tokens", "5"),
         ("--note", "n" * 501),
@@ -179,9 +191,19 @@ def test_a_key_that_is_not_there_is_told(folder: Path, command: str) -> None:
         keys(folder, command, "nobody")
 
 
+@pytest.mark.parametrize("command", ["show", "rotate", "revoke", "change"])
+def test_the_name_of_a_revoked_key_is_told_as_that(folder: Path, command: str) -> None:
+    keys(folder, "create", "team")
+    keys(folder, "revoke", "team")
+    with pytest.raises(UnknownKey, match="was revoked; minivault keys list --all shows it"):
+        keys(folder, command, "team")
+    keys(folder, "create", "team")
+    assert keys(folder, command, "team").exit_code == 0
+
+
 def test_what_such_an_error_teaches_works_without_minivault_on_the_path(folder: Path) -> None:
     done = minivault("keys", "show", "nobody", "--data-dir", str(folder), PATH="/nowhere")
-    assert f"{sys.executable} -m minivault.cli.main keys list shows them" in done.stderr
+    assert f"{sys.executable} -m minivault keys list shows them" in done.stderr
 
 
 def test_who_has_no_key_to_administer_with_is_told_how_to_make_one(folder: Path) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from minivault.cli.client import Client
+from minivault.cli.console import CliError
 from minivault.cli.log import calls_from_now_on, last_calls, log
 from minivault.cli.server_records import ServerRecords
 from minivault.vault.reader import Call, Page
@@ -84,9 +86,26 @@ def test_a_call_whose_content_was_not_kept_says_so(capsys: pytest.CaptureFixture
     assert "> (erased by record 7)" in shown
 
 
-def test_the_log_of_no_vault_is_empty(capsys: pytest.CaptureFixture[str]) -> None:
-    log()
+def test_a_call_that_was_altered_is_marked_here_and_from_a_server(capsys: pytest.CaptureFixture[str]) -> None:
+    from minivault.cli.log import _show
+
+    listed = [replace(CALL, altered=True).as_dict(), CALL.as_dict()]
+    page = httpx2.MockTransport(lambda request: httpx2.Response(200, json={"records": listed, "next_cursor": None}))
+    with Client("http://127.0.0.1", transport=page) as client:
+        for one in ServerRecords(client).list().calls:
+            _show(one, full=False)
+    heads = capsys.readouterr().out.splitlines()[::4]
+    assert ["ALTERED in the vault's file" in head for head in heads] == [True, False]
+
+
+def test_the_log_of_no_vault_is_empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log(data_dir=tmp_path)
     assert capsys.readouterr().out == ""
+
+
+def test_a_folder_that_is_not_there_has_no_log(tmp_path: Path) -> None:
+    with pytest.raises(CliError, match="There is no folder"):
+        log(data_dir=tmp_path / "typo")
 
 
 def test_the_log_of_a_server_that_is_named_is_the_one_of_its_vault(server: RunningServer) -> None:
@@ -101,7 +120,7 @@ def test_following_a_server_shows_what_ended_since() -> None:
     ended = [
         replace(CALL, index=index, outcome_index=outcome).as_dict() for index, outcome in ((4, None), (2, 7), (0, 5))
     ]
-    page = httpx.MockTransport(lambda request: httpx.Response(200, json={"records": ended, "next_cursor": None}))
+    page = httpx2.MockTransport(lambda request: httpx2.Response(200, json={"records": ended, "next_cursor": None}))
     with Client("http://127.0.0.1", transport=page) as client:
         assert [call.outcome_index for call in ServerRecords(client).finished_after(4)] == [5, 7]
 
@@ -114,21 +133,21 @@ class PagedServer:
         self.most = most
         self.pages = 0
 
-    def __call__(self, request: httpx.Request) -> httpx.Response:
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
         self.pages += 1
         before = int(request.url.params.get("cursor", 1 << 40))
         listed = sorted((index for index in self.calls if index < before), reverse=True)
         shown = listed[: min(self.most, int(request.url.params["limit"]))]
         records = [replace(CALL, index=index, outcome_index=self.calls[index]).as_dict() for index in shown]
         cursor = str(shown[-1]) if len(shown) < len(listed) else None
-        return httpx.Response(200, json={"records": records, "next_cursor": cursor})
+        return httpx2.Response(200, json={"records": records, "next_cursor": cursor})
 
 
 def test_following_a_server_misses_no_call_however_many_end_between_two_looks() -> None:
     server = PagedServer(most=3)
     server.calls.update({index: index + 1 for index in range(0, 20, 2)})
     server.calls.update({20: None, 22: 23})
-    with Client("http://127.0.0.1", transport=httpx.MockTransport(server)) as client:
+    with Client("http://127.0.0.1", transport=httpx2.MockTransport(server)) as client:
         records = ServerRecords(client)
         last_calls(records, 1000)
         server.calls.update({index: index + 1 for index in range(24, 44, 2)})

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from minivault.cli.client import Client
+from minivault.cli.console import CliError
 from minivault.cli.main import app
 from tests.cli.scripted import Answer, scripted
 
@@ -48,10 +49,21 @@ def test_ps_gives_json_a_line() -> None:
     assert [json.loads(line) for line in said.splitlines()] == [LOADED]
 
 
-def test_load_sends_what_was_said_and_waits_for_the_answer() -> None:
+@pytest.mark.parametrize(("said", "seconds"), [("600", 600.0), ("10m", 600.0), ("-1", -1.0), ("0", 0.0)])
+def test_load_sends_what_was_said_and_waits_for_the_answer(said: str, seconds: float) -> None:
     here = Answer.json({"models": [LOADED]})
-    code, said, asked = run("load", "a", "--keep-alive", "600", models=here, models_a_load=Answer.json({}))
-    assert (code, said.splitlines()[-1], asked) == (0, "a is loaded", [{"keep_alive": 600.0}])
+    code, told, asked = run("load", "a", "--keep-alive", said, models=here, models_a_load=Answer.json({}))
+    assert (code, told.splitlines()[-1], asked) == (0, "a is loaded", [{"keep_alive": seconds}])
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [("soon", "must be a number of seconds, or a duration such as 5m"), ("9999999h", "must be at most 1000000000 s")],
+)
+def test_load_refuses_a_time_that_is_none(said: str, told: str) -> None:
+    with pytest.raises(CliError, match=f"^--keep-alive {told}") as caught:
+        CliRunner().invoke(app, ["models", "load", "a", "--keep-alive", said], catch_exceptions=False)
+    assert caught.value.exit_code == 2
 
 
 def test_a_load_that_fails_says_why() -> None:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Mapping
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
+import typer
 
 from minivault.cli.console import CliError
-from minivault.cli.replay import audit, comparable, replay_one
+from minivault.cli.replay import NO_MODEL, audit, comparable, replay, replay_one
+from tests.vault.samples import PIN, open_ledger, record_calls
 
 MATCH = {"verdict": "MATCH", "compared_tokens": 4}
 MISMATCH = {
@@ -110,3 +116,39 @@ def test_any_other_refusal_ends_it() -> None:
     backend = ScriptedBackend(call(0), _0=CliError("the vault cannot be written", code="ledger_unavailable"))
     with pytest.raises(CliError, match="written"):
         audit(backend, None, None, json=False)
+
+
+def told(capsys: pytest.CaptureFixture[str], **options: Any) -> dict[str, Any]:
+    """The verdict on a call that is replayed here, which is not MATCH."""
+    with pytest.raises(typer.Exit) as left:
+        replay(json=True, local=True, **options)
+    assert left.value.exit_code == 1
+    verdict: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return verdict
+
+
+@pytest.mark.parametrize(
+    ("recorded", "reason"),
+    [
+        ({"surface": "import"}, "it was imported: how it was answered is not on record"),
+        ({"store": False}, "its content was never stored"),
+        ({}, NO_MODEL),
+    ],
+)
+def test_a_model_that_is_not_here_is_no_failure_of_a_replay(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], recorded: dict[str, Any], reason: str
+) -> None:
+    ledger = open_ledger(tmp_path)
+    record_calls(ledger, 1, pin=replace(PIN, model="removed"), **recorded)
+    ledger.close()
+    verdict = told(capsys, id="0", data_dir=tmp_path)
+    assert (verdict["verdict"], verdict["reason"]) == ("NOT COMPARABLE", reason)
+
+
+def test_what_was_altered_is_a_mismatch_without_its_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger = open_ledger(tmp_path)
+    record_calls(ledger, 1, pin=replace(PIN, model="removed"))
+    ledger.close()
+    with closing(apsw.Connection(str(tmp_path / "vault.db"))) as db:
+        db.execute("UPDATE contents SET data = x'41' WHERE leaf_index = 1 AND kind = 'response_text'")
+    assert told(capsys, id="0", data_dir=tmp_path)["verdict"] == "MISMATCH"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import signal
 import socket
@@ -11,16 +12,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
+import typer.main
 
 from minivault.access.key_file import KeyTerms
 from minivault.access.keys import KeyStore
 from minivault.byte_size import written
 from minivault.cli.console import CliError
 from minivault.cli.files import prepare_data_dir
-from minivault.cli.listener import is_this_machine_alone, listen, url_of
-from minivault.cli.serve import refuse_open_door, serve, shows_requests, warn_of_unknown_variables
+from minivault.cli.listener import bound_url_of, is_this_machine_alone, listen, url_of
+from minivault.cli.main import app
+from minivault.cli.serve import announce, refuse_open_door, serve, shows_requests, warn_of_unknown_variables
 from minivault.settings import Settings, is_bytes, load_settings
 from tests.cli.process import RunningServer, environment, minivault, serving
 
@@ -31,6 +34,27 @@ def test_every_setting_of_the_server_is_a_flag() -> None:
         "api_key",
         "ca_file",
     }
+
+
+def test_lists_come_from_the_file_and_from_variables_where_no_option_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists = {name for name, field in Settings.model_fields.items() if field.annotation == list[str]}
+    in_file = {"allowed_hosts": ["one.example"], "preload": ["mine"], "trusted_proxies": ["10.0.0.1"]}
+    assert lists == {*in_file, "cors_origins", "model_precision"}
+    (tmp_path / "config.toml").write_text(
+        "".join(f"{name} = {json.dumps(value)}\n" for name, value in in_file.items()), encoding="utf-8"
+    )
+    monkeypatch.setenv("MINIVAULT_CORS_ORIGINS", "https://a.example")
+    monkeypatch.setenv("MINIVAULT_MODEL_PRECISION", "a=int4")
+    served: list[Settings] = []
+    monkeypatch.setattr("minivault.cli.serve.run", served.append)
+    program = typer.main.get_command(app)
+    program(["serve", "--data-dir", str(tmp_path)], standalone_mode=False)
+    program(["serve", "--data-dir", str(tmp_path), "--allowed-host", "two.example"], standalone_mode=False)
+    assert {name: list(getattr(served[0], name)) for name in in_file} == in_file
+    assert (served[0].cors_origins, served[0].model_precision) == (["https://a.example"], ["a=int4"])
+    assert served[1].allowed_hosts == ["two.example"]
 
 
 def test_the_defaults_that_help_names_are_true() -> None:
@@ -92,6 +116,7 @@ def test_beyond_this_machine_is_refused(host: str) -> None:
     with pytest.raises(CliError, match="unsafe-bind") as caught:
         refuse_open_door(load_settings(host=host))
     assert caught.value.exit_code == 2
+    assert "keys create NAME --role admin --data-dir " in str(caught.value)
 
 
 def test_beyond_this_machine_can_be_insisted_on() -> None:
@@ -150,6 +175,34 @@ def test_the_address_is_told_as_a_url() -> None:
         assert url_of(listener) == f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
+@pytest.mark.parametrize(("host", "here"), [("0.0.0.0", "127.0.0.1"), ("::", "[::1]")])  # noqa: S104  see below
+def test_where_every_address_is_listened_on_the_start_says_so(
+    host: str, here: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        listener = listen(host, 0)  # for the length of this block, and nobody is answered
+    except CliError:
+        pytest.skip("this machine has no IPv6")
+    with listener:
+        announce(Settings(host=host, data_dir=tmp_path), url_of(listener), bound_url_of(listener))
+        port = listener.getsockname()[1]
+    first, second, *others = capsys.readouterr().err.splitlines()
+    assert f"listens on http://{f'[{host}]' if ':' in host else host}:{port} " in first
+    assert "every address of this machine" in second
+    assert f"http://{here}:{port}" in second
+    assert any(f"http://{here}:{port}/docs" in line for line in others)
+
+
+def test_where_one_address_is_listened_on_the_start_names_it_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with listen("127.0.0.1", 0) as listener:
+        announce(Settings(data_dir=tmp_path), url_of(listener), bound_url_of(listener))
+    told = capsys.readouterr().err
+    assert "listens on http://127.0.0.1:" in told
+    assert "every address" not in told
+
+
 def test_the_data_dir_is_its_owners_alone(tmp_path: Path) -> None:
     prepare_data_dir(tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
@@ -199,7 +252,7 @@ def test_a_stream_is_finished_before_the_server_stops(tmp_path: Path) -> None:
     body = {"prompt": "Tell me a story.", "max_tokens": 200, "ignore_eos": True, "seed": 7}
     with (
         serving(tmp_path, stopped=True) as running,
-        httpx.stream("POST", f"{running.url}/generate/stream", json=body) as answer,
+        httpx2.stream("POST", f"{running.url}/generate/stream", json=body) as answer,
     ):
         lines = answer.iter_lines()
         next(lines)

@@ -6,7 +6,7 @@ import signal
 import threading
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from minivault.vault.reader import CallFilter, Reader
 from tests.e2e.server import Server, serving
@@ -20,10 +20,10 @@ def begun(server: Server) -> list[threading.Thread]:
 
     def follow(event: threading.Event) -> None:
         try:
-            with httpx.stream("POST", f"{server.url}/generate-stream", json=LONG, timeout=60) as answer:
+            with httpx2.stream("POST", f"{server.url}/generate-stream", json=LONG, timeout=60) as answer:
                 for _ in answer.iter_raw():
                     event.set()
-        except httpx.TransportError:
+        except httpx2.TransportError:
             pass
         finally:
             event.set()

@@ -23,12 +23,20 @@ from minivault.settings import Settings, load_settings
 from tests.api.raw import listening
 from tests.fakes import make_bench
 
+BEGIN = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 
-def make_pair(folder: Path, name: str = "server", password: bytes | None = None) -> tuple[Path, Path]:
+
+def make_pair(
+    folder: Path,
+    name: str = "server",
+    password: bytes | None = None,
+    *,
+    begin: datetime.datetime = BEGIN,
+    days: float = 36500,
+) -> tuple[Path, Path]:
     """A certificate for 127.0.0.1 that vouches for itself, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "MiniVault test")])
-    begin = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -36,7 +44,7 @@ def make_pair(folder: Path, name: str = "server", password: bytes | None = None)
         .public_key(key.public_key())
         .serial_number(1)
         .not_valid_before(begin)
-        .not_valid_after(begin + datetime.timedelta(days=365 * 100))
+        .not_valid_after(begin + datetime.timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
         .sign(key, hashes.SHA256())
     )
@@ -61,6 +69,20 @@ async def test_the_server_speaks_tls_and_a_client_with_its_certificate_is_answer
         assert await asyncio.to_thread(ask, cert) == "stop"
         with pytest.raises(CliError, match="MINIVAULT_CA_FILE"):
             await asyncio.to_thread(ask, None)
+
+
+async def test_the_wrong_scheme_is_told(tmp_path: Path) -> None:
+    cert, key = make_pair(tmp_path)
+    context = tls_of(Settings(tls_cert=cert, tls_key=key))
+    app = create_app(Settings(rate_limit=""), service=make_bench().service)
+    for scheme, other, spoken in (("http", "https", context), ("https", "http", None)):
+        factory = None if spoken is None else lambda *_: context
+        async with listening(app, ConnectionLimits(), ssl_context_factory=factory) as port:
+            with (
+                Client(f"{scheme}://127.0.0.1:{port}") as client,
+                pytest.raises(CliError, match=f"name it as {other}://127.0.0.1:{port}"),
+            ):
+                await asyncio.to_thread(client.health)
 
 
 def test_without_a_certificate_it_is_plain_http() -> None:

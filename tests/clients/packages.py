@@ -29,7 +29,7 @@ def _errors(package: Any, *, stream: type[Exception]) -> dict[int | str, type[Ex
 class OpenAI:
     """Each of these: how a package is called, and what it makes of a timeout."""
 
-    timed_out: Any = (openai.APITimeoutError, httpx.TimeoutException)
+    timed_out: Any = (openai.APITimeoutError, httpx2.TimeoutException)
     errors: ClassVar[Any] = _errors(openai, stream=openai.APIError)
 
     def client(self, url: str, *, timeout: float = 120, retries: int = 0) -> Any:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import httpx
+import httpx2
 
 from tests.e2e.server import PATIENCE
 
@@ -58,7 +58,7 @@ def _ended_since(url: str, index: int) -> list[dict[str, Any]]:
 
 
 def _calls(url: str) -> list[dict[str, Any]]:
-    listed: list[dict[str, Any]] = httpx.get(f"{url}/vault/records", timeout=PATIENCE).json()["records"]
+    listed: list[dict[str, Any]] = httpx2.get(f"{url}/vault/records", timeout=PATIENCE).json()["records"]
     return listed
 
 

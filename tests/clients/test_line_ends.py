@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import httpx
+import httpx2
 import ollama
 import openai
 import pytest
@@ -54,7 +54,7 @@ async def test_every_line_end_arrives_at_async_clients(server: Scripted, package
 
 @pytest.mark.parametrize("path", STREAMS)
 def test_no_line_of_a_stream_ends_but_where_it_is_meant_to(server: Scripted, path: str) -> None:
-    with httpx.stream(
+    with httpx2.stream(
         "POST", server.url + path, json=STREAMS[path], headers={"x-api-key": "k"}, timeout=PATIENCE
     ) as response:
         lines = list(response.iter_lines())

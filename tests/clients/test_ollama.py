@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import httpx2
 import ollama
 import pytest
 
@@ -144,8 +145,8 @@ def test_a_timeout_of_the_client_is_a_cancelled_call(server: Server) -> None:
 
 def test_the_record_lists_what_was_ignored(server: Server, client: ollama.Client, tmp_path: Path) -> None:
     client.generate("guide", "once", keep_alive="5m", options={"num_gpu": 1, "num_predict": 1})
-    record = httpx.get(f"{server.url}/vault/records", params={"query": "once"}, timeout=PATIENCE).json()["records"][0]
-    detail = httpx.get(f"{server.url}/vault/records/{record['id']}", timeout=PATIENCE).json()
+    record = httpx2.get(f"{server.url}/vault/records", params={"query": "once"}, timeout=PATIENCE).json()["records"][0]
+    detail = httpx2.get(f"{server.url}/vault/records/{record['id']}", timeout=PATIENCE).json()
     assert detail["ignored"] == ["options.num_gpu"]
 
 
@@ -180,7 +181,9 @@ def test_a_form_beside_tools_holds_the_words(client: ollama.Client) -> None:
 def test_what_a_client_got_can_be_computed_again(server: Server, client: ollama.Client) -> None:
     first = client.generate("guide", ASK, options={"num_predict": 8})
     client.generate("guide", "Replay me.", context=first.context, format="json", options={"num_predict": 20})
-    record = httpx.get(f"{server.url}/vault/records", params={"query": "replay"}, timeout=PATIENCE).json()["records"][0]
+    record = httpx2.get(f"{server.url}/vault/records", params={"query": "replay"}, timeout=PATIENCE).json()["records"][
+        0
+    ]
     assert (
-        httpx.post(f"{server.url}/vault/records/{record['id']}/replay", timeout=PATIENCE).json()["verdict"] == "MATCH"
+        httpx2.post(f"{server.url}/vault/records/{record['id']}/replay", timeout=PATIENCE).json()["verdict"] == "MATCH"
     )

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import jsonschema
 import openai
 import pytest
@@ -217,7 +217,7 @@ def test_an_answer_held_to_a_form_replays_to_a_match(client: openai.OpenAI, serv
     schema = random_schema(random.Random(3))  # noqa: S311 - repeatable
     form: Any = {"type": "json_schema", "json_schema": {"name": "f", "schema": schema}}
     raw = client.chat.completions.with_raw_response.create(**SEEDED, response_format=form)
-    replayed = httpx.post(f"{server.url}/vault/records/{raw.headers['x-request-id']}/replay", timeout=60).json()
+    replayed = httpx2.post(f"{server.url}/vault/records/{raw.headers['x-request-id']}/replay", timeout=60).json()
     assert replayed["verdict"] == "MATCH"
 
 
@@ -273,8 +273,8 @@ def test_a_required_call_is_always_one_of_the_tools_and_fits(client: openai.Open
 def test_a_required_call_that_is_cut_is_no_text_now_or_when_it_is_read_again(server: Server, most: int) -> None:
     asked = {"model": "guide", "seed": 7, "temperature": 1.5, "input": "Will it rain?", "max_output_tokens": most,
              "tools": [{"type": "function", **WEATHER["function"]}], "tool_choice": "required"}  # fmt: skip
-    made = httpx.post(f"{server.url}/v1/responses", json=asked, timeout=60).json()
-    read = httpx.get(f"{server.url}/v1/responses/{made['id']}", timeout=60).json()
+    made = httpx2.post(f"{server.url}/v1/responses", json=asked, timeout=60).json()
+    read = httpx2.get(f"{server.url}/v1/responses/{made['id']}", timeout=60).json()
     assert (made["status"], read["output"]) == ("incomplete", made["output"])
     assert [part["text"] for item in made["output"] for part in item.get("content", ())] in ([], [""])
 
@@ -315,7 +315,7 @@ def test_beside_tools_a_regular_expression_with_slashes_holds_the_words(client: 
 
 def test_an_answer_held_to_calls_replays_to_a_match(client: openai.OpenAI, server: Server) -> None:
     raw = client.chat.completions.with_raw_response.create(**TOOLED, messages=RAIN, tool_choice="required")
-    replayed = httpx.post(f"{server.url}/vault/records/{raw.headers['x-request-id']}/replay", timeout=60).json()
+    replayed = httpx2.post(f"{server.url}/vault/records/{raw.headers['x-request-id']}/replay", timeout=60).json()
     assert replayed["verdict"] == "MATCH"
 
 
@@ -387,7 +387,7 @@ def test_leaving_a_stream_cancels_and_records_what_was_sent(client: openai.OpenA
 
 def test_a_client_that_times_out_leaves_a_cancelled_record(server: Server) -> None:
     def leave() -> None:
-        with suppress(openai.APITimeoutError), client_of(server, timeout=httpx.Timeout(60, read=0.1)) as client:
+        with suppress(openai.APITimeoutError), client_of(server, timeout=httpx2.Timeout(60, read=0.1)) as client:
             client.chat.completions.create(**ENDLESS, n=8)
 
     _, record = left_midway(leave, "openai", server.url, mode="full")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from tests.e2e.server import serving
 
@@ -15,7 +15,7 @@ GREEDY = {"temperature": 0, "max_tokens": 40}
 
 
 def test_every_surface_gives_the_same_answer(tmp_path: Path) -> None:
-    with serving(tmp_path / "data") as server, httpx.Client(base_url=server.url, timeout=60) as client:
+    with serving(tmp_path / "data") as server, httpx2.Client(base_url=server.url, timeout=60) as client:
 
         def ask(path: str, body: dict[str, Any]) -> Any:
             return client.post(path, json={"model": "guide", "stream": False, **body}).raise_for_status().json()

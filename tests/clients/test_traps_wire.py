@@ -6,7 +6,7 @@ import json
 import socket
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from tests.clients.scripted import Scripted
@@ -105,7 +105,7 @@ def test_a_split_character_or_a_lost_space_changes_the_answer(server: Scripted, 
 @each_stream
 def test_a_proxy_that_buffers_or_caches_a_stream_is_told_not_to(server: Scripted, name: str) -> None:
     path, body, _ = STREAMS[name]
-    headers = httpx.post(server.url + path, json=body, timeout=PATIENCE).headers
+    headers = httpx2.post(server.url + path, json=body, timeout=PATIENCE).headers
     assert (headers["cache-control"], headers["x-accel-buffering"]) == ("no-cache", "no")
     lines = path.startswith("/api/") or path.endswith("/stream")
     assert headers["content-type"].startswith("application/x-ndjson" if lines else "text/event-stream")
@@ -126,7 +126,7 @@ def test_an_answer_that_does_not_name_its_call_cannot_be_found_again(server: Scr
     path, body, _ = STREAMS[name]
     for stream in (True, False):
         if stream or name != "native lines":
-            answer = httpx.post(
+            answer = httpx2.post(
                 server.url + path, json=body | {"stream": stream}, headers={"X-Request-ID": "call-7"}, timeout=PATIENCE
             )
             assert answer.headers["x-request-id"] == "call-7"
@@ -154,7 +154,9 @@ def test_a_body_that_two_parsers_read_differently_is_refused_alike_everywhere(
     server: Scripted, path: str, fault: str
 ) -> None:
     body, status = UNREADABLE[fault]
-    answer = httpx.post(server.url + path, content=body, headers={"Content-Type": "application/json"}, timeout=PATIENCE)
+    answer = httpx2.post(
+        server.url + path, content=body, headers={"Content-Type": "application/json"}, timeout=PATIENCE
+    )
     assert answer.status_code in (status, 400)
     assert "s3cr3t" not in answer.text
     error = answer.json()["error"]
@@ -166,7 +168,7 @@ def test_a_body_that_two_parsers_read_differently_is_refused_alike_everywhere(
 @pytest.mark.parametrize("path", [path for path in PATHS if not path.startswith("/api/")])
 def test_a_form_or_a_text_from_another_sites_page_is_no_request(server: Scripted, path: str) -> None:
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
-        answer = httpx.post(
+        answer = httpx2.post(
             server.url + path, content=b'{"prompt": "hi"}', headers={"Content-Type": kind}, timeout=PATIENCE
         )
         assert answer.status_code == 415

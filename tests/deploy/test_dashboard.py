@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from tests.e2e.server import Server, serving
@@ -38,7 +38,7 @@ EXPRESSIONS = [
 
 
 class Prometheus:
-    def __init__(self, client: httpx.Client) -> None:
+    def __init__(self, client: httpx2.Client) -> None:
         self._client = client
 
     def get(self, path: str, **params: str) -> Any:
@@ -82,7 +82,7 @@ def prometheus(folder: Path, target: str) -> Iterator[Prometheus]:
         )
     try:
         _wait_until_ready(address, process)
-        with httpx.Client(base_url=f"http://{address}") as client:
+        with httpx2.Client(base_url=f"http://{address}") as client:
             yield Prometheus(client)
     finally:
         process.terminate()
@@ -93,9 +93,9 @@ def _wait_until_ready(address: str, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 90
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            if httpx.get(f"http://{address}/-/ready").status_code == 200:
+            if httpx2.get(f"http://{address}/-/ready").status_code == 200:
                 return
-        except httpx.TransportError:
+        except httpx2.TransportError:
             pass
         time.sleep(0.1)
     raise AssertionError("Prometheus did not start")
@@ -117,7 +117,7 @@ def scraped(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 def ask(server: Server) -> None:
     asked = {"prompt": "Tell me a short story.", "max_tokens": 24}
-    assert httpx.post(f"{server.url}/generate", json=asked, timeout=60).status_code == 200
+    assert httpx2.post(f"{server.url}/generate", json=asked, timeout=60).status_code == 200
 
 
 @NEEDS_PROMETHEUS
@@ -145,7 +145,7 @@ def test_promtool_accepts_the_rules() -> None:
 
 
 def test_every_metric_that_is_asked_for_is_exposed(server: Server) -> None:
-    exposed = set(re.findall(r"^# TYPE (\S+) ", httpx.get(f"{server.url}/metrics").text, re.MULTILINE))
+    exposed = set(re.findall(r"^# TYPE (\S+) ", httpx2.get(f"{server.url}/metrics").text, re.MULTILINE))
     expressions = " ".join([*(expression for _, expression in EXPRESSIONS), *_expressions_of_rules()])
     asked = set(re.findall(r"(?:vllm:|minivault_)[a-z0-9_]+", expressions))
     missing = {name for name in asked if re.sub(r"_(bucket|sum|count|total)$", "", name) not in _stems(exposed)}

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from tests.e2e.server import MINIVAULT, Server
@@ -63,7 +63,7 @@ def test_what_the_unit_forbids_is_refused(program: str, tmp_path: Path) -> None:
 def test_the_server_does_its_work_under_what_the_unit_leaves_it(tmp_path: Path) -> None:
     server = Server(tmp_path / "data", program=[*CONFINED, *MINIVAULT])
     try:
-        answer = httpx.post(f"{server.url}/generate", json={"prompt": "hello", "seed": 7, "max_tokens": 8}, timeout=60)
+        answer = httpx2.post(f"{server.url}/generate", json={"prompt": "hello", "seed": 7, "max_tokens": 8}, timeout=60)
         assert (answer.status_code, bool(answer.json()["response"])) == (200, True)
         assert server.stop() == 0
     finally:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 
-import httpx
+import httpx2
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.docs.reading import ROOT
@@ -124,7 +124,7 @@ def loaded(server: Server) -> Iterator[None]:
 
     def go_on() -> None:
         while not enough.is_set():
-            httpx.post(f"{server.url}/generate", json={"prompt": QUESTIONS[1]}, timeout=120).raise_for_status()
+            httpx2.post(f"{server.url}/generate", json={"prompt": QUESTIONS[1]}, timeout=120).raise_for_status()
 
     with ThreadPoolExecutor(STREAMS) as threads:
         for _ in range(STREAMS):

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 
 _LISTENS = re.compile(r"listens on (http://\S+)")
 PATIENCE = 120
@@ -61,9 +61,9 @@ class Server:
     def _wait_until_ready(self) -> None:
         for _ in self._tries():
             try:
-                if httpx.get(f"{self.url}/readyz", timeout=PATIENCE).status_code == 200:
+                if httpx2.get(f"{self.url}/readyz", timeout=PATIENCE).status_code == 200:
                     return
-            except httpx.TransportError:
+            except httpx2.TransportError:
                 continue
         raise AssertionError(f"the server did not get ready: {self.log.read_text()}")
 

@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from minivault.vault.reader import CallFilter, Reader
@@ -34,7 +34,7 @@ STREAMS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-async def leave(client: httpx.AsyncClient, number: int, chance: random.Random, gate: asyncio.Semaphore) -> str:
+async def leave(client: httpx2.AsyncClient, number: int, chance: random.Random, gate: asyncio.Semaphore) -> str:
     """Ask, read a few parts or none, hang up. The head of a stream comes once its intent is durable."""
     path, body = chance.choice(STREAMS)
     parts = chance.choice((0, 0, 1, 3, 20))
@@ -50,7 +50,7 @@ async def leave(client: httpx.AsyncClient, number: int, chance: random.Random, g
 async def hang_up(server: Server) -> list[str]:
     chance = random.Random(7)  # noqa: S311 - repeatable on purpose
     gate = asyncio.Semaphore(AT_ONCE)
-    async with httpx.AsyncClient(base_url=server.url, timeout=600) as client:
+    async with httpx2.AsyncClient(base_url=server.url, timeout=600) as client:
         names = await asyncio.gather(*(leave(client, number, chance, gate) for number in range(DISCONNECTS)))
     return list(names)
 
@@ -58,7 +58,7 @@ async def hang_up(server: Server) -> list[str]:
 def wait_until_idle(server: Server) -> dict[str, Any]:
     deadline = time.monotonic() + 240
     while True:
-        engine: dict[str, Any] = httpx.get(f"{server.url}/health", timeout=PATIENCE).json()["engine"]
+        engine: dict[str, Any] = httpx2.get(f"{server.url}/health", timeout=PATIENCE).json()["engine"]
         if engine["running"] == engine["waiting"] == 0:
             return engine
         assert time.monotonic() < deadline, engine

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from tests.e2e.server import serving
@@ -30,7 +30,7 @@ def test_a_full_disk_gives_503_and_service_resumes_when_there_is_room(small_disk
     body = {"prompt": "hello", "max_tokens": 4, "seed": 1}
     with (
         serving(small_disk / "data", "--receipt-deadline", "60") as server,
-        httpx.Client(base_url=server.url, timeout=200) as client,
+        httpx2.Client(base_url=server.url, timeout=200) as client,
     ):
         assert client.post("/generate", json=body).status_code == 200
         filler = small_disk / "filler"

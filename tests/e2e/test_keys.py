@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from tests.cli.process import MINIVAULT, RunningServer, environment, minivault, serving
@@ -35,7 +35,7 @@ def shown(key: str) -> dict[str, str]:
 
 def test_a_stranger_is_refused_and_a_key_is_answered(keyed: tuple[RunningServer, dict[str, str]]) -> None:
     server, keys = keyed
-    with httpx.Client(base_url=server.url, timeout=200) as client:
+    with httpx2.Client(base_url=server.url, timeout=200) as client:
         assert client.get("/livez").status_code == 200
         assert client.post("/generate", json=ASK).status_code == 401
         made = client.post("/generate", json=ASK, headers=shown(keys["team"]))
@@ -48,7 +48,7 @@ def test_a_stranger_is_refused_and_a_key_is_answered(keyed: tuple[RunningServer,
 
 def test_a_user_counts_finds_exports_and_erases_its_own_alone(keyed: tuple[RunningServer, dict[str, str]]) -> None:
     server, keys = keyed
-    with httpx.Client(base_url=server.url, timeout=200) as client:
+    with httpx2.Client(base_url=server.url, timeout=200) as client:
         team = client.post("/generate", json={**ASK, "prompt": "Say quokka."}, headers=shown(keys["team"])).json()["id"]
         ops = client.post("/generate", json={**ASK, "prompt": "Say quokka."}, headers=shown(keys["ops"])).json()["id"]
 
@@ -83,7 +83,7 @@ def test_a_secret_is_in_no_file_of_the_data_directory_and_no_process_title(
     keyed: tuple[RunningServer, dict[str, str]],
 ) -> None:
     server, keys = keyed
-    with httpx.Client(base_url=server.url, timeout=200) as client:
+    with httpx2.Client(base_url=server.url, timeout=200) as client:
         for key in keys.values():
             assert client.post("/generate", json=ASK, headers=shown(key)).status_code == 200
     secrets = [key.rpartition("_")[2].encode() for key in keys.values()]
@@ -97,7 +97,7 @@ def test_a_secret_is_in_no_file_of_the_data_directory_and_no_process_title(
 def test_what_a_key_that_keeps_nothing_said_is_nowhere(keyed: tuple[RunningServer, dict[str, str]]) -> None:
     server, keys = keyed
     word = "Zyzzyvaesque"
-    with httpx.Client(base_url=server.url, timeout=200) as client:
+    with httpx2.Client(base_url=server.url, timeout=200) as client:
         client.post("/generate", json={**ASK, "prompt": f"Say {word}."}, headers=shown(keys["guest"]))
         found = client.get("/vault/records", params={"query": word}, headers=shown(keys["ops"])).json()
     assert found["records"] == []
@@ -109,7 +109,7 @@ def test_a_key_that_is_revoked_is_refused_at_once(keyed: tuple[RunningServer, di
     server, _ = keyed
     folder = ("--data-dir", str(server.data_dir))
     key = json.loads(minivault("keys", "create", "brief", "--json", *folder).stdout)["key"]
-    with httpx.Client(base_url=server.url, timeout=200) as client:
+    with httpx2.Client(base_url=server.url, timeout=200) as client:
         assert client.get("/models", headers=shown(key)).status_code == 200
         assert minivault("keys", "revoke", "brief", *folder).returncode == 0
         assert client.get("/models", headers=shown(key)).status_code == 401

@@ -11,7 +11,7 @@ import random
 import sqlite3
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from minivault.vault.reader import CallFilter, Reader
@@ -26,7 +26,7 @@ async def stream_until_killed(server: Server, seed: int, pieces: int) -> dict[in
     acknowledged: dict[int, tuple[str, str]] = {}
     seen = 0
 
-    async def one(client: httpx.AsyncClient, index: int) -> None:
+    async def one(client: httpx2.AsyncClient, index: int) -> None:
         nonlocal seen
         # Of unequal length, so that some have ended when the blow falls.
         body = {"prompt": "Tell me a story.", "seed": seed + index, "max_tokens": 4 + 12 * index, "ignore_eos": True}
@@ -41,12 +41,12 @@ async def stream_until_killed(server: Server, seed: int, pieces: int) -> dict[in
                 if seen == pieces:
                     server.process.kill()
 
-    async with httpx.AsyncClient(base_url=server.url, timeout=240) as client:
+    async with httpx2.AsyncClient(base_url=server.url, timeout=240) as client:
         ends = await asyncio.gather(*(one(client, index) for index in range(STREAMS)), return_exceptions=True)
     server.kill()
     for end in ends:
-        # The blow cuts connections (httpx.RemoteProtocolError is one of these); anything else is a failure.
-        if end is not None and not isinstance(end, httpx.TransportError):
+        # The blow cuts connections (httpx2.RemoteProtocolError is one of these); anything else is a failure.
+        if end is not None and not isinstance(end, httpx2.TransportError):
             raise end
     return acknowledged
 

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from tests.e2e.server import Server, serving
@@ -45,7 +45,7 @@ class Told:
         return self.opened + self.refused
 
 
-async def one(client: httpx.AsyncClient, number: int, told: Told, tokens: int) -> str:
+async def one(client: httpx2.AsyncClient, number: int, told: Told, tokens: int) -> str:
     body = {"prompt": "Tell me a story.", "seed": number, "max_tokens": tokens, "ignore_eos": True}
     async with client.stream("POST", "/generate/stream", json=body) as response:
         if response.status_code != 200:
@@ -66,8 +66,8 @@ async def flood(url: str) -> Counter[str]:
     On a machine that is faster than those who come to it, one wave after another finds room.
     """
     told, streams = Told(), list[asyncio.Task[str]]()
-    limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=url, timeout=800, limits=limits) as client:
+    limits = httpx2.Limits(max_connections=None)
+    async with httpx2.AsyncClient(base_url=url, timeout=800, limits=limits) as client:
 
         async def arrive(count: int, tokens: int) -> None:
             first = len(streams)

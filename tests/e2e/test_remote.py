@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import anthropic
-import httpx
+import httpx2
 import ollama
 import openai
 import pytest
@@ -68,15 +68,15 @@ def openai_of(server: Server) -> openai.OpenAI:
 
 
 def last_record(server: Server) -> Any:
-    newest = httpx.get(f"{server.url}/vault/records", params={"limit": 1}, timeout=PATIENCE).json()["records"][0]
-    return httpx.get(f"{server.url}/vault/records/{newest['id']}", timeout=PATIENCE).json()
+    newest = httpx2.get(f"{server.url}/vault/records", params={"limit": 1}, timeout=PATIENCE).json()["records"][0]
+    return httpx2.get(f"{server.url}/vault/records/{newest['id']}", timeout=PATIENCE).json()
 
 
 # -- a second MiniVault
 
 
 def test_the_answer_is_the_one_behind_byte_for_byte_whole_and_in_pieces(front: Server, behind: Server) -> None:
-    asked = SEEDED | {"max_tokens": 200}
+    asked = SEEDED | {"max_tokens": 200, "extra_body": {"ignore_eos": True}}  # long enough for several
     with openai_of(front) as here, openai_of(behind) as there:
         direct = there.chat.completions.create(**asked | {"model": "guide"})
         whole = here.chat.completions.create(**asked)
@@ -101,7 +101,7 @@ def test_the_record_has_the_words_and_the_counts_and_no_token_ids(front: Server)
 def test_a_replay_says_that_it_proves_nothing(front: Server) -> None:
     with openai_of(front) as client:
         client.chat.completions.create(**SEEDED)
-    verdict = httpx.post(
+    verdict = httpx2.post(
         f"{front.url}/vault/records/{last_record(front)['id']}/replay", json={}, timeout=PATIENCE
     ).json()
     assert verdict["verdict"] == "NOT COMPARABLE"
@@ -171,8 +171,8 @@ def test_anthropics_client(front: Server) -> None:
 
 def test_the_native_surface(front: Server) -> None:
     body = {"model": "far", "prompt": "What model are you?", "seed": 7, "max_tokens": 24}
-    whole = httpx.post(f"{front.url}/generate", json=body, timeout=PATIENCE).json()
-    plain = httpx.post(f"{front.url}/generate-stream", json=body, timeout=PATIENCE).text
+    whole = httpx2.post(f"{front.url}/generate", json=body, timeout=PATIENCE).json()
+    plain = httpx2.post(f"{front.url}/generate-stream", json=body, timeout=PATIENCE).text
     assert plain == whole["response"] != ""
 
 
@@ -181,23 +181,23 @@ def test_who_hangs_up_in_front_is_cancelled_behind(front: Server, behind: Server
                "temperature": 10, "user": "x"}  # fmt: skip
 
     def leave() -> None:
-        with httpx.stream("POST", f"{front.url}/v1/chat/completions", json=endless, timeout=60) as answer:
+        with httpx2.stream("POST", f"{front.url}/v1/chat/completions", json=endless, timeout=60) as answer:
             next(line for line in answer.iter_lines() if '"content": "' in line and '"content": ""' not in line)
 
     left_midway(leave, "openai", front.url, behind.url)
 
 
 def test_the_models_and_the_metrics_name_the_engine(front: Server, behind: Server) -> None:
-    listed = {entry["name"]: entry for entry in httpx.get(f"{front.url}/models", timeout=PATIENCE).json()["models"]}
+    listed = {entry["name"]: entry for entry in httpx2.get(f"{front.url}/models", timeout=PATIENCE).json()["models"]}
     assert (listed["far"]["engine"], listed["far"]["loaded"]) == ("remote", True)
     assert "far:latest" in [
-        model["name"] for model in httpx.get(f"{front.url}/api/tags", timeout=PATIENCE).json()["models"]
+        model["name"] for model in httpx2.get(f"{front.url}/api/tags", timeout=PATIENCE).json()["models"]
     ]
-    assert httpx.post(f"{front.url}/api/show", json={"model": "far"}, timeout=PATIENCE).status_code == 200
+    assert httpx2.post(f"{front.url}/api/show", json={"model": "far"}, timeout=PATIENCE).status_code == 200
     address = behind.url.removeprefix("http://")
     assert (
         f'minivault_upstream_healthy{{model_name="far",upstream="{address}"}} 1.0'
-        in httpx.get(f"{front.url}/metrics", timeout=PATIENCE).text
+        in httpx2.get(f"{front.url}/metrics", timeout=PATIENCE).text
     )
 
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from minivault.engine.native import _native
@@ -34,13 +34,13 @@ def answer(body: dict[str, Any]) -> tuple[Any, ...]:
 
 
 async def ask_together(url: str, requests: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
-    async with httpx.AsyncClient(base_url=url, timeout=280) as client:
+    async with httpx2.AsyncClient(base_url=url, timeout=280) as client:
         answers = await asyncio.gather(*(client.post("/generate", json=body) for body in requests))
     return [answer(response.raise_for_status().json()) for response in answers]
 
 
 def ask_in_turn(url: str, requests: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
-    with httpx.Client(base_url=url, timeout=280) as client:
+    with httpx2.Client(base_url=url, timeout=280) as client:
         return [answer(client.post("/generate", json=body).raise_for_status().json()) for body in requests]
 
 
@@ -62,7 +62,7 @@ def test_32_at_once_equal_one_at_a_time(
 
 def test_every_framing_carries_the_same_bytes(tmp_path: Path) -> None:
     body = {"prompt": "How do I stream?", "seed": 7, "temperature": 1.2, "max_tokens": 60}
-    with serving(tmp_path / "data") as server, httpx.Client(base_url=server.url, timeout=280) as client:
+    with serving(tmp_path / "data") as server, httpx2.Client(base_url=server.url, timeout=280) as client:
         whole = client.post("/generate", json=body).json()["response"].encode()
         plain = client.post("/generate-stream", json=body).content
         lines = client.post("/generate/stream", json=body).text.splitlines()

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from minivault.vault.calls import CallFilter
 from minivault.vault.reader import Reader
@@ -27,15 +27,15 @@ def cut_by_two_signals(server: Server) -> list[str]:
     """The lines of a stream that runs while both come; between them the server says that it stops."""
     lines: list[str] = []
     try:
-        with httpx.stream("POST", f"{server.url}/generate", json=ENDLESS, timeout=PATIENCE) as stream:
+        with httpx2.stream("POST", f"{server.url}/generate", json=ENDLESS, timeout=PATIENCE) as stream:
             for line in stream.iter_lines():
                 if not lines:
                     server.process.send_signal(signal.SIGTERM)
-                    while httpx.get(f"{server.url}/readyz", timeout=PATIENCE).status_code != 503:
+                    while httpx2.get(f"{server.url}/readyz", timeout=PATIENCE).status_code != 503:
                         pass
                     server.process.send_signal(signal.SIGTERM)
                 lines.append(line)
-    except httpx.TransportError:
+    except httpx2.TransportError:
         return lines
     raise AssertionError("the stream came to an end")
 
@@ -45,7 +45,7 @@ def test_a_second_sigterm_ends_at_once_and_loses_nothing_acknowledged(tmp_path: 
     server = Server(data)
     try:
         ask = {"prompt": "hi", "seed": 7, "max_tokens": 8}
-        whole = httpx.post(f"{server.url}/generate", json=ask, timeout=PATIENCE).json()
+        whole = httpx2.post(f"{server.url}/generate", json=ask, timeout=PATIENCE).json()
         lines = cut_by_two_signals(server)
         assert server.process.wait(timeout=READY_SECONDS) != 0
     finally:

@@ -13,7 +13,7 @@ import signal
 from collections import Counter
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from minivault.vault.reader import CallFilter, Reader
@@ -46,7 +46,7 @@ class Told:
             self.complete = self.complete or piece.get("done", False)
 
 
-async def listen(client: httpx.AsyncClient, told: Told, number: int, begun: asyncio.Event) -> None:
+async def listen(client: httpx2.AsyncClient, told: Told, number: int, begun: asyncio.Event) -> None:
     limits = {"max_tokens": 3 + 17 * number, "ignore_eos": True}
     body = {"prompt": "Tell me a story.", "stream": True} | limits
     chat = {"model": "guide", "messages": [{"role": "user", "content": "A story, please."}], "stream": True} | limits
@@ -58,14 +58,14 @@ async def listen(client: httpx.AsyncClient, told: Told, number: int, begun: asyn
             async for line in response.aiter_lines():
                 told.take(line)
                 begun.set()
-    except httpx.TransportError:
+    except httpx2.TransportError:
         begun.set()  # cut, as nothing that was called complete
 
 
 async def one_round(server: Server, round_number: int, wait: float) -> list[Told]:
     everything = [Told(f"r{round_number}-{number}") for number in range(STREAMS)]
     begun = asyncio.Event()
-    async with httpx.AsyncClient(base_url=server.url, timeout=600) as client:
+    async with httpx2.AsyncClient(base_url=server.url, timeout=600) as client:
         listening = [asyncio.create_task(listen(client, told, at, begun)) for at, told in enumerate(everything)]
         await begun.wait()
         await asyncio.sleep(wait)

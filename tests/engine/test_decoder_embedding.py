@@ -23,11 +23,20 @@ from tests.oracle.encoders import DECODERS as MODELS
 
 
 def engine(
-    name: str, kind: Kind = "mean", *, budget: int = 512, precision: Precision = "int8", threads: int = 2
+    name: str,
+    kind: Kind = "mean",
+    *,
+    budget: int = 512,
+    precision: Precision = "int8",
+    threads: int = 2,
+    max_running: int = 64,
+    max_waiting: int = 256,
 ) -> NativeEngine:
     """A fresh one; the test closes it."""
-    options = RunnerOptions(precision, threads, kv_cache_memory=1 << 22, max_batch_tokens=budget)
-    return load_native_engine(*opened(name), options, pooling=PoolingConfig(kind))
+    options = RunnerOptions(
+        precision, threads, kv_cache_memory=1 << 22, max_batch_tokens=budget, max_running=max_running
+    )
+    return load_native_engine(*opened(name), options, max_waiting=max_waiting, pooling=PoolingConfig(kind))
 
 
 async def vectors(served: NativeEngine, texts: list[list[int]]) -> list[bytes]:
@@ -48,6 +57,23 @@ async def test_neither_pieces_nor_batch_mates_nor_threads_change_a_bit(name: str
     finally:
         await asyncio.gather(one.close(), other.close())
     assert together == [*alone, *alone]
+
+
+@pytest.mark.parametrize("room", [(1, 0), (2, 2), (64, 256)])
+async def test_an_embedding_has_the_same_bytes_however_little_room_there_is(room: tuple[int, int]) -> None:
+    plain, narrow = engine("llama-gqa", threads=1), engine("llama-gqa", max_running=room[0], max_waiting=room[1])
+    embedder = narrow.embedder
+    assert embedder is not None
+    prompt = EngineRequest("1", (1, 2, 3), SamplingParams(max_tokens=30, temperature=0.0, seed=1))
+    try:
+        alone = [(await vectors(plain, [text]))[0] for text in TEXTS]
+        stream = narrow.submit(prompt)
+        jobs = [embedder.embed(TEXTS * 4, fairness_key=key).vectors() for key in ("a", "a", "b")]
+        together = await asyncio.gather(*jobs)
+        stream.cancel()
+    finally:
+        await asyncio.gather(plain.close(), narrow.close())
+    assert together == [tuple(alone * 4)] * 3
 
 
 async def test_a_vector_has_length_one_and_the_models_width() -> None:

@@ -9,15 +9,17 @@ from typing import Any
 
 import jsonschema
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minivault.engine.engine import Constraint, EngineRequest, TokenStep
+from minivault.engine.engine import GRAMMAR_TOO_COMPLEX, Constraint, EngineRequest, TokenStep
 from minivault.engine.native.engine import NativeEngine
 from minivault.engine.native.grammar import MAX_SOURCE_BYTES, GrammarCompiler, GrammarKind
 from minivault.engine.native.runner import RunnerOptions
-from minivault.errors import InvalidRequest
+from minivault.errors import InvalidRequest, UnsupportedFeature
 from minivault.generation import FinishReason, SamplingParams
+from minivault.models.structure import LazyGrammars, Structure
 from minivault.models.tokenizer import Tokenizer
 from tests.engine.checkpoints import engine, opened
 from tests.oracle.golden import DATA
@@ -42,7 +44,9 @@ async def constrained(
     return TOKENIZER.decode(tokens), reason
 
 
-def answers(kind: GrammarKind, source: str, seeds: range) -> list[tuple[str, FinishReason | None]]:
+def answers(
+    kind: GrammarKind, source: str, seeds: range, max_tokens: int = 400
+) -> list[tuple[str, FinishReason | None]]:
     async def run() -> list[tuple[str, FinishReason | None]]:
         served = engine(NAME, RunnerOptions(threads=1))
         try:
@@ -138,8 +142,79 @@ async def test_a_grammar_that_breaks_fails_its_own_sequence_and_no_other(
         await served.close()
     assert (before, broken.finish_reason) == (5, FinishReason.FAILED)
     assert (whole, good.finish_reason, served.failure) == (12, FinishReason.LENGTH, None)
-    assert broken.error == "The grammar became too complex to follow."
+    assert broken.error == "The grammar could not be followed."
     assert "what the client wrote" not in caplog.text
+
+
+MANY_MEANINGS = 'start: s\ns: s s s | s s | /[a-z]/ | " "'
+"""Each text has so many readings that to follow one more token takes seconds."""
+
+
+async def test_a_grammar_of_many_meanings_fails_its_own_answer_before_the_others_have_waited() -> None:
+    served = engine(NAME, RunnerOptions(threads=1))
+    params = SamplingParams(max_tokens=200, temperature=1.0, seed=3, logit_bias=tuple((end, -100.0) for end in EOS))
+
+    async def read(constraint: Constraint | None) -> TokenStep:
+        asked = EngineRequest("r", (1, 2, 3), params, EOS, constraint=constraint)
+        return [step async for step in served.submit(asked)][-1]
+
+    try:
+        broken, good = await asyncio.gather(read(COMPILER.compile("lark", MANY_MEANINGS)), read(None))
+    finally:
+        await served.close()
+    assert (broken.finish_reason, broken.error) == (FinishReason.FAILED, GRAMMAR_TOO_COMPLEX)
+    assert good.finish_reason is FinishReason.LENGTH
+
+
+def test_a_large_schema_is_followed_to_its_end() -> None:
+    kinds = [{"type": "string", "pattern": "^[a-z]{3,9}$"}, {"type": "boolean"}, {"enum": [f"v{i}" for i in range(30)]}]
+    fields = {f"field_{number}": {"anyOf": kinds} for number in range(12)}
+    schema = {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
+    for text, reason in answers("json_schema", Structure.json(schema).source, range(2)):
+        assert reason is FinishReason.STOP
+        jsonschema.validate(json.loads(text), schema)
+
+
+FIELDS = {f"field_{number}": {"type": "string"} for number in range(400)}
+STRING = 'start: "\\"" letters "\\""\nletters: letter letters | ""\nletter: /[^"\\\\\\n]/'
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "text"),
+    [
+        (
+            "json_schema",
+            Structure.json({"type": "object", "properties": FIELDS}).source,
+            '{"field_0": "a", "field_399": "b"}',
+        ),
+        ("lark", STRING, f'"{"The quick brown fox. " * 5}"'),
+    ],
+    ids=["optional fields", "recursion on the right"],
+)
+def test_what_takes_many_items_but_little_time_is_followed(kind: GrammarKind, source: str, text: str) -> None:
+    grammar = COMPILER.compile(kind, source)
+    for token_id in TOKENIZER.encode(text, False):
+        mask = grammar.mask()
+        assert mask[token_id // 8] >> token_id % 8 & 1
+        assert grammar.accept(token_id)
+    grammar.mask()
+    assert not grammar.is_broken
+
+
+def test_a_tokenizer_that_the_library_cannot_read_is_told() -> None:
+    odd = json.loads((DATA / NAME / "tokenizer.json").read_text()) | {"decoder": {"type": "Fuse"}}
+    compiler = GrammarCompiler(json.dumps(odd), opened(NAME)[0].vocab_size, EOS)
+    for ask in (compiler.prepare, lambda: compiler.compile("regex", "a")):
+        with pytest.raises(UnsupportedFeature, match="tokenizer is of a kind"):
+            ask()
+
+
+def test_a_vocabulary_without_letters_has_grammars_too() -> None:
+    words = tokenizers.Tokenizer(tokenizers.models.BPE({word: number for number, word in enumerate("CNO()=1")}, []))
+    words.decoder = tokenizers.decoders.ByteLevel()
+    lazy = LazyGrammars(lambda: GrammarCompiler(words.to_str(), 7, ()))
+    lazy.prepare()
+    assert lazy.compile("regex", "C+N").mask()[0] == 1
 
 
 def test_constrained_answers_do_not_depend_on_their_company() -> None:

@@ -206,6 +206,31 @@ async def test_a_full_queue_refuses_until_one_has_ended(make_engine: MakeEngine)
     assert (await read(engine.submit(request([3]))))[0] == reference([3], params())[0]
 
 
+async def test_what_is_pooled_takes_no_room_and_needs_none(make_engine: MakeEngine) -> None:
+    gate = Gate()
+    engine = make_engine(FakeRunner(before_step=gate), max_running=1, max_waiting=1)
+    pooled = [engine.submit(request([n], params(1), pooling="mean")) for n in range(9)]
+    streams = [engine.submit(request([n])) for n in (1, 2)]
+    pooled.append(engine.submit(request([9], params(1), pooling="mean")))
+    with pytest.raises(Overloaded):
+        engine.submit(request([3]))
+    gate.open()
+    assert {(await read(stream))[1].finish_reason for stream in pooled} <= {FinishReason.LENGTH, FinishReason.STOP}
+    assert [(await read(stream))[0] for stream in streams] == [reference([n], params())[0] for n in (1, 2)]
+
+
+async def test_what_is_cancelled_leaves_its_room_before_the_step_ends(make_engine: MakeEngine) -> None:
+    gate = Gate()
+    engine = make_engine(FakeRunner(before_step=gate), max_running=1, max_waiting=0)
+    gone = engine.submit(request([1], ENDLESS))
+    await gate.next_step()
+    gone.cancel()
+    stream = engine.submit(request([2]))
+    gate.open()
+    assert (await read(stream))[0] == reference([2], params())[0]
+    assert (await read(gone))[1].finish_reason is FinishReason.CANCELLED
+
+
 async def test_logits_that_are_not_finite_fail_one_and_the_engine_goes_on(make_engine: MakeEngine) -> None:
     engine = make_engine(FakeRunner(infinite={0}))
     bad, good = engine.submit(request([1])), engine.submit(request([2]))

@@ -146,3 +146,20 @@ async def test_the_pieces_of_a_call_are_tokens_that_came_in_time() -> None:
     async with serving(stalls) as upstream, engine_for(upstream, **patience) as engine:
         with pytest.raises(EngineFailed, match="in time"):
             await hear(engine)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+async def test_requests_cancelled_at_any_moment_leave_every_place_free() -> None:
+    """With connections that are not made yet too: those were lost to the pool of httpx 0.28 for good."""
+    async with serving(says("here")) as upstream, engine_for(upstream, max_in_flight=4) as engine:
+        for moment in range(60):
+            streams = [ask(engine)[0] for _ in range(8)]
+            for _ in range(moment % 30):
+                await asyncio.sleep(0)
+            for stream in streams:
+                stream.cancel()
+            await asyncio.gather(*(stream.task for stream in streams), return_exceptions=True)
+        assert engine.stats().running == engine.stats().waiting == 0
+        async with asyncio.timeout(20):
+            answers = await asyncio.gather(*(hear(engine) for _ in range(4)))
+    assert [answer.text for answer in answers] == ["here"] * 4

@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from minivault.engine.remote.upstream import Upstream, retry_after
 from minivault.errors import EngineFailed, Overloaded
 from minivault.generation import FinishReason
 from minivault.models.remote_config import RemoteConfig
-from tests.engine.remote import ask, engine_for, hear
+from tests.engine.remote import ask, closed_port, engine_for, hear
 from tests.engine.upstream import hangs_up, says, serving, waits_for
 from tests.fakes import until
 
@@ -89,8 +89,8 @@ async def test_no_more_of_a_list_of_models_is_read_than_a_bound() -> None:
             given += 1 << 16
             yield bytes(1 << 16)
 
-    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=endless()))
-    async with httpx.AsyncClient(transport=transport) as client:
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, content=endless()))
+    async with httpx2.AsyncClient(transport=transport) as client:
         upstream = Upstream("http://up/v1", RemoteConfig(("http://up/v1",), "theirs"), client, lambda: 0.0)
         await upstream.check()
     assert upstream.healthy
@@ -101,6 +101,11 @@ async def test_health_is_looked_after_in_the_background() -> None:
     async with serving() as upstream, engine_for(upstream, health_interval=0.1) as engine:
         engine.watch()
         await until(lambda: len([asked for asked in upstream.asked if asked.method == "GET"]) >= 2)
+
+
+async def test_servers_that_were_never_asked_are_known_to_be_down_once_somebody_wants_to_know() -> None:
+    async with engine_for(await closed_port()) as engine:
+        await until(lambda: not engine.stats().upstreams[0].healthy)
 
 
 async def test_what_goes_wrong_in_one_look_at_health_ends_none_after_it(monkeypatch: pytest.MonkeyPatch) -> None:

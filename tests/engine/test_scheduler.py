@@ -10,7 +10,7 @@ from minivault.engine.native.scheduler import Limits
 from minivault.engine.native.sequence import Batch, SampledToken, State
 from minivault.errors import ContextTooLong, InvalidRequest, Overloaded
 from minivault.generation import FinishReason, TokenLogprob
-from tests.engine.fakes import CONTEXT, Bench, FakeRunner, params, reference
+from tests.engine.fakes import CONTEXT, Bench, FakeRunner, make_sequence, params, reference
 
 
 def scripted(*answer: int) -> FakeRunner:
@@ -152,6 +152,32 @@ def test_without_a_queue_an_idle_engine_still_takes_what_it_can_run() -> None:
     bench.add([2])
     with pytest.raises(Overloaded):
         bench.add([3])
+
+
+def test_a_small_budget_of_a_step_lets_fewer_run_and_as_many_in() -> None:
+    bench = Bench(max_batch_tokens=2, max_running=4, max_waiting=1)
+    several = [bench.add([n]) for n in range(5)]
+    with pytest.raises(Overloaded):
+        bench.add([5])
+    bench.run()
+    assert all(bench.reason(one) for one in several)
+
+
+def test_pooled_sequences_take_no_room() -> None:
+    bench = Bench(max_running=1, max_waiting=0)
+    pooled = [make_sequence([n], params(1)) for n in range(5)]
+    for one in pooled:
+        one.pooling = "mean"
+        bench.outputs[one.id] = []
+    for one in pooled[:4]:
+        bench.scheduler.add(one)
+    bench.add([5])
+    bench.scheduler.add(pooled[4])
+    bench.cancel(pooled[0])
+    with pytest.raises(Overloaded):
+        bench.add([6])
+    bench.run()
+    bench.add([7])
 
 
 @pytest.mark.parametrize("field", ["context_length", "kv_tokens", "max_batch_tokens", "max_running"])

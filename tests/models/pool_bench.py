@@ -14,6 +14,10 @@ from minivault.models.pooled import PooledModel, Report
 NAMES = ("a", "b", "c")
 
 
+class Panic(BaseException):
+    """No ``Exception``, as panics of libraries in Rust are none."""
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = 100.0
@@ -36,12 +40,14 @@ class Model:
 
 
 class Loader:
-    """Every model needs 10 bytes. ``held`` names wait for :meth:`let`; ``faults`` names fail, once each time listed."""
+    """Every model needs 10 bytes. ``held`` names wait for :meth:`let`; ``faults`` names fail, once each time listed,
+    and ``panics`` as a library in another language does."""
 
     def __init__(self) -> None:
         self.loads: list[str] = []
         self.held: set[str] = set()
         self.faults: list[str] = []
+        self.panics: list[str] = []
         self.made: list[Model] = []
         self._go = threading.Event()
 
@@ -56,6 +62,9 @@ class Loader:
         if entry.name in self.faults:
             self.faults.remove(entry.name)
             raise CheckpointCorrupt("the file is cut")
+        if entry.name in self.panics:
+            self.panics.remove(entry.name)
+            raise Panic
         model = Model(entry.name, self.need(entry))
         self.made.append(model)
         return model

@@ -115,6 +115,17 @@ async def test_a_failed_load_is_tried_again_after_a_while_and_not_before() -> No
     assert (bench.loader.loads, bench.state("b")) == (["b", "b"], "loaded")
 
 
+async def test_a_load_that_panics_is_told_and_lets_go_and_is_tried_again_after_a_while() -> None:
+    bench = Bench()
+    bench.loader.panics = ["b"]
+    with pytest.raises(ModelNotReady, match="could not be loaded"):
+        await asyncio.wait_for(bench.pool.acquire("b"), 5)
+    assert (bench.state("b"), [hold.closed for hold in bench.holds]) == ("failed", [True])
+    bench.clock.now += RETRY_AFTER
+    await bench.use("b")
+    assert bench.state("b") == "loaded"
+
+
 async def test_the_wait_for_a_load_has_an_end_and_the_load_goes_on() -> None:
     bench = Bench()
     bench.loader.held = {"b"}

@@ -66,12 +66,20 @@ async def test_what_was_asked_for_at_the_start_is_loaded_then_and_stays() -> Non
     assert bench.pool.states()["a"]["expires_in"] is None
 
 
-async def test_no_request_has_a_model_of_the_start_leave() -> None:
+async def test_a_request_may_say_how_long_a_model_of_the_start_stays_and_the_next_that_says_nothing_keeps_it() -> None:
     bench = Bench(keep_alive=60)
-    bench.pool.start()
-    await bench.pool.ready()
+    stays = []
+    for asked in (2.0, None):
+        await bench.use("a", asked)
+        stays.append(bench.pool.states()["a"]["expires_in"])
+    assert stays == [2.0, None]
+
+
+async def test_a_model_of_the_start_leaves_after_a_request_for_which_it_shall_not_stay() -> None:
+    bench = Bench(keep_alive=60)
     await bench.use("a", 0)
-    assert (bench.state("a"), bench.pool.states()["a"]["expires_in"]) == ("loaded", None)
+    await until(is_state(bench, "a", "unloaded"))
+    assert bench.loader.made[0].closed
 
 
 async def test_a_load_may_give_a_model_of_the_start_a_time_of_its_own() -> None:

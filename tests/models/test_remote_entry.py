@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from minivault.errors import CheckpointCorrupt, ConfigError, InvalidRequest
+from minivault.errors import CheckpointCorrupt, ConfigError, InvalidRequest, ModelInUse, UnknownModel
 from minivault.models.catalog import Catalog
-from minivault.models.remote_config import RemoteConfig
+from minivault.models.pool import ModelPool, PoolLimits
+from minivault.models.remote_config import RemoteConfig, is_up_to_v1
 from minivault.models.remote_entry import add_remote, remote_config
 from minivault.service.loading_remote import RemoteLoader, api_key_of
 from minivault.settings import Settings
+from tests.models.pool_bench import Loader
 
 CONFIG = RemoteConfig(("http://a:1/v1", "http://b:2/v1"), "theirs", api_key_env="SOME_KEY", max_in_flight=3)
 
@@ -30,6 +33,46 @@ def test_it_is_in_the_catalog_until_it_is_removed(catalog: Catalog) -> None:
     assert catalog.verify("far") == ()
     catalog.remove("far")
     assert [one.name for one in catalog.list()] == ["guide"]
+
+
+async def test_one_that_was_asked_can_be_removed_and_the_next_who_asks_is_told(catalog: Catalog) -> None:
+    add_remote(catalog, "far", CONFIG)
+    loader = Loader()
+    pool = ModelPool(catalog, "guide", loader, PoolLimits(20))
+    (await pool.acquire("far")).release()
+    catalog.remove("far")
+    with pytest.raises(UnknownModel):
+        await pool.acquire("far")
+    add_remote(catalog, "far", replace(CONFIG, upstream_model="another"))
+    (await pool.acquire("far")).release()
+    assert (loader.loads, [model.closed for model in loader.made]) == (["far", "far"], [True, False])
+    await pool.close()
+
+
+async def test_one_that_is_the_servers_default_is_not_removed_under_it(catalog: Catalog) -> None:
+    add_remote(catalog, "far", CONFIG)
+    pool = ModelPool(catalog, "far", Loader(), PoolLimits(20))
+    (await pool.acquire("far")).release()
+    with pytest.raises(ModelInUse):
+        catalog.remove("far")
+    await pool.close()
+
+
+def test_a_name_that_is_taken_says_what_can_be_done(catalog: Catalog) -> None:
+    add_remote(catalog, "far", CONFIG)
+    with pytest.raises(InvalidRequest, match=r"choose another NAME, or remove .*: minivault models rm far$"):
+        add_remote(catalog, "far", CONFIG)
+    with pytest.raises(InvalidRequest, match=r"choose another NAME$"):
+        add_remote(catalog, "guide", CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("url", "known"),
+    [("http://a/v1", True), ("http://a/v1/", True), ("http://a/openai/v1", True), ("http://a/v1beta/openai/", True),
+     ("http://a", False), ("http://v1:8", False), ("http://a/api", False)],
+)  # fmt: skip
+def test_an_address_that_lacks_v1_is_told_apart(url: str, known: bool) -> None:
+    assert is_up_to_v1(url) is known
 
 
 @pytest.mark.parametrize("name", ["far", "guide", "No Name", "../up"])

@@ -97,6 +97,14 @@ def test_a_form_that_is_none_is_refused_by_its_field(response_format: dict[str, 
         structure_of(response_format)
 
 
+@pytest.mark.parametrize("regex", ["\\", "s3cr3t\\\\\\"])
+def test_an_expression_that_ends_with_a_backslash_is_refused(regex: str) -> None:
+    """Its compiler would leave it out."""
+    with pytest.raises(InvalidRequest, match=r"^response_format\.regex: it ends with a backslash$"):
+        structure_of({"type": "regex", "regex": regex})
+    assert structure_of({"type": "regex", "regex": "a" + 2 * "\\"})
+
+
 class Slow:
     """A compiler that takes until it is told."""
 
@@ -154,6 +162,9 @@ def test_a_compiler_is_made_once_and_not_before_it_is_needed() -> None:
 
         def __init__(self) -> None:
             made.append(self)
+
+        def prepare(self) -> None:
+            return None
 
         def compile(self, kind: str, source: str = "", /) -> Any:
             return source

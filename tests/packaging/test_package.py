@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from tests.e2e.server import Server
@@ -107,5 +107,5 @@ def test_the_installed_program_answers(installed: Path, server: Server) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/metrics"])
 def test_the_installed_program_has_its_pages(server: Server, path: str) -> None:
-    answer = httpx.get(server.url + path, headers={"Accept": "text/html, */*"}, follow_redirects=True)
+    answer = httpx2.get(server.url + path, headers={"Accept": "text/html, */*"}, follow_redirects=True)
     assert (answer.status_code, len(answer.content) > 200) == (200, True)

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from minivault.api.app import create_app
@@ -35,16 +35,16 @@ def data_dir(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def serving(data_dir: Path, **changes: Any) -> AsyncIterator[tuple[httpx.AsyncClient, Service]]:
+async def serving(data_dir: Path, **changes: Any) -> AsyncIterator[tuple[httpx2.AsyncClient, Service]]:
     chosen: dict[str, Any] = {"model": "base", "threads": 2, "kv_cache_memory": 4 << 20, "rate_limit": ""}
     settings = Settings(data_dir=data_dir, **(chosen | changes))
     async with open_service(settings) as service:
-        transport = httpx.ASGITransport(create_app(settings, service=service))
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000", timeout=60) as client:
+        transport = httpx2.ASGITransport(create_app(settings, service=service))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost:8000", timeout=60) as client:
             yield client, service
 
 
-async def answer(client: httpx.AsyncClient, model: str, number: int = 0) -> dict[str, Any]:
+async def answer(client: httpx2.AsyncClient, model: str, number: int = 0) -> dict[str, Any]:
     body = {"model": model, "prompt": f"{number} The quick brown fox", "raw": True, "max_tokens": 16, "temperature": 0}
     found = await client.post("/generate", json=body | {"ignore_eos": True})
     assert found.status_code == 200, found.text

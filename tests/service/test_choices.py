@@ -7,9 +7,12 @@ import asyncio
 import pytest
 
 from minivault.access.caller import Caller
+from minivault.access.limits import Limits, Quota
+from minivault.access.windows import MemoryWindows
 from minivault.errors import EngineFailed, InvalidRequest, Overloaded
 from minivault.generation import GenerationRequest, SamplingParams
 from minivault.service import ServiceLimits, spread
+from tests.access.clock import Clock
 from tests.fakes import breaks_after, make_bench, says, until
 
 CALLER = Caller("10.0.0.1")
@@ -89,6 +92,17 @@ async def test_more_choices_than_there_is_room_for_are_all_refused() -> None:
         await bench.service.open_all(spread(asked(), 4), CALLER)
     assert bench.ledger.intents == []
     assert len(await (await bench.service.open_all(spread(asked(), 3), CALLER)).result()) == 3
+
+
+async def test_choices_that_a_window_could_never_hold_together_are_refused_for_good() -> None:
+    """Each alone would fit, and to wait would not help."""
+    bench, limits = make_bench(), Limits(MemoryWindows(Clock()))
+    caller = Caller("10.0.0.1", quota=Quota.of(limits, "10.0.0.1", "", "100/day"))
+    small = asked(sampling=SamplingParams(max_tokens=20))
+    with pytest.raises(InvalidRequest, match="100 in 86400 seconds"):
+        await bench.service.open_all(spread(small, 20), caller)
+    assert bench.ledger.intents == []
+    assert len(await (await bench.service.open_all(spread(small, 4), caller)).result()) == 4  # nothing is kept of them
 
 
 async def test_one_request_that_fails_its_checks_keeps_all_from_beginning() -> None:

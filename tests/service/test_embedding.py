@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import numpy as np
 import pytest
 
@@ -38,13 +38,13 @@ class Open:
     settings: Settings
 
     @asynccontextmanager
-    async def http(self) -> AsyncIterator[httpx.AsyncClient]:
+    async def http(self) -> AsyncIterator[httpx2.AsyncClient]:
         app = create_app(self.settings, service=self.service)
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
+        transport = httpx2.ASGITransport(app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
             yield client
 
-    async def post(self, path: str, body: Any) -> httpx.Response:
+    async def post(self, path: str, body: Any) -> httpx2.Response:
         async with self.http() as client:
             return await client.post(path, json=body)
 

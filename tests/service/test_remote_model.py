@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import httpx
+import httpx2
 import pytest
 
 from minivault.access.caller import Caller
@@ -47,9 +47,9 @@ class Far:
     service: Service
 
     @asynccontextmanager
-    async def client(self) -> AsyncIterator[httpx.AsyncClient]:
+    async def client(self) -> AsyncIterator[httpx2.AsyncClient]:
         app = create_app(Settings(rate_limit=""), service=self.service)
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost:8000") as client:
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://localhost:8000") as client:
             yield client
 
 
@@ -189,6 +189,43 @@ async def test_a_limit_of_tokens_guesses_the_prompt_and_is_settled_with_the_serv
         with pytest.raises(RateLimited):
             await bench.service.generate(ask(sampling=SamplingParams(max_tokens=1)), caller)
     assert [body["max_tokens"] for body in bench.upstream.bodies] == [80, 50]
+
+
+async def test_with_a_limit_of_tokens_an_answer_without_one_takes_what_is_left() -> None:
+    limits = Limits(MemoryWindows(Clock()))
+    unlimited: dict[str, Any] = {"fit": True, "sampling": SamplingParams(max_tokens=1_000_000)}
+    async with far(says("x", usage=(40, 10)), says("x", usage=(40, 10))) as bench:
+        caller = Caller("10.0.0.1", quota=Quota.of(limits, "10.0.0.1", "", "100/hour"))
+        for _ in range(2):
+            await bench.service.generate(ask(**unlimited), caller)
+        with pytest.raises(RateLimited):
+            await bench.service.generate(ask(**unlimited), caller)
+    assert ["max_tokens" in body for body in bench.upstream.bodies] == [False, False]
+
+
+async def test_what_a_server_made_for_nobody_counts_for_the_key_with_the_guessed_prompt() -> None:
+    limits = Limits(MemoryWindows(Clock()))
+    endless = waits_for(asyncio.Event(), says(), after=[delta({"content": "some"}), delta({"content": "more"})])
+    async with far(endless) as bench:
+        quota = Quota.of(limits, "10.0.0.1", "", "1000/day")
+        call = await bench.service.open(ask("word " * 16), Caller("10.0.0.1", quota=quota))
+        waiting = asyncio.ensure_future(call.result())
+        await until(lambda: call.usage.completion_tokens == 2)
+        call.abandon()
+        await waiting
+        (await quota.reserve(1)).settle(0)
+    assert (bench.ledger.outcomes[0].prompt_tokens, bench.ledger.outcomes[0].completion_tokens) == (0, 0)
+    assert quota.verdicts["tokens"].remaining + 1 == 1000 - 20 - 2
+
+
+async def test_what_a_model_has_of_context_is_the_most_that_an_answer_without_a_limit_takes() -> None:
+    limits = Limits(MemoryWindows(Clock()))
+    async with far(says("x"), context_length=60) as bench:
+        caller = Caller("10.0.0.1", quota=Quota.of(limits, "10.0.0.1", "", "100/hour"))
+        first = await bench.service.open(ask(fit=True, sampling=SamplingParams(max_tokens=1_000_000)), caller)
+        with pytest.raises(RateLimited, match="40 are left"):
+            await caller.quota.reserve(41)
+        first.close()
 
 
 async def test_tokens_are_not_counted_here() -> None:

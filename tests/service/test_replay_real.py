@@ -14,12 +14,15 @@ import pytest
 
 import minivault
 from minivault.access.caller import Caller
+from minivault.engine.engine import GRAMMAR_TOO_COMPLEX
 from minivault.engine.native import sizes
-from minivault.errors import ContextTooLong, UnknownRecord
+from minivault.engine.native.grammar import Grammar
+from minivault.errors import ContextTooLong, InvalidRequest, UnknownRecord
 from minivault.generation import GenerationRequest, Message, SamplingParams
 from minivault.models.architecture import read_architecture
 from minivault.models.catalog import Catalog
 from minivault.models.json_file import read_json_object
+from minivault.models.structure import LazyGrammars
 from minivault.service import ReplayVerdict, Service
 from minivault.service.opening import open_service
 from minivault.settings import Settings
@@ -99,6 +102,46 @@ async def test_a_tool_call_replays_and_not_by_another_compiler(tmp_path: Path) -
         assert await verdict(service, "tool") == (
             ReplayVerdict.NOT_COMPARABLE,
             "its form was held by another grammar compiler",
+        )
+
+
+async def test_an_answer_whose_grammar_has_too_many_meanings_is_the_requests_own_fault(tmp_path: Path) -> None:
+    form = {"type": "grammar", "grammar": 'start: s\ns: s s s | s s | /[a-z]/ | " "'}
+    sampling = SamplingParams(max_tokens=200, ignore_eos=True, seed=1)
+    async with open_service(settings(tmp_path)) as service:
+        asked = GenerationRequest(prompt="hi", request_id="r", sampling=sampling, response_format=form)
+        with pytest.raises(InvalidRequest, match="became too complex") as refused:
+            await service.generate(asked, CALLER)
+        assert refused.value.param == "response_format"
+        assert (await service.records.get("r"))["finish_reason"] == "failed"
+
+
+async def test_a_replay_whose_grammar_becomes_too_complex_is_not_comparable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = {"type": "regex", "regex": "[a-z]{3}"}
+    async with open_service(settings(tmp_path)) as service:
+        await service.generate(GenerationRequest(prompt="hi", request_id="r", response_format=form), CALLER)
+        monkeypatch.setattr(Grammar, "is_broken", True)
+        assert await verdict(service, "r") == (
+            ReplayVerdict.NOT_COMPARABLE,
+            f"the form of its answer is refused here: response_format: {GRAMMAR_TOO_COMPLEX}",
+        )
+
+
+async def test_a_form_that_is_refused_today_is_not_comparable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rules of grammars may grow stricter than a record; an audit of all records goes on past such a one."""
+    form = {"type": "regex", "regex": "[a-z]{3}"}
+    async with open_service(settings(tmp_path)) as service:
+        await service.generate(GenerationRequest(prompt="hi", request_id="r", response_format=form), CALLER)
+
+        def refuse(*_: object) -> None:
+            raise InvalidRequest("response_format.regex: it is too complex", param="response_format")
+
+        monkeypatch.setattr(LazyGrammars, "compile", refuse)
+        assert await verdict(service, "r") == (
+            ReplayVerdict.NOT_COMPARABLE,
+            "the form of its answer is refused here: response_format.regex: it is too complex",
         )
 
 

@@ -132,6 +132,20 @@ async def test_a_drain_ends_what_becomes_durable_meanwhile_or_after(late: bool) 
     assert_nothing_left(bench)
 
 
+async def test_a_server_behind_is_not_asked_for_what_a_drain_ended_before_its_intent_was_durable() -> None:
+    bench = make_bench(limits=ServiceLimits(abort_grace=60))
+    bench.engine.info = replace(bench.engine.info, speaks_text=True)
+    bench, opening = await held_opening(bench)
+    draining = asyncio.create_task(bench.service.drain(0))
+    await asyncio.sleep(0.01)
+    bench.ledger.release()
+    with pytest.raises(Draining):
+        await opening
+    await draining
+    assert (bench.engine.requests, bench.outcome.finish_reason) == ([], "failed")
+    assert_nothing_left(bench)
+
+
 async def test_choices_of_which_one_is_not_recorded_all_end() -> None:
     bench = make_bench()
     bench.ledger.hold = True

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from minivault.access.limits import Limits, Quota
+from minivault.access.windows import MemoryWindows
 from minivault.errors import ContextTooLong, Draining, LedgerUnavailable, ModelNotReady, Overloaded
 from minivault.generation import FinishReason, GenerationRequest, SamplingParams
 from minivault.service import ServiceLimits
-from tests.fakes import make_bench, says, until
+from minivault.service.held import holding
+from tests.access.clock import Clock
+from tests.fakes import ByteTokenizer, make_bench, says, until
 from tests.service.asking import CALLER, ask, collect, held
 
 # -- leaving
@@ -85,6 +92,52 @@ async def test_a_task_killed_while_the_outcome_is_written_does_not_write_a_secon
     bench.ledger.release()
     await bench.service.drain(60)
     assert bench.outcome.finish_reason == "stop"
+
+
+async def left(quota: Quota) -> int:
+    """What a key has of its tokens."""
+    (await quota.reserve(1)).settle(0)
+    return quota.verdicts["tokens"].remaining + 1
+
+
+async def test_what_was_made_for_a_whole_answer_that_nobody_got_counts_for_its_key() -> None:
+    bench = make_bench(says("abcdef"))
+    bench.engine.hold_after = 3
+    quota = Quota.of(Limits(MemoryWindows(Clock())), "a", "", "1000/day")
+    generation = await bench.service.open(ask(), replace(CALLER, quota=quota))
+    waiting = asyncio.ensure_future(generation.result())
+    await until(lambda: bench.engine.streams[0].given == 3)
+    generation.abandon()
+    await waiting
+    assert (bench.outcome.prompt_tokens, bench.outcome.completion_tokens) == (generation.prompt_tokens, 0)
+    assert await left(quota) == 1000 - generation.prompt_tokens - 3
+
+
+async def test_what_an_answer_of_a_batch_took_that_nobody_got_counts_for_its_key() -> None:
+    bench = make_bench(says("abcdef"))
+    quota = Quota.of(Limits(MemoryWindows(Clock())), "a", "", "1000/day")
+    with holding():
+        answer = await bench.service.generate(ask(), replace(CALLER, quota=quota))
+    await until(lambda: bench.service.open_calls == 0)
+    assert (bench.outcome.finish_reason, bench.outcome.completion_tokens) == ("cancelled", 0)
+    assert await left(quota) == 1000 - answer.usage.prompt_tokens - 6
+
+
+class Undecodable(ByteTokenizer):
+    def decoder(self) -> Any:
+        return self
+
+    def push(self, ids: Sequence[int], /) -> str:
+        raise RuntimeError("no such token")
+
+
+async def test_an_answer_that_cannot_be_decoded_stops_the_engine() -> None:
+    bench = make_bench(says("abcdef"))
+    bench.model.tokenizer = Undecodable()
+    with pytest.raises(RuntimeError, match="no such token"):
+        await bench.service.generate(ask(), CALLER)
+    assert (bench.outcome.finish_reason, bench.outcome.error) == ("failed", "internal error")
+    assert bench.engine.streams[0].cancelled
 
 
 # -- admission and the end

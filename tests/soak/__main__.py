@@ -1,9 +1,9 @@
 """The soak: a server under mixed load for MINUTES, and then what it must not have left behind.
 
-Every surface, whole and in pieces, clients that hang up, errors, models that come and go. At the end: no slot, thread
-or descriptor is left, memory has stopped growing, the log of the vault's database is bounded, ``vault verify`` is
-content, and the counters of ``/metrics`` equal the vault's. Run by ``make soak``; exit code 1 and the reasons when one
-fails.
+Every surface, whole and in pieces, clients that hang up, errors, models that come and go. Now and then all stop for a
+moment, and memory is looked at then: what is left without work is what stays. At the end: no slot, thread or descriptor
+is left, memory has stopped growing, the log of the vault's database is bounded, ``vault verify`` is content, and the
+counters of ``/metrics`` equal the vault's. Run by ``make soak``; exit code 1 and the reasons when one fails.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ import json
 import os
 import random
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 import minivault.guide
 from tests.e2e.server import Server
@@ -31,8 +32,12 @@ MINUTES = float(os.environ.get("MINUTES") or 5)
 WORKERS = 8
 SAMPLE_SECONDS = 5.0
 WARM_UP_SHARE = 0.3
+QUIET_SECONDS = min(60.0, max(15.0, MINUTES))
+"""Between moments without work."""
 MOST_GROWTH = 0.05
-"""Of resident memory, from the warm-up to the end of a run of minutes; of hours, 1 % an hour."""
+"""Of resident memory without work, from the first half of what follows the warm-up to the second."""
+MOST_AN_HOUR = 0.01
+"""Of a line through what was seen at those moments; judged where they span half an hour."""
 KV_CACHE = "32MiB"
 """Of a model: small enough to be full, and all of its memory touched, by the end of the warm-up."""
 MOST_WAL_BYTES = 64 << 20
@@ -80,6 +85,7 @@ class Sample:
     descriptors: int
     threads: int
     wal: int
+    quiet: bool = False
 
 
 @dataclass
@@ -90,24 +96,30 @@ class Soak:
     done: Counter[str] = field(default_factory=Counter)
     samples: list[Sample] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    may_ask: asyncio.Event = field(default_factory=asyncio.Event)
+    at_work: int = 0
 
-    async def work(self, client: httpx.AsyncClient, worker: int) -> None:
+    async def work(self, client: httpx2.AsyncClient, worker: int) -> None:
         chance = random.Random(worker)  # noqa: S311 - repeatable on purpose
         while time.monotonic() < self.ends:
             model = "second" if chance.random() < 0.2 else "guide"
             kind, path, body = chance.choice(asks(model, chance.randrange(1000)))
+            await self.may_ask.wait()
+            self.at_work += 1
             try:
                 status = await self._ask(client, chance, kind, path, body)
-            except httpx.TransportError as error:
+            except httpx2.TransportError as error:
                 self.faults.append(f"{path}: {type(error).__name__}")
                 continue
+            finally:
+                self.at_work -= 1
             self.done[f"{kind} {status}"] += 1
             allowed = {"wrong": (400, 404, 422), "late": (200, 504)}.get(kind, (200,))
             if status not in allowed:
                 self.faults.append(f"{kind} {path}: {status}")
 
     async def _ask(
-        self, client: httpx.AsyncClient, chance: random.Random, kind: str, path: str, body: dict[str, Any]
+        self, client: httpx2.AsyncClient, chance: random.Random, kind: str, path: str, body: dict[str, Any]
     ) -> int:
         if kind == "read":
             return (await client.get(path)).status_code
@@ -127,14 +139,33 @@ class Soak:
                 await anext(reading, None)
             return response.status_code
 
-    async def switch_models(self, client: httpx.AsyncClient) -> None:
+    async def switch_models(self, client: httpx2.AsyncClient) -> None:
         while time.monotonic() < self.ends:
             for deed in ("load", "unload"):
-                answer = await client.post(f"/models/second/{deed}", json={})
-                self.done[f"{deed} {answer.status_code}"] += 1
-                if answer.status_code not in (200, 204, 503):
-                    self.faults.append(f"{deed}: {answer.status_code}")
+                await self.may_ask.wait()
+                await self._do(client, deed)
                 await asyncio.sleep(1.0)
+
+    async def _do(self, client: httpx2.AsyncClient, deed: str) -> None:
+        self.at_work += 1
+        answer = await client.post(f"/models/second/{deed}", json={})
+        self.at_work -= 1
+        self.done[f"{deed} {answer.status_code}"] += 1
+        if answer.status_code not in (200, 204, 503):
+            self.faults.append(f"{deed}: {answer.status_code}")
+
+    async def rest(self, client: httpx2.AsyncClient, begun: float) -> None:
+        """Now and then a moment without work and without the second model, to see what memory is left."""
+        while time.monotonic() + QUIET_SECONDS < self.ends:
+            await asyncio.sleep(QUIET_SECONDS)
+            self.may_ask.clear()
+            while self.at_work:  # noqa: ASYNC110 - a moment, once a minute
+                await asyncio.sleep(0.05)
+            await self._do(client, "load")
+            await self._do(client, "unload")
+            await self._until_idle()
+            self.samples.append(replace(self.sample(time.monotonic() - begun), quiet=True))
+            self.may_ask.set()
 
     async def watch(self, begun: float) -> None:
         while time.monotonic() < self.ends:
@@ -154,17 +185,18 @@ class Soak:
         )
 
     async def run(self) -> None:
-        limits = httpx.Limits(max_connections=WORKERS + 4)
-        async with httpx.AsyncClient(base_url=self.server.url, timeout=120, limits=limits) as client:
+        limits = httpx2.Limits(max_connections=WORKERS + 4)
+        async with httpx2.AsyncClient(base_url=self.server.url, timeout=120, limits=limits) as client:
             begun = time.monotonic()
             workers = [self.work(client, worker) for worker in range(WORKERS)]
-            await asyncio.gather(*workers, self.switch_models(client), self.watch(begun))
+            self.may_ask.set()
+            await asyncio.gather(*workers, self.switch_models(client), self.rest(client, begun), self.watch(begun))
         await self._until_idle()
         self.samples.append(self.sample(time.monotonic() - begun))
         self._reconcile()
 
     async def _until_idle(self) -> None:
-        async with httpx.AsyncClient(base_url=self.server.url, timeout=30) as client:
+        async with httpx2.AsyncClient(base_url=self.server.url, timeout=30) as client:
             for _ in range(200):
                 engine = (await client.get("/health")).json()["engine"]
                 if engine["running"] == engine["waiting"] == 0:
@@ -174,8 +206,8 @@ class Soak:
 
     def _reconcile(self) -> None:
         """Counters are of this process, which has had the vault from its first record on."""
-        text = httpx.get(f"{self.server.url}/metrics").text
-        stats = httpx.get(f"{self.server.url}/vault/stats").json()
+        text = httpx2.get(f"{self.server.url}/metrics").text
+        stats = httpx2.get(f"{self.server.url}/vault/stats").json()
         print("vault:", json.dumps({key: value for key, value in stats.items() if isinstance(value, int | float)}))
         pairs = {
             "vllm:prompt_tokens_total": "prompt_tokens",
@@ -194,26 +226,36 @@ class Soak:
         end = self.samples[-1].seconds
         warm = [one for one in self.samples if one.seconds >= end * WARM_UP_SHARE]
         first, last = warm[0], self.samples[-1]
-        middle = (first.seconds + end) / 2
-        halves = [one.rss for one in warm if one.seconds <= middle], [one.rss for one in warm if one.seconds > middle]
-        # The least of each half: a leak is what stays when the second model has gone and nobody reads the vault. The
-        # most depends on what happened to come together.
-        before, after = map(min, halves)
-        hours = (end - first.seconds) / 2 / 3600
-        growth = after / before - 1
-        times = f"{growth:+.2%} in {60 * hours:.0f} minutes"
-        print(f"resident memory at least {before >> 20} MiB, later {after >> 20} MiB: {times}")
-        print(f"resident memory at most {max(halves[0]) >> 20} MiB, later {max(halves[1]) >> 20} MiB")
+        self._judge_memory([one for one in warm if one.quiet])
+        print(f"resident memory at most {max(one.rss for one in warm) / 2**20:.1f} MiB")
         print(f"descriptors {first.descriptors} -> {last.descriptors}, threads {first.threads} -> {last.threads}")
         print(f"largest write-ahead log {max(one.wal for one in self.samples) / (1 << 20):.1f} MiB")
-        if growth > max(MOST_GROWTH, 0.01 * hours):
-            self.faults.append(f"memory grew by {growth:.2%}")
         if last.descriptors > first.descriptors + SPARE_DESCRIPTORS:
             self.faults.append("descriptors leak")
         if last.threads > max(one.threads for one in warm):
             self.faults.append("threads leak")
         if max(one.wal for one in self.samples) > MOST_WAL_BYTES:
             self.faults.append("the write-ahead log is not bounded")
+
+    def _judge_memory(self, quiet: list[Sample]) -> None:
+        half = len(quiet) // 2
+        before, after = (statistics.median(one.rss for one in part) for part in (quiet[:half], quiet[half:]))
+        growth = after / before - 1
+        sizes = [f"{bytes_ / 2**20:.1f} MiB" for bytes_ in (before, after)]
+        print(f"resident memory without work: {sizes[0]}, in the second half {sizes[1]} ({growth:+.2%})")
+        print("at each moment, MiB:", *(f"{one.rss / 2**20:.0f}" for one in quiet))
+        if growth > MOST_GROWTH:
+            self.faults.append(f"memory grew by {growth:.2%}")
+        hours = [one.seconds / 3600 for one in quiet]
+        if hours[-1] - hours[0] < 0.5:
+            return
+        line = statistics.linear_regression(hours, [one.rss for one in quiet])
+        mean = statistics.fmean(one.rss for one in quiet)
+        misses = [one.rss - line.intercept - line.slope * at for one, at in zip(quiet, hours, strict=True)]
+        spread = statistics.pstdev(misses) / statistics.pstdev(hours) / len(quiet) ** 0.5
+        print(f"a line through them: {line.slope / mean:+.2%} an hour, with a standard error of {spread / mean:.2%}")
+        if line.slope - 2 * spread > MOST_AN_HOUR * mean:
+            self.faults.append(f"memory grows by {line.slope / mean:.2%} an hour")
 
 
 def command(*words: str) -> int:

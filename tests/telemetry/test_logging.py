@@ -24,10 +24,8 @@ def stream() -> Iterator[io.StringIO]:
     handlers, level = root.handlers[:], root.level
     target = io.StringIO()
     configure_logging("info", "auto", target)
-    client_log = logging.getLogger("httpx")  # the client's own diary is not what is tested
-    client_log.disabled = True
     yield target
-    client_log.disabled = False
+    logging.getLogger("httpx2").setLevel(logging.NOTSET)
     root.handlers[:] = handlers
     root.setLevel(level)
     logging.getLogger("uvicorn.access").disabled = False
@@ -49,6 +47,15 @@ def test_a_line_has_event_level_time_and_the_requests_id(stream: io.StringIO) ->
 def test_what_is_below_the_level_is_not_written(stream: io.StringIO) -> None:
     get_logger("minivault.test").debug("quiet")
     assert lines(stream) == []
+
+
+@pytest.mark.parametrize(("level", "told"), [("info", []), ("debug", ["HTTP Request"])])
+def test_requests_to_remote_models_are_told_of_only_in_search_of_a_fault(
+    stream: io.StringIO, level: str, told: list[str]
+) -> None:
+    configure_logging(level, "auto", stream)
+    logging.getLogger("httpx2").info("HTTP Request")
+    assert [line["event"] for line in lines(stream)] == told
 
 
 def test_the_standard_librarys_logs_go_the_same_way(stream: io.StringIO) -> None:

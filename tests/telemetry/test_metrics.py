@@ -42,6 +42,7 @@ PROMISED = [
     "vllm:request_max_num_generation_tokens",
     "minivault_ledger_commit_seconds",
     "minivault_ledger_group_records",
+    "minivault_ready",
     "minivault_records",
     "minivault_head_age_seconds",
     "minivault_rejected_requests_total",
@@ -78,7 +79,8 @@ def test_alerts_see_the_first_increase() -> None:
     found = samples(watched())
     for verdict in ReplayVerdict:
         assert found[f'minivault_replays_total{{verdict="{verdict}"}}'] == 0
-    assert found['minivault_rejected_requests_total{reason="overloaded"}'] == 0
+    for reason in ("overloaded", "limits_unavailable"):
+        assert found[f'minivault_rejected_requests_total{{reason="{reason}"}}'] == 0
     assert found['vllm:request_success_total{engine="native",finished_reason="failed",model_name="guide"}'] == 0
     assert found['minivault_batch_lines_total{result="failed"}'] == 0
 

@@ -59,7 +59,7 @@ class Watch:
 
     def _said(self, kind: str, text: str) -> None:
         # The browser itself notes each refusal; a test that has one made on purpose expects it.
-        if kind in ("error", "warning") and not re.search(r"status of (400|401|422)", text):
+        if kind in ("error", "warning") and not re.search(r"status of (400|401|404|422)", text):
             self.faults.append(text)
 
     def _asked(self, url: str, origin: str) -> None:

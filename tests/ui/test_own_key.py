@@ -66,3 +66,47 @@ def test_a_key_is_offered_what_it_may_do(chromium: Browser, tmp_path: Path) -> N
                 expect(page.get_by_role("button", name="Pull")).to_have_count(count)
                 for tab in ("Keys", "Live"):
                     expect(page.get_by_role("link", name=tab)).to_have_count(count)
+
+
+def test_a_key_that_may_not_ask_is_told_so_before_anything_is_typed(chromium: Browser, tmp_path: Path) -> None:
+    with serving(tmp_path / "data") as server:
+        keys = {role: made_key(tmp_path / "data", role) for role in ("auditor", "user")}
+        for role, may in (("auditor", False), ("user", True)):
+            for page in opened(chromium, server):
+                page.evaluate("key => sessionStorage.setItem('minivault.api_key', key)", keys[role])
+                page.reload()
+                if may:
+                    expect(page.get_by_role("link", name="Live")).to_have_count(0)
+                else:
+                    expect(page.locator(".dock")).to_contain_text("may not ask")
+                expect(page.locator("#prompt")).to_be_visible(visible=may)
+                expect(page.locator(".idea")).to_have_count(4 if may else 0)
+                expect(page.get_by_role("link", name="Compare")).to_have_count(1 if may else 0)
+
+
+def test_revoked_keys_stand_apart_and_behind_a_toggle(page: Page) -> None:
+    gone = {"id": "c3d4", "name": "lost", "state": "revoked", "revoked_at": "2026-11-21T12:30:00Z"}
+    page.route(
+        "**/admin/keys**", playing_keys([KEY | gone, KEY | {"id": "e5f6", "name": "old", "state": "expired"}, KEY])
+    )
+    page.goto("/#/keys")
+    expect(page.get_by_role("article")).to_have_count(2)
+    assert page.get_by_role("article").evaluate_all("all => all.map(one => one.ariaLabel)") == ["laptop", "old"]
+    page.get_by_text("Revoked: 1 key").click()
+    expect(page.get_by_role("article", name="lost")).to_be_visible()
+
+
+def test_a_record_that_is_not_there_leads_back_to_the_list(page: Page) -> None:
+    with page.expect_response("**/vault/records/99999"):
+        page.goto("/#/vault/99999")
+    expect(page.get_by_role("alert")).to_be_visible()
+    page.locator("a.back").click()
+    expect(page.get_by_role("heading", name="Vault")).to_be_visible()
+
+
+def test_the_command_for_the_first_key_breaks_between_words_alone(phone: Page) -> None:
+    phone.set_viewport_size({"width": 360, "height": 640})
+    phone.goto("/#/keys")
+    phone.locator(".command span").first.wait_for()
+    lines = phone.locator(".command span").evaluate_all("all => all.map(one => one.getClientRects().length)")
+    assert lines == [1] * 6

@@ -6,7 +6,7 @@ import re
 from importlib.resources import files
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
@@ -35,9 +35,9 @@ def test_something_is_seen_soon(page: Page) -> None:
 
 def test_files_have_their_types_and_are_asked_for_anew_but_sent_once(server: Server) -> None:
     html = {"accept": "text/html"}
-    page = httpx.get(server.url, headers=html)
+    page = httpx2.get(server.url, headers=html)
     for path in ["/", *re.findall(r'(?:src|href)="(/assets/[^"]+)"', page.text)]:
-        got = httpx.get(server.url + path, headers=html)
+        got = httpx2.get(server.url + path, headers=html)
         headers = got.headers
         assert (got.status_code, headers["cache-control"], headers["x-content-type-options"]) == (
             200,
@@ -46,22 +46,22 @@ def test_files_have_their_types_and_are_asked_for_anew_but_sent_once(server: Ser
         )
         assert "require-trusted-types-for 'script'" in headers["content-security-policy"]
         assert "unsafe" not in headers["content-security-policy"]
-        known = httpx.get(server.url + path, headers=html | {"if-none-match": headers["etag"]})
+        known = httpx2.get(server.url + path, headers=html | {"if-none-match": headers["etag"]})
         assert (known.status_code, known.content) == (304, b"")
-        head = httpx.head(server.url + path, headers=html)
+        head = httpx2.head(server.url + path, headers=html)
         assert (head.status_code, head.headers["etag"], head.content) == (200, headers["etag"], b"")
-    assert httpx.get(f"{server.url}/assets/app.js").headers["content-type"].startswith("text/javascript")
+    assert httpx2.get(f"{server.url}/assets/app.js").headers["content-type"].startswith("text/javascript")
 
 
 @pytest.mark.parametrize(
     "path", ["/assets/pages.py", "/assets/..%2fpages.py", "/assets/nothing.js", "/assets/index.html"]
 )
 def test_no_other_file_is_served(server: Server, path: str) -> None:
-    assert httpx.get(server.url + path).status_code == 404
+    assert httpx2.get(server.url + path).status_code == 404
 
 
 def test_programs_are_told_in_one_line_that_it_runs(server: Server) -> None:
-    assert httpx.get(server.url).text == "MiniVault is running"
+    assert httpx2.get(server.url).text == "MiniVault is running"
 
 
 @pytest.mark.parametrize("screen", SCREENS)

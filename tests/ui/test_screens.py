@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
@@ -73,7 +73,7 @@ def test_live_plots_move_with_what_the_server_does(page: Page, server: Server) -
     figure = page.locator("figure").filter(has_text="Tokens a second")
     expect(figure.locator("path.line")).to_have_attribute("d", re.compile("^M"))
     before = page.locator(".fact").first.inner_text()
-    httpx.post(f"{server.url}/generate", json={"prompt": "Tell me a short story."}, timeout=240).raise_for_status()
+    httpx2.post(f"{server.url}/generate", json={"prompt": "Tell me a short story."}, timeout=240).raise_for_status()
     expect(page.locator(".fact").first).not_to_have_text(before)
     expect(figure.locator(".peak")).to_have_text(re.compile(r"[1-9][\d,.]* tok/s"))
     expect(figure.locator("svg")).to_have_attribute("aria-label", re.compile("Tokens a second: .* now"))

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from playwright.sync_api import Page, Route, expect
 
@@ -17,7 +17,7 @@ VECTORS = Path(__file__).parent.parent / "vault" / "vectors" / "merkle.json"
 
 
 def recorded(server: Server, prompt: str, **more: Any) -> dict[str, Any]:
-    answer = httpx.post(f"{server.url}/generate", json={"prompt": prompt, "max_tokens": 12, **more}, timeout=240)
+    answer = httpx2.post(f"{server.url}/generate", json={"prompt": prompt, "max_tokens": 12, **more}, timeout=240)
     found: dict[str, Any] = answer.raise_for_status().json()
     return found
 
@@ -90,7 +90,7 @@ def test_a_record_that_is_open_is_shown_anew_once_it_has_ended(page: Page, serve
 
 def test_every_surface_can_be_filtered_by(page: Page, server: Server) -> None:
     asked = {"model": "guide", "input": "What about a wallaby please?", "max_output_tokens": 16}
-    httpx.post(f"{server.url}/v1/responses", json=asked, timeout=240).raise_for_status()
+    httpx2.post(f"{server.url}/v1/responses", json=asked, timeout=240).raise_for_status()
     page.goto("/#/vault")
     page.get_by_label("Search prompts and answers").fill("wallaby")
     page.get_by_text("Filters").click()
@@ -129,7 +129,7 @@ def test_a_record_shows_what_it_pins_and_is_proven_in_the_browser(page: Page, se
 def test_a_record_that_was_altered_in_the_file_says_so(page: Page, server: Server) -> None:
     index = recorded(server, "What are you?")["record"]["index"]
     path = f"/vault/records/{index}"
-    told = httpx.get(server.url + path).json()
+    told = httpx2.get(server.url + path).json()
     page.route(f"**{path}", lambda route: route.fulfill(json=told | {"altered": True}))
     page.goto(f"/#/vault/{index}")
     expect(page.get_by_text("altered in the vault's file")).to_be_visible()
@@ -138,7 +138,7 @@ def test_a_record_that_was_altered_in_the_file_says_so(page: Page, server: Serve
 def test_a_record_that_the_server_shows_otherwise_is_not_proven(page: Page, server: Server) -> None:
     answer = recorded(server, "What model are you?")
     path = f"/vault/records/{answer['record']['index']}"
-    told = httpx.get(server.url + path).json() | {"response": "Something else."}
+    told = httpx2.get(server.url + path).json() | {"response": "Something else."}
     page.route(f"**{path}", lambda route: route.fulfill(json=told))
     page.goto(f"/#{path.replace('records/', '')}")
     expect(page.get_by_label("Proof").locator(".badge").first).to_have_text("not proven")
@@ -161,7 +161,7 @@ def forged(told: dict[str, Any], how: str) -> dict[str, Any]:
 def test_words_without_their_whole_salt_are_not_proven(page: Page, server: Server, how: str) -> None:
     answer = recorded(server, "What model are you?")
     path = f"/vault/records/{answer['record']['index']}"
-    told = forged(httpx.get(server.url + path).json(), how)
+    told = forged(httpx2.get(server.url + path).json(), how)
     page.route(f"**{path}", lambda route: route.fulfill(json=told))
     page.goto(f"/#{path.replace('records/', '')}")
     expect(page.get_by_label("Proof").locator(".badge").first).to_have_text("not proven")
@@ -172,7 +172,7 @@ def test_words_without_their_whole_salt_are_not_proven(page: Page, server: Serve
 def test_content_beside_the_words_needs_its_salt_too(page: Page, server: Server, kind: str) -> None:
     answer = recorded(server, "What model are you?", stop=["quokka"])
     path = f"/vault/records/{answer['record']['index']}"
-    told = httpx.get(server.url + path).json()
+    told = httpx2.get(server.url + path).json()
     del told["salts"][kind]
     page.route(f"**{path}", lambda route: route.fulfill(json=told))
     page.goto(f"/#{path.replace('records/', '')}")
@@ -187,8 +187,8 @@ def test_a_proof_without_content_says_that_none_was_checked(page: Page, server: 
 
 def test_junk_among_the_signatures_is_refused(page: Page, server: Server) -> None:
     answer = recorded(server, "Hello")
-    proof = httpx.get(f"{server.url}/vault/records/{answer['record']['index']}/proof").raise_for_status().text
-    key = httpx.get(f"{server.url}/vault/head").headers["minivault-key"]
+    proof = httpx2.get(f"{server.url}/vault/records/{answer['record']['index']}/proof").raise_for_status().text
+    key = httpx2.get(f"{server.url}/vault/head").headers["minivault-key"]
     signed = proof.rindex("\n\n") + 2
     added = [
         "the auditor approves\n",
@@ -210,8 +210,8 @@ def test_junk_among_the_signatures_is_refused(page: Page, server: Server) -> Non
 
 def test_a_proof_is_refused_when_any_part_of_it_is_changed(page: Page, server: Server) -> None:
     answer = recorded(server, "Hello")
-    proof = httpx.get(f"{server.url}/vault/records/{answer['record']['index']}/proof").raise_for_status().text
-    key = httpx.get(f"{server.url}/vault/head").headers["minivault-key"]
+    proof = httpx2.get(f"{server.url}/vault/records/{answer['record']['index']}/proof").raise_for_status().text
+    key = httpx2.get(f"{server.url}/vault/head").headers["minivault-key"]
     verdicts = page.evaluate(CHECK_ALL, [proof, key])
     assert verdicts["whole"] == "good"
     assert verdicts["taken"] == []
@@ -261,7 +261,7 @@ def test_a_replay_says_match_and_shows_the_text_and_tokens(page: Page, server: S
 def test_a_mismatch_shows_where_tokens_differ(page: Page, server: Server) -> None:
     answer = recorded(server, "What model are you?", temperature=1.5)
     index = answer["record"]["index"]
-    told = httpx.get(f"{server.url}/vault/records/{index}").json()
+    told = httpx2.get(f"{server.url}/vault/records/{index}").json()
     told["response_token_ids"][3] = 7
     told["response"] = "Something else."
     page.route(f"**/vault/records/{index}", lambda route: route.fulfill(json=told))
@@ -287,18 +287,18 @@ def test_erasing_asks_first_and_leaves_the_proof(page: Page, server: Server) -> 
     expect(page.get_by_label("What was said")).not_to_contain_text("Jonathan")
     expect(page.locator("main .badge").filter(has_text="erased by record")).to_be_visible()
     expect(page.get_by_label("Proof").locator(".badge").first).to_have_text("proven")
-    assert httpx.get(f"{server.url}/vault/records", params={"query": "Jonathan"}).json()["records"] == []
+    assert httpx2.get(f"{server.url}/vault/records", params={"query": "Jonathan"}).json()["records"] == []
 
 
 def test_erasing_takes_the_replay_with_it_and_says_so(page: Page, server: Server) -> None:
     answer = recorded(server, "What about the okapi please?")
-    httpx.post(f"{server.url}/vault/records/{answer['id']}/replay", timeout=240).raise_for_status()
+    httpx2.post(f"{server.url}/vault/records/{answer['id']}/replay", timeout=240).raise_for_status()
     page.goto(f"/#/vault/{answer['record']['index']}")
     page.get_by_role("button", name="Erase content").click()
     expect(page.get_by_role("dialog")).to_contain_text("Its replays, and answers that were taken from its record")
     page.get_by_role("button", name="Erase for good").click()
     expect(page.locator("#toasts")).to_contain_text("Erased, with 1 replay or repeat.")
-    assert httpx.get(f"{server.url}/vault/records", params={"query": "okapi"}).json()["records"] == []
+    assert httpx2.get(f"{server.url}/vault/records", params={"query": "okapi"}).json()["records"] == []
 
 
 def test_what_the_caller_wrote_among_the_parameters_is_shown_checked_and_erased(page: Page, server: Server) -> None:
@@ -320,7 +320,7 @@ def test_what_the_caller_wrote_among_the_parameters_is_shown_checked_and_erased(
 def test_a_parameter_that_the_server_shows_otherwise_is_not_proven(page: Page, server: Server) -> None:
     answer = recorded(server, "What model are you?", stop=["quokka"])
     path = f"/vault/records/{answer['record']['index']}"
-    told = httpx.get(server.url + path).json() | {"constraints": '{"stop":["wallaby"]}'}
+    told = httpx2.get(server.url + path).json() | {"constraints": '{"stop":["wallaby"]}'}
     page.route(f"**{path}", lambda route: route.fulfill(json=told))
     page.goto(f"/#{path.replace('records/', '')}")
     expect(page.get_by_label("Proof")).to_contain_text("What is shown is not what was recorded: constraints.")

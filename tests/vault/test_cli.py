@@ -12,6 +12,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, get_args
 
 import apsw
 import pytest
@@ -20,11 +21,11 @@ from pyarrow import parquet
 
 from minivault.access.key_file import KeyTerms
 from minivault.access.keys import KeyStore
+from minivault.api import vault as http
 from minivault.batches.store import BatchStore
 from minivault.cli.main import main
 from minivault.cli.vault import app as vault_app
-from minivault.cli.vault_erase import _key_id
-from minivault.settings import load_settings
+from minivault.cli.vault_filters import FINISH_REASONS, SOURCES, SURFACES
 from minivault.vault.cipher import VaultKey, is_plain
 from minivault.vault.database import describe
 from tests.vault.samples import intent, open_ledger, outcome, record_calls
@@ -219,6 +220,44 @@ def test_show_says_when_what_it_shows_was_altered_and_of_nothing_else(vault: Com
     assert [(one.code, json.loads(one.out)["altered"], one.err) for one in others] == [(0, False, "")] * 2
 
 
+@pytest.fixture
+def forged(tmp_path: Path) -> Path:
+    """Three calls, of which the second's answer was altered."""
+    ledger = open_ledger(tmp_path)
+    record_calls(ledger, 3)
+    ledger.close()
+    db = apsw.Connection(str(tmp_path / "vault.db"))
+    db.execute("UPDATE contents SET data = CAST('a lie' AS BLOB) WHERE leaf_index = 3 AND kind = 'response_text'")
+    db.close()
+    return tmp_path
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
+def test_an_export_with_an_altered_call_is_written_and_fails(vault: Command, forged: Path, form: str) -> None:
+    target = forged / f"out.{form}"
+    ended = vault("export", "--format", form, "-o", str(target), data_dir=forged)
+    assert (ended.code, "1 call in it: record 3.\n" in ended.err) == (1, True)
+    assert target.stat().st_size > 0
+
+
+def test_an_export_to_standard_output_fails_too(vault: Command, forged: Path) -> None:
+    ended = vault("export", data_dir=forged)
+    assert ended.code == 1
+    assert [json.loads(line)["altered"] for line in ended.out.splitlines()] == [False, True, False]
+
+
+def test_an_export_of_other_calls_is_well(vault: Command, forged: Path) -> None:
+    assert vault("export", "--before", "2023-01-01", data_dir=forged).code == 0
+
+
+def test_a_list_says_which_call_was_altered(vault: Command, forged: Path) -> None:
+    ended = vault("list", data_dir=forged)
+    assert [line.split("\t")[4] for line in ended.out.splitlines()[1:]] == ["stop", "stop, ALTERED", "stop"]
+    assert "not what was recorded: 1 call of these" in ended.err
+    rows = [json.loads(line) for line in vault("search", "question", "--json", data_dir=forged).out.splitlines()]
+    assert [(row["index"], row.get("altered")) for row in rows] == [(4, None), (2, True), (0, None)]
+
+
 def test_show_tells_the_parameters_and_which_are_erased(vault: Command, tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
     parameters = {"max_tokens": 16, "stop": ("xylophone",)}
@@ -246,20 +285,85 @@ def test_a_time_in_which_nothing_is_left_to_erase_is_no_failure(vault: Command, 
     assert (told.code, told.out) == (0, '{"erased": [], "copies": []}\n')
 
 
-@pytest.mark.parametrize("which", [("--key", "nobody"), ("--key", "nobody", "--after", "2100-01-01"), ("0",)])
+@pytest.mark.parametrize("which", [("--key", "alice"), ("--key", "alice", "--after", "2100-01-01"), ("0",)])
 def test_erasing_nothing_is_told_and_fails(vault: Command, own_vault: Path, which: tuple[str, ...]) -> None:
-    vault("erase", "0", "--yes", data_dir=own_vault)
+    vault("erase", "0", "2", "--yes", data_dir=own_vault)
     ended = vault("erase", *which, "--yes", data_dir=own_vault)
     assert (ended.code, ended.out, ended.err.startswith("Error: Nothing was erased: ")) == (1, "", True)
     told = vault("erase", *which, "--yes", "--json", data_dir=own_vault)
     assert (told.code, told.out, told.err) == (1, '{"erased": [], "copies": []}\n', "")
 
 
-def test_a_key_may_be_named_as_it_is_called(tmp_path: Path) -> None:
-    made = KeyStore.in_folder(tmp_path).create("team", KeyTerms())
-    settings = load_settings(data_dir=tmp_path)
-    assert _key_id(settings, "team") == made.key.id
-    assert _key_id(settings, "elsewhere") == "elsewhere"
+OF_A_KEY = [
+    ("list", "--json"),
+    ("search", "question", "--json"),
+    ("export",),
+    ("stats", "--json"),
+    ("erase", "--yes", "--json"),
+]
+
+
+@pytest.mark.parametrize("words", OF_A_KEY, ids=lambda words: words[0])
+def test_a_key_is_meant_by_its_name_its_id_or_what_records_name(
+    vault: Command, own_vault: Path, words: tuple[str, ...]
+) -> None:
+    made = KeyStore.in_folder(own_vault).create("team", KeyTerms()).key
+    ledger = open_ledger(own_vault)
+    record_calls(ledger, 1, api_key_id=made.id)
+    ledger.close()
+    answers = [vault(*words, "--key", word, data_dir=own_vault) for word in ("team", "alice", "alcie")]
+    assert [_calls_in(words[0], answer.out) for answer in answers] == [1, 2, 0]
+    assert [answer.code for answer in answers] == [0, 0, 2]
+    assert answers[2].err.startswith("Error: --key must be the id or the name of a key, or an id that a record names.")
+
+
+def _calls_in(command: str, out: str) -> int:
+    """How many calls a command told of."""
+    if command not in ("stats", "erase") or not out:
+        return len(out.splitlines())
+    told = json.loads(out)
+    return told["calls"] if command == "stats" else len(told["erased"])
+
+
+@pytest.mark.parametrize("option", ["--surface", "--source", "--finish-reason"])
+def test_a_word_that_no_call_can_bear_is_refused(vault: Command, data_dir: Path, option: str) -> None:
+    for command in (("list",), ("search", "question"), ("export",)):
+        ended = vault(*command, option, "nonsense", data_dir=data_dir)
+        assert (ended.code, ended.out, ended.err.startswith(f"Error: {option} must be ")) == (2, "", True)
+
+
+def test_the_words_of_filters_are_those_of_http() -> None:
+    told = [set(get_args(get_args(get_args(one)[0])[0])) for one in (http.Surface, http.Source, http.Reason)]
+    assert told == [set(SURFACES), set(SOURCES), set(FINISH_REASONS)]
+
+
+READING = [("list",), ("search", "x"), ("show", "0"), ("stats",), ("export",), ("verify",), ("head",), ("prove", "0")]
+
+
+@pytest.mark.parametrize("words", READING, ids=lambda words: words[0])
+def test_a_folder_that_is_not_there_is_no_empty_vault(vault: Command, tmp_path: Path, words: tuple[str, ...]) -> None:
+    ended = vault(*words, data_dir=tmp_path / "typo")
+    assert (ended.code, ended.out, ended.err) == (2, "", f"Error: There is no folder {tmp_path / 'typo'}.\n")
+    assert not (tmp_path / "typo").exists()
+
+
+@pytest.mark.parametrize("words", [*READING[:5], ("erase", "0", "--yes")], ids=lambda words: words[0])
+def test_a_vault_that_is_gone_is_no_empty_one(vault: Command, own_vault: Path, words: tuple[str, ...]) -> None:
+    (own_vault / "vault.db").unlink()
+    ended = vault(*words, data_dir=own_vault)
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith(f"Error: There is no vault.db in {own_vault}, but a head over 8 records was signed")
+    assert "vault restore FILE" in ended.err
+
+
+def test_verify_says_that_a_vault_is_gone(vault: Command, own_vault: Path) -> None:
+    (own_vault / "vault.db").unlink()
+    ended = vault("verify", data_dir=own_vault)
+    assert (ended.code, "counts 8 records, the vault holds 0" in ended.out) == (1, True)
+
+
+def test_an_export_of_what_is_not_there_yet_says_so(vault: Command, tmp_path: Path) -> None:
+    assert vault("export", data_dir=tmp_path).err == f"Nothing is on record in {tmp_path} yet.\n"
 
 
 def test_erase_asks_back(vault: Command, own_vault: Path) -> None:
@@ -268,9 +372,57 @@ def test_erase_asks_back(vault: Command, own_vault: Path) -> None:
     assert "question 1" in vault("show", "2", data_dir=own_vault).out
 
 
-@pytest.mark.parametrize("words", [(), ("1", "--key", "alice")])
-def test_erase_wants_ids_or_a_filter(vault: Command, own_vault: Path, words: tuple[str, ...]) -> None:
-    assert vault("erase", *words, "--yes", data_dir=own_vault).code == 2
+@pytest.mark.parametrize(
+    ("words", "said"), [((), "Name calls"), (("1", "--before", "2030-01-01"), "Ids and filters exclude each other")]
+)
+def test_erase_wants_ids_or_a_filter(vault: Command, own_vault: Path, words: tuple[str, ...], said: str) -> None:
+    ended = vault("erase", *words, "--yes", data_dir=own_vault)
+    assert (ended.code, ended.err.startswith(f"Error: {said}")) == (2, True)
+
+
+class Answering(io.StringIO):
+    """A terminal at which somebody presses Ctrl-C, or types this."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def readline(self, *size: Any) -> str:  # type: ignore[override]
+        typed = super().readline(*size)
+        if typed == "^C\n":
+            raise KeyboardInterrupt
+        return typed
+
+
+@pytest.mark.parametrize(("typed", "code", "erased"), [("^C\n", 130, False), ("n\n", 1, False), ("y\n", 0, True)])
+def test_a_question_ends_as_it_is_answered(
+    vault: Command, own_vault: Path, monkeypatch: pytest.MonkeyPatch, typed: str, code: int, erased: bool
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Answering(typed))
+    assert vault("erase", "2", data_dir=own_vault).code == code
+    assert ("erased" in vault("show", "2", data_dir=own_vault).out) is erased
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("verify", "--against", "nothere.head"),
+        ("check-proof", "nothere.tlog-proof", "--key", "k+0+0"),
+        ("import", "nothere.jsonl"),
+        ("restore", "nothere.db"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_file_that_is_not_there_is_wrong_use_and_no_verdict(
+    vault: Command, data_dir: Path, words: tuple[str, ...]
+) -> None:
+    ended = vault(*words, data_dir=None if words[0] == "check-proof" else data_dir)
+    assert (ended.code, ended.out) == (2, "")
+
+
+def test_an_import_into_a_new_folder_says_that_it_is_new(vault: Command, tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"prompt": "a", "response": "b"}\n')
+    ended = vault("import", str(tmp_path / "log.jsonl"), data_dir=tmp_path / "typo")
+    assert f"The data directory {tmp_path / 'typo'} is new" in ended.err
 
 
 def test_erase_is_refused_while_another_process_writes(vault: Command, own_vault: Path) -> None:
@@ -347,7 +499,7 @@ def test_import_names_the_lines_that_it_cannot_read(vault: Command, tmp_path: Pa
     assert (ended.code, ended.out, "line 2: not JSON" in ended.err) == (0, "Imported: 1 call\n", True)
     again = vault("import", str(tmp_path / "old.jsonl"), "--json", data_dir=tmp_path / "data")
     assert json.loads(again.out)["known"] == 1
-    assert vault("import", str(tmp_path / "none"), data_dir=tmp_path / "data").code == 1
+    assert vault("import", str(tmp_path / "none"), data_dir=tmp_path / "data").code == 2
 
 
 def test_verify_goes_on_from_the_last_time(vault: Command, own_vault: Path) -> None:
@@ -395,7 +547,7 @@ def test_a_proof_is_checked_without_the_vault(vault: Command, data_dir: Path, tm
 def test_without_a_vault_the_exit_code_is_honest(
     vault: Command, tmp_path: Path, words: tuple[str, ...], code: int
 ) -> None:
-    ended = vault(*words, data_dir=tmp_path / "none")
+    ended = vault(*words, data_dir=tmp_path)
     assert ended.code == code
     assert "Traceback" not in ended.err
     assert not (tmp_path / "none").exists()

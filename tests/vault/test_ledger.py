@@ -112,6 +112,60 @@ def test_a_failed_commit_is_told_in_the_status_until_a_write_succeeds(tmp_path: 
     ledger.close()
 
 
+def test_the_log_says_once_why_nothing_can_be_written_and_once_that_it_can_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = open_ledger(tmp_path, receipt_deadline=1.0)
+    path = tmp_path / "vault.db"
+    kept = path.rename(tmp_path / "away.db")
+    for number in range(5):
+        failure(ledger.append_intent(intent(number)))
+    eventually(lambda: len(caplog.messages) == 1)
+    kept.rename(path)
+    eventually(lambda: ledger.status().writable)
+    ledger.append_intent(intent(9)).result(30)
+    eventually(lambda: len(caplog.messages) == 2)
+    ledger.close()
+    first, second = caplog.messages
+    assert first.startswith("no record can be written, so work is refused: the vault's file was ")
+    assert second == "records are written again"
+
+
+def test_the_log_says_that_the_disk_is_nearly_full(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ledger = open_ledger(tmp_path, free=lambda _: (1 << 20, 1 << 41), receipt_deadline=1.0)
+    failure(ledger.append_intent(intent(1)))
+    eventually(lambda: bool(caplog.messages))
+    ledger.close()
+    (told,) = caplog.messages
+    assert "so work is refused: the disk is nearly full" in told
+
+
+def test_the_log_says_that_a_write_hangs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    held = Held()
+    ledger = open_ledger(tmp_path, open_writer=Script(held).open, receipt_deadline=0.2)
+    failure(ledger.append_intent(intent(1)))
+    eventually(lambda: bool(caplog.messages))
+    held.let_go.set()
+    eventually(lambda: len(caplog.messages) == 2)
+    ledger.close()
+    assert "hangs" in caplog.messages[0]
+
+
+def test_a_failure_that_passes_at_once_is_in_the_log_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ledger = open_ledger(tmp_path, open_writer=Script(lost).open)
+    failure(ledger.append_intent(intent(1)))
+    ledger.append_intent(intent(2)).result(30)
+    ledger.close()
+    assert [told.split(":")[0] for told in caplog.messages] == ["no record can be written, so work is refused"]
+
+
+def test_a_ledger_that_is_well_and_its_end_are_not_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ledger = open_ledger(tmp_path, receipt_deadline=0.1)
+    record_calls(ledger, 2)
+    ledger.close()
+    assert caplog.messages == []
+
+
 def test_service_resumes_by_itself_without_a_request(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path, open_writer=Script(lost).open)
     failure(ledger.append_intent(intent(1)))

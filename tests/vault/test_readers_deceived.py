@@ -13,7 +13,7 @@ from minivault.vault.cipher import VaultKey
 from minivault.vault.findings import Fault, VerifyReport
 from minivault.vault.migrations import MIGRATIONS
 from minivault.vault.proof import prove
-from minivault.vault.reader import ExportForm, Reader
+from minivault.vault.reader import Reader
 from minivault.vault.recode import recode
 from minivault.vault.record import Erasure
 from minivault.vault.schema import migrate
@@ -164,13 +164,12 @@ def test_verifying_leaves_nothing_behind_in_the_connection(vault: Path) -> None:
         "UPDATE leaves SET data = CAST(replace(hex(zeroblob(100000)), '0', '[') AS BLOB) WHERE leaf_index = 4",
     ],
 )
-@pytest.mark.parametrize("read", ["get", "export", "prove"])
+@pytest.mark.parametrize("read", ["get", "prove"])
 def test_a_call_without_its_records_is_named_as_damage(vault: Path, sql: str, read: str) -> None:
     change(vault, sql)
     reader = Reader.open(vault)
     deeds: dict[str, Callable[[], object]] = {
         "get": lambda: reader.get(5),
-        "export": lambda: list(reader.export(ExportForm.JSONL)),
         "prove": lambda: prove(reader, 5),
     }
     with pytest.raises(VaultCorrupt, match=r"record \d is missing"):

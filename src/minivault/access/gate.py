@@ -40,7 +40,8 @@ class Gate:
         Raises:
             KeysUnavailable: the keys cannot be read, so nobody may come in.
         """
-        return self._require_keys or self.keys.exist()
+        exist = self.keys.exist()  # looked at in any case: keys that cannot be read let nobody in
+        return exist or self._require_keys
 
     def caller(self, shown: str | None, address: str) -> Caller:
         """The caller who showed this key, or none.

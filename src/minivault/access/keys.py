@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import os
 import re
 import secrets
@@ -23,7 +24,8 @@ from typing import Any
 from minivault.access.key_file import ApiKey, KeyTerms, parse_keys, render_keys
 from minivault.errors import InvalidRequest, KeysUnavailable, Unauthorized, UnknownKey
 from minivault.file_lock import lock
-from minivault.files import HAS_MODES, open_itself, replacing
+from minivault.files import HAS_MODES, is_own, open_itself, replacing
+from minivault.outage import Outage
 
 FILE_NAME = "keys.json"
 PREFIX = "mv_"
@@ -35,6 +37,8 @@ _NO_DIGEST = "0" * 64
 
 MAX_GRACE = 30 * 86_400.0
 """Seconds that a rotated secret may go on to be taken."""
+
+logger = logging.getLogger("minivault.access")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +55,24 @@ class NewKey:
 class KeyStore:
     """The keys of a data directory. Any number of processes may have one; writes take turns by a lock."""
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time, outage: Outage | None = None) -> None:
+        """``outage``: is told of each look at the file, whether it could be believed."""
         self.path = path
         self._clock = clock
+        self._outage = outage
         # Replaced whole, for several threads read: what the file was like, and the keys that it held then.
-        self._held: tuple[tuple[int, int, int], Mapping[str, ApiKey]] | None = None
+        self._held: tuple[tuple[int, ...], Mapping[str, ApiKey]] | None = None
 
     @classmethod
     def in_folder(cls, data_dir: Path) -> KeyStore:
         """The keys of a data directory. There need be none."""
         return cls(data_dir / FILE_NAME)
+
+    @classmethod
+    def of_server(cls, data_dir: Path) -> KeyStore:
+        """As :meth:`in_folder`; the log is told when nobody can be let in, and when that is over."""
+        outage = Outage(logger, "the keys cannot be believed, so nobody is let in", "the keys are believed again")
+        return cls(data_dir / FILE_NAME, outage=outage)
 
     def exist(self) -> bool:
         """Whether there is any key. One that was revoked or has expired counts: the door does not open again.
@@ -178,6 +190,18 @@ class KeyStore:
             raise InvalidRequest("name: a key of this name exists already", param="name")
 
     def _read(self) -> Mapping[str, ApiKey]:
+        """The keys as they are now."""
+        try:
+            keys = self._current()
+        except KeysUnavailable as error:
+            if self._outage is not None:
+                self._outage.fails(error.message)
+            raise
+        if self._outage is not None:
+            self._outage.works()
+        return keys
+
+    def _current(self) -> Mapping[str, ApiKey]:
         """The keys, read again if the file has changed: it is only ever replaced as a whole."""
         try:
             found = self.path.stat()
@@ -190,7 +214,8 @@ class KeyStore:
             ) from None
         except OSError as error:
             raise KeysUnavailable(f"keys.json cannot be read ({error.strerror}).") from None
-        signature = (found.st_ino, found.st_mtime_ns, found.st_size)
+        # Who may write it counts as what is in it does, and a change of that moves only st_mode, st_uid and st_ctime.
+        signature = (found.st_ino, found.st_mtime_ns, found.st_size, found.st_ctime_ns, found.st_mode, found.st_uid)
         held = self._held
         if held is None or signature != held[0]:
             self._held = held = (signature, _load(self.path))
@@ -216,10 +241,16 @@ def _fresh_id(keys: Mapping[str, Any]) -> str:
 
 
 def _found(keys: Mapping[str, ApiKey], id_or_name: str) -> ApiKey:
-    """By id, or by the name of a key that was not revoked."""
-    named = (key for key in keys.values() if key.name == id_or_name and key.revoked_at is None)
-    key = keys.get(id_or_name) or next(named, None)
+    """By id, or by the name of a key that was not revoked: several that were may have had one name.
+
+    Raises:
+        UnknownKey: there is none.
+    """
+    named = [key for key in keys.values() if key.name == id_or_name]
+    key = keys.get(id_or_name) or next((one for one in named if one.revoked_at is None), None)
     if key is None:
+        if named:
+            raise UnknownKey("The key of this name was revoked; minivault keys list --all shows it, with its id.")
         raise UnknownKey("There is no key of this id or name; minivault keys list shows them.")
     return key
 
@@ -250,7 +281,11 @@ def _load(path: Path) -> Mapping[str, ApiKey]:
     except OSError as error:
         raise KeysUnavailable(f"keys.json cannot be read ({error.strerror}).") from None
     with os.fdopen(descriptor, "rb") as file:
-        if HAS_MODES and os.fstat(descriptor).st_mode & 0o022:
+        status = os.fstat(descriptor)
+        # Who owns the folder could put another file in its place anyhow.
+        if not is_own(status) and status.st_uid != path.parent.stat().st_uid:
+            raise KeysUnavailable("keys.json belongs to another user: chown it, and check its keys.")
+        if HAS_MODES and status.st_mode & 0o022:
             raise KeysUnavailable(
                 "keys.json can be written by others than its owner: chmod 600 it, and check its keys."
             )

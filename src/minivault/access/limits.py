@@ -47,6 +47,8 @@ class Limits:
     def __init__(self, storage: WindowStorage) -> None:
         self._storage = storage
         self._running: Counter[str] = Counter()
+        self._reserved: Counter[str] = Counter()
+        """Of each window, what requests of this server that still run may use at most."""
         self._names = itertools.count()
         self._instance = secrets.token_hex(8)
         """Servers that share a storage must not share names."""
@@ -60,9 +62,41 @@ class Limits:
         name = f"{self._instance}-{next(self._names)}"
         return _verdict(windows, await self._storage.take(windows, amount, name)), name
 
+    async def left(self, windows: Sequence[Window]) -> int:
+        """What all ``windows`` have room for now. Nothing is taken.
+
+        Raises:
+            LimitsUnavailable: it cannot be counted.
+        """
+        too_much = max(window.limit for window in windows) + 1
+        states = (await self._storage.take(windows, too_much, "")).states
+        return max(0, min(window.limit - state.used for window, state in zip(windows, states, strict=True)))
+
+    async def reserve(self, windows: Sequence[Window], amount: int) -> tuple[Verdict, str]:
+        """As :meth:`take`, of what is not used yet: :meth:`settle` it."""
+        verdict, name = await self.take(windows, amount)
+        if verdict.allowed:
+            self._reserved.update({window.key: amount for window in windows})
+        return verdict, name
+
+    def reserved(self, window: Window) -> int:
+        return self._reserved[window.key]
+
     def settle(self, windows: Sequence[Window], amount: int, used: int, name: str) -> None:
-        """What was taken as ``amount`` came to ``used``."""
-        self._storage.settle(windows, amount, used, name)
+        """What was reserved as ``amount`` came to ``used``."""
+        for key in {window.key for window in windows}:
+            self._reserved[key] -= amount
+            if self._reserved[key] <= 0:
+                del self._reserved[key]
+        if used != amount:
+            self._storage.settle(windows, amount, used, name)
+
+    async def check(self) -> None:
+        """
+        Raises:
+            LimitsUnavailable: nothing can be counted now.
+        """
+        await self._storage.check()
 
     def enter(self, client: str, most: int) -> bool:
         """One request more of ``client`` begins, if fewer than ``most`` run; 0: any number. Then :meth:`leave`."""
@@ -92,7 +126,7 @@ class Reservation:
     def settle(self, used: int) -> None:
         """The generation ended, having used so many tokens. Idempotent."""
         limits, self.limits = self.limits, None
-        if limits is not None and used != self.amount:
+        if limits is not None:
             limits.settle(self.windows, self.amount, used, self.name)
 
 
@@ -132,8 +166,13 @@ class Quota:
                 retry_after=verdict.reset,
             )
 
-    async def reserve(self, amount: int) -> Reservation:
+    async def reserve(self, amount: int, *, least: int | None = None, shares: int = 1, beside: int = 0) -> Reservation:
         """Take the most tokens that a generation can use, before it begins.
+
+        ``beside``: what the same request takes at least for its other prompts and choices, before and after this one.
+
+        ``least``: where nobody said how many it may be; what is left of ``amount`` is taken then, but no less than
+        this, and a share of it alone where so many ``shares`` are still to be taken, with this one.
 
         Raises:
             InvalidRequest: it is more than a whole window has, so waiting would not help.
@@ -143,22 +182,17 @@ class Quota:
         if not self.tokens or self.limits is None:
             return Reservation()
         tightest = min(self.tokens, key=lambda window: window.limit)
-        if amount > tightest.limit:
-            raise InvalidRequest(
-                f"max_tokens: the prompt and the answer may come to {amount} tokens, and this API key has "
-                f"{tightest.limit} in {tightest.seconds} seconds",
-                param="max_tokens",
-            )
-        verdict, name = await self.limits.take(self.tokens, amount)
+        if (at_least := (amount if least is None else least) + beside) > tightest.limit:
+            raise _never(at_least, tightest, "max_tokens" if least is None else "prompt")
+        if least is not None:
+            amount = max(least, min(amount, await self.limits.left(self.tokens) // shares))
+        verdict, name = await self.limits.reserve(self.tokens, amount)
+        while not verdict.allowed and least is not None and amount > least:  # somebody else was faster
+            amount = max(least, min(amount - 1, verdict.remaining // shares))
+            verdict, name = await self.limits.reserve(self.tokens, amount)
         self.verdicts["tokens"] = verdict
         if not verdict.allowed:
-            error = RateLimited(
-                f"Too many tokens: {verdict.limit} in {verdict.window} seconds are allowed, {verdict.remaining} are "
-                f"left, and this request may take {amount}.",
-                retry_after=verdict.reset,
-            )
-            error.limit = "tokens"
-            raise error
+            raise self._no_room(amount, verdict, self.limits)
         return Reservation(self.limits, self.tokens, amount, name)
 
     def enter(self) -> None:
@@ -179,6 +213,19 @@ class Quota:
         if self.limits is not None:
             self.limits.leave(self.client)
 
+    def _no_room(self, amount: int, verdict: Verdict, limits: Limits) -> RateLimited:
+        """What requests that still run may use at most, they will mostly not: then it is worth trying again soon."""
+        held = max(limits.reserved(window) for window in self.tokens if window.seconds == verdict.window)
+        soon = verdict.remaining + held >= amount
+        beside = f" beside {held} that are held for requests that still run" if held else ""
+        error = RateLimited(
+            f"Too many tokens: {verdict.limit} in {verdict.window} seconds are allowed, {verdict.remaining} are "
+            f"left{beside}, and this request may take {amount}.",
+            retry_after=min(verdict.reset, BUSY_RETRY_SECONDS) if soon else verdict.reset,
+        )
+        error.limit = "tokens"
+        return error
+
 
 def require_sound(setting: str, spec: str) -> None:
     """
@@ -189,6 +236,14 @@ def require_sound(setting: str, spec: str) -> None:
         parse_spec(spec, setting)
     except InvalidRequest as error:
         raise ConfigError(error.message, param=setting) from None
+
+
+def _never(amount: int, window: Window, param: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"{param}: the prompt and the answer may come to {amount} tokens, and this API key has "
+        f"{window.limit} in {window.seconds} seconds",
+        param=param,
+    )
 
 
 def _windows(kind: Kind, client: str, spec: str) -> tuple[Window, ...]:

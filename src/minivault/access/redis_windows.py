@@ -9,16 +9,20 @@ or of HTTP.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 from minivault.access.windows import Take, Window, WindowState
 from minivault.errors import ConfigError, LimitsUnavailable
+from minivault.outage import Outage
 
 PREFIX = "minivault"
 CONNECTIONS = 32
 TIMEOUT_SECONDS = 2.0
 RETRY_SECONDS = 5.0
+
+logger = logging.getLogger("minivault.access")
 
 _COMMON = """
 local function amount_of(member) return tonumber(string.match(member, '^(%d+):')) end
@@ -137,6 +141,7 @@ class RedisWindows:
         self._take = self._redis.register_script(_TAKE)
         self._settle = self._redis.register_script(_SETTLE)
         self._settling: set[asyncio.Task[None]] = set()
+        self._outage = Outage(logger, "limits cannot be counted, so requests are refused", "limits are counted again")
 
     async def take(self, windows: Sequence[Window], amount: int, entry: str) -> Take:
         arguments: list[str | int] = [entry, amount]
@@ -144,10 +149,9 @@ class RedisWindows:
             arguments += [window.limit, window.seconds * 1_000_000]
         try:
             refused, *states = await self._take(keys=_keys(windows), args=arguments)
-        except self._faults:
-            raise LimitsUnavailable(
-                "Limits cannot be counted now: Redis does not answer.", retry_after=RETRY_SECONDS
-            ) from None
+        except self._faults as error:
+            raise self._unavailable(error) from None
+        self._outage.works()
         pairs = zip(states[::2], states[1::2], strict=True)
         told = tuple(WindowState(int(used), int(reset) / 1e6) for used, reset in pairs)
         return Take(told, int(refused) - 1 if refused else None)
@@ -162,6 +166,18 @@ class RedisWindows:
             await self._settle(keys=_keys(windows), args=[entry, amount, used])
         except self._faults:
             return  # what was reserved stays counted until its window has passed
+
+    async def check(self) -> None:
+        try:
+            await self._redis.ping()
+        except self._faults as error:
+            raise self._unavailable(error) from None
+        self._outage.works()
+
+    def _unavailable(self, error: BaseException) -> LimitsUnavailable:
+        # The kind alone: a message may hold the address, with its password.
+        self._outage.fails(f"Redis does not answer ({type(error).__name__})")
+        return LimitsUnavailable("Limits cannot be counted now: Redis does not answer.", retry_after=RETRY_SECONDS)
 
     async def close(self) -> None:
         await asyncio.gather(*self._settling)

@@ -52,6 +52,12 @@ class WindowStorage(Protocol):
     def settle(self, windows: Sequence[Window], amount: int, used: int, entry: str) -> None:
         """What was taken as ``amount`` came to ``used``. May end later; never raises."""
 
+    async def check(self) -> None:
+        """
+        Raises:
+            LimitsUnavailable: nothing can be counted now.
+        """
+
     async def close(self) -> None:
         """Returns when all is settled."""
 
@@ -104,6 +110,9 @@ class MemoryWindows:
             taken.amount = used
             if used == 0:
                 del held.entries[entry]
+
+    async def check(self) -> None:
+        """Memory always counts."""
 
     async def close(self) -> None:
         self._held.clear()

@@ -15,8 +15,7 @@ from minivault.access.guard import HostGuard
 from minivault.access.keys import KeyStore
 from minivault.access.limits import Limits
 from minivault.access.proxies import TrustedProxies
-from minivault.access.redis_windows import RedisWindows
-from minivault.access.windows import MemoryWindows
+from minivault.access.storage import windows_in
 from minivault.api import (
     admin,
     anthropic,
@@ -134,10 +133,9 @@ def create_app(
 
 
 def _gate_of(settings: Settings, clock: Callable[[], float]) -> Gate:
-    memory = settings.limits_storage == "memory"
     return Gate(
-        KeyStore.in_folder(settings.data_dir),
-        Limits(MemoryWindows(clock) if memory else RedisWindows(settings.limits_storage)),
+        KeyStore.of_server(settings.data_dir),
+        Limits(windows_in(settings.limits_storage, clock)),
         rate_limit=settings.rate_limit,
         require_keys=settings.require_keys,
         share_prefix_cache=settings.share_prefix_cache,

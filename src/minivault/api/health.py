@@ -1,4 +1,4 @@
-"""Is it alive, is it ready, what does it do, what does it serve. Knows nothing of engines or of the vault."""
+"""Is it alive, is it ready, what does it do, what does it serve. Knows nothing of the vault or of engines."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from minivault import __version__
+from minivault.access.gate import Gate
 from minivault.access.roles import Permission
 from minivault.api import schema
 from minivault.api.native import caller_of, json_response
 from minivault.api.problems import Problem
+from minivault.errors import KeysUnavailable, LimitsUnavailable
 from minivault.service import Service
 from minivault.telemetry.metrics import CONTENT_TYPE
 
@@ -73,8 +75,9 @@ async def livez() -> Response:
     responses={200: schema.json_answer(StateBody, "It would."), **schema.error_responses(403, 503)},
 )
 async def readyz(request: Request) -> Response:
-    """503 while the model loads, while the server shuts down, and when the vault cannot be written."""
-    reason = service_of(request).not_ready_because()
+    """503 while the model loads, while the server shuts down, when the vault cannot be written, when the keys cannot be
+    believed or the limits not be counted, and while no server behind a remote model is well."""
+    reason = await not_ready_because(request)
     if reason is not None:
         raise Problem(503, reason, code="not_ready", headers={"retry-after": "1"})
     return json_response({"status": "ready"})
@@ -83,7 +86,7 @@ async def readyz(request: Request) -> Response:
 @router.get("/health", include_in_schema=False)
 async def health(request: Request) -> Response:
     service, caller = service_of(request), caller_of(request)
-    reason = service.not_ready_because()
+    reason = await not_ready_because(request)
     now = service.statistics()
     body = {
         "status": "ok" if reason is None else "unavailable",
@@ -124,7 +127,9 @@ async def health(request: Request) -> Response:
 )
 async def metrics(request: Request) -> Response:
     """Our own `minivault_*`, and the `vllm:` names that existing dashboards know."""
-    return Response(service_of(request).metrics.render(), headers={"content-type": CONTENT_TYPE})
+    found = service_of(request).metrics
+    found.ready(await not_ready_because(request) is None)
+    return Response(found.render(), headers={"content-type": CONTENT_TYPE})
 
 
 @router.get(
@@ -141,6 +146,17 @@ def visible(request: Request, models: list[dict[str, Any]]) -> list[dict[str, An
     """Those that the caller may use."""
     caller = caller_of(request)
     return [model for model in models if caller.may_use(model["name"])]
+
+
+async def not_ready_because(request: Request) -> str | None:
+    """Why a prompt for the default model would not be answered now; ``None`` where it would be."""
+    gate: Gate = request.app.state.access
+    try:
+        gate.asks_for_keys()
+        await gate.limits.check()
+    except (KeysUnavailable, LimitsUnavailable) as error:
+        return error.message
+    return service_of(request).not_ready_because()
 
 
 def service_of(request: Request) -> Service:

@@ -12,6 +12,8 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from minivault.access.keys import KeyStore
+from minivault.access.roles import Permission
 from minivault.api import schema
 from minivault.api.health import service_of
 from minivault.api.native import caller_of, json_response, record_header
@@ -45,6 +47,11 @@ class CallBody(BaseModel):
     prompt: str | None
     response: str | None
     erased_index: int | None = Field(description="The record that says that the content was erased.")
+    altered: bool = Field(
+        default=False,
+        description="True where a record or content of the call was altered in the vault's file: then this is not what "
+        "was recorded. Lists name it only there.",
+    )
 
 
 class CallsBody(BaseModel):
@@ -147,6 +154,15 @@ RecordId = Annotated[
 ]
 Text = Annotated[str | None, Query(min_length=1, max_length=1000)]
 Name = Annotated[str | None, Query(min_length=1, max_length=200)]
+Key = Annotated[
+    str | None,
+    Query(
+        min_length=1,
+        max_length=200,
+        description="The id of a key that records name, or the name of one: of any key for an admin, of their own for "
+        "others. 422: there is none of which the asker may know.",
+    ),
+]
 Time = Annotated[
     str | None,
     Query(max_length=40, description="RFC 3339; no offset means UTC.", json_schema_extra={"format": "date-time"}),
@@ -163,6 +179,20 @@ Duration = Annotated[
 ]
 
 
+async def _key_id(request: Request, word: str | None) -> str | None:
+    """The id of the key that a filter means. Names are told to nobody who may not see the keys, but one's own.
+
+    Raises:
+        InvalidRequest: the caller may know of no such key, nor see a record that names one of this id.
+    """
+    if word is None:
+        return None
+    caller = caller_of(request)
+    keys: KeyStore = request.app.state.access.keys
+    known = [key for key in keys.list() if caller.may(Permission.KEYS) or key.id == caller.api_key_id]
+    return await service_of(request).records.key_id(word, known, owner=caller.owner)
+
+
 @router.get(
     "/records",
     summary="List recorded calls, newest first",
@@ -175,7 +205,7 @@ async def list_records(
     request: Request,
     query: Text = None,
     model: Name = None,
-    key: Name = None,
+    key: Key = None,
     surface: Surface = None,
     after: Time = None,
     before: Time = None,
@@ -192,7 +222,7 @@ async def list_records(
     page = await service_of(request).records.list(
         query=query,
         model=model,
-        key=key,
+        key=await _key_id(request, key),
         surface=surface,
         owner=caller_of(request).owner,
         after=after,
@@ -280,11 +310,11 @@ async def erase(request: Request, id: RecordId) -> Response:
         **schema.error_responses(403, 422, 429, 500, 503),
     },
 )
-async def erase_all(request: Request, key: Name = None, after: Time = None, before: Time = None) -> Response:
+async def erase_all(request: Request, key: Key = None, after: Time = None, before: Time = None) -> Response:
     """Of the calls that fit, the oldest 64 that still hold content. At least one filter is needed."""
     caller = caller_of(request)
     erased = await service_of(request).records.erase_all(
-        key=key, after=after, before=before, owner=caller.owner, api_key_id=caller.api_key_id
+        key=await _key_id(request, key), after=after, before=before, owner=caller.owner, api_key_id=caller.api_key_id
     )
     return json_response(erased)
 
@@ -329,7 +359,7 @@ async def replay(request: Request, id: RecordId) -> Response:
 async def stats(
     request: Request,
     model: Name = None,
-    key: Name = None,
+    key: Key = None,
     surface: Surface = None,
     after: Time = None,
     before: Time = None,
@@ -337,7 +367,7 @@ async def stats(
     """Calls, tokens and latency, in all and by day, model and key."""
     owner = caller_of(request).owner
     found = await service_of(request).records.statistics(
-        owner=owner, model=model, key=key, surface=surface, after=after, before=before
+        owner=owner, model=model, key=await _key_id(request, key), surface=surface, after=after, before=before
     )
     return json_response(found)
 
@@ -364,7 +394,7 @@ async def export(
     format: Literal["jsonl", "csv", "parquet"] = "jsonl",
     query: Text = None,
     model: Name = None,
-    key: Name = None,
+    key: Key = None,
     surface: Surface = None,
     after: Time = None,
     before: Time = None,
@@ -373,13 +403,14 @@ async def export(
     min_duration_ms: Duration = None,
     max_duration_ms: Duration = None,
 ) -> Response:
-    """Streamed. JSON lines and Parquet have token ids and parameters; what was not stored or is erased is null."""
+    """Streamed. JSON lines and Parquet have token ids and parameters; what was not stored or is erased is null. Each
+    call has `altered`: true where a record or content of it was altered in the vault's file."""
     pieces = await service_of(request).records.export(
         format,
         owner=caller_of(request).owner,
         query=query,
         model=model,
-        key=key,
+        key=await _key_id(request, key),
         surface=surface,
         after=after,
         before=before,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import count, pairwise
 from typing import Any
 
-import httpx
+import httpx2
 
 from minivault.cli.console import CliError, program
 
@@ -81,15 +81,15 @@ def first_model(url: str, api_key: str | None) -> str:
         CliError: it lists none.
     """
     try:
-        answer = httpx.get(f"{url}/models", headers=_headers(api_key), timeout=10.0, trust_env=False)
+        answer = httpx2.get(f"{url}/models", headers=_headers(api_key), timeout=10.0, trust_env=False)
         answer.raise_for_status()
         return str(answer.json()["data"][0]["id"])
-    except httpx.HTTPStatusError as error:
+    except httpx2.HTTPStatusError as error:
         raise CliError(
             f"The server answered {error.response.status_code} when it was asked for its models; "
             "name one with --model, and give a key with MINIVAULT_API_KEY if it wants one."
         ) from None
-    except (httpx.HTTPError, httpx.InvalidURL):
+    except (httpx2.HTTPError, httpx2.InvalidURL):
         raise CliError(f"No server answers at {url}. Start one with: {program()} serve") from None
     except (ValueError, LookupError, TypeError):
         raise CliError("The server does not say which models it has; name one with --model.") from None
@@ -105,27 +105,27 @@ def run(load: Load, answered: Callable[[int], object]) -> tuple[list[Answer], fl
 
 
 async def _run(load: Load, answered: Callable[[int], object]) -> tuple[list[Answer], float]:
-    limits = httpx.Limits(max_connections=load.concurrency, max_keepalive_connections=load.concurrency)
+    limits = httpx2.Limits(max_connections=load.concurrency, max_keepalive_connections=load.concurrency)
     headers = _headers(load.api_key)
     answers: list[Answer] = []
     begun = time.perf_counter()
     until = math.inf if load.seconds is None else begun + load.seconds
     numbers = iter(range(load.requests)) if load.seconds is None else count()
 
-    async def worker(client: httpx.AsyncClient) -> None:
+    async def worker(client: httpx2.AsyncClient) -> None:
         for number in numbers:
             if time.perf_counter() >= until:
                 return
             answers.append(await ask(client, load, load.prompts[number % len(load.prompts)]))
             answered(len(answers))
 
-    timeout = httpx.Timeout(connect=10, read=600, write=30, pool=None)
-    async with httpx.AsyncClient(headers=headers, limits=limits, timeout=timeout, trust_env=False) as client:
+    timeout = httpx2.Timeout(connect=10, read=600, write=30, pool=None)
+    async with httpx2.AsyncClient(headers=headers, limits=limits, timeout=timeout, trust_env=False) as client:
         await asyncio.gather(*(worker(client) for _ in range(load.concurrency)))
     return answers, time.perf_counter() - begun
 
 
-async def ask(client: httpx.AsyncClient, load: Load, prompt: str) -> Answer:
+async def ask(client: httpx2.AsyncClient, load: Load, prompt: str) -> Answer:
     """One answer; what goes wrong is told in it."""
     body = {
         "model": load.model,
@@ -143,7 +143,7 @@ async def ask(client: httpx.AsyncClient, load: Load, prompt: str) -> Answer:
                 answer.error = f"status {response.status_code}"
             else:
                 await _read(response, answer)
-    except httpx.HTTPError as error:
+    except httpx2.HTTPError as error:
         answer.error = type(error).__name__
     answer.ended = time.perf_counter()
     if not answer.error and not answer.pieces and not answer.completion_tokens:
@@ -151,7 +151,7 @@ async def ask(client: httpx.AsyncClient, load: Load, prompt: str) -> Answer:
     return answer
 
 
-async def _read(response: httpx.Response, answer: Answer) -> None:
+async def _read(response: httpx2.Response, answer: Answer) -> None:
     async for data in _events(response):
         if data == b"[DONE]":
             break
@@ -177,7 +177,7 @@ def _take(event: Mapping[str, Any], answer: Answer) -> None:
         answer.completion_tokens = usage.get("completion_tokens") or 0
 
 
-async def _events(response: httpx.Response) -> AsyncIterator[bytes]:
+async def _events(response: httpx2.Response) -> AsyncIterator[bytes]:
     rest = b""
     async for chunk in response.aiter_bytes():
         *lines, rest = (rest + chunk).split(b"\n")

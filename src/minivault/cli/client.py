@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import socket
 import ssl
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
-import httpx
+import httpx2
 
 from minivault.cli.address import server_of
 from minivault.cli.console import CliError, program
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 JsonObject = dict[str, Any]
 
 # Connecting to this machine is instant or hopeless; an answer may take as long as it takes.
-_TIMEOUT = httpx.Timeout(connect=5.0, read=None, write=30.0, pool=5.0)
+_TIMEOUT = httpx2.Timeout(connect=5.0, read=None, write=30.0, pool=5.0)
 
 
 class Client:
@@ -42,14 +43,14 @@ class Client:
         api_key: str | None = None,
         ca_file: Path | None = None,
         data_dir: Path | None = None,
-        transport: httpx.BaseTransport | None = None,
+        transport: httpx2.BaseTransport | None = None,
     ) -> None:
         self._url = _base_url(url)
         self._data_dir = data_dir
         # A proxy from the environment has no business between this process and its own machine.
         trust_env = not _is_this_machine(self._url.host)
         headers = {} if api_key is None else {"Authorization": f"Bearer {_sendable(api_key)}"}
-        self._http = httpx.Client(
+        self._http = httpx2.Client(
             base_url=self._url,
             headers=headers,
             timeout=_TIMEOUT,
@@ -155,7 +156,7 @@ class Client:
         except (KeyError, TypeError):
             return False
 
-    def _checked(self, response: httpx.Response) -> httpx.Response:
+    def _checked(self, response: httpx2.Response) -> httpx2.Response:
         if response.is_success:
             return response
         message, code = _error(response)
@@ -164,36 +165,58 @@ class Client:
                 f"The server answered {response.status_code} without saying why. Is {self._url} a MiniVault server?"
             )
         if response.status_code == 401:
-            message += " Set MINIVAULT_API_KEY to your key."
+            message = f"{_sentence(message)} Set MINIVAULT_API_KEY to your key."
         if retry_after := response.headers.get("Retry-After"):
-            message += f" Try again in {retry_after} s."
+            message = f"{_sentence(message)} Try again in {retry_after} s."
         raise CliError(message, exit_code=2 if response.status_code in (400, 413, 422) else 1, code=code)
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
         try:
             yield
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise CliError(
                     f"The certificate of the server at {self._url} is not one that this machine trusts. "
                     "If it is your own, name the file of its authority: MINIVAULT_CA_FILE."
+                ) from None
+            if "WRONG_VERSION_NUMBER" in str(error) or "RECORD_LAYER_FAILURE" in str(error):
+                raise CliError(
+                    f"The server at {self._url} speaks no TLS: name it as {self._url.copy_with(scheme='http')}"
                 ) from None
             searched = "" if self._data_dir is None else f", and none runs on {self._data_dir}"
             raise CliError(
                 f"No server answers at {self._url}{searched}. Start one with: {program()} serve\n"
                 "Or add --local where a command has it, or name another with --url or by its --data-dir."
             ) from None
-        except httpx.HTTPError as error:
-            raise CliError(f"The connection to {self._url} broke ({type(error).__name__}).") from None
+        except httpx2.HTTPError as error:
+            hint = ""
+            if self._url.scheme == "http" and _speaks_tls(self._url):
+                hint = f" The server speaks TLS: name it as {self._url.copy_with(scheme='https')}"
+            raise CliError(f"The connection to {self._url} broke ({type(error).__name__}).{hint}") from None
+
+
+def _speaks_tls(url: httpx2.URL) -> bool:
+    """Whether TLS is answered there, by whomever; nothing is sent but the greeting."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection((url.host, url.port or 80), timeout=2.0) as plain,
+            context.wrap_socket(plain, server_hostname=url.host),
+        ):
+            return True
+    except (OSError, ValueError):
+        return False
 
 
 def is_ours(url: str) -> bool:
     """Whether a MiniVault server answers there; asked over plain HTTP, and for a second at most."""
     try:
-        with httpx.Client(timeout=1.0, trust_env=False) as client:
+        with httpx2.Client(timeout=1.0, trust_env=False) as client:
             return client.get(url, headers={"Accept": "text/plain"}).text.startswith("MiniVault is running")
-    except httpx.HTTPError:
+    except httpx2.HTTPError:
         return False
 
 
@@ -213,13 +236,13 @@ def _sendable(api_key: str) -> str:
     return api_key
 
 
-def _base_url(url: str) -> httpx.URL:
+def _base_url(url: str) -> httpx2.URL:
     given = url if "://" in url else f"http://{url}"
     try:
-        parsed = httpx.URL(given)
+        parsed = httpx2.URL(given)
         parsed.host.encode("idna")  # as the system's look-up would
-    except (httpx.InvalidURL, UnicodeError):
-        parsed = httpx.URL("")
+    except (httpx2.InvalidURL, UnicodeError):
+        parsed = httpx2.URL("")
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise CliError("--url must be like http://127.0.0.1:8000", exit_code=2)
     if parsed.path.rstrip("/").endswith("/v1"):
@@ -236,7 +259,7 @@ def _is_this_machine(host: str) -> bool:
 
 def lines_of(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """Whole lines that are not empty, without their ends."""
-    # httpx's iter_lines also breaks at U+2028 and its like, which JSON allows inside a string.
+    # httpx2's iter_lines also breaks at U+2028 and its like, which JSON allows inside a string.
     rest = b""
     for chunk in chunks:
         *whole, rest = (rest + chunk).split(b"\n")
@@ -255,7 +278,7 @@ def _object(text: bytes) -> JsonObject:
     return value
 
 
-def json_of(response: httpx.Response) -> JsonObject:
+def json_of(response: httpx2.Response) -> JsonObject:
     """
     Raises:
         CliError: it is no JSON object.
@@ -263,7 +286,12 @@ def json_of(response: httpx.Response) -> JsonObject:
     return _object(response.content)
 
 
-def _error(response: httpx.Response) -> tuple[str | None, str | None]:
+def _sentence(message: str) -> str:
+    """With a full stop, where the server's words have none."""
+    return message if message.endswith((".", "!", "?")) else f"{message}."
+
+
+def _error(response: httpx2.Response) -> tuple[str | None, str | None]:
     """The message and the code of a refusal; ``None`` where it has none."""
     try:
         error = json_of(response).get("error")

@@ -88,6 +88,9 @@ class BoundedConnection(HttpToolsProtocol):
         self._head_bytes = 0
         self._refused = False
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Says nothing: anybody may ask for a WebSocket, is answered in HTTP, and would fill the log."""
+
     # -- the transport's calls
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

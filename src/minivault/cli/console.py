@@ -88,7 +88,7 @@ def program() -> str:
     given = sys.argv[0]
     found = shutil.which("minivault")
     if Path(given).stem != "minivault":
-        return "minivault" if found else f"{shlex.quote(sys.executable)} -m minivault.cli.main"
+        return "minivault" if found else f"{shlex.quote(sys.executable)} -m minivault"
     try:
         is_found = found is not None and Path(found).samefile(given)
     except OSError:  # as where the name is without its .exe

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import typer
 
 from minivault.cli import options
@@ -10,7 +12,7 @@ from minivault.cli.console import line, table, working, write_json
 EXAMPLES = """\
 Examples:
 
-  minivault doctor                      look at the machine, the settings, the vault and the models
+  minivault doctor                      look at the machine, the settings, the vault, the models and the server
   minivault doctor --data-dir ./mv --json
 
 It changes nothing. The exit code is 1 if something must be mended before MiniVault can serve well.
@@ -25,6 +27,8 @@ def register(app: typer.Typer) -> None:
 def doctor(data_dir: options.DataDir = None, json: options.Json = False) -> None:
     from minivault.cli.examine import examine
 
+    # What is asked here logs its failures too, and they are told below.
+    logging.getLogger("minivault").setLevel(logging.CRITICAL)
     settings = options.settings(data_dir=data_dir)
     with working("Looking"):
         findings = list(examine(settings))

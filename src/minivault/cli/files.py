@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from minivault.cli.console import CliError
 from minivault.files import replacing
 
+_OWN = re.compile(
+    r"config\.toml|server\.url|keys\.(json|lock)|vault\.(key|pub|head|verified)|(vault|batches)\.db([.-].*)?"
+)
+"""What a data directory holds beside its folders."""
+_MIRROR = re.compile(r"log\.jsonl(\..*)?")
+
 
 def read_file(path: Path) -> str:
     """The text of a file.
 
     Raises:
-        CliError: it cannot be read, or is not text.
+        CliError: it cannot be read, or is not text: used wrongly, which is no verdict on what it would have held.
     """
     try:
         return path.read_bytes().decode("utf-8")
     except OSError as error:
-        raise CliError(f"Cannot read {path}: {error.strerror}") from error
+        raise CliError(f"Cannot read {path}: {error.strerror}", exit_code=2) from error
     except UnicodeDecodeError:
-        raise CliError(f"{path} is not text.") from None
+        raise CliError(f"{path} is not text.", exit_code=2) from None
 
 
 def prepare_data_dir(path: Path) -> None:
@@ -54,7 +61,8 @@ def refuse_present(output: Path, overwrite: bool) -> None:
     """Refuse a file that is there already, unless it is to be written over: the one rule of all commands that write.
 
     Raises:
-        CliError: it is there, and ``overwrite`` was not said; or it is a folder, a device, a pipe or a vault.
+        CliError: it is there, and ``overwrite`` was not said; or it is a folder, a device, a pipe, a vault or
+            a file of a data directory's own.
     """
     if not overwrite and os.path.lexists(output):
         raise CliError(f"{output} is there already; --overwrite writes over it.", exit_code=2)
@@ -64,6 +72,23 @@ def refuse_present(output: Path, overwrite: bool) -> None:
     # An encrypted vault cannot be told by what it holds; its lock file stays beside it.
     if real.exists() and (lock := real.with_name(f"{real.name}.lock")).exists():
         raise CliError(f"{output} is not written over: {lock.name} beside it says that it is a vault.", exit_code=2)
+    if real.exists() and _is_own(real):
+        raise CliError(
+            f"{output} is not written over: it is a file of the vault's own, in a data directory.", exit_code=2
+        )
+
+
+def _is_own(real: Path) -> bool:
+    """Whether a data directory keeps this file, its mirror and its models among them."""
+    folder = real.parent
+    if folder.name == "logs" and _MIRROR.fullmatch(real.name):
+        return _is_data_dir(folder.parent)
+    in_models = any(above.name == "models" and _is_data_dir(above.parent) for above in real.parents)
+    return in_models or (bool(_OWN.fullmatch(real.name)) and _is_data_dir(folder))
+
+
+def _is_data_dir(folder: Path) -> bool:
+    return (folder / "vault.db.lock").exists()
 
 
 def is_same_file(one: Path, other: Path) -> bool:

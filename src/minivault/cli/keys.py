@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from minivault.access.ending import NEVER
 from minivault.cli import options
 from minivault.cli.console import CliError, line, note, pairs, program, table, write_json
 from minivault.cli.files import prepare_data_dir
 from minivault.cli.keys_terms import (
-    NEVER,
     Concurrent,
     Expires,
     Models,
@@ -32,6 +32,7 @@ from minivault.cli.keys_terms import (
 )
 from minivault.cli.units import word
 from minivault.cli.usage import Group
+from minivault.cli.vault_reader import is_missing, new_folder
 
 if TYPE_CHECKING:
     from minivault.access.key_file import ApiKey, KeyTerms
@@ -105,14 +106,17 @@ def create(
 
     given = given_terms(role, requests, tokens, concurrent, models, store, expires, note_)
     settings = options.settings(data_dir=data_dir)
+    new = is_missing(settings)
     prepare_data_dir(settings.data_dir)
     keys = _store(data_dir)
     first = not keys.exist()
     _tell_new(keys.create(name, replace(KeyTerms(), **given)), json=json)
     _warn_of_absent(models, settings)
+    if new:
+        note(new_folder(settings))
     if first:
         note("From now on the server asks for a key.")
-    _hint_at_administration(keys)
+    _hint_at_administration(keys, settings)
 
 
 @app.command("list", epilog=LIST_EXAMPLES)
@@ -129,7 +133,9 @@ def list_keys(
             write_json(_facts(keys, key))
         return
     if not shown:
-        note(f"There is no key. Make one with: {program()} keys create NAME --role admin")
+        settings = options.settings(data_dir=data_dir)
+        none = f"There is no folder {settings.data_dir}, and so no key." if is_missing(settings) else "There is no key."
+        note(f"{none} Make one with: {program()} keys create NAME --role admin{options.same_folder(settings)}")
         return
     rows = [
         [key.id, key.name, key.terms.role.value, _state(keys, key), _expiry(key), _limits(key.terms), key.terms.note]
@@ -207,12 +213,12 @@ def _store(data_dir: Path | None) -> KeyStore:
     return KeyStore.in_folder(options.settings(data_dir=data_dir).data_dir)
 
 
-def _hint_at_administration(keys: KeyStore) -> None:
+def _hint_at_administration(keys: KeyStore, settings: Settings) -> None:
     """With none but keys that ask, the models, the keys and others' records are shut over HTTP and in the page."""
     if not any(keys.is_active(key) and key.terms.role.value == "admin" for key in keys.list()):
         note(
             "No key may administer yet: over HTTP and in the page, models, keys and other people's records are shut.\n"
-            f"Make one for yourself with: {program()} keys create NAME --role admin"
+            f"Make one for yourself with: {program()} keys create NAME --role admin{options.same_folder(settings)}"
         )
 
 

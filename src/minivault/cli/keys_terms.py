@@ -5,18 +5,15 @@ Parses; what the terms mean is ``access``'s.
 
 from __future__ import annotations
 
-import re
 import time
-from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
+from minivault.access.ending import end_of, length_of
 from minivault.cli.console import CliError, program
 
 NONE = "none"
-NEVER = "never"
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 Requests = Annotated[
     str | None,
@@ -34,7 +31,7 @@ Store = Annotated[
     typer.Option("--store/--no-store", help="Keep what is said in the vault, or only commitments of it."),
 ]
 Expires = Annotated[
-    str | None, typer.Option(metavar="WHEN", help="After 12h, 7d or 4w, or at a time such as 2027-01-31; never.")
+    str | None, typer.Option(metavar="WHEN", help="After 12h, 7d or 4w, or at a time such as 2027-01-31, UTC; never.")
 ]
 RoleName = Annotated[
     str | None,
@@ -71,10 +68,7 @@ def given_terms(
     given = {name: value for name, value in terms.items() if value is not None}
     if expires is None:
         return given
-    moment = _moment(expires)
-    if moment is not None and moment <= time.time():
-        raise CliError(f"--expires must lie ahead; `{program()} keys revoke NAME` ends a key at once.", exit_code=2)
-    return given | {"expires_at": moment}
+    return given | {"expires_at": _end(expires)}
 
 
 def _role(name: str) -> Any:
@@ -86,16 +80,11 @@ def _role(name: str) -> Any:
         raise CliError("--role must be user, auditor or admin.", exit_code=2) from None
 
 
-def _moment(text: str) -> float | None:
-    """Seconds since 1970; ``None``: never."""
-    if text == NEVER:
-        return None
-    if re.fullmatch(r"[0-9]{1,6}[smhdw]", text):
-        return time.time() + seconds(text, "--expires")
+def _end(text: str) -> float | None:
     try:
-        return datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError):
-        raise CliError("--expires must be like 12h, 7d, 4w, 2027-01-31 or never.", exit_code=2) from None
+        return end_of(text, time.time())
+    except ValueError as error:
+        raise CliError(f"--expires {error}. `{program()} keys revoke NAME` ends a key at once.", exit_code=2) from None
 
 
 def seconds(text: str, option: str) -> float:
@@ -104,7 +93,7 @@ def seconds(text: str, option: str) -> float:
     Raises:
         CliError: it is none; names the option.
     """
-    match = re.fullmatch(r"([0-9]{1,6})([smhdw])", text)
-    if match is None:
+    length = length_of(text)
+    if length is None:
         raise CliError(f"{option} must be like 30m, 24h or 7d.", exit_code=2)
-    return float(match[1]) * _UNITS[match[2]]
+    return length

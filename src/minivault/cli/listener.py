@@ -79,4 +79,14 @@ def url_of(listener: socket.socket, scheme: str = "http") -> str:
     """The address at which a listener is reached from this machine."""
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  named to be replaced, not bound to
+    return _url(scheme, host, port)
+
+
+def bound_url_of(listener: socket.socket, scheme: str = "http") -> str:
+    """The address that a listener is bound to: 0.0.0.0 or :: where that is every address of this machine."""
+    host, port = listener.getsockname()[:2]
+    return _url(scheme, host, port)
+
+
+def _url(scheme: str, host: str, port: int) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

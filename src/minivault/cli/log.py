@@ -16,6 +16,7 @@ from minivault.cli import options
 from minivault.cli.address import names_server
 from minivault.cli.console import console, line, note, one_line, write_json
 from minivault.cli.units import counted
+from minivault.cli.vault_reader import reading
 
 if TYPE_CHECKING:
     from minivault.settings import Settings
@@ -49,6 +50,8 @@ The same is in logs/log.jsonl and in the SQL view interactions of vault.db.
 POLL_SECONDS = 0.25
 SERVER_POLL_SECONDS = 1.0
 PAGE = 1000
+ALTERED = "ALTERED"
+"""Marks a call that is not what was recorded: it was altered in the vault's file."""
 
 
 def register(app: typer.Typer) -> None:
@@ -92,14 +95,8 @@ def _records(settings: Settings, of_server: bool) -> Iterator[tuple[Records, str
         with Client.of(settings) as client:
             yield ServerRecords(client), f"at {settings.url}", SERVER_POLL_SECONDS
         return
-    from minivault.vault.cipher import VaultKey
-    from minivault.vault.reader import Reader
-
-    reader = Reader.open(settings.vault_path, VaultKey.of(settings.vault_key_file))
-    try:
+    with reading(settings) as reader:
         yield reader, f"in {settings.data_dir}", POLL_SECONDS
-    finally:
-        reader.close()
 
 
 def last_calls(reader: Records, number: int) -> list[Call]:
@@ -140,6 +137,8 @@ def _show(call: Call, full: bool) -> None:
     if call.duration_ns is not None:
         head.append(f"{call.duration_ns / 1e9:.2f} s")
     head.append(f"record {call.record_index}")
+    if call.altered:
+        head.append(f"{ALTERED} in the vault's file")
     console().print(one_line("  ".join(head), 1000), style="bold")
     for mark, text in ((">", call.prompt), ("<", call.response)):
         if text is None:

@@ -137,7 +137,7 @@ def import_model(
 
     catalog = _catalog(data_dir)
     if not path.expanduser().exists():
-        raise CliError(f"There is no folder or file {path}.")
+        raise CliError(f"There is no folder or file {path}.", exit_code=2)
     with progress(f"Importing {path.name}") as report:
         entry = import_path(catalog, path.expanduser(), name, report)
     models_pull.announce(entry, json)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from minivault import duration
 from minivault.cli import options
-from minivault.cli.console import line, progress, table, write_json
+from minivault.cli.console import CliError, line, progress, table, write_json
 from minivault.cli.units import size
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ LOAD_EXAMPLES = """\
 Examples:
 
   minivault models load my-llama
-  minivault models load my-llama --keep-alive 600    ten idle minutes, then it leaves
+  minivault models load my-llama --keep-alive 10m    ten idle minutes, then it leaves
   minivault models load my-llama --keep-alive -1     it stays until its room is needed
 """
 
@@ -38,6 +39,7 @@ Examples:
 """
 
 POLL_SECONDS = 0.3
+MOST_SECONDS = 10**9
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="As minivault models list shows it.")]
 
@@ -69,8 +71,10 @@ def ps(
 def load(
     name: Name,
     keep_alive: Annotated[
-        float | None,
-        typer.Option(min=-1, metavar="SECONDS", help="How long it stays when idle; -1: until its room is needed."),
+        str | None,
+        typer.Option(
+            metavar="TIME", help="How long it stays when idle: seconds, or such as 10m; -1: until its room is needed."
+        ),
     ] = None,
     url: options.Url = None,
     api_key: options.ApiKey = None,
@@ -78,13 +82,14 @@ def load(
 ) -> None:
     """Have the server load a model, and wait for it."""
     settings = options.settings(url=url, api_key=api_key, data_dir=data_dir)
+    stay = None if keep_alive is None else _stay(keep_alive)
     ended = threading.Event()
     failure: list[Exception] = []
 
     def ask() -> None:
         try:
             with _client(settings) as client:
-                client.load_model(name, keep_alive)
+                client.load_model(name, stay)
         except Exception as error:  # raised again below, in the thread that prints
             failure.append(error)
         finally:
@@ -111,6 +116,18 @@ def unload(
     with _client(options.settings(url=url, api_key=api_key, data_dir=data_dir)) as client:
         client.unload_model(name)
     line(f"{name} has left the memory; the next call loads it again")
+
+
+def _stay(text: str) -> float:
+    try:
+        seconds = float(duration.keep_alive(text))
+    except ValueError as error:
+        raise CliError(f"--keep-alive {error}.", exit_code=2) from None
+    if seconds > MOST_SECONDS:
+        raise CliError(
+            f"--keep-alive must be at most {MOST_SECONDS} seconds; -1: until its room is needed.", exit_code=2
+        )
+    return seconds
 
 
 def _client(settings: Settings) -> Client:

@@ -51,7 +51,7 @@ def add_remote(
 ) -> None:
     """Add a model that one or many OpenAI-compatible servers run."""
     from minivault.models.catalog import Catalog
-    from minivault.models.remote_config import RemoteConfig, address_of
+    from minivault.models.remote_config import RemoteConfig, address_of, is_up_to_v1
     from minivault.models.remote_entry import add_remote as add
 
     config = RemoteConfig(
@@ -68,4 +68,9 @@ def add_remote(
     )
     entry = add(Catalog(options.settings(data_dir=data_dir).models_dir), name, config)
     line(f"{entry.name}: {config.upstream_model} on {', '.join(address_of(one) for one in config.urls)}")
+    for one in config.urls:
+        if not is_up_to_v1(one):
+            asked = one.rstrip("/")
+            note(f"{asked} has no /v1: {asked}/chat/completions will be asked. If that is not what you mean: "
+                 f"{program()} models rm {entry.name}, and add it again with {asked}/v1")  # fmt: skip
     note(f'Ask it with: {program()} generate "..." --model {entry.name}, or serve it with: --model {entry.name}')

@@ -5,6 +5,7 @@ Knows nothing of what the commands do with them; bounds are checked where a valu
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -114,6 +115,11 @@ Seed = Annotated[
     int | None,
     typer.Option(help="The same request with the same seed gives the same bytes.", rich_help_panel=SAMPLING),
 ]
+
+
+def same_folder(settings: Settings) -> str:
+    """What a command that is taught needs behind it to be about the same data directory, with a space before it."""
+    return f" --data-dir {shlex.quote(str(settings.data_dir))}" if "data_dir" in settings.model_fields_set else ""
 
 
 def settings(**flags: Any) -> Settings:

@@ -6,6 +6,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,8 +16,10 @@ from minivault.cli.address import server_of, serverless
 from minivault.cli.backend import Backend, open_backend
 from minivault.cli.console import CliError, line, note, working, write_json
 from minivault.cli.units import counted
+from minivault.cli.vault_reader import reading
 
 if TYPE_CHECKING:
+    from minivault.service.replay import ReplayResult
     from minivault.settings import Settings
 
 EXAMPLES = """\
@@ -30,6 +33,7 @@ Examples:
 """
 
 RATE_LIMIT_SECONDS = 1.0
+NO_MODEL = "there is no model of its name here"
 
 RecordId = Annotated[
     str | None, typer.Argument(metavar="ID", help="Id of the call, or index of either of its records.")
@@ -68,17 +72,17 @@ def replay(
         _require_vault(settings)
     elif url is None:
         note(f"Asking the server at {server_of(settings)}.")
-    model = _recorded_model(id, settings) if local and id is not None else None
-    with open_backend(url=url, api_key=api_key, local=local, data_dir=data_dir, model=model) as backend:
-        if id is None:
+    where: dict[str, Any] = {"url": url, "api_key": api_key, "local": local, "data_dir": data_dir}
+    if id is None:
+        with open_backend(**where) as backend:
             verdicts = audit(backend, sample, seed, json)
+    else:
+        result = _one(id, settings, where)
+        verdicts = Counter([result["verdict"]])
+        if json:
+            write_json(result)
         else:
-            result = backend.replay(id)
-            verdicts = Counter([result["verdict"]])
-            if json:
-                write_json(result)
-            else:
-                line(sentence(result))
+            line(sentence(result))
     if set(verdicts) - {"MATCH"}:
         raise typer.Exit(1)
 
@@ -134,7 +138,7 @@ def replay_one(backend: Backend, index: int, pause: Callable[[float], None] = ti
             if error.code == "rate_limit_exceeded":
                 pause(RATE_LIMIT_SECONDS)
             elif error.code == "model_not_found":
-                return {"verdict": "NOT COMPARABLE", "reason": "its model is not the one that runs here"}
+                return {"verdict": "NOT COMPARABLE", "reason": NO_MODEL}
             else:
                 raise
 
@@ -144,15 +148,33 @@ def _require_vault(settings: Settings) -> None:
         raise CliError(f"There is no vault in {settings.data_dir}: nothing to replay.")
 
 
-def _recorded_model(id: str, settings: Settings) -> str:
-    from minivault.vault.cipher import VaultKey
-    from minivault.vault.reader import Reader
+def _one(id: str, settings: Settings, where: Mapping[str, Any]) -> dict[str, Any]:
+    """The verdict on one call, of the backend ``where`` says. Here, what no model could prove is told without one."""
+    from minivault.errors import MiniVaultError
+    from minivault.service.replay import ReplayResult, ReplayVerdict
 
-    reader = Reader.open(settings.vault_path, VaultKey.of(settings.vault_key_file))
+    model = _to_be_asked(id, settings) if where["local"] else None
+    if isinstance(model, ReplayResult):
+        return asdict(model)
     try:
-        return reader.get(id).call.model
-    finally:
-        reader.close()
+        with open_backend(**where, model=model) as backend:
+            return backend.replay(id)
+    except (CliError, MiniVaultError) as error:
+        if error.code != "model_not_found":
+            raise
+        return asdict(ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason=NO_MODEL))
+
+
+def _to_be_asked(id: str, settings: Settings) -> str | ReplayResult:
+    """The model that answered, or the verdict where none needs to be asked."""
+    from minivault.service.replay import ALTERED, ReplayResult, ReplayVerdict, why_never_comparable
+
+    with reading(settings) as reader:
+        recorded = reader.get(id)
+        if not reader.is_sound(recorded.call.index):
+            return ReplayResult(ReplayVerdict.MISMATCH, reason=ALTERED)
+    reason = why_never_comparable(recorded)
+    return recorded.call.model if reason is None else ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason=reason)
 
 
 def sentence(result: Mapping[str, Any]) -> str:

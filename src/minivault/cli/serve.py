@@ -16,7 +16,8 @@ from minivault.cli import options
 from minivault.cli.address import published, running_at
 from minivault.cli.console import CliError, note, program
 from minivault.cli.files import prepare_data_dir
-from minivault.cli.listener import is_this_machine_alone, listen, url_of
+from minivault.cli.keys_missing import warn_of_missing_keys
+from minivault.cli.listener import bound_url_of, is_this_machine_alone, listen, url_of
 
 if TYPE_CHECKING:
     from minivault.settings import Settings
@@ -95,11 +96,12 @@ def serve(
         ),
     ] = None,
     keep_alive: Annotated[
-        float | None,
+        str | None,
         _flag(
-            "Seconds that an idle model stays in memory unless it was loaded at the start; -1: for ever. "
-            "(default: 1800)",
+            "Time that an idle model stays in memory unless it was loaded at the start: seconds, or such as 5m or 1h; "
+            "-1: for ever. (default: 1800)",
             MODEL,
+            metavar="TIME",
         ),
     ] = None,
     load_timeout: Annotated[
@@ -247,7 +249,9 @@ def serve(
         str | None, _flag("auto, console or json. (default: auto)", RECORDS, metavar="FORMAT")
     ] = None,
 ) -> None:
-    run(options.settings(**ctx.params))
+    # Only what was given: an option that may be given again stands here as an empty one, and would beat the file.
+    given = [name for name in ctx.params if (source := ctx.get_parameter_source(name)) and source.name != "DEFAULT"]
+    run(options.settings(**{name: ctx.params[name] for name in given}))
 
 
 def run(settings: Settings) -> None:
@@ -270,13 +274,14 @@ def run(settings: Settings) -> None:
         from minivault.cli.server import serve_on, tls_of
 
         tls_of(settings)  # files that are wrong are known at once too
-        url = url_of(listener, "http" if settings.tls_cert is None else "https")
+        scheme = "http" if settings.tls_cert is None else "https"
+        url, bound = url_of(listener, scheme), bound_url_of(listener, scheme)
 
         requests = shows_requests(settings, sys.stderr.isatty())
 
         def ready() -> None:
             listening.enter_context(published(settings.data_dir, url))
-            announce(settings, url)
+            announce(settings, url, bound)
             if not requests:
                 note("  log    --log-level info shows each request here")
 
@@ -305,7 +310,7 @@ def refuse_open_door(settings: Settings) -> None:
         return
     raise CliError(
         "--host is an address beyond this machine, and there is no API key yet: all who reach it could ask.\n"
-        f"Make one first with: {program()} keys create NAME --role admin\n"
+        f"Make one first with: {program()} keys create NAME --role admin{options.same_folder(settings)}\n"
         "Or use --host 127.0.0.1, or insist with --unsafe-bind.",
         exit_code=2,
     )
@@ -317,13 +322,18 @@ def _asks_for_keys(settings: Settings) -> bool:
     return KeyStore.in_folder(settings.data_dir).exist()
 
 
-def announce(settings: Settings, url: str) -> None:
-    """Say where the server listens, what it runs, where it keeps things, and how to ask."""
+def announce(settings: Settings, url: str, bound: str) -> None:
+    """Say where the server listens, what it runs, where it keeps things, and how to ask.
+
+    ``url`` is where this machine reaches it; ``bound`` is another where it listens on every address.
+    """
     ask = f"curl -X POST {url}/generate -H 'Content-Type: application/json'"
     # Without an address the command would ask the server of another folder, if one runs there.
     usual = url == "http://127.0.0.1:8000" and "data_dir" not in settings.model_fields_set
     chat = f"{program()} chat" if usual else f"{program()} chat --url {url}"
-    note(f"MiniVault listens on {url}    (Ctrl-C stops it)", strong=True)
+    note(f"MiniVault listens on {bound}    (Ctrl-C stops it)", strong=True)
+    if bound != url:
+        note(f"  reach  every address of this machine; from here {url}")
     note(f"  model  {settings.model}")
     note(f"  data   {settings.data_dir}")
     note(f'  ask    {ask} -d \'{{"prompt": "What model are you?"}}\'')
@@ -333,3 +343,4 @@ def announce(settings: Settings, url: str) -> None:
         note(f"  keys   asked for: send one as Authorization: Bearer, or set MINIVAULT_API_KEY ({program()} keys)")
     elif not is_this_machine_alone(settings.host):
         note("  OPEN   whoever reaches this machine can ask, and needs no key (--unsafe-bind)")
+    warn_of_missing_keys(settings)

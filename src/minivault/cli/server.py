@@ -12,6 +12,7 @@ import signal
 import socket
 import ssl
 import sys
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from types import FrameType
 from typing import Any
@@ -25,9 +26,11 @@ except ImportError:  # Windows, which counts no sockets as files
 
 from minivault.api.app import create_app
 from minivault.api.cross_origin import CrossOrigin
+from minivault.cli.certificate import warning_of
 from minivault.cli.connection import ConnectionLimits, bounded
 from minivault.cli.units import counted
 from minivault.errors import ConfigError
+from minivault.processes import share_heaps
 from minivault.settings import Settings
 from minivault.telemetry.logging import configure_logging
 
@@ -66,6 +69,9 @@ def serve_on(
     # Every level is set: a server may be the second in this process.
     logging.getLogger("minivault.http").setLevel(logging.NOTSET if log_requests else logging.WARNING)
     sys.setswitchinterval(_SWITCH_SECONDS)
+    share_heaps()
+    if (warning := warning_of(settings.tls_cert, time.time())) is not None:
+        logging.getLogger("minivault.tls").warning("%s", warning)
     app = create_app(settings)
     faults: list[Exception] = []
     _allow_descriptors(settings.max_connections)

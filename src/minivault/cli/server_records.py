@@ -71,6 +71,7 @@ def _call(record: Mapping[str, Any]) -> Call:
     took, usage = record["processing_time_ms"], record["usage"]
     return Call(
         **{name: record[name] for name in PLAIN},
+        altered=record.get("altered", False),
         time_ns=parse_time(record["timestamp"]),
         prompt_tokens=usage["prompt_tokens"],
         completion_tokens=usage["completion_tokens"],

@@ -6,6 +6,7 @@ Knows nothing of which commands there are.
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any, get_args
 
 import typer
@@ -122,6 +123,12 @@ class Commands(Group):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except typer.Abort as aborted:
+            # A Ctrl-C at a question; its answer "no" ends there too.
+            if isinstance(aborted.__context__, KeyboardInterrupt):
+                sys.stderr.write("\n")
+                raise typer.Exit(130) from None
+            raise
         except typer.BadParameter as refused:
             refused.message = _said(refused)
             raise

@@ -24,8 +24,8 @@ from minivault.cli.console import (
     working,
     write_json,
 )
-from minivault.cli.log import absent
-from minivault.cli.units import named, word
+from minivault.cli.log import ALTERED, absent
+from minivault.cli.units import counted, named, word
 from minivault.cli.usage import Group
 from minivault.cli.vault_filters import (
     After,
@@ -38,8 +38,9 @@ from minivault.cli.vault_filters import (
     Source,
     Surface,
     filters_of,
+    of_key,
 )
-from minivault.cli.vault_proofs import open_vault
+from minivault.cli.vault_reader import nothing_yet, open_vault
 
 if TYPE_CHECKING:
     from minivault.vault.reader import Call, CallDetail, CallFilter, Page
@@ -193,8 +194,11 @@ def stats(
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
-    with open_vault(data_dir) as (reader, _), working("Counting"):
-        found = reader.stats(filters_of(None, after, before, model, key, surface, None))
+    filters = filters_of(None, after, before, model, key, surface, None)
+    with open_vault(data_dir) as (reader, settings), working("Counting"):
+        found = reader.stats(of_key(filters, reader, settings))
+        if not reader.exists:
+            note(nothing_yet(settings))
     if json:
         write_json(found)
         return
@@ -209,15 +213,20 @@ def stats(
 
 def _print_page(data_dir: Path | None, filters: CallFilter, number: int, cursor: str | None, json: bool) -> None:
     with open_vault(data_dir) as (reader, settings):
-        page = reader.list(filters, limit=number, cursor=cursor)
+        page = reader.list(of_key(filters, reader, settings), limit=number, cursor=cursor)
         if not page.calls:
             empty = not reader.list(limit=1).calls
-            note(f"Nothing is on record in {settings.data_dir} yet." if empty else "No call on record fits.")
+            note(nothing_yet(settings) if empty else "No call on record fits.")
     if json:
         for call in page.calls:
             write_json(call.as_dict())
     elif page.calls:
         _show_page(page)
+    if altered := sum(call.altered for call in page.calls):
+        note(
+            f"Altered in the vault's file, and not what was recorded: {counted(altered, 'call')} of these. "
+            f"`{program()} vault verify` says what."
+        )
     if page.next_cursor is not None:
         note(f"More: --cursor {page.next_cursor}")
 
@@ -233,7 +242,7 @@ def _row(call: Call) -> list[str]:
         call.timestamp[:19] + "Z" if terminal_width() is None else call.timestamp[:16].replace("T", " "),
         call.surface,
         call.model,
-        call.finish_reason or "running",
+        (call.finish_reason or "running") + (f", {ALTERED}" if call.altered else ""),
         f"{call.prompt_tokens}+{call.completion_tokens or 0}",
         absent(call) if call.prompt is None else one_line(call.prompt_snippet or call.prompt, MOST_SHOWN),
         _no_answer(call) if call.response is None else one_line(call.response_snippet or call.response, MOST_SHOWN),

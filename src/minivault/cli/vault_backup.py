@@ -10,6 +10,7 @@ import typer
 from minivault.cli import options
 from minivault.cli.console import CliError, counting, line, note, program
 from minivault.cli.files import read_file, refuse_present, require_folder
+from minivault.cli.keys_missing import warn_of_missing_keys
 from minivault.cli.units import counted
 from minivault.cli.vault_proofs import VerifierKeyOption, verifier_key
 
@@ -58,6 +59,7 @@ def backup(
     with counting("Copying and verifying", "records") as progress:
         report = back_up(settings.vault_path, file, key=vault_key, progress=progress)
     line(f"Backed up and verified: {_said(report, 'self-attested')}")
+    note("It holds the records alone: copy keys.json and config.toml too.")
     note("The key that signs heads is not in it: keep vault.key safe by itself.")
     if vault_key is not None:
         note("It is encrypted with the vault's key, which is not in it either.")
@@ -88,6 +90,7 @@ def restore(
     if restored.lost:
         more = counted(restored.lost, "record")
         note(f"The vault had signed for {more} more than this backup holds; a new head is begun.")
+    warn_of_missing_keys(settings)
 
 
 def _require_backup(file: Path) -> None:
@@ -97,7 +100,8 @@ def _require_backup(file: Path) -> None:
         CliError: it is none, or cannot be read.
     """
     if not file.is_file():
-        raise CliError(f"There is no file {file}." if not file.exists() else f"{file} is no file, and no backup.")
+        said = f"There is no file {file}." if not file.exists() else f"{file} is no file, and no backup."
+        raise CliError(said, exit_code=2)
     try:
         with file.open("rb") as reader:
             begin, size = reader.read(_LOOKED_AT), file.stat().st_size

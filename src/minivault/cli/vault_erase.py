@@ -20,7 +20,8 @@ from minivault.cli.address import names_server, running_at, server_of
 from minivault.cli.console import CliError, counting, line, note, working, write_json
 from minivault.cli.own_ledger import own_ledger
 from minivault.cli.units import counted
-from minivault.cli.vault_filters import After, Before, Key, parse_time_option
+from minivault.cli.vault_filters import After, Before, Key, of_key, parse_time_option
+from minivault.cli.vault_reader import reading
 
 if TYPE_CHECKING:
     from minivault.settings import Settings
@@ -68,10 +69,15 @@ def erase(
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
-    if bool(ids) == any(text is not None for text in (key, after, before)):
+    filtered = any(text is not None for text in (key, after, before))
+    if ids and filtered:
+        raise CliError(
+            "Ids and filters exclude each other: name calls, or choose them with --key, --after, --before.",
+            exit_code=2,
+        )
+    if not ids and not filtered:
         raise CliError("Name calls by their ids, or choose them with --key, --after, --before.", exit_code=2)
     settings = options.settings(data_dir=data_dir, url=url, api_key=api_key)
-    key = key and _key_id(settings, key)
     filters = {name: text for name, text in (("key", key), ("after", after), ("before", before)) if text is not None}
     chosen = _filter(key, after, before)
     if _by_server(settings, url, data_dir):
@@ -87,9 +93,7 @@ def erase(
     elif ids:
         raise CliError("Nothing was erased: what was named holds no content, or none that is left.")
     elif key:
-        raise CliError(
-            "Nothing was erased: no call with content fits. --key takes a key's id, or a name that is known here."
-        )
+        raise CliError("Nothing was erased: no call with content fits.")
     else:
         line("Nothing to erase: no call of that time holds content.")
     if not erased and (ids or key):
@@ -127,13 +131,10 @@ def _erase_by_server(settings: Settings, ids: list[str], filters: dict[str, str]
 
 
 def _erase_here(settings: Settings, ids: list[str], chosen: CallFilter, yes: bool) -> Erased:
-    from minivault.vault.cipher import VaultKey
-    from minivault.vault.reader import Reader
-
-    reader = Reader.open(settings.vault_path, VaultKey.of(settings.vault_key_file))
-    try:
+    with reading(settings) as reader:
         if not reader.exists:
             raise CliError(f"There is no vault in {settings.data_dir}: nothing to erase.")
+        chosen = of_key(chosen, reader, settings)
         with own_ledger(settings, OTHERWISE) as ledger:
             intents = _named(reader, ids) if ids else reader.erasable(chosen, limit=sys.maxsize)
             if not intents:
@@ -142,8 +143,6 @@ def _erase_here(settings: Settings, ids: list[str], chosen: CallFilter, yes: boo
             with counting("Erasing", "calls") as progress:
                 erased = [gone for record in _erase(ledger, intents, progress) for gone in reader.erased_by(record)]
             return erased, sorted({*erased} - {*intents})
-    finally:
-        reader.close()
 
 
 def _named(reader: Reader, ids: list[str]) -> tuple[int, ...]:
@@ -164,17 +163,6 @@ def _erase(ledger: Ledger, intents: tuple[int, ...], progress: Callable[[int, in
         with suppress(UnknownRecord):  # each of them repeated one before, and went with it
             yield ledger.append_erasure(Erasure(batch, "request", "cli")).result().index
         progress(start + len(batch), len(intents))
-
-
-def _key_id(settings: Settings, key: str) -> str:
-    """The id of the key that bears this name here; else what was given, for a server elsewhere may know it."""
-    from minivault.access.keys import KeyStore
-    from minivault.errors import UnknownKey
-
-    try:
-        return KeyStore.in_folder(settings.data_dir).get(key).id
-    except UnknownKey:
-        return key
 
 
 def _filter(key: str | None, after: str | None, before: str | None) -> CallFilter:

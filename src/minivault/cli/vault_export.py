@@ -9,13 +9,14 @@ import sys
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from minivault.cli import options
-from minivault.cli.console import CliError, counting, note, write
+from minivault.cli.console import CliError, counting, note, program, write
 from minivault.cli.files import refuse_present, write_file
+from minivault.cli.units import counted
 from minivault.cli.vault_filters import (
     After,
     Before,
@@ -27,9 +28,15 @@ from minivault.cli.vault_filters import (
     Source,
     Surface,
     filters_of,
+    of_key,
 )
-from minivault.cli.vault_proofs import open_vault
+from minivault.cli.vault_reader import nothing_yet, open_vault
 
+if TYPE_CHECKING:
+    from minivault.vault.calls import Call
+
+MOST_NAMED = 20
+"""Records in a warning; the export marks all."""
 EXAMPLES = """\
 Examples:
 
@@ -48,7 +55,10 @@ class ExportFormat(StrEnum):
 
 
 def register(app: typer.Typer) -> None:
-    app.command(help="Write calls as JSON lines, CSV or Parquet, oldest first.", epilog=EXAMPLES)(export)
+    app.command(
+        help="Write calls as JSON lines, CSV or Parquet, oldest first; exit code 1 if one of them was altered.",
+        epilog=EXAMPLES,
+    )(export)
 
 
 def export(
@@ -77,13 +87,34 @@ def export(
         raise CliError("Parquet is no text: name a file with --output.", exit_code=2)
     if output is not None:
         refuse_present(output, overwrite)
-    with open_vault(data_dir) as (reader, _):
+    altered: list[int] = []
+
+    def note_altered(call: Call) -> None:
+        altered.append(call.record_index)
+
+    with open_vault(data_dir) as (reader, settings):
+        filters = of_key(filters, reader, settings)
+        if not reader.exists:
+            note(nothing_yet(settings))
         if output is None:
-            _to_stdout(reader.export(ExportForm(form.value), filters))
-            return
-        with counting(f"Writing {output}", "calls") as progress:
-            write_file(output, reader.export(ExportForm(form.value), filters, progress))
-    note(f"Written: {output}")
+            _to_stdout(reader.export(ExportForm(form.value), filters, on_altered=note_altered))
+        else:
+            with counting(f"Writing {output}", "calls") as progress:
+                write_file(output, reader.export(ExportForm(form.value), filters, progress, note_altered))
+            note(f"Written: {output}")
+    if altered:
+        raise CliError(_warning(altered))
+
+
+def _warning(altered: list[int]) -> str:
+    """What is said of an export with calls in it that were altered: how many, and the records of the first of them."""
+    named = ", ".join(str(index) for index in altered[:MOST_NAMED])
+    more = f" and {len(altered) - MOST_NAMED:,} more" if len(altered) > MOST_NAMED else ""
+    which = f"{counted(len(altered), 'call')} in it: {'record' if len(altered) == 1 else 'records'} {named}{more}"
+    return (
+        f"Not all of this is what was recorded. Altered in the vault's file, and marked `altered`: {which}.\n"
+        f"`{program()} vault verify` says what."
+    )
 
 
 def _to_stdout(pieces: Iterator[bytes]) -> None:

@@ -14,6 +14,7 @@ from minivault.cli import options
 from minivault.cli.console import CliError, line, note, working, write_json
 from minivault.cli.own_ledger import own_ledger
 from minivault.cli.units import counted
+from minivault.cli.vault_reader import is_missing, new_folder
 
 SHOWN_LINES = 20
 
@@ -39,10 +40,12 @@ def import_file(
 
     settings = options.settings(data_dir=data_dir)
     if not file.is_file():
-        raise CliError(f"There is no file {file}.")
+        raise CliError(f"There is no file {file}.", exit_code=2)
     if file.resolve().is_relative_to(settings.data_dir.resolve()):
         # The mirror would write each imported call behind the lines that are still to be read.
         raise CliError("This file belongs to the vault itself: its calls are on record already.", exit_code=2)
+    if is_missing(settings):
+        note(new_folder(settings))
     reader = Reader.open(settings.vault_path, VaultKey.of(settings.vault_key_file))
     try:
         with own_ledger(settings, "Stop it for the time of the import.") as ledger, working(f"Importing {file}"):

@@ -6,10 +6,8 @@ Parses and prints; heads, proofs and verdicts are the vault's.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,12 +16,12 @@ from minivault.cli.console import CliError, counting, line, note, pairs, program
 from minivault.cli.files import read_file, refuse_present, write_file
 from minivault.cli.own_ledger import is_written, own_ledger
 from minivault.cli.units import counted, named
+from minivault.cli.vault_reader import open_vault, require_data_dir
 
 if TYPE_CHECKING:
     from minivault.settings import Settings
     from minivault.vault.findings import Verified, VerifyReport
     from minivault.vault.head import HeadPaths, VerifierKey
-    from minivault.vault.reader import Reader
 
 SHOWN_FINDINGS = 50
 VERIFY_EXAMPLES = """\
@@ -64,20 +62,6 @@ def register(app: typer.Typer) -> None:
     )(check_proof)
 
 
-@contextmanager
-def open_vault(data_dir: Path | None, **flags: Any) -> Iterator[tuple[Reader, Settings]]:
-    """A reader of the vault in ``data_dir``, and the settings that led there."""
-    from minivault.vault.cipher import VaultKey
-    from minivault.vault.reader import Reader
-
-    settings = options.settings(data_dir=data_dir, **flags)
-    reader = Reader.open(settings.vault_path, VaultKey.of(settings.vault_key_file))
-    try:
-        yield reader, settings
-    finally:
-        reader.close()
-
-
 def verify(
     quick: Annotated[bool, typer.Option("--quick", help="Check records and tree alone, not the content.")] = False,
     against: Annotated[
@@ -94,11 +78,11 @@ def verify(
     from minivault.vault.head import HeadPaths, open_note
     from minivault.vault.verify import verify as verify_vault
 
-    with open_vault(data_dir) as (reader, settings):
+    with open_vault(data_dir, may_be_gone=True) as (reader, settings):
         head = None
         if against is not None:
             head = open_note(read_file(against), verifier_key(key, HeadPaths(settings.vault_path)))
-        if not reader.exists and head is None:
+        if not reader.exists and head is None and not HeadPaths(settings.vault_path).head.exists():
             raise CliError(f"There is no vault in {settings.data_dir}: nothing to verify.")
         with counting("Verifying", "records") as progress:
             since = Verified.load(settings.vault_path) if since_last else None
@@ -135,6 +119,7 @@ def head(
     if output is not None:
         refuse_present(output, overwrite)
     settings = options.settings(data_dir=data_dir)
+    require_data_dir(settings)
     paths = HeadPaths(settings.vault_path)
     key = paths.load_key()
     text = paths.load_note() if paths.load_head() is not None else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from typing import Annotated
 
 import typer
 
@@ -19,7 +20,22 @@ Examples:
 
 
 def register(app: typer.Typer) -> None:
+    app.callback()(_root)
     app.command("version", help="Show the versions of the package, Python and the engine.", epilog=EXAMPLES)(version)
+
+
+def _print(asked: bool) -> None:
+    if asked:
+        line(f"minivault {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Options of the command itself, before those of any other."""
 
 
 def version(json: options.Json = False) -> None:

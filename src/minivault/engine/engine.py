@@ -14,6 +14,9 @@ from typing import Protocol, runtime_checkable
 
 from minivault.generation import FinishReason, GenerationRequest, SamplingParams, TokenLogprob, Usage
 
+GRAMMAR_TOO_COMPLEX = "The grammar became too complex to follow. Repetition by * or + takes less than recursion."
+"""A step's error that is of the request's own making."""
+
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:

@@ -65,6 +65,19 @@ class ModelEntry:
     """Of an adapter: the model that it is added to. ``digest`` covers both."""
 
     @property
+    def has_files(self) -> bool:
+        """Whether it needs its folder once it is loaded; of one that other servers run, nothing lies there."""
+        return self.engine != "remote"
+
+    def published(self) -> tuple[int, int] | None:
+        """Which description of this name it is now, by its file's inode and time; ``None``: there is none any more."""
+        try:
+            status = (self.path / MANIFEST).stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns
+
+    @property
     def whole(self) -> ModelEntry:
         """The model whose configuration, tokenizer and template it has: its base, or itself."""
         return self.base or self

@@ -16,7 +16,7 @@ from minivault.models.catalog import ModelEntry
 from minivault.models.chat_template import ChatTemplate
 from minivault.models.checkpoint import Checkpoint
 from minivault.models.json_file import read_json_object, read_optional_json_object
-from minivault.models.structure import Compiler, GrammarSource, LazyGrammars
+from minivault.models.structure import Compiler, LazyGrammars
 from minivault.models.tokenizer import Tokenizer
 from minivault.models.weights import WeightSet, weight_map
 
@@ -57,7 +57,7 @@ class LoadedModel:
     template_digest: str
     """Empty without a template."""
     engine: Engine
-    grammars: GrammarSource | None = None
+    grammars: Compiler | None = None
     """``None``: its engine cannot hold answers to a form."""
     memory_bytes: int = 0
     """What it takes; 0 where nobody can tell."""

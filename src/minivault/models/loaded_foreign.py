@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from minivault.models.catalog import ModelEntry
 from minivault.models.chat_template import ChatTemplate
 from minivault.models.loaded import GrammarFactory, generation_defaults
-from minivault.models.structure import GrammarSource, LazyGrammars
+from minivault.models.structure import Compiler, LazyGrammars
 from minivault.models.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class ForeignModel:
     tokenizer_digest: str
     template_digest: str
     engine: Engine
-    grammars: GrammarSource | None
+    grammars: Compiler | None
     memory_bytes: int = 0
     kind: str = "generation"
 

@@ -11,7 +11,7 @@ from minivault.models.lexicon import Lexicon
 if TYPE_CHECKING:
     from minivault.engine.engine import Engine
     from minivault.models.chat_template import ChatTemplate
-    from minivault.models.structure import GrammarSource
+    from minivault.models.structure import Compiler
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class RemoteModel:
     weights_digest: str = ""
     tokenizer_digest: str = ""
     template_digest: str = ""
-    grammars: GrammarSource | None = None
+    grammars: Compiler | None = None
     memory_bytes: int = 0
     kind: str = "generation"
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
+
+from minivault.errors import ModelNotReady
+
+logger = logging.getLogger("minivault.models")
 
 LOADING_THREAD = "minivault-load"
 T = TypeVar("T")
@@ -18,7 +23,10 @@ def load_under_way() -> bool:
 
 
 def in_daemon_thread(work: Callable[[], T]) -> asyncio.Future[T]:
-    """As ``asyncio.to_thread``, in a thread that neither the loop nor the process waits for at its end."""
+    """As ``asyncio.to_thread``, in a thread that neither the loop nor the process waits for at its end.
+
+    What breaks off without an ``Exception`` is told as ``ModelNotReady``.
+    """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
@@ -36,6 +44,9 @@ def in_daemon_thread(work: Callable[[], T]) -> asyncio.Future[T]:
             result = work()
         except Exception as raised:
             error = raised
+        except BaseException:  # also a panic of a library in another language: nobody may be left waiting
+            logger.exception("the load of a model broke off")
+            error = ModelNotReady("The model could not be loaded; the log of the server says why.")
         # The loop may have ended meanwhile.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, result, error)

@@ -136,7 +136,11 @@ class Loads:
         else:
             self._arrived(slot, model)
 
-    def _held_and_loaded(self, slot: Slot) -> tuple[PooledModel, Closeable]:
+    def _held_and_loaded(self, slot: Slot) -> tuple[PooledModel, Closeable | None]:
+        if not slot.entry.has_files and not slot.pinned:
+            # What takes no files of its own may be removed while it is loaded: the next who asks finds out.
+            slot.published = slot.entry.published()
+            return self._loader.load(slot.entry, _reporter(slot)), None
         try:
             hold = self._hold(slot.entry.path)
         except BlockingIOError:

@@ -114,7 +114,8 @@ class ModelPool:
     async def acquire(self, name: str | None, keep_alive: float | None = None) -> Lease:
         """A lease of ``name``, or of the default model, once it is loaded. The caller must release it.
 
-        ``keep_alive``: seconds that the model stays after this use, for ever if negative; by default as its pool says.
+        ``keep_alive``: seconds that the model stays after this use, for ever if negative; by default as its pool says,
+        and of one that was asked for at the start until its room is needed.
 
         Raises:
             UnknownModel: there is no such model; names the closest.
@@ -145,6 +146,9 @@ class ModelPool:
         slot = self._residents.get(base_of(name))
         if slot is None or slot.state is not ModelState.LOADED:
             return None
+        if slot.published is not None and slot.entry.published() != slot.published:  # removed, or another of its name
+            self._residents.dismiss(slot)
+            return None
         return slot if adapter_of(name) is None or self._shelf.peek(name) is not None else None
 
     async def _ready(self, name: str, keep_alive: float | None) -> Lease:
@@ -165,9 +169,8 @@ class ModelPool:
 
     def _granted(self, slot: Slot, keep_alive: float | None, adapter: Shelved | None = None) -> Lease:
         assert slot.model is not None  # noqa: S101 - a slot that is LOADED has its model
-        asked = slot.keep_alive if keep_alive is None else for_ever_if_negative(keep_alive)
-        # No request has a model leave that is there for all from the start; an unload does, and a load's own time.
-        slot.stays = max(asked, slot.keep_alive) if slot.pinned else asked
+        # Of one that is there from the start too: only who may unload it can say so (``Caller.stay``).
+        slot.stays = slot.keep_alive if keep_alive is None else for_ever_if_negative(keep_alive)
         slot.used_at = self._clock()
         if adapter is not None:
             adapter.used_at = slot.used_at

@@ -18,6 +18,10 @@ Report = Callable[[str, int, int], None]
 """Called by a loader, on its thread, with the phase, and bytes done and in all."""
 
 
+Published = tuple[int, int]
+"""What tells one description of a model from another of the same name: the file's inode, and its time in ns."""
+
+
 class PooledModel(Protocol):
     """What a loader makes: something that answers, and takes memory until it is closed."""
 
@@ -86,6 +90,8 @@ class Slot:
     model: PooledModel | None = None
     hold: Closeable | None = None
     """Keeps its folder from being removed."""
+    published: Published | None = None
+    """Of one without a hold: its description as it was when it was loaded."""
     error: MiniVaultError | None = None
     leases: int = 0
     waiting: int = 0

@@ -5,6 +5,7 @@ Plain values, checked when they are made. Knows nothing of HTTP or of catalogs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
@@ -96,6 +97,11 @@ def _check_url(url: str) -> None:
             "url must hold no user, password, query or fragment: credentials go into api_key_env or api_key_file",
             param="url",
         )
+
+
+def is_up_to_v1(url: str) -> bool:
+    """Whether ``url`` looks as if the routes of the API followed it; a few servers have them elsewhere."""
+    return re.search(r"/v[0-9]", urlsplit(url).path) is not None
 
 
 def address_of(url: str) -> str:

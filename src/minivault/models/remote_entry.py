@@ -6,10 +6,11 @@ Knows nothing of HTTP, nor of whether the servers are there.
 from __future__ import annotations
 
 from minivault.errors import CheckpointCorrupt, InvalidRequest, ServerError
-from minivault.models.catalog import Catalog, ModelEntry
+from minivault.models.catalog import EMBEDDED_NAME, Catalog, ModelEntry
 from minivault.models.folder import publish, staging_folder
 from minivault.models.inspection import Examined
 from minivault.models.manifest import MANIFEST, Manifest
+from minivault.models.naming import check_name
 from minivault.models.remote_config import RemoteConfig
 
 FAMILY = "remote"
@@ -22,7 +23,8 @@ def add_remote(catalog: Catalog, name: str, config: RemoteConfig) -> ModelEntry:
         InvalidRequest: the name is taken or out of bounds.
         ServerError: the data directory cannot be written.
     """
-    catalog.check_free(name)
+    if check_name(name) in catalog.names() or (catalog.models_dir / name).exists():
+        raise _taken(name)
     added_at = catalog.now().isoformat(timespec="seconds").replace("+00:00", "Z")
     source = {"kind": "remote", **config.to_json()}
     manifest = Manifest(name, Examined("remote", "generation", FAMILY, 0), added_at, {}, source)
@@ -31,11 +33,14 @@ def add_remote(catalog: Catalog, name: str, config: RemoteConfig) -> ModelEntry:
             publish(staging, catalog.models_dir / name, MANIFEST, manifest.to_json())
     except OSError as error:
         if (catalog.models_dir / name).exists():  # another of this name was faster
-            raise InvalidRequest(
-                "a model of this name exists already: choose another with --name", param="name"
-            ) from None
+            raise _taken(name) from None
         raise ServerError(f"The model cannot be stored in the data directory: {error.strerror}") from None
     return catalog.get(name)
+
+
+def _taken(name: str) -> InvalidRequest:
+    instead = "" if name == EMBEDDED_NAME else f", or remove that one first: minivault models rm {name}"
+    return InvalidRequest(f"a model of this name exists already: choose another NAME{instead}", param="name")
 
 
 def remote_config(entry: ModelEntry) -> RemoteConfig:

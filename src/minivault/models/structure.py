@@ -40,19 +40,19 @@ class Compiler(Protocol):
     def version(self) -> str:
         """What decides, with a grammar's source, which tokens may come; for the record."""
 
+    def prepare(self) -> None:
+        """Make ready what all grammars need, once; takes a second where the vocabulary is large.
+
+        Raises:
+            UnsupportedFeature: no grammar can be compiled for this tokenizer.
+        """
+
     def compile(self, kind: GrammarKind, source: str = "", /) -> Constraint:
         """A constraint at its start.
 
         Raises:
             InvalidRequest: not a grammar of its kind, or too complex.
         """
-
-
-class GrammarSource(Compiler, Protocol):
-    """What a model has to compile grammars with."""
-
-    def prepare(self) -> None:
-        """Make ready what all grammars need, once; takes a second where the vocabulary is large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def structure_of(response_format: Mapping[str, Any] | None) -> Structure | None:
         case "json_schema":
             return Structure.json(_schema_of(asked))
         case "regex":
-            return Structure("regex", _text_of(asked, "regex"))
+            return Structure("regex", _regex_of(asked))
         case "grammar":
             return Structure("lark", _text_of(asked, "grammar"))
     raise InvalidRequest(
@@ -113,7 +113,7 @@ def structure_of(response_format: Mapping[str, Any] | None) -> Structure | None:
 
 
 async def compiled(
-    structure: Structure, source: GrammarSource, seconds: float = COMPILE_SECONDS, threads: Threads = GRAMMAR_THREADS
+    structure: Structure, source: Compiler, seconds: float = COMPILE_SECONDS, threads: Threads = GRAMMAR_THREADS
 ) -> Constraint:
     """Compile off the event loop.
 
@@ -151,7 +151,7 @@ class LazyGrammars:
         with self._lock:
             if self._compiler is None:
                 compiler = self._make()
-                compiler.compile("regex", "a")  # reads the vocabulary
+                compiler.prepare()
                 self._compiler = compiler
             return self._compiler
 
@@ -202,3 +202,10 @@ def _text_of(asked: Mapping[str, Any], name: str) -> str:
     if not isinstance(text, str) or not text:
         raise InvalidRequest(f"response_format.{name} must be a text of at least 1 character", param="response_format")
     return text
+
+
+def _regex_of(asked: Mapping[str, Any]) -> str:
+    source = _text_of(asked, "regex")
+    if (len(source) - len(source.rstrip("\\"))) % 2:  # the compiler would leave it out
+        raise InvalidRequest("response_format.regex: it ends with a backslash", param="response_format")
+    return source

@@ -13,6 +13,9 @@ from minivault.models.prompt import Prompt, words_of
 from minivault.models.reasoning import Reasoning
 from minivault.models.tool_calls import Dialect, calling_of
 
+ALL_THAT_FIT = 1_000_000
+"""The most that a surface takes, and what it says with ``fit`` where its caller gave no limit. Servers refuse it."""
+
 
 def read_words(request: GenerationRequest) -> Prompt:
     """A request's prompt, without tokens. Its answer writes tool calls and reasoning as the remote engine does.
@@ -44,3 +47,8 @@ def limited(given: SamplingParams, *, default_max_tokens: int, seed: int) -> Sam
     if given.min_tokens > max_tokens:
         raise InvalidRequest(f"min_tokens must be at most max_tokens, which is {max_tokens}", param="min_tokens")
     return replace(given, max_tokens=max_tokens, seed=seed if given.seed is None else given.seed)
+
+
+def may_fill(asked: GenerationRequest) -> bool:
+    """Whether an answer may be as long as there is room for: only the server knows how much that is."""
+    return asked.fit and (asked.sampling.max_tokens or 0) >= ALL_THAT_FIT

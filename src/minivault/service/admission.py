@@ -40,6 +40,8 @@ class Pace:
         while self._refused and self._refused[0] < horizon:
             self._refused.popleft()
         self._refused.append(now)
+        if not self._ends:
+            return wait  # a guess is not multiplied
         return min(MOST_SECONDS, max(LEAST_SECONDS, wait * len(self._refused)))
 
     def _seconds_for_a_place(self, now: int) -> float:

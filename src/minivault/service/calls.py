@@ -215,12 +215,16 @@ class Calls:
         self._began(call, receipt).close()
 
     def append_outcome(
-        self, call: Call, prepared: Prepared | PreparedTexts, outcome: Outcome
+        self, call: Call, prepared: Prepared | PreparedTexts, outcome: Outcome, used: int | None = None
     ) -> asyncio.Future[Receipt]:
-        """Record how a call ended, or have that held back; once it is durable, or never will be, the call is over."""
+        """Record how a call ended, or have that held back; once it is durable, or never will be, the call is over.
+
+        ``used``: tokens that count for the caller's windows; by default those of ``outcome``.
+        """
+        spent = outcome.prompt_tokens + outcome.completion_tokens if used is None else used
 
         def follow(ended: Outcome, receipt: asyncio.Future[Receipt]) -> asyncio.Future[Receipt]:
-            receipt.add_done_callback(lambda done: self._settled(call, prepared, ended, done))
+            receipt.add_done_callback(lambda done: self._settled(call, prepared, ended, spent, done))
             return receipt
 
         held = held_here()
@@ -236,12 +240,17 @@ class Calls:
             return [_failed(error) for _ in outcomes]
 
     def _settled(
-        self, call: Call, prepared: Prepared | PreparedTexts, outcome: Outcome, done: asyncio.Future[Receipt]
+        self,
+        call: Call,
+        prepared: Prepared | PreparedTexts,
+        outcome: Outcome,
+        spent: int,
+        done: asyncio.Future[Receipt],
     ) -> None:
         """Only durable outcomes are counted."""
         self._open.discard(call)
         self._pace.ended()
-        let_go(prepared, outcome.prompt_tokens + outcome.completion_tokens)
+        let_go(prepared, spent)
         self.leave()
         if done.cancelled() or done.exception() is not None:
             logger.error("outcome not durable", request_id=call.id, intent=outcome.intent_index)

@@ -115,8 +115,11 @@ class Generations:
         try:
             for request in requests:
                 prepared.append(await self._preparer.prepare(request, caller, lease, begun_ns))
-                prepared[-1] = await reserved(await self._with_record(prepared[-1]))
-                prepared[-1] = self.in_line(prepared[-1], limit)
+                prepared[-1] = await self._with_record(prepared[-1])
+            for place, one in enumerate(prepared):
+                others = [other for other in prepared if other is not one]
+                prepared[place] = await reserved(one, others, len(prepared) - place)
+                prepared[place] = self.in_line(prepared[place], limit)
         finally:
             lease.release()
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from minivault.engine.engine import GRAMMAR_TOO_COMPLEX
 from minivault.errors import InvalidRequest, UnsupportedFeature
 from minivault.generation import RESPONSE_FORMAT, FormNames, GenerationRequest
 from minivault.models.structure import Structure
@@ -46,6 +47,15 @@ def named_as_sent(request: GenerationRequest, calling: Calling | None, structure
             within = told[0] == request.form_names.form or told[0].startswith(f"{request.form_names.form}.")
             param = told[0] if within else param
         raise type(error)(message, param=param) from None
+
+
+def too_complex(request: GenerationRequest, calling: Calling | None, structure: Structure | None) -> InvalidRequest:
+    """Of an answer whose grammar could not be followed to its end."""
+    try:
+        with named_as_sent(request, calling, structure):
+            raise InvalidRequest(f"{RESPONSE_FORMAT.form}: {GRAMMAR_TOO_COMPLEX}", param=RESPONSE_FORMAT.form)
+    except InvalidRequest as error:
+        return error
 
 
 def _place_of(

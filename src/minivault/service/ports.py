@@ -14,7 +14,7 @@ from minivault.engine.engine import Engine
 from minivault.errors import UnsupportedFeature
 from minivault.models.pooled import PooledModel
 from minivault.models.prompt import PromptTemplate, PromptTokenizer
-from minivault.models.structure import GrammarSource
+from minivault.models.structure import Compiler
 from minivault.vault.export import ExportForm
 from minivault.vault.reader import CallDetail, CallFilter, Page
 from minivault.vault.record import Erasure, Intent, Outcome, Receipt
@@ -44,7 +44,7 @@ class ServedModel(Protocol):
     @property
     def engine(self) -> Engine: ...
     @property
-    def grammars(self) -> GrammarSource | None:
+    def grammars(self) -> Compiler | None:
         """``None``: answers cannot be held to a form."""
 
 

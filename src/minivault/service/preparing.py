@@ -5,7 +5,7 @@ Knows nothing of the ledger, of queues or of HTTP. Owned by the event loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from minivault.access.caller import Caller
@@ -17,7 +17,7 @@ from minivault.models.loaded_remote import RemoteModel
 from minivault.models.prompt import LONG_TEXT, Prompt, read_prompt
 from minivault.models.structure import GRAMMAR_THREADS, Structure, compiled, structure_of
 from minivault.models.tool_calls import Calling
-from minivault.models.words import limited, read_words
+from minivault.models.words import limited, may_fill, read_words
 from minivault.service.named import named_as_sent
 from minivault.service.ports import ModelLease, ServedModel, generating
 from minivault.service.prepared import Prepared
@@ -135,12 +135,27 @@ def context_length(request: GenerationRequest, length: int, prompt_tokens: int) 
     return limit
 
 
-async def reserved(prepared: Prepared) -> Prepared:
-    """With the tokens that it may use at most taken from the caller's windows."""
-    # A model that other servers run counts its prompt there: guessed here, and put right by the outcome.
-    prompt = len(prepared.prompt_token_ids) or len(prepared.prompt_text) // CHARACTERS_A_TOKEN
+async def reserved(prepared: Prepared, others: Sequence[Prepared] = (), shares: int = 1) -> Prepared:
+    """With the tokens that it may use at most taken from the caller's windows. ``others``: of the same request;
+    ``shares``: of how many, with this one, they are still to be taken."""
+    most, least = _tokens_of(prepared)
+    beside = sum(at_least or at_most for at_most, at_least in map(_tokens_of, others))
+    reservation = await prepared.caller.quota.reserve(most, least=least, shares=shares, beside=beside)
+    return replace(prepared, reservation=reservation)
+
+
+def _tokens_of(prepared: Prepared) -> tuple[int, int | None]:
+    """What it takes at most; and at least, where only a server behind knows its end."""
+    prompt, info = guessed_prompt(prepared), prepared.model.engine.info
     most = prompt + (prepared.sampling.max_tokens or 0)
-    return replace(prepared, reservation=await prepared.caller.quota.reserve(most))
+    if info.speaks_text and may_fill(prepared.request):
+        return min(most, info.context_length), prompt + 1
+    return most, None
+
+
+def guessed_prompt(prepared: Prepared) -> int:
+    """Tokens of the prompt. A model that other servers run counts it there: put right by the outcome."""
+    return len(prepared.prompt_token_ids) or len(prepared.prompt_text) // CHARACTERS_A_TOKEN
 
 
 async def constraint_of(model: ServedModel, structure: Structure | None) -> Constraint | None:

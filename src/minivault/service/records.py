@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any, TypedDict, Unpack
 
+from minivault.access.key_file import ApiKey
+from minivault.access.meant import key_id_of
 from minivault.errors import InvalidRequest
 from minivault.service.earlier import EarlierCall, earlier_call
 from minivault.service.ports import Book, RecordReader
@@ -156,6 +158,18 @@ class Records:
         self.on_erased()
         return receipt
 
+    async def key_id(self, word: str, keys: Iterable[ApiKey], *, owner: str | None = None) -> str:
+        """The id of the key that ``word`` means to somebody who may know of ``keys``, as filters take it.
+
+        Raises:
+            InvalidRequest: none of them, and no record that ``owner`` may see names an id of this.
+        """
+
+        def on_record(key_id: str) -> bool:
+            return bool(self._reader.list(CallFilter(api_key_id=key_id, owner=owner), limit=1).calls)
+
+        return await asyncio.to_thread(key_id_of, word, tuple(keys), on_record)
+
     async def erased_calls(self, prefix: str, after: int) -> tuple[tuple[tuple[str, str | None], ...], int]:
         """Ids beginning with ``prefix``, and API keys, of calls that were erased by a record behind ``after`` and not
         imported, and the record to go on behind, which is ``after`` where there are no more."""
@@ -181,7 +195,7 @@ class Records:
 
 
 class Filters(TypedDict, total=False):
-    """What a request says of the calls that it wants. ``after`` and ``before`` are RFC 3339 times."""
+    """What a request says of the calls that it wants. ``key`` is an id; ``after`` and ``before`` are RFC 3339 times."""
 
     query: str | None
     model: str | None

@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 from minivault.access.caller import Caller
+from minivault.errors import InvalidRequest
 from minivault.generation import FinishReason, GenerationRequest
 from minivault.models import parameters
 from minivault.models.structure import Structure
@@ -43,6 +44,7 @@ from minivault.service.texts import embedding, embedding_pin
 from minivault.service.walk import Generation
 from minivault.vault.reader import CallDetail
 
+_REFUSED = "the form of its answer is refused here"
 During = Callable[[Generation | Embedding], AbstractAsyncContextManager[None]]
 
 
@@ -77,6 +79,8 @@ class Replayer:
         try:
             async with during(generation):
                 completion = await generation.result()
+        except InvalidRequest as refused:  # as a grammar that becomes too complex, which ended the recorded call too
+            return ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason=f"{_REFUSED}: {refused.message}")
         finally:
             generation.close()
         if completion.finish_reason is FinishReason.CANCELLED:
@@ -96,7 +100,8 @@ class Replayer:
                     reason = why_form_not_comparable(recorded, await asyncio.to_thread(_compiler_of, model))
                 if reason is not None:
                     return reason
-                return replace(await self._replay_of(recorded, caller, lease, request_id, begun_ns), limit=limit)
+                found = await self._replay_of(recorded, caller, lease, request_id, begun_ns)
+                return found if isinstance(found, str) else replace(found, limit=limit)
             finally:
                 lease.release()
 
@@ -116,12 +121,15 @@ class Replayer:
 
     async def _replay_of(
         self, recorded: CallDetail, caller: Caller, lease: ModelLease, request_id: str, begun_ns: int
-    ) -> Prepared:
+    ) -> Prepared | str:
         text = recorded.call.prompt or ""
         asked = recorded.parameters
         model = generating(lease.model)
-        structure = Structure.from_record(asked.get("response_format"))
-        constraint = await constraint_of(model, structure)
+        try:
+            structure = Structure.from_record(asked.get("response_format"))
+            constraint = await constraint_of(model, structure)
+        except InvalidRequest as refused:  # as by rules that are newer than the record
+            return f"{_REFUSED}: {refused.message}"
         return Prepared(
             request=GenerationRequest(
                 prompt=text, request_id=request_id, surface="replay", store=recorded.call.store, raw=True

@@ -254,10 +254,19 @@ class Service:
             why = state.reason or ""
             said = why if why.startswith("the vault") else f"the vault cannot be written: {why}"
             return said[:1].upper() + said[1:]
-        reason = self.models.not_ready_because()
-        if reason is None and any(model.name == self.models.default_name for model in self._broken()):
-            return ENGINE_STOPPED
-        return reason
+        return self.models.not_ready_because() or self._default_cannot()
+
+    def _default_cannot(self) -> str | None:
+        """What is wrong with the engine of the default model, as far as is known."""
+        for model in self._generating():
+            if model.name != self.models.default_name:
+                continue
+            if model.engine.failure is not None:
+                return ENGINE_STOPPED
+            upstreams = model.engine.stats().upstreams
+            if upstreams and not any(upstream.healthy for upstream in upstreams):
+                return "No upstream server of the default model can be reached."
+        return None
 
     def statistics(self) -> Statistics:
         stats = [stats for _, _, stats in self._engine_stats()]
@@ -284,9 +293,6 @@ class Service:
 
     def _engine_stats(self) -> list[tuple[str, str, EngineStats]]:
         return [(model.name, model.engine.info.name, model.engine.stats()) for model in self._generating()]
-
-    def _broken(self) -> list[ServedModel]:
-        return [model for model in self._generating() if model.engine.failure is not None]
 
     def _generating(self) -> list[ServedModel]:
         return [generating(model) for model in self.models.loaded() if model.kind == "generation"]

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import asdict
 
-from minivault.engine.engine import Answering, EngineRequest, TokenStep, TokenStream
+from minivault.engine.engine import GRAMMAR_TOO_COMPLEX, Answering, EngineRequest, TokenStep, TokenStream
 from minivault.errors import EngineFailed, MiniVaultError
 from minivault.generation import (
     Chunk,
@@ -29,7 +29,9 @@ from minivault.models.tool_calls import ToolCallParser
 from minivault.service.calls import Calls
 from minivault.service.deadline import abort_after, remaining
 from minivault.service.earlier import fingerprint_of
+from minivault.service.named import too_complex
 from minivault.service.prepared import Prepared, pin_of
+from minivault.service.preparing import guessed_prompt
 from minivault.service.repeat import RecordedTokens
 from minivault.vault.record import Outcome, Receipt
 
@@ -51,6 +53,8 @@ class Generation:
         self._texts: list[str] = []
         self._token_ids: list[int] = []
         self._logprobs: list[TokenLogprob] = []
+        self._made = 0
+        """Tokens that came from the engine, sent or not."""
         self._speaks_text = prepared.model.engine.info.speaks_text
         self._counted: Usage | None = None
         self._abandoned = False
@@ -158,11 +162,17 @@ class Generation:
         self._stop_engine()
 
     def submit(self) -> None:
-        """Hand the sequence to the engine, or take the answer that is on record, unless that is done."""
+        """Hand the sequence to the engine, or take the answer that is on record, unless that is done.
+
+        Raises:
+            MiniVaultError: the engine refused it, or the call was aborted before the engine was asked.
+        """
         if self._refused is not None:
             raise self._refused
         if self._tokens is not None:
-            return
+            return  # one that was aborted ends for its reader
+        if self._abort is not None:
+            raise self._abort
         prepared = self._prepared
         self._queue_ns = self._calls.now_ns() - prepared.begun_ns
         if prepared.recorded is not None:
@@ -204,6 +214,7 @@ class Generation:
 
         Raises:
             EngineFailed: the engine broke.
+            InvalidRequest: the answer's grammar became too complex to follow.
             Draining: the server shut down before the end.
             LedgerUnavailable: the outcome could not be made durable, so there is no answer.
         """
@@ -221,6 +232,7 @@ class Generation:
                 yield Chunk(self.prompt_text, choice=self.choice)
             assert self._tokens is not None  # noqa: S101 - submit() comes before a Generation is handed out
             async for step in self._tokens:
+                self._made += len(step.token_ids)
                 if self._abandoned or self._abort is not None:
                     break
                 chunk = self._take(step)
@@ -273,6 +285,9 @@ class Generation:
             return self._abort, FinishReason.FAILED
         if self._reason in (FinishReason.STOP, FinishReason.LENGTH):
             return None, self._reason
+        if self._engine_error == GRAMMAR_TOO_COMPLEX:
+            one = self._prepared
+            return too_complex(one.request, one.calling, one.structure), FinishReason.FAILED
         return EngineFailed(self._engine_error or "The engine stopped before the answer ended."), FinishReason.FAILED
 
     def abandon(self) -> None:
@@ -288,7 +303,6 @@ class Generation:
     def close(self) -> None:
         """Record a call that nobody reads any more as cancelled. Does nothing when the outcome is on its way."""
         if self._outcome is None:
-            self._stop_engine()
             self._record(FinishReason.CANCELLED, None)
 
     def _stop_engine(self) -> None:
@@ -332,6 +346,9 @@ class Generation:
             return self._outcome
         if self._deadline is not None:
             self._deadline.cancel()
+        if reason in (FinishReason.CANCELLED, FinishReason.FAILED):
+            self._stop_engine()  # also where it was not the engine that failed: it would go on for nobody
+        used = self._used(reason)
         undelivered = not self._prepared.request.stream and reason in (FinishReason.CANCELLED, FinishReason.FAILED)
         if undelivered:
             self._texts.clear()
@@ -353,8 +370,17 @@ class Generation:
             timings=timings,
             error=error,
         )
-        self._outcome = self._calls.append_outcome(self, self._prepared, outcome)
+        self._outcome = self._calls.append_outcome(self, self._prepared, outcome, used)
         return self._outcome
+
+    def _used(self, reason: FinishReason) -> int:
+        """Tokens that count for the caller's windows: what was made, whether anybody got it or not."""
+        usage = self.usage
+        stopped = reason is FinishReason.CANCELLED or self._abort is not None
+        worked = self._made > 0 or (stopped and self._tokens is not None)
+        prompt = usage.prompt_tokens or (guessed_prompt(self._prepared) if worked else 0)
+        # A server's own count is better than that of its pieces, but comes with the end alone.
+        return prompt + (self._made if self._counted is None else usage.completion_tokens)
 
 
 def _safe_message(error: Exception) -> str:

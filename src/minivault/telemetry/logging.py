@@ -15,6 +15,8 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 _UVICORN_LOGGERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi")
+_CLIENT_LOGGERS = ("httpx2", "httpcore2")
+"""They tell of every request to a remote model, and of every look at its health."""
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
@@ -57,6 +59,8 @@ def configure_logging(
         logger.handlers.clear()
         logger.propagate = True
         logger.setLevel(logging.NOTSET)  # a server before this one in the process may have set another
+    for name in _CLIENT_LOGGERS:
+        logging.getLogger(name).setLevel(logging.NOTSET if level.lower() == "debug" else logging.WARNING)
     logging.getLogger("uvicorn.access").disabled = True  # our own access line has the request id
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
@@ -30,6 +30,7 @@ _GROUP = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _LABELS = ("model_name", "engine")
 _REASONS = (
     *("overloaded", "draining", "model_not_ready", "rate_limit_exceeded", "concurrency_limit_exceeded"),
+    *("limits_unavailable", "keys_unavailable"),
     *("invalid_api_key", "forbidden", "host_not_allowed", "origin_not_allowed"),
 )
 
@@ -62,6 +63,9 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.memory_budget: int | None = None
         """Bytes that loaded models may take; ``None`` where nobody said."""
+        self._ready = Gauge(
+            "minivault_ready", "1 while a prompt for the default model would be answered", registry=self.registry
+        )
         self._http = self._counter("minivault_http_requests", "HTTP requests answered", ("route", "method", "status"))
         self._rejected = self._counter("minivault_rejected_requests", "Requests refused before any work", ("reason",))
         self._limited = self._counter(
@@ -135,6 +139,10 @@ class Metrics:
     def step_observer(self, model: str, engine: str) -> Callable[[float], None]:
         """A function to call with the seconds since the previous step; labels are resolved once."""
         return self._inter.labels(model, engine).observe
+
+    def ready(self, now: bool) -> None:
+        """Whether a prompt for the default model would be answered."""
+        self._ready.set(now)
 
     def answered(self, route: str, method: str, status: int) -> None:
         self._http.labels(route, method, str(status)).inc()

@@ -17,6 +17,7 @@ from minivault.generation import FinishReason
 from minivault.vault.batch import Batch, CallEnd, CallStart, OpenCall
 from minivault.vault.copies import MOST, copied_record
 from minivault.vault.database import Writer
+from minivault.vault.folding import Folding
 from minivault.vault.merkle import Tree, root_of
 from minivault.vault.record import (
     Clock,
@@ -35,7 +36,6 @@ from minivault.vault.same_file import LOG_GONE, SameFile
 FreeSpace = Callable[[Path], tuple[int, int]]
 """``(free, total)`` bytes of the file system that holds a path."""
 
-WAL_FOLD_PAGES = 1000
 MAX_GROUP = 256
 DISK_RESERVE = 16 << 20
 MAX_ERASED = 64
@@ -60,7 +60,10 @@ def free_space(path: Path) -> tuple[int, int]:
 class Book:
     """Records, durable and in order. Down until the first :meth:`resume`."""
 
-    def __init__(self, path: Path, *, open_writer: Callable[[], Writer], entropy: Entropy, free: FreeSpace) -> None:
+    def __init__(
+        self, path: Path, *, open_writer: Callable[[], Writer], entropy: Entropy, free: FreeSpace, patience: float = 2.0
+    ) -> None:
+        """``patience``: seconds for which readers may hold up records, so that the log begins anew."""
         self._path = path
         self._file = SameFile(path)
         self._log: SameFile | None = None
@@ -73,6 +76,7 @@ class Book:
         self.tree = Tree()
         """As of the last commit that was reported as done."""
         self.open_calls: dict[int, OpenCall] = {}
+        self._folding = Folding(patience)
         self.copies_left = True
         """There may be replays and repeats of erased calls that hold their content yet."""
 
@@ -143,9 +147,9 @@ class Book:
 
     def fold_wal(self) -> None:
         """Move the write-ahead log into the file once it has grown. A failure takes the book down."""
-        if self.writer is not None and self.writer.wal_pages >= WAL_FOLD_PAGES:
+        if self.writer is not None:
             try:
-                self.writer.fold_wal()
+                self._folding.step(self.writer)
             except BaseException:
                 self.drop()
                 raise

@@ -55,6 +55,8 @@ class Call:
     prompt_snippet: str | None = None
     """Around the words found, in a search; the beginning, where they are not found here."""
     response_snippet: str | None = None
+    altered: bool = False
+    """What is on record of it is not what its records commit to; ``False`` also where nobody looked."""
 
     @property
     def record_index(self) -> int:
@@ -67,7 +69,7 @@ class Call:
         return format_time(self.time_ns)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values."""
+        """JSON values; ``altered`` is there only where it is true."""
         return {
             "index": self.index,
             "outcome_index": self.outcome_index,
@@ -89,7 +91,7 @@ class Call:
             "prompt": self.prompt,
             "response": self.response,
             "erased_index": self.erased_index,
-        }
+        } | ({"altered": True} if self.altered else {})
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ StorageError = apsw.Error
 
 BUSY_TIMEOUT_MS = 5_000
 CACHE_KIB = 16_384
-READER_CACHE_KIB = 4_096
+READER_CACHE_KIB = 1_024
 """Of each connection that reads. The system keeps the file's pages in memory better, and can take them back: a larger
 cache made no list or search of a million records meet an aim that it else missed."""
 WAL_KEEP_BYTES = 16 << 20
@@ -81,16 +81,7 @@ class Writer:
         Raises:
             VaultCorrupt: they do not agree.
         """
-        size, root = next(self._db.execute("SELECT size, root FROM tree_state"), (0, b""))
-        last = self._db.execute("SELECT max(leaf_index) FROM leaves").get
-        if size != (0 if last is None else last + 1):
-            raise VaultCorrupt(
-                f"the vault's head counts {size} records, but the last record is {last}; run vault verify"
-            )
-        tree = Tree.load(size, self.node)
-        if tree.root() != root:
-            raise VaultCorrupt("the vault's tree does not lead to its head; run vault verify")
-        return tree
+        return stored_tree(self._db)
 
     def node(self, level: int, position: int) -> bytes:
         """A stored complete subtree's hash (a ``NodeSource``)."""
@@ -153,6 +144,18 @@ class Writer:
         # Another program may be at it already.
         with contextlib.suppress(apsw.BusyError):
             self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    def restart_wal(self, patience_ms: int) -> None:
+        """As :meth:`fold_wal`, so that the next commit begins the log anew; waits as long for readers that are at it.
+
+        Where readers overlap there is always one that needs the log, and it would grow for as long as they do.
+        """
+        self._db.set_busy_timeout(patience_ms)
+        try:
+            with contextlib.suppress(apsw.BusyError):
+                self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+        finally:
+            self._db.set_busy_timeout(BUSY_TIMEOUT_MS)
 
     def reset_wal(self) -> None:
         """Move everything into the file, sync it and empty the write-ahead log.
@@ -312,6 +315,18 @@ def open_foreign(path: Path) -> Connection:
         db.close()
         raise
     return db
+
+
+def stored_tree(db: Connection) -> Tree:
+    """As :meth:`Writer.load_tree`."""
+    size, root = next(db.execute("SELECT size, root FROM tree_state"), (0, b""))
+    last = db.execute("SELECT max(leaf_index) FROM leaves").get
+    if size != (0 if last is None else last + 1):
+        raise VaultCorrupt(f"the vault's head counts {size} records, but the last record is {last}; run vault verify")
+    tree = Tree.load(size, lambda level, position: stored_node(db, level, position))
+    if tree.root() != root:
+        raise VaultCorrupt("the vault's tree does not lead to its head; run vault verify")
+    return tree
 
 
 def stored_node(db: Connection, level: int, position: int) -> bytes:

@@ -1,6 +1,7 @@
 """Calls on their way out, streamed: JSON lines, CSV, or Parquet. Knows nothing of who reads them.
 
-What was not stored or is erased is null there, with ``store`` and ``erased_index`` saying so.
+What was not stored or is erased is null there, with ``store`` and ``erased_index`` saying so; a call that is not what
+its records commit to is there as it was found, with ``altered`` true.
 """
 
 from __future__ import annotations
@@ -8,17 +9,21 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from minivault.one_line import in_one_line
-from minivault.vault.calls import Call, CallFilter
+from minivault.vault.calls import Call, CallDetail, CallFilter
 
 if TYPE_CHECKING:
     from minivault.vault.reader import Reader
 
+T = TypeVar("T")
 Progress = Callable[[int, int], None]
 """``(calls done, calls in all)``."""
+OnAltered = Callable[[Call], None]
+"""Told of each call that was altered in the vault's file, as it is written."""
 
 CSV_FIELDS: Final = (
     "record",
@@ -39,6 +44,7 @@ CSV_FIELDS: Final = (
     "prompt",
     "response",
     "erased_index",
+    "altered",
 )
 
 
@@ -54,34 +60,52 @@ class ExportForm(StrEnum):
 
 
 def export(
-    reader: Reader, form: ExportForm, filters: CallFilter | None = None, progress: Progress | None = None
+    reader: Reader,
+    form: ExportForm,
+    filters: CallFilter | None = None,
+    progress: Progress | None = None,
+    on_altered: OnAltered | None = None,
 ) -> Iterator[bytes]:
-    """The calls, oldest first, in pieces.
+    """The calls, oldest first, in pieces. Each is held against its records as it is read.
 
     Raises:
         UnsupportedFeature: Parquet without its extra.
     """
-    calls = reader.walk(filters) if progress is None else _told(reader, filters, progress)
-    if form is ExportForm.JSONL:
-        return _jsonl(reader, calls)
+    told = _Told(reader, filters, progress, on_altered)
     if form is ExportForm.CSV:
-        return _csv(calls)
+        return _csv(told.each(reader.walk(filters), lambda call: call))
+    details = told.each(reader.walk_in_full(filters), lambda detail: detail.call)
+    if form is ExportForm.JSONL:
+        return _jsonl(details)
     from minivault.vault.parquet import write_parquet
 
-    return write_parquet(reader.get(call.index) for call in calls)
+    return write_parquet(details)
 
 
-def _told(reader: Reader, filters: CallFilter | None, progress: Progress) -> Iterator[Call]:
-    total = reader.count(filters)
-    progress(0, total)
-    for number, call in enumerate(reader.walk(filters), 1):
-        yield call
-        progress(number, max(number, total))
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """Whom to tell of what passes."""
+
+    reader: Reader
+    filters: CallFilter | None
+    progress: Progress | None
+    on_altered: OnAltered | None
+
+    def each(self, found: Iterator[T], call_of: Callable[[T], Call]) -> Iterator[T]:
+        total = 0 if self.progress is None else self.reader.count(self.filters)
+        if self.progress is not None:
+            self.progress(0, total)
+        for number, one in enumerate(found, 1):
+            if self.on_altered is not None and call_of(one).altered:
+                self.on_altered(call_of(one))
+            yield one
+            if self.progress is not None:
+                self.progress(number, max(number, total))
 
 
-def _jsonl(reader: Reader, calls: Iterator[Call]) -> Iterator[bytes]:
-    for call in calls:
-        yield (in_one_line(reader.get(call.index).as_dict()) + "\n").encode("utf-8")
+def _jsonl(details: Iterator[CallDetail]) -> Iterator[bytes]:
+    for detail in details:
+        yield (in_one_line({**detail.as_dict(), "altered": detail.call.altered}) + "\n").encode("utf-8")
 
 
 def _csv(calls: Iterator[Call]) -> Iterator[bytes]:
@@ -97,5 +121,6 @@ def _csv(calls: Iterator[Call]) -> Iterator[bytes]:
 
 
 def _csv_row(call: Call) -> list[Any]:
-    fields = call.as_dict() | call.as_dict()["usage"] | {"record": call.record_index}
+    whole = call.as_dict()
+    fields = whole | whole["usage"] | {"record": call.record_index, "altered": call.altered}
     return [fields[name] for name in CSV_FIELDS]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -213,6 +213,51 @@ class HeadPaths:
         except InvalidRequest as error:
             raise VaultCorrupt(f"{self.head.name} cannot be trusted: {error.message}") from None
 
+    def load_signer(self) -> Signer | None:
+        """The key that signs, held against the public one; ``None`` before the first start made it.
+
+        Raises:
+            VaultCorrupt: it is gone though a head was signed, is no such key, or is not the public one's.
+            OSError: it cannot be read.
+        """
+        try:
+            private = load_pem_private_key(self.private_key.read_bytes(), password=None)
+        except FileNotFoundError:
+            if self.head.exists():
+                raise VaultCorrupt(
+                    f"{self.private_key.name} is gone: bring it back, or begin a new series of heads by moving"
+                    f" {self.head.name} and {self.public_key.name} away"
+                ) from None
+            return None
+        except (ValueError, TypeError, UnsupportedAlgorithm, InternalError):  # a TypeError: it has a password
+            raise VaultCorrupt(f"{self.private_key.name} holds no private key") from None
+        if not isinstance(private, Ed25519PrivateKey):
+            raise VaultCorrupt(f"{self.private_key.name} holds no Ed25519 key")
+        signer = Signer(private)
+        if self.load_key() not in (None, signer.key):
+            raise VaultCorrupt(f"{self.private_key.name} and {self.public_key.name} do not belong together")
+        return signer
+
+    def require_continued(self, newest: Head | None, tree: Tree, node: NodeSource) -> None:
+        """That the newest signed head is a prefix of ``tree``.
+
+        Raises:
+            VaultCorrupt: the vault was set back or rewritten since.
+        """
+        if newest is None:
+            return
+        if newest.size > tree.size:
+            raise VaultCorrupt(
+                f"the vault holds {tree.size} records, but a head over {newest.size} was signed: it was set back."
+                f" To go on with it all the same, move {self.head.name} away"
+            )
+        if root_of(newest.size, node) != newest.root:
+            raise VaultCorrupt(f"the first {newest.size} records are not those whose head was signed; run vault verify")
+
+    def require_unsigned(self, newest: Head | None) -> None:
+        """As :meth:`require_continued`, of a vault that is not there: no head was signed over any record of it."""
+        self.require_continued(newest, Tree(), lambda level, position: b"")
+
 
 class HeadKeeper:
     """Signs heads for one vault and keeps the newest. Used by the ledger alone, which holds the vault's lock."""
@@ -230,9 +275,19 @@ class HeadKeeper:
         self._note = self.paths.load_note()
         self.signed_ns = None if self.newest is None else self.paths.head.stat().st_mtime_ns
         """When it was signed, nanoseconds since 1970."""
-        self._signer = _load_signer(self.paths)
+        self._signer = _signer_of(self.paths)
         self.export = None if export is None else HeadExport(export)
         """Takes each head that is signed."""
+
+    def check_file(self) -> None:
+        """That a vault which is not there may be made. Comes before it is: the write-ahead log of a new one would be
+        taken for that of the one that somebody then puts back.
+
+        Raises:
+            VaultCorrupt: a head was signed over records that are gone.
+        """
+        if not self.paths.vault.exists():
+            self.paths.require_unsigned(self.newest)
 
     def check(self, tree: Tree, node: NodeSource) -> None:
         """That the newest head is a prefix of ``tree``.
@@ -240,16 +295,7 @@ class HeadKeeper:
         Raises:
             VaultCorrupt: the vault was set back or rewritten since.
         """
-        newest = self.newest
-        if newest is None:
-            return
-        if newest.size > tree.size:
-            raise VaultCorrupt(
-                f"the vault holds {tree.size} records, but a head over {newest.size} was signed: it was set back."
-                f" To go on with it all the same, move {self.paths.head.name} away"
-            )
-        if root_of(newest.size, node) != newest.root:
-            raise VaultCorrupt(f"the first {newest.size} records are not those whose head was signed; run vault verify")
+        self.paths.require_continued(self.newest, tree, node)
 
     def sign(self, tree: Tree, node: NodeSource) -> None:
         """Sign the head of ``tree`` and put it in the place of the newest one.
@@ -277,27 +323,13 @@ class HeadKeeper:
             self.export.offer(self._note)
 
 
-def _load_signer(paths: HeadPaths) -> Signer:
+def _signer_of(paths: HeadPaths) -> Signer:
     """The vault's key, made at the first start."""
-    try:
-        private = load_pem_private_key(paths.private_key.read_bytes(), password=None)
-    except FileNotFoundError:
-        if paths.head.exists():
-            raise VaultCorrupt(
-                f"{paths.private_key.name} is gone: bring it back, or begin a new series of heads by moving"
-                f" {paths.head.name} and {paths.public_key.name} away"
-            ) from None
+    signer = paths.load_signer()
+    if signer is None:
         return _new_signer(paths)
-    except ValueError:
-        raise VaultCorrupt(f"{paths.private_key.name} holds no private key") from None
-    if not isinstance(private, Ed25519PrivateKey):
-        raise VaultCorrupt(f"{paths.private_key.name} holds no Ed25519 key")
-    signer = Signer(private)
-    public = paths.load_key()
-    if public is None:
+    if paths.load_key() is None:
         _replace(paths.public_key, f"{signer.key}\n", PUBLIC)
-    elif public != signer.key:
-        raise VaultCorrupt(f"{paths.private_key.name} and {paths.public_key.name} do not belong together")
     return signer
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from minivault.files import sync_folder
+from minivault.files import NO_WAIT, PLAIN, sync_folder
 from minivault.vault.database import describe
 
 FIRST_PAUSE: Final = 1.0
@@ -136,6 +136,36 @@ def append_note(path: Path, note: bytes) -> None:
             file.flush()
         # Also of one that is there: the attempt that wrote it may have failed at this.
         os.fsync(file.fileno())
+
+
+def why_not(path: Path) -> str | None:
+    """Why a note could not be appended to this file, as far as that is told without writing; ``None``: nothing is known
+    against it."""
+    try:
+        _look(path)
+    except OSError as error:
+        return _reason(error)
+    return None
+
+
+def _look(path: Path) -> None:
+    """
+    Raises:
+        OSError: as :func:`append_note`.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | PLAIN | NO_WAIT)
+    except FileNotFoundError:
+        folder = path.resolve().parent
+        if not folder.is_dir():
+            raise
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
+        return
+    try:
+        os.lseek(descriptor, 0, os.SEEK_END)
+    finally:
+        os.close(descriptor)
 
 
 def _sync_name(path: Path) -> None:

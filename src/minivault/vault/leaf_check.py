@@ -81,7 +81,7 @@ def _check_outcome(walk: Walk, index: int, leaf: Mapping[str, Any], endings: dic
         return None
     if policy is None:
         walk.found(Fault.PAIRING, index, f"record {index} is the outcome of record {intent}, which is no sound intent")
-    if row != _outcome_row(leaf):
+    if row != outcome_row(leaf):
         walk.found(Fault.DERIVED_ALTERED, index, f"the list's row of record {index} does not say what it says")
     return policy
 
@@ -126,10 +126,11 @@ def _is_intent_row(row: tuple[Any, ...] | None, leaf: Mapping[str, Any]) -> bool
     if row is None:
         return False
     *said, prompt_tokens, ended = row
-    return tuple(said) == _intent_row(leaf) and prompt_tokens in (None, leaf["prompt_tokens"]) and ended is None
+    return tuple(said) == intent_row(leaf) and prompt_tokens in (None, leaf["prompt_tokens"]) and ended is None
 
 
-def _intent_row(leaf: Mapping[str, Any]) -> tuple[Any, ...] | None:
+def intent_row(leaf: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """What the list says of a call's begin, by the well-shaped leaf of its intent; ``None`` if its time is none."""
     try:
         return (
             leaf["index"],
@@ -144,11 +145,11 @@ def _intent_row(leaf: Mapping[str, Any]) -> tuple[Any, ...] | None:
             copied_record(leaf["parameters"]),
         )
     except (ValueError, OverflowError):
-        # The time is none.
         return None
 
 
-def _outcome_row(leaf: Mapping[str, Any]) -> tuple[Any, ...]:
+def outcome_row(leaf: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What the list says of a call's end, by the well-shaped leaf of its outcome."""
     return (
         leaf["index"],
         leaf["intent_index"],

@@ -11,6 +11,7 @@ Knows nothing of HTTP, of engines or of what a prompt means.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -24,6 +25,7 @@ from pathlib import Path
 from minivault.errors import LedgerUnavailable, MiniVaultError, UnknownRecord
 from minivault.files import sync_folder
 from minivault.generation import FinishReason
+from minivault.outage import Outage
 from minivault.vault.book import LOST, MAX_GROUP, Book, Draft, FreeSpace, bare_outcome, close_orphans, free_space
 from minivault.vault.cipher import VaultKey
 from minivault.vault.database import StorageError, Writer, as_error, describe
@@ -40,6 +42,10 @@ Observer = Callable[[float, int], None]
 """Called on the ledger thread after each commit: seconds it took, records in the group. Must not raise or block."""
 
 __all__ = ["Ledger", "LedgerStatus", "Observer"]
+
+CLOSED = "the vault is closed"
+
+logger = logging.getLogger("minivault.vault")
 
 
 class Ledger:
@@ -75,6 +81,9 @@ class Ledger:
         self._down: str | None = None
         # Filled by anyone, emptied by the ledger thread: outcomes whose callers were told that they failed.
         self._lost: deque[Outcome] = deque()
+        # Filled by the ledger thread, emptied by the watchdog: why it went down, though it may be up again by then.
+        self._failures: deque[str] = deque(maxlen=1)
+        self._outage = Outage(logger, "no record can be written, so work is refused", "records are written again")
         # Shared by all threads; guards itself.
         self._inbox = Inbox(max_waiting, pressing)
         # Replaced whole by the ledger thread, read by anyone.
@@ -118,7 +127,8 @@ class Ledger:
             VaultCorrupt: the vault does not hold together, or is of a newer version.
         """
         opened = open_writer or partial(Writer.open, key=key)
-        book = Book(path, open_writer=lambda: opened(path), entropy=entropy, free=free)
+        patience = receipt_deadline / 5
+        book = Book(path, open_writer=lambda: opened(path), entropy=entropy, free=free, patience=patience)
         try:
             _make_folder(path.parent)
             lock = WriterLock(path)
@@ -232,7 +242,7 @@ class Ledger:
     # What runs on the ledger thread
 
     def _run(self) -> None:
-        ended = "the vault is closed"
+        ended = CLOSED
         entries: list[Entry] | None = None
         try:
             while (entries := self._inbox.take(self._patience)) is not None:
@@ -355,6 +365,7 @@ class Ledger:
         self._down = (
             str(error) if isinstance(error, MiniVaultError) else f"the vault cannot be written: {describe(error)}"
         )
+        self._failures.append(self._down)
         if self._mirror is not None:
             self._mirror_due = True
         self._book.drop()
@@ -411,6 +422,20 @@ class Ledger:
                 self._fail(
                     entry, LedgerUnavailable("the record was not durable at the deadline", retry_after=RETRY_SECONDS)
                 )
+            self._tell_log()
+        self._tell_log()
+
+    def _tell_log(self) -> None:
+        """Say why nothing can be written, once, and when that is over. Not on the ledger thread: no record waits for
+        a log."""
+        reasons = [self._failures.popleft() for _ in range(len(self._failures))]
+        reason = self.status().reason
+        if reason is not None and reason != CLOSED:
+            reasons.append(reason)
+        for told in reasons:
+            self._outage.fails(told)
+        if reason is None and not reasons:
+            self._outage.works()
 
 
 def _failed(result: Receipt | MiniVaultError) -> bool:
@@ -419,6 +444,8 @@ def _failed(result: Receipt | MiniVaultError) -> bool:
 
 def _recover(book: Book, heads: HeadKeeper | None, clock: Clock) -> None:
     """Open the book, hold it against the newest signed head, and end what a former process left open."""
+    if heads is not None:
+        heads.check_file()
     orphans = book.resume()
     if heads is not None and book.writer is not None:
         heads.check(book.tree, book.writer.node)

@@ -6,7 +6,6 @@ Knows nothing of connections.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import Any
 
 from minivault.errors import InvalidRequest
@@ -14,10 +13,14 @@ from minivault.vault.calls import Call, CallFilter
 
 COLUMNS = """
 c.intent_index, c.outcome_index, c.request_id, c.time_ns, c.model, c.surface, c.source, c.api_key_id, c.mode, c.store,
-c.finish_reason, c.prompt_tokens, c.completion_tokens, c.duration_ns, t.prompt, t.response,
+c.finish_reason, c.prompt_tokens, c.completion_tokens, c.duration_ns, CAST(t.prompt AS BLOB), CAST(t.response AS BLOB),
 c.erased_index
 """
+"""Texts as bytes: whoever alters the file can leave some that are not Unicode."""
 
+_STORE = 9
+_SNIPPETS = ((0, 12), (1, 24))
+"""Of prompt and response, in words."""
 _JOINED = """
 CROSS JOIN calls AS c ON c.intent_index = page.place CROSS JOIN call_texts AS t ON t.intent_index = c.intent_index
 """
@@ -70,7 +73,9 @@ def select(filters: CallFilter, cursor: str | None, limit: int, oldest_first: bo
         return sql, [*values, limit]
     # The walk goes over the search index in the order of its rows, so only one page of matches is read.
     source = "search CROSS JOIN calls AS c ON c.intent_index = search.rowid"
-    snippets = "snippet(search, 0, '', '', '…', 12), snippet(search, 1, '', '', '…', 24)"
+    snippets = ", ".join(
+        f"CAST(snippet(search, {column}, '', '', '…', {words}) AS BLOB)" for column, words in _SNIPPETS
+    )
     sql = (
         f"SELECT {COLUMNS}, {snippets}"  # noqa: S608 - constants
         f" FROM {source} JOIN call_texts AS t ON t.intent_index = c.intent_index"
@@ -86,6 +91,7 @@ def _cursor_index(cursor: str) -> int:
 
 
 def call_of(row: tuple[Any, ...]) -> Call:
-    """A call of a row of ``COLUMNS``, and maybe snippets behind them."""
-    call = Call(*row)
-    return replace(call, store=bool(call.store))
+    """A call of a row of ``COLUMNS``, and maybe snippets behind them; what is not Unicode in a text is replaced."""
+    values: list[Any] = [value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in row]
+    values[_STORE] = bool(values[_STORE])
+    return Call(*values)

@@ -13,7 +13,8 @@ import re
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from minivault.vault.calls import Call, CallDetail, CallFilter, Page
 from minivault.vault.cipher import VaultKey
 from minivault.vault.copies import copies_of
 from minivault.vault.database import Connection, StorageError, as_error, open_reader, snapshot
-from minivault.vault.export import ExportForm, Progress, export
+from minivault.vault.export import ExportForm, OnAltered, Progress, export
 from minivault.vault.head import HeadPaths
 from minivault.vault.moving import list_of, require_settled
 from minivault.vault.queries import COLUMNS, call_of, select, where
@@ -30,7 +31,7 @@ from minivault.vault.record import unpack_token_ids
 from minivault.vault.repeats import repeats
 from minivault.vault.same_file import GONE
 from minivault.vault.schema import is_empty
-from minivault.vault.soundness import is_sound
+from minivault.vault.soundness import Evidence, is_sound, marked
 from minivault.vault.statistics import statistics
 
 __all__ = ["Call", "CallDetail", "CallFilter", "ExportForm", "Page", "Reader"]
@@ -87,6 +88,8 @@ class Reader:
             yield db
         except StorageError as error:
             raise as_error(error, "the vault cannot be read") from error
+        except UnicodeDecodeError as error:
+            raise VaultCorrupt("the vault's list holds text that is not Unicode; run vault verify") from error
         finally:
             if db is not None and (self._closed.is_set() or len(self._idle) >= MAX_IDLE):
                 db.close()
@@ -122,7 +125,8 @@ class Reader:
     ) -> Page:
         """A page of calls, newest first unless ``oldest_first``; paged by key, so a page costs the same wherever it is.
 
-        It ends after ``limit`` calls, or before when it holds 16 MiB; ``next_cursor`` goes on in either case.
+        It ends after ``limit`` calls, or before when it holds 16 MiB; ``next_cursor`` goes on in either case. Each call
+        is held against its records: ``altered`` where they do not agree.
 
         Raises:
             InvalidRequest: ``limit`` is not in 1 .. 1000, or ``cursor`` was not made here, or a search without words.
@@ -131,18 +135,25 @@ class Reader:
             raise InvalidRequest(f"limit must lie in 1 .. {MAX_PAGE}", param="limit")
         sql, values = select(filters or CallFilter(), cursor, limit + 1, oldest_first)
         with self.connection() as db:
-            return Page((), None) if db is None else _page(db, sql, values, limit)
+            if db is None:
+                return Page((), None)
+            with snapshot(db):
+                page = _page(db, sql, values, limit)
+                return replace(page, calls=marked(db, page.calls))
 
     def search(self, query: str, *, cursor: str | None = None, limit: int = 50) -> Page:
         """The newest calls whose prompt or response holds the words of ``query``."""
         return self.list(CallFilter(query=query), cursor=cursor, limit=limit)
 
     def finished_after(self, outcome_index: int, *, limit: int = 100) -> tuple[Call, ...]:
-        """Calls in the order in which they ended, from behind ``outcome_index`` on (-1: all)."""
+        """Calls in the order in which they ended, from behind ``outcome_index`` on (-1: all), checked as a list is."""
         sql = f"SELECT {COLUMNS} FROM calls AS c JOIN call_texts AS t USING (intent_index)"  # noqa: S608 - constants
         sql += " WHERE c.outcome_index > ? ORDER BY c.outcome_index LIMIT ?"
         with self.connection() as db:
-            return () if db is None else tuple(call_of(row) for row in db.execute(sql, (outcome_index, limit)))
+            if db is None:
+                return ()
+            with snapshot(db):
+                return marked(db, [call_of(row) for row in db.execute(sql, (outcome_index, limit))])
 
     def get(self, id_or_index: str | int, *, owner: str | None = None) -> CallDetail:
         """One call by its id or by the index of either of its records. Of several calls with one id: the newest.
@@ -225,6 +236,11 @@ class Reader:
         with self.connection() as db:
             return db is not None and db.execute(sql, (request_id,)).get is not None
 
+    def names_keys(self) -> bool:
+        """Whether any call was made with an API key. One look at an index, however large the vault."""
+        with self.connection() as db:
+            return db is not None and db.execute(_OF_ANY_KEY).get is not None
+
     def stats(self, filters: CallFilter | None = None) -> dict[str, Any]:
         """As ``statistics.statistics``; the words of a search do not count."""
         with self.connection() as db:
@@ -265,11 +281,33 @@ class Reader:
             if cursor is None:
                 return
 
+    def walk_in_full(self, filters: CallFilter | None = None) -> Iterator[CallDetail]:
+        """As :meth:`walk`, each call with all that is recorded of it. One whose records are missing is given without
+        them, as ``altered``."""
+        cursor: str | None = None
+        while True:
+            sql, values = select(filters or CallFilter(), cursor, EXPORT_PAGE + 1, oldest_first=True)
+            with self.connection() as db:
+                if db is None:
+                    return
+                with snapshot(db):
+                    page = _page(db, sql, values, EXPORT_PAGE)
+                    evidence = Evidence(db, page.calls, in_full=True)
+            # Outside: whoever takes the calls may be slow, and holds up nobody.
+            yield from map(evidence.in_full, page.calls)
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
     def export(
-        self, form: ExportForm, filters: CallFilter | None = None, progress: Progress | None = None
+        self,
+        form: ExportForm,
+        filters: CallFilter | None = None,
+        progress: Progress | None = None,
+        on_altered: OnAltered | None = None,
     ) -> Iterator[bytes]:
         """As ``export.export``."""
-        return export(self, form, filters, progress)
+        return export(self, form, filters, progress, on_altered)
 
 
 def _is_there(path: Path) -> bool:
@@ -279,6 +317,7 @@ def _is_there(path: Path) -> bool:
         return False
 
 
+_OF_ANY_KEY = "SELECT 1 FROM calls WHERE api_key_id IS NOT NULL LIMIT 1"
 _ERASABLE = "c.store = 1 AND c.outcome_index IS NOT NULL AND c.erased_index IS NULL AND c.intent_index > ?"
 
 
@@ -291,13 +330,13 @@ ORDER BY erased_index, intent_index LIMIT ?
 def _page(db: Connection, sql: str, values: list[Any], limit: int) -> Page:
     calls: list[Call] = []
     held = 0
-    with closing(db.execute(sql, values)) as rows:  # a query that is left early would go on holding its snapshot
-        for row in rows:
-            call = call_of(row)
-            held += sum(len(text.encode()) for text in (call.prompt, call.response) if text is not None)
-            if len(calls) == limit or (calls and held > PAGE_BYTES):
-                return Page(tuple(calls), str(calls[-1].index))
-            calls.append(call)
+    # A query that is left early goes with its cursor. Not by close(): apsw 3.54 never frees a cursor that was closed.
+    for row in db.execute(sql, values):
+        call = call_of(row)
+        held += sum(len(text.encode()) for text in (call.prompt, call.response) if text is not None)
+        if len(calls) == limit or (calls and held > PAGE_BYTES):
+            return Page(tuple(calls), str(calls[-1].index))
+        calls.append(call)
     return Page(tuple(calls), None)
 
 

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
-from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
+from minivault.access.ending import MAX_LENGTH, end_of
 from minivault.access.key_file import KeyTerms
 from minivault.access.roles import Role
 from minivault.api.wire.strict import Items, StrictBody
+
+
+def _end(value: Any) -> Any:
+    """Read when a key ends; a number would be taken for seconds."""
+    if isinstance(value, str):
+        return end_of(value, time.time())
+    if value is not None:
+        raise ValueError("must be text: a time as RFC 3339 writes it, a date, or such as 7d")
+    return None
+
+
+EndsAt = Annotated[
+    float | None,
+    BeforeValidator(_end),
+    WithJsonSchema({"anyOf": [{"type": "string", "maxLength": MAX_LENGTH}, {"type": "null"}]}),
+]
+"""Seconds since 1970, of what is sent as text."""
 
 
 class TermsBody(StrictBody):
@@ -31,16 +49,12 @@ class TermsBody(StrictBody):
     concurrent: int = Field(default=0, ge=0, le=100_000, description="Requests at one time; 0: no limit.")
     models: Items[str] = Field(default_factory=list, max_length=100, description="The only models; empty: all.")
     store: bool = Field(default=True, description="False: the vault keeps commitments of what is said, not the words.")
-    expires_at: AwareDatetime | None = Field(default=None, strict=False, description="RFC 3339; null: never.")
+    expires_at: EndsAt = Field(
+        default=None,
+        description="A time ahead: RFC 3339, a date (UTC), or such as 12h, 7d or 4w; null: never.",
+        examples=["2027-01-31T12:00:00Z"],
+    )
     note: str = Field(default="", max_length=500)
-
-    @field_validator("expires_at", mode="before")
-    @classmethod
-    def _written(cls, value: Any) -> Any:
-        """A number would be taken for seconds."""
-        if value is not None and not isinstance(value, str):
-            raise ValueError("must be a text: a time as RFC 3339 writes it")
-        return value
 
     def over(self, terms: KeyTerms) -> KeyTerms:
         """``terms`` with what was given.
@@ -56,9 +70,7 @@ class TermsBody(StrictBody):
         value = getattr(self, name)
         if name == "role":
             return Role(value)
-        if name == "models":
-            return tuple(value)
-        return value.timestamp() if isinstance(value, datetime) else value
+        return tuple(value) if name == "models" else value
 
 
 class CreateKeyBody(TermsBody):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StringConstraints, Tag
 
 from minivault.api.wire.strict import Items, StrictBody
 from minivault.errors import InvalidRequest
@@ -69,6 +69,13 @@ def _form_tag(value: Any) -> str | None:
     return f"[{tag}]" if tag in ("text", "json_schema", "regex", "grammar") else None
 
 
+def _object(value: Any) -> Any:
+    """What has no type at all is not told which types there are."""
+    if isinstance(value, dict | StrictBody):
+        return value
+    raise ValueError('must be an object, such as {"type": "json_object"}')
+
+
 ResponseFormat = Annotated[
     Annotated[PlainForm, Tag("[text]")]
     | Annotated[SchemaForm, Tag("[json_schema]")]
@@ -80,6 +87,7 @@ ResponseFormat = Annotated[
         custom_error_type="form",
         custom_error_message="its type must be text, json_object, json_schema, regex or grammar",
     ),
+    BeforeValidator(_object),
 ]
 
 

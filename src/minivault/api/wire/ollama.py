@@ -7,7 +7,6 @@ Knows nothing of HTTP or of the service.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
@@ -17,6 +16,7 @@ from minivault.api.wire.lenient import LEAST_TOP_P, LenientBody, function_tool, 
 from minivault.api.wire.native import MAX_STOPS, StopString
 from minivault.api.wire.openai import FunctionName, Name, OfferedFunction
 from minivault.api.wire.strict import Items
+from minivault.duration import MAX_LENGTH, seconds_in
 from minivault.errors import UnsupportedFeature
 from minivault.generation import FormNames, GenerationRequest, JsonObject, Message, SamplingParams, ToolCall
 from minivault.models.begun import is_begun
@@ -25,10 +25,6 @@ LATEST = ":latest"
 MAX_KEEP_SECONDS = 10**9
 NO_LIMIT = 1_000_000
 """Tokens; with ``fit`` it means: as many as the context has room for."""
-MAX_DURATION = 64
-"""Characters of a ``keep_alive``."""
-
-_DURATION = re.compile(r"[-+]?(0|((\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h))+|\d+(\.\d+)?)")
 
 ModelName = Annotated[str, Field(min_length=1, max_length=200, description="A local model; no tag means :latest.")]
 
@@ -42,31 +38,29 @@ def tagged(name: str) -> str:
     return name if ":" in name else name + LATEST
 
 
-_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)?")
-
-
 def seconds_of(duration: float | str | None) -> float | None:
     """A ``keep_alive`` that was checked, in seconds."""
-    if duration is None or isinstance(duration, int | float):
-        return duration
-    seconds = sum(float(number) * _SECONDS[unit or "s"] for number, unit in _PART.findall(duration))
-    return -seconds if duration.startswith("-") else seconds
+    return seconds_in(duration) if isinstance(duration, str) else duration
+
+
+_NO_DURATION = "must be a duration such as 10m, or a number of seconds; negative means for ever"
 
 
 def _duration(value: Any) -> Any:
     """Check a ``keep_alive``."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float | str)):
-        raise ValueError("must be a duration such as 10m, or a number of seconds; negative means for ever")
-    if isinstance(value, str) and (len(value) > MAX_DURATION or not _DURATION.fullmatch(value)):
-        raise ValueError("must be a duration such as 10m, or a number of seconds; negative means for ever")
-    if isinstance(value, int | float | str) and (seconds_of(value) or 0) > MAX_KEEP_SECONDS:
+        raise ValueError(_NO_DURATION)
+    try:
+        seconds = seconds_of(value)
+    except ValueError:
+        raise ValueError(_NO_DURATION) from None
+    if (seconds or 0) > MAX_KEEP_SECONDS:
         raise ValueError(f"must be at most {MAX_KEEP_SECONDS} seconds; negative means for ever")
     return value
 
 
 KeepAlive = Annotated[
-    Annotated[float, Field(le=MAX_KEEP_SECONDS)] | Annotated[str, Field(max_length=MAX_DURATION)] | None,
+    Annotated[float, Field(le=MAX_KEEP_SECONDS)] | Annotated[str, Field(max_length=MAX_LENGTH)] | None,
     BeforeValidator(_duration),
     Field(
         description="How long the model stays in memory after this: a duration such as 10m, or seconds; negative: for "

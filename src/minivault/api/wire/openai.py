@@ -295,7 +295,7 @@ class ChatCompletionRequest(CommonRequest):
             request_id,
             raw_request,
             messages=messages,
-            begun=bool(self.continue_final_message) and is_begun(messages),
+            begun=self._begun(messages),
             sampling=self._sampling(MAX_TOKENS if limit is None else limit, logprobs),
             fit=limit is None,
             tools=self._offered(),
@@ -324,6 +324,16 @@ class ChatCompletionRequest(CommonRequest):
         if not isinstance(self.tool_choice, SomeTools):
             return offered
         return only(offered, [tool.function.name for tool in self.tool_choice.allowed_tools.tools])
+
+    def _begun(self, messages: Sequence[Message]) -> bool:
+        if not self.continue_final_message:
+            return False
+        if not is_begun(messages):
+            raise InvalidRequest(
+                "continue_final_message: the last message must be the assistant's, which the answer goes on from",
+                param="continue_final_message",
+            )
+        return True
 
     def _refuse(self) -> None:
         if self.chat_template_kwargs is not None:

@@ -1,6 +1,9 @@
 """Embeds with a model that answers: a text runs through the engine like any prompt, and its tokens' vectors are pooled.
 
-Knows nothing of how they are computed. Owned by the event loop.
+A call of many texts was admitted once. So its texts take none of the engine's room for requests, and wait here for
+places of their own: no embedding makes the engine refuse anything, itself included.
+
+Knows nothing of how vectors are computed. Owned by the event loop.
 """
 
 from __future__ import annotations
@@ -8,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from minivault.engine.embedding import EmbeddingInfo
 from minivault.engine.engine import EngineInfo, EngineRequest, TokenStep
@@ -16,7 +20,8 @@ from minivault.errors import EngineFailed
 from minivault.generation import FinishReason, SamplingParams
 
 TOGETHER = 8
-"""Texts of one job that are in the engine at a time: the others' streams go on beside them."""
+"""Texts of one fairness key that are in the engine at a time, of however many jobs: its answers need not wait behind
+more, and other keys not at all."""
 _ONE_TOKEN = SamplingParams(
     max_tokens=1, temperature=0.0, top_k=0, top_p=1.0, min_p=0.0, typical_p=1.0, repetition_penalty=1.0, seed=0
 )
@@ -47,11 +52,16 @@ class DecoderEmbedder:
         self._engine = engine
         self._kind = kind
         self.embedding = embedding
+        self._places = WeakValueDictionary[tuple[asyncio.AbstractEventLoop, str], asyncio.Semaphore]()
 
     def embed(self, texts: Sequence[Sequence[int]], *, fairness_key: str = "") -> DecoderJob:
         """See :meth:`minivault.engine.embedding.Embedder.embed`."""
         check_texts(texts, self.embedding.max_tokens, self._engine.info.vocab_size)
         return DecoderJob(self, tuple(texts), fairness_key)
+
+    def places(self, fairness_key: str) -> asyncio.Semaphore:
+        """For :class:`DecoderJob` alone: shared by a key's jobs on this event loop, and gone with the last of them."""
+        return self._places.setdefault((asyncio.get_running_loop(), fairness_key), asyncio.Semaphore(TOGETHER))
 
     def run(self, text: Sequence[int], fairness_key: str) -> PooledStream:
         """For :class:`DecoderJob` alone."""
@@ -73,37 +83,38 @@ class DecoderJob:
         self._embedder = embedder
         self._texts = texts
         self._fairness_key = fairness_key
-        self._running: set[PooledStream] = set()
+        self._workers: list[asyncio.Future[None]] = []
         self._cancelled = False
 
     async def vectors(self) -> tuple[bytes, ...]:
-        found: dict[int, bytes] = {}
-        waiting = iter(enumerate(self._texts))
-
-        async def worker() -> None:
-            for place, text in waiting:
-                found[place] = await self._vector(text)
-
-        workers = [asyncio.ensure_future(worker()) for _ in range(min(TOGETHER, len(self._texts)))]
-        try:
-            await asyncio.gather(*workers)
-        except BaseException:
-            self.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
-            raise
-        return tuple(found[place] for place in range(len(self._texts)))
-
-    async def _vector(self, text: Sequence[int]) -> bytes:
         if self._cancelled:
             raise EngineFailed(CANCELLED)
-        stream = self._embedder.run(text, self._fairness_key)
-        self._running.add(stream)
+        found: dict[int, bytes] = {}
+        waiting = iter(enumerate(self._texts))
+        places = self._embedder.places(self._fairness_key)
+
+        async def worker() -> None:
+            for number, text in waiting:
+                async with places:
+                    found[number] = await self._vector(text)
+
+        self._workers = [asyncio.ensure_future(worker()) for _ in range(min(TOGETHER, len(self._texts)))]
         try:
-            end: TokenStep | None = None
+            await asyncio.wait(self._workers, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            self.cancel()  # those that have ended do not mind
+            ends = await asyncio.gather(*self._workers, return_exceptions=True)
+        _raise_first(ends)
+        return tuple(found[number] for number in range(len(self._texts)))
+
+    async def _vector(self, text: Sequence[int]) -> bytes:
+        stream = self._embedder.run(text, self._fairness_key)
+        end: TokenStep | None = None
+        try:
             async for step in stream:
                 end = step
         finally:
-            self._running.discard(stream)
+            stream.cancel()  # does nothing to one that has ended
         if end is None or end.finish_reason not in (FinishReason.LENGTH, FinishReason.STOP):
             raise EngineFailed((end and end.error) or CANCELLED)
         if stream.vector is None:
@@ -112,5 +123,12 @@ class DecoderJob:
 
     def cancel(self) -> None:
         self._cancelled = True
-        for stream in list(self._running):
-            stream.cancel()
+        for worker in self._workers:
+            worker.cancel()
+
+
+def _raise_first(ends: Sequence[BaseException | None]) -> None:
+    """What went wrong, if anything did; that workers were cancelled only where nothing else did."""
+    wrong = [end for end in ends if end is not None]
+    if wrong:
+        raise next((end for end in wrong if not isinstance(end, asyncio.CancelledError)), EngineFailed(CANCELLED))

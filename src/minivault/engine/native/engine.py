@@ -164,6 +164,7 @@ class NativeEngine:
         # Owner: the event loop.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._streams: dict[int, Stream] = {}
+        self._in_room: set[int] = set()  # those streams that count against max_running + max_waiting
         self._ids = count()
         # Owner: the engine thread.
         self._runner = runner
@@ -191,7 +192,8 @@ class NativeEngine:
         self._limits.max_length(len(request.prompt_token_ids), request.sampling.max_tokens)
         if min(request.prompt_token_ids) < 0 or max(request.prompt_token_ids) >= self.info.vocab_size:
             raise InvalidRequest(f"Token ids must be from 0 to {self.info.vocab_size - 1}.", param="prompt")
-        self._limits.check_room(len(self._streams))
+        if not request.pooling:  # why not those: one call has many, was admitted once, and bounds them itself
+            self._limits.check_room(len(self._in_room))
         sequence = Sequence(
             id=next(self._ids),
             token_ids=list(request.prompt_token_ids),
@@ -206,6 +208,8 @@ class NativeEngine:
         if isinstance(request.adapter, Adaptation):
             sequence.adapter, sequence.adapter_digest = request.adapter.handle, request.adapter.digest
         stream = self._streams[sequence.id] = Stream(sequence, self._cancel)
+        if not request.pooling:
+            self._in_room.add(sequence.id)
         self._inbox.put(partial(self._scheduler.add, sequence))
         return stream
 
@@ -242,9 +246,12 @@ class NativeEngine:
         for stream in self._streams.values():
             stream.cancel()
         self._streams.clear()
+        self._in_room.clear()
         self._loop = loop
 
     def _cancel(self, sequence: Sequence) -> None:
+        # At once: its call is over, and whoever takes its place comes behind it in the inbox.
+        self._in_room.discard(sequence.id)
         self._inbox.put(partial(self._drop, sequence))
 
     def _dispatch(self, outputs: list[tuple[int, TokenStep]]) -> None:
@@ -255,12 +262,14 @@ class NativeEngine:
             stream.push(step)
             if step.finish_reason is not None:
                 del self._streams[sequence_id]
+                self._in_room.discard(sequence_id)
 
     def _dispatch_end(self, message: str) -> None:
         end = TokenStep((), finish_reason=FinishReason.FAILED, error=message)
         for stream in self._streams.values():
             stream.push(end)
         self._streams.clear()
+        self._in_room.clear()
 
     # -- on the engine thread
 

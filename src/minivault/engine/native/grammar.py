@@ -13,7 +13,7 @@ from typing import Literal
 import llguidance
 
 from minivault.engine.native.grammar_fault import FIELDS, fault_of
-from minivault.errors import InvalidRequest
+from minivault.errors import InvalidRequest, UnsupportedFeature
 
 GrammarKind = Literal["json_object", "json_schema", "regex", "lark"]
 
@@ -21,9 +21,16 @@ MAX_SOURCE_BYTES = 1 << 18
 CACHED_GRAMMARS = 64
 _ANY_OBJECT = '{"type": "object"}'
 
-# Bounds on what a client's grammar may cost: about 20 ms to build, and a few milliseconds a step.
+# Bounds on what a client's grammar may cost: about 20 ms to build, and some 40 ms a step at most, in which the other
+# answers wait. Grammars of many meanings come to so many items within a sentence, those that repeat by recursion on the
+# right within some hundred times, and a schema of 400 fields to fewer.
+_STEP_ITEMS = 10_000
 _LIMITS = llguidance.LLParserLimits(
-    initial_lexer_fuel=1_000_000, step_lexer_fuel=200_000, max_lexer_states=100_000, max_grammar_size=200_000
+    initial_lexer_fuel=1_000_000,
+    step_lexer_fuel=200_000,
+    step_max_items=_STEP_ITEMS,
+    max_lexer_states=100_000,
+    max_grammar_size=200_000,
 )
 
 
@@ -59,8 +66,8 @@ class Grammar:
 class GrammarCompiler:
     """Compiles grammars for one tokenizer, and remembers the last ones. May be called from any thread."""
 
-    version = f"llguidance {llguidance.__version__}"
-    """What decides, with a grammar's source, which tokens may come."""
+    version = f"llguidance {llguidance.__version__}, {_STEP_ITEMS} items"
+    """What decides, with a grammar's source, which tokens may come, and when a grammar is too complex."""
 
     def __init__(self, tokenizer_json: str, vocab_size: int, eos_token_ids: tuple[int, ...]) -> None:
         """``tokenizer_json``: a ``tokenizer.json``; ``vocab_size``: width of the logits."""
@@ -71,11 +78,21 @@ class GrammarCompiler:
         self._lock = threading.Lock()
         self._compiled: OrderedDict[tuple[GrammarKind, str], Grammar] = OrderedDict()
 
+    def prepare(self) -> None:
+        """Read the vocabulary, once. Takes a second where it is large.
+
+        Raises:
+            UnsupportedFeature: the library cannot read this tokenizer.
+        """
+        with self._lock:
+            self._tokenizer = self._tokenizer or self._load_tokenizer()
+
     def compile(self, kind: GrammarKind, source: str = "") -> Grammar:
         """A fresh place at the start of a grammar. Takes milliseconds, for hard ones a second: not for an event loop.
 
         Raises:
             InvalidRequest: it is not a grammar of its kind, uses what is not supported, or is too complex.
+            UnsupportedFeature: the library cannot read this tokenizer.
         """
         if len(source.encode()) > MAX_SOURCE_BYTES:
             raise InvalidRequest(f"{FIELDS[kind]}: must be at most {MAX_SOURCE_BYTES} bytes", param="response_format")
@@ -93,14 +110,19 @@ class GrammarCompiler:
         return grammar.fork()
 
     def _load_tokenizer(self) -> llguidance.LLTokenizer:
-        return llguidance.LLTokenizer(
-            self._tokenizer_json, n_vocab=self._vocab_size, eos_token=list(self._eos_token_ids) or None
-        )
+        try:
+            return llguidance.LLTokenizer(
+                self._tokenizer_json, n_vocab=self._vocab_size, eos_token=list(self._eos_token_ids) or None
+            )
+        except ValueError as error:
+            raise UnsupportedFeature(
+                "response_format: no answer of this model can be held to a form: its tokenizer is of a kind that the"
+                " grammars' library does not read",
+                param="response_format",
+            ) from error
 
 
 def _match(tokenizer: llguidance.LLTokenizer, kind: GrammarKind, source: str) -> llguidance.LLMatcher:
-    if kind == "regex" and (len(source) - len(source.rstrip("\\"))) % 2:  # the compiler would leave it out
-        raise InvalidRequest(f"{FIELDS[kind]}: it ends with a backslash", param="response_format")
     try:
         match kind:
             case "json_object":

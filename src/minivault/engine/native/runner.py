@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from minivault.control_group import usable_cores
 from minivault.engine.native import _native
 from minivault.engine.native.packing import Packer, Precision, core_spec, packed_key, set_hidden_norm
-from minivault.engine.native.sampling import TOO_COMPLEX, hold_to_constraint, sampled_token, sampler_state
+from minivault.engine.native.sampling import hold_to_constraint, sampled_token, sampler_state
 from minivault.engine.native.sequence import Batch, SampledToken, SampledTokens
 from minivault.engine.native.turns import TURN
 from minivault.errors import ConfigError
@@ -124,7 +124,7 @@ class NativeRunner:
         if self._core is None:
             raise RuntimeError("The runner is closed.")
         states, tokens, starts = [], [], []
-        broken: set[int] = set()
+        broken: dict[int, str] = {}
         for place, item in enumerate(batch):
             sequence = item.sequence
             state = sequence.sampler_state
@@ -135,8 +135,8 @@ class NativeRunner:
                 if isinstance(sequence.adapter, _native.Adapter):
                     state.adapt(sequence.adapter)
             state.sync_blocks(sequence.block_table)
-            if item.sample and not hold_to_constraint(sequence, state):
-                broken.add(place)  # it runs along, and what comes of it is dropped
+            if item.sample and (fault := hold_to_constraint(sequence, state)) is not None:
+                broken[place] = fault  # it runs along, and what comes of it is dropped
             states.append(state)
             tokens.append(sequence.token_ids[item.start : item.start + item.count] + item.draft)
             starts.append(item.start)
@@ -147,7 +147,7 @@ class NativeRunner:
             if item.sequence.pooling and item.sample:
                 item.sequence.vector = vector_bytes(self._core.pooled(state))
         return [
-            [SampledToken(0, error=TOO_COMPLEX)]
+            [SampledToken(0, error=broken[place])]
             if place in broken
             else [sampled_token(item.sequence, one) for one in row]
             for place, (item, row) in enumerate(zip(batch, sampled, strict=True))

@@ -11,6 +11,7 @@ import logging
 import numpy as np
 from numpy.typing import NDArray
 
+from minivault.engine.engine import GRAMMAR_TOO_COMPLEX
 from minivault.engine.native import _native
 from minivault.engine.native.sequence import SampledToken, Sequence
 from minivault.generation import TokenLogprob
@@ -18,7 +19,6 @@ from minivault.generation import TokenLogprob
 logger = logging.getLogger("minivault.engine")
 
 NEUTRAL_TEMPERATURE = 1.0
-TOO_COMPLEX = "The grammar became too complex to follow."
 
 
 def sampler_state(sequence: Sequence) -> _native.SequenceState:
@@ -50,16 +50,18 @@ def token_logprob(sampled: _native.Sampled) -> TokenLogprob:
     return TokenLogprob(sampled.token, sampled.logprob, tuple(sampled.top))
 
 
-def hold_to_constraint(sequence: Sequence, state: _native.SequenceState) -> bool:
-    """Let the next token be one that the sequence's constraint allows; False where the constraint broke."""
+def hold_to_constraint(sequence: Sequence, state: _native.SequenceState) -> str | None:
+    """Let the next token be one that the sequence's constraint allows; what to tell where the constraint broke."""
     if sequence.constraint is None:
-        return True
+        return None
     try:
-        state.allow(sequence.constraint.mask())
+        allowed = sequence.constraint.mask()
+        if sequence.constraint.is_broken:  # it says so only here, and its mask is empty
+            return GRAMMAR_TOO_COMPLEX
+        state.allow(allowed)
     except BaseException as error:  # also a panic of a library in another language: the other sequences go on
-        logger.warning("A grammar broke: %s", type(error).__name__)
-        return False
-    return True
+        return _grammar_failed(error)
+    return None
 
 
 def sampled_token(sequence: Sequence, one: _native.Sampled) -> SampledToken:
@@ -74,12 +76,16 @@ def sampled_token(sequence: Sequence, one: _native.Sampled) -> SampledToken:
         followed = constraint.accept(one.token) and not constraint.is_broken
         complete = constraint.is_complete
     except BaseException as error:  # as above
-        logger.warning("A grammar broke: %s", type(error).__name__)
-        followed = complete = False
+        return SampledToken(one.token, error=_grammar_failed(error))
     if not followed:
-        return SampledToken(one.token, error=TOO_COMPLEX)
+        return SampledToken(one.token, error=GRAMMAR_TOO_COMPLEX)
     # An end of sequence ends it by itself, and is no part of the answer.
     return SampledToken(one.token, logprob, ends=complete and one.token not in sequence.ending_ids)
+
+
+def _grammar_failed(error: BaseException) -> str:
+    logger.warning("A grammar failed: %s", type(error).__name__)
+    return "The grammar could not be followed."
 
 
 class Sampler:
@@ -92,8 +98,8 @@ class Sampler:
 
     def choose(self, logits: NDArray[np.float32]) -> SampledToken:
         """The next token, from its logits ``[vocab_size]``."""
-        if not hold_to_constraint(self._sequence, self._state):
-            return SampledToken(0, error=TOO_COMPLEX)
+        if (fault := hold_to_constraint(self._sequence, self._state)) is not None:
+            return SampledToken(0, error=fault)
         one = _native.sample_once(self._state, logits, self._kernels)
         if one.finite:
             self._state.accept(one.token)

@@ -93,8 +93,11 @@ class Limits:
         return longest
 
     def check_room(self, live: int) -> None:
-        """Raises Overloaded when ``live`` sequences, running and queued, are all that may be here at once."""
-        if live >= self.running + self.max_waiting:
+        """Raises Overloaded when ``live`` sequences, running and queued, are all that may be here at once. Pooled ones
+        do not count: who embeds bounds them.
+        """
+        # Not ``running``: the service admits by the settings, and what it admits must not be refused here.
+        if live >= self.max_running + self.max_waiting:
             raise Overloaded("Too many requests are waiting for the model; try again in a moment.", retry_after=1.0)
 
 
@@ -108,6 +111,7 @@ class Scheduler:
         self._preempted: deque[Sequence] = deque()  # in the order of admission; all are younger than who runs
         self._waiting: OrderedDict[str, deque[Sequence]] = OrderedDict()  # by fairness key; the first key is next
         self._num_waiting = 0
+        self._num_pooled = 0  # of all that are here
         self._served: dict[str, int] = {}  # for each key that prefills: the turn it last had, or came in
         self._turn = 0
         self._preemptions = 0
@@ -153,10 +157,12 @@ class Scheduler:
             ContextTooLong: it could never run to its end.
             InvalidRequest: the prompt is empty, or ``max_tokens`` is below 1.
         """
-        self.limits.check_room(len(self))
+        if not sequence.pooling:
+            self.limits.check_room(len(self) - self._num_pooled)
         sequence.max_length = self.limits.max_length(sequence.prompt_length, sequence.params.max_tokens)
         self._waiting.setdefault(sequence.fairness_key, deque()).append(sequence)
         self._num_waiting += 1
+        self._num_pooled += bool(sequence.pooling)
 
     def cancel(self, sequence: Sequence) -> TokenStep | None:
         """End a sequence wherever it is; its blocks are free at once. ``None`` if it has ended already."""
@@ -366,6 +372,7 @@ class Scheduler:
             self._preempted.remove(sequence)
         elif sequence.state is State.RUNNING:
             self._running.remove(sequence)
+        self._num_pooled -= bool(sequence.pooling)
         sequence.advance(event)
         # What a failed sequence computed may be what made it fail: nobody else shall build on it.
         self._kv_cache.release(sequence, forget=event is Event.FAIL)

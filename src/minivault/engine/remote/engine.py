@@ -6,12 +6,14 @@ Knows nothing of records or surfaces. Owned by the event loop of the first reque
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from typing import Any, TypeAlias
 
-import httpx
+import httpx2
 
 from minivault.engine.engine import EngineInfo, EngineRequest, EngineStats, TokenStep
 from minivault.engine.remote import wire
@@ -123,12 +125,12 @@ class RemoteEngine:
         self._config = config
         self._max_waiting = max_waiting
         places = config.max_in_flight * len(config.urls)
-        self._client = httpx.AsyncClient(
+        self._client = httpx2.AsyncClient(
             # why identity: a few compressed bytes could become any number
             headers={"content-type": "application/json", "accept-encoding": "identity"}
             | ({"authorization": f"Bearer {api_key}"} if api_key else {}),
-            timeout=httpx.Timeout(None, connect=config.connect_timeout),
-            limits=httpx.Limits(max_connections=places + 2 * len(config.urls)),
+            timeout=httpx2.Timeout(None, connect=config.connect_timeout),
+            limits=httpx2.Limits(max_connections=places + 2 * len(config.urls)),
             trust_env=False,  # why: only the servers that were named are spoken to
         )
         self._upstreams = tuple(Upstream(url, config, self._client, clock) for url in config.urls)
@@ -152,7 +154,8 @@ class RemoteEngine:
     def watch(self) -> None:
         """Begin to look after the servers' health. Idempotent."""
         if self._health is None:
-            self._health = asyncio.get_running_loop().create_task(self._watch())
+            # In a context of its own: it outlives the request that happens to be the first, whose id lines would bear.
+            self._health = asyncio.get_running_loop().create_task(self._watch(), context=contextvars.Context())
 
     async def check_health(self) -> None:
         """Ask every server whether it is well."""
@@ -160,6 +163,10 @@ class RemoteEngine:
         self._router.changed()
 
     def stats(self) -> EngineStats:
+        """As of now. Who asks wants to know whether the servers are well: from here on that is looked after."""
+        with suppress(RuntimeError):  # why: a thread without an event loop may ask too
+            if not self._closed:
+                self.watch()
         running = sum(upstream.in_flight for upstream in self._upstreams)
         known = tuple(upstream.stats() for upstream in self._upstreams)
         return EngineStats(running=running, waiting=self._router.waiting, kv_cache_usage=0.0, upstreams=known)

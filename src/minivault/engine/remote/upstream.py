@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
+import httpx2
 
 from minivault.engine.engine import UpstreamStats
 from minivault.engine.remote import wire
@@ -53,7 +53,7 @@ class Fault(Exception):
 class Upstream:
     """One server behind an engine."""
 
-    def __init__(self, url: str, config: RemoteConfig, client: httpx.AsyncClient, clock: Callable[[], float]) -> None:
+    def __init__(self, url: str, config: RemoteConfig, client: httpx2.AsyncClient, clock: Callable[[], float]) -> None:
         self.address = address_of(url)
         self._url = url.rstrip("/")
         self._config = config
@@ -94,7 +94,7 @@ class Upstream:
             ):
                 await _whole(answer, _HEALTH_BYTES)  # so that the connection may be used again
             self._set_health(answer.status_code < 500 and answer.status_code not in (401, 403))
-        except (httpx.RequestError, TimeoutError):
+        except (httpx2.RequestError, TimeoutError):
             self._set_health(False)
         except Exception:  # why: whatever one server does, the others are still looked after
             logger.exception("upstream %s: its health cannot be told", self.address)
@@ -133,12 +133,12 @@ class Upstream:
                         deadline.reschedule(loop.time() + config.token_timeout)
         except TimeoutError:
             raise Fault(EngineFailed(LATE), elsewhere=True, down=not began) from None
-        except httpx.RequestError as error:
+        except httpx2.RequestError as error:
             logger.warning("upstream %s: %s", self.address, type(error).__name__)
             gone = (
                 EngineFailed(wire.BROKEN_OFF) if began else Overloaded(UNREACHABLE, retry_after=config.health_interval)
             )
-            reached = not isinstance(error, httpx.TransportError)  # but what it said cannot be decoded
+            reached = not isinstance(error, httpx2.TransportError)  # but what it said cannot be decoded
             raise Fault(EngineFailed(wire.UNREADABLE) if reached else gone, elsewhere=True, down=not reached) from None
         except EngineFailed as error:
             raise Fault(error, elsewhere=True) from None
@@ -149,7 +149,7 @@ class Upstream:
         self.healthy = healthy
 
 
-async def _events(answer: httpx.Response) -> AsyncIterator[Mapping[str, Any]]:
+async def _events(answer: httpx2.Response) -> AsyncIterator[Mapping[str, Any]]:
     if "json" in answer.headers.get("content-type", ""):
         yield wire.parse(await _whole(answer, _MOST_BYTES))
         return
@@ -162,7 +162,7 @@ async def _events(answer: httpx.Response) -> AsyncIterator[Mapping[str, Any]]:
             yield {"error": True} if name == "error" else wire.parse(data)
 
 
-async def _lines(answer: httpx.Response) -> AsyncIterator[str]:
+async def _lines(answer: httpx2.Response) -> AsyncIterator[str]:
     """The lines of a stream of events, none longer than :data:`_MOST_BYTES`.
 
     Raises:
@@ -178,7 +178,7 @@ async def _lines(answer: httpx.Response) -> AsyncIterator[str]:
     yield rest.decode("utf-8", "replace")
 
 
-async def _whole(answer: httpx.Response, most: int) -> str:
+async def _whole(answer: httpx2.Response, most: int) -> str:
     told = b""
     async for piece in answer.aiter_bytes():
         told += piece
@@ -187,7 +187,7 @@ async def _whole(answer: httpx.Response, most: int) -> str:
     return told[:most].decode("utf-8", "replace")
 
 
-async def _refusal(answer: httpx.Response) -> Fault:
+async def _refusal(answer: httpx2.Response) -> Fault:
     """What an answer other than 200 means. The server's own words may repeat the prompt, so they are not passed on."""
     status = answer.status_code
     if status in _BUSY:
@@ -206,7 +206,7 @@ async def _refusal(answer: httpx.Response) -> Fault:
     return Fault(EngineFailed(f"The upstream server failed (status {status})."), elsewhere=True)
 
 
-async def _is_too_long(answer: httpx.Response) -> bool:
+async def _is_too_long(answer: httpx2.Response) -> bool:
     """Servers differ in how they say it: by a code, a type, or in words."""
     text = (await _whole(answer, _ERROR_BYTES)).lower()
     return any(mark in text for mark in ("context_length", "context length", "context size", "exceed_context"))

@@ -16,6 +16,7 @@ from minivault.engine.engine import TokenStep, TokenWords
 from minivault.errors import EngineFailed
 from minivault.generation import FinishReason, GenerationRequest, Message, SamplingParams, TokenLogprob, Usage
 from minivault.models.tool_calls import written
+from minivault.models.words import may_fill
 
 UNREADABLE = "The upstream server sent an answer that cannot be read."
 BROKEN_OFF = "The upstream server broke off before its answer ended."
@@ -29,8 +30,6 @@ _HALF_PAIRS = re.compile("[\ud800-\udfff]")
 """Halves of surrogate pairs, which JSON can spell and UTF-8 cannot."""
 _LEAST_LOGPROB = -9999.0
 """Stands for one that is not told, or is no number."""
-_ALL_THAT_FIT = 1_000_000
-"""The most that a surface takes, and what it says with ``fit`` where its caller gave no limit. Servers refuse it."""
 _THINK, _THOUGHT = "<think>", "</think>\n"
 
 
@@ -43,7 +42,7 @@ def body_of(asked: GenerationRequest, sampling: SamplingParams, model: str) -> d
     """The body for :func:`path_of`. ``sampling`` has the limit and the seed; the rest is as it was asked for."""
     body: dict[str, Any] = {"model": model, "stream": True, "stream_options": {"include_usage": True}}
     body |= _sampling(sampling)
-    if not _may_fill(asked):
+    if not may_fill(asked):
         body["max_tokens"] = sampling.max_tokens
     if asked.response_format is not None and asked.response_format.get("type", "text") != "text":
         body["response_format"] = dict(asked.response_format)
@@ -59,11 +58,6 @@ def body_of(asked: GenerationRequest, sampling: SamplingParams, model: str) -> d
     if sampling.logprobs is not None:
         body |= {"logprobs": True, "top_logprobs": sampling.logprobs}
     return body
-
-
-def _may_fill(asked: GenerationRequest) -> bool:
-    """Whether an answer may be as long as there is room for: only the server knows how much that is."""
-    return asked.fit and (asked.sampling.max_tokens or 0) >= _ALL_THAT_FIT
 
 
 def _sampling(sampling: SamplingParams) -> dict[str, Any]:
