@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import json
 import re
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -213,6 +215,27 @@ def test_a_call_that_is_larger_than_a_page_is_a_page(tmp_path: Path, monkeypatch
     ledger.close()
 
 
+def test_no_query_leaves_a_cursor_behind(reader: Reader) -> None:
+    def cursors() -> int:
+        gc.collect()
+        return sum(type(one) is apsw.Cursor for one in gc.get_objects())
+
+    call = reader.list(limit=1).calls[0]
+    before = cursors()
+    for _ in range(5):
+        reader.list(limit=2)
+        reader.search("port", limit=1)
+        reader.get(call.id)
+        reader.stats()
+        reader.count()
+        reader.finished_after(-1, limit=1)
+        list(reader.walk())
+        list(reader.export(ExportForm.CSV))
+        with pytest.raises(InvalidRequest):
+            reader.list(cursor="x")
+    assert cursors() == before
+
+
 @pytest.mark.parametrize("limit", [0, 1001, -5])
 def test_limits_have_bounds(reader: Reader, limit: int) -> None:
     with pytest.raises(InvalidRequest, match=r"1 \.\. 1000"):
@@ -254,7 +277,7 @@ def test_statistics_of_a_selection(reader: Reader) -> None:
 def test_json_lines_hold_every_call(reader: Reader) -> None:
     lines = [json.loads(line) for line in reader.export(ExportForm.JSONL)]
     assert [line["index"] for line in lines] == [0, 2, 4, 6, 8]
-    assert lines[0] == reader.get(0).as_dict()
+    assert lines[0] == reader.get(0).as_dict() | {"altered": False}
 
 
 def test_a_call_is_one_line_to_every_reader_of_lines(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ import { shownOf } from "./store.js";
 
 /** What the person asked. `edit(text)` or null. */
 export function promptView(text, edit) {
-  const bubble = h("div", { class: "bubble" }, text);
-  const tools = h("div", { class: "tools" }, copyButton(() => text, "Copy message"),
+  const bubble = h("div.bubble", text);
+  const tools = h("div.tools", copyButton(() => text, "Copy message"),
     edit ? iconButton("edit", "Edit message", () => openEditor(view, text, edit)) : null);
-  const view = h("article", { class: "turn asked", "aria-label": "You" }, bubble, tools);
+  const view = h("article.turn.asked", { "aria-label": "You" }, bubble, tools);
   return view;
 }
 
@@ -27,10 +27,10 @@ function openEditor(view, text, edit) {
 
 function editor(text, edit, back) {
   const input = h("textarea", { value: text, rows: Math.min(10, text.split("\n").length + 1), "aria-label": "Edit message" });
-  const form = h("form", { class: "turn asked editing", "aria-label": "Edit message" }, input,
-    h("div", { class: "row end" },
+  const form = h("form.turn.asked.editing", { "aria-label": "Edit message" }, input,
+    h("div.row.end",
       h("button", { onclick: () => form.replaceWith(back()) }, "Cancel"),
-      h("button", { type: "submit", class: "primary" }, "Ask again")));
+      h("button.primary", { type: "submit" }, "Ask again")));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     if (input.value.trim()) edit(input.value.trim());
@@ -49,14 +49,14 @@ function editor(text, edit, back) {
  * `alone` when no turn went before, so that a new chat would have no more room. */
 export function answerView(turn, { retry, choose, anew, alone }) {
   const result = shownOf(turn);
-  const body = h("div", { class: "md" });
+  const body = h("div.md");
   const thoughts = thoughtsView(result);
-  const figures = h("div", { class: "figures" });
-  const problem = h("div", { class: "failure", role: "alert", hidden: true });
-  const tools = h("div", { class: "tools" }, copyButton(() => result.text, "Copy answer"),
+  const figures = h("div.figures");
+  const problem = h("div.failure", { role: "alert", hidden: true });
+  const tools = h("div.tools", copyButton(() => result.text, "Copy answer"),
     retry ? iconButton("retry", "Retry", retry) : null, choose ? versions(turn, choose) : null);
-  const under = h("div", { class: "under" }, tools, figures);
-  const element = h("article", { class: "turn answered", "aria-label": result.model ? `Answer of ${result.model}` : "Answer" }, thoughts.element, body, problem, under);
+  const under = h("div.under", tools, figures);
+  const element = h("article.turn.answered", { "aria-label": result.model ? `Answer of ${result.model}` : "Answer" }, thoughts.element, body, problem, under);
   const update = () => {
     show(body, result.text);
     thoughts.update();
@@ -75,13 +75,13 @@ function problemOf({ error, code, text }, anew, alone) {
   if (!error) return [];
   const words = anew && !text ? `${error}${/[.?!]$/.test(error) ? "" : "."} This message is not sent again with the next one.` : error;
   const full = anew && !alone && code === "context_length_exceeded";
-  return [h("p", null, words), full ? h("button", { onclick: anew }, "Ask it in a new chat") : ""];
+  return [h("p", words), full ? h("button", { onclick: anew }, "Ask it in a new chat") : ""];
 }
 
 function thoughtsView(result) {
-  const text = h("div", { class: "thoughts" });
+  const text = h("div.thoughts");
   const summary = h("summary");
-  const element = h("details", { class: "thinking", hidden: true }, summary, text);
+  const element = h("details.thinking", { hidden: true }, summary, text);
   const update = () => {
     element.hidden = !result.reasoning;
     summary.textContent = result.text || result.status !== "running" ? `Thought for ${ms(result.thoughtMs ?? 0)}` : "Thinking…";
@@ -93,9 +93,9 @@ function thoughtsView(result) {
 function versions(turn, choose) {
   const total = turn.answers.length;
   if (total < 2) return null;
-  return h("span", { class: "versions" },
+  return h("span.versions",
     iconButton("left", "Earlier answer", () => choose(turn.shown - 1), { disabled: turn.shown === 0 }),
-    h("span", null, `${turn.shown + 1} of ${total}`),
+    h("span", `${turn.shown + 1} of ${total}`),
     iconButton("right", "Later answer", () => choose(turn.shown + 1), { disabled: turn.shown === total - 1 }));
 }
 
@@ -113,6 +113,6 @@ function figuresOf(result) {
   const pace = paceOf(result);
   if (pace) add(speed(pace), "after the first token");
   if (result.firstMs !== undefined) add(`first in ${ms(result.firstMs)}`, "time to the first token");
-  if (result.id) parts.push(h("a", { class: "record-link", href: `#/vault/${encodeURIComponent(result.id)}`, title: "See it in the vault" }, "record"));
+  if (result.id) parts.push(h("a.record-link", { href: `#/vault/${encodeURIComponent(result.id)}`, title: "See it in the vault" }, "record"));
   return parts;
 }

@@ -71,6 +71,13 @@ async function refusal(response) {
 export const getJson = async (path, more) => (await ask(path, more)).json();
 export const getText = async (path, more) => (await ask(path, more)).text();
 
+/** What the key of this tab may do; null where the server does not tell. Asks nobody for a key. */
+export async function permissions() {
+  const key = apiKey();
+  const response = await fetch("/health", key ? { headers: { Authorization: `Bearer ${key}` } } : {}).catch(() => null);
+  return response?.ok ? (await response.json()).permissions : null;
+}
+
 let known = null;
 
 /** What this server can do: `can("POST /models/{}/load")`, and `takes("GET /vault/records", "surface")`. */

@@ -1,7 +1,7 @@
 // The shell: screens by their hash, and who is offered which.
 // Each screen is a module with `show(main, args, signal)`; the signal is aborted when the screen is left.
 
-import { apiKey, onKeyNeeded } from "./api.js";
+import { apiKey, onKeyNeeded, permissions } from "./api.js";
 import * as chat from "./chat.js";
 import { chatList } from "./chats.js";
 import { failure, h, icon } from "./dom.js";
@@ -39,7 +39,7 @@ async function route() {
     first = false;
     await screen.show(main, args, signal);
   } catch (error) {
-    if (!signal.aborted) main.replaceChildren(h("h1", null, SCREENS[chosen].label), failure(error, route));
+    if (!signal.aborted) main.replaceChildren(h("h1", SCREENS[chosen].label), failure(error, route));
   }
 }
 
@@ -61,17 +61,18 @@ function mark(chosen) {
 function buildTabs() {
   tabs.replaceChildren(
     ...Object.entries(SCREENS).map(([name, screen]) =>
-      h("a", { href: `#/${name}`, "data-screen": name, hidden: Boolean(screen.hidden) }, icon(name), h("span", null, screen.label))));
+      h("a", { href: `#/${name}`, "data-screen": name, hidden: Boolean(screen.hidden) }, icon(name), h("span", screen.label))));
 }
 
 /** Some screens are for those alone whose key opens them. Nobody sees keys without one. This asks for none. */
 async function offer() {
   const key = apiKey();
-  const response = await fetch("/health", key ? { headers: { Authorization: `Bearer ${key}` } } : {}).catch(() => null);
-  const mine = response?.ok ? (await response.json()).permissions : [];
+  const told = await permissions();
+  const mine = told ?? [];
   const tab = (name) => tabs.querySelector(`[data-screen=${name}]`);
   tab("keys").hidden = !mine.includes("keys");
   tab("live").hidden = key !== null && !mine.includes("observe");
+  tab("compare").hidden = key !== null && told !== null && !mine.includes("generate");
 }
 
 onKeyNeeded((refused) => enterKey(refused));

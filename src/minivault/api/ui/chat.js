@@ -1,7 +1,7 @@
 // The chat screen: the turns, the composer, and what can be done with each turn. What runs is kept by generation.js and
 // what was said by store.js, so this can be left and come back to.
 
-import { ApiError } from "./api.js";
+import { ApiError, apiKey, permissions } from "./api.js";
 import { answerView, promptView } from "./answer.js";
 import { chatModels } from "./catalog.js";
 import { chatList } from "./chats.js";
@@ -30,28 +30,31 @@ class ChatScreen {
     this.chat = chat;
     this.signal = signal;
     this.views = [];
-    this.log = h("div", { class: "log", role: "log", "aria-label": "Conversation", "aria-live": "off" });
-    this.heading = h("h1", null, chat.title);
-    this.model = h("select", { "aria-label": "Model", class: "model" });
+    this.mayAsk = true;
+    this.log = h("div.log", { role: "log", "aria-label": "Conversation", "aria-live": "off" });
+    this.heading = h("h1", chat.title);
+    this.model = h("select.model", { "aria-label": "Model" });
     this.input = h("textarea", { id: "prompt", rows: 1, placeholder: "Ask anything", "aria-label": "Message", enterkeyhint: "send" });
-    this.button = h("button", { type: "submit", class: "send primary" });
+    this.button = h("button.send.primary", { type: "submit" });
   }
 
   show() {
-    const tools = h("div", { class: "row" },
+    const tools = h("div.row",
       this.model,
       iconButton("sliders", "Settings of this chat", () => this.openSettings()),
-      h("a", { class: "quiet button", href: "#/chat/new", "aria-label": "New chat", title: "New chat" }, icon("plus")));
-    const menu = iconButton("menu", "Conversations and settings", () => modal("Conversations", (close) => h("div", { class: "stack" }, chatList(() => close()), h("div", { class: "foot" }, footParts()))), { class: "quiet phone" });
-    this.main.append(h("div", { class: "bar top" }, menu, this.heading, tools), this.log, this.composer());
+      h("a.quiet.button", { href: "#/chat/new", "aria-label": "New chat", title: "New chat" }, icon("plus")));
+    const menu = iconButton("menu", "Conversations and settings", () => modal("Conversations", (close) => h("div.stack", chatList(() => close()), h("div.foot", footParts()))), { class: "quiet phone" });
+    this.main.append(h("div.bar.top", menu, this.heading, tools), this.log, this.composer());
     this.drawTurns();
     this.drawButton();
     this.fillModels();
+    this.openOrShut();
+    addEventListener("minivault-key", () => this.openOrShut(), { signal: this.signal });
     generations.addEventListener("change", (event) => this.changed(event.detail), { signal: this.signal });
     store.store.addEventListener("change", () => this.renamed(), { signal: this.signal });
     store.store.addEventListener("elsewhere", () => this.reread(), { signal: this.signal });
     store.store.addEventListener("full", () => toast("This browser's storage is full: delete old conversations. The vault has them all.", "bad"), { signal: this.signal });
-    this.main.scrollTop = this.main.scrollHeight;
+    this.toEnd();
     if (matchMedia("(pointer: fine)").matches) this.input.focus();
   }
 
@@ -67,9 +70,21 @@ class ChatScreen {
     });
     this.input.addEventListener("keydown", (event) => this.typed(event));
     requestAnimationFrame(grow);
-    const form = h("form", { class: "composer", onsubmit: (event) => this.submitted(event) }, this.input, this.button);
-    const hint = h("p", { class: "hint" }, "Enter sends, Shift + Enter begins a line, Escape stops. Every answer is on the record.");
-    return h("div", { class: "dock" }, form, hint);
+    const form = h("form.composer", { onsubmit: (event) => this.submitted(event) }, this.input, this.button);
+    const hint = h("p.hint", "Enter sends, Shift + Enter begins a line, Escape stops. Every answer is on the record.");
+    this.shut = h("p.card", { role: "status", hidden: true },
+      "Your key reads and replays records, and may not ask. ", h("a", { href: "#/vault" }, "To the vault"));
+    this.dock = h("div.dock", form, hint, this.shut);
+    return this.dock;
+  }
+
+  /** Who may not ask is told so before anything is typed. Without a key, the first question asks for one. */
+  async openOrShut() {
+    const mine = apiKey() === null ? null : await permissions();
+    if (this.signal.aborted) return;
+    this.mayAsk = mine === null || mine.includes("generate");
+    for (const part of this.dock.children) part.hidden = (part === this.shut) === this.mayAsk;
+    this.drawTurns();
   }
 
   typed(event) {
@@ -106,7 +121,7 @@ class ChatScreen {
     answer(this.chat);
     this.drawTurns();
     this.drawButton();
-    this.main.scrollTop = this.main.scrollHeight;
+    this.toEnd();
     announce("Answering");
   }
 
@@ -133,10 +148,18 @@ class ChatScreen {
     if (this.frame) return;
     this.frame = requestAnimationFrame(() => {
       this.frame = null;
-      const follows = this.main.scrollHeight - this.main.scrollTop - this.main.clientHeight < NEAR;
+      const follows = this.atEnd();
       this.views.at(-1)?.update();
-      if (follows) this.main.scrollTop = this.main.scrollHeight;
+      if (follows) this.toEnd();
     });
+  }
+
+  atEnd() {
+    return this.main.scrollHeight - this.main.scrollTop - this.main.clientHeight < NEAR;
+  }
+
+  toEnd() {
+    this.main.scrollTop = this.main.scrollHeight;
   }
 
   announceEnd() {
@@ -146,13 +169,13 @@ class ChatScreen {
   }
 
   drawTurns() {
-    const follows = this.main.scrollHeight - this.main.scrollTop - this.main.clientHeight < NEAR;
-    const free = !isRunning(this.chat.id);
+    const follows = this.atEnd();
+    const runs = isRunning(this.chat.id);
     this.views = [];
-    const nodes = this.chat.turns.flatMap((turn, place) => this.turnNodes(turn, place, free));
+    const nodes = this.chat.turns.flatMap((turn, place) => this.turnNodes(turn, place, !runs && this.mayAsk));
     this.log.replaceChildren(...(nodes.length ? nodes : [this.welcome()]));
-    this.log.setAttribute("aria-busy", String(!free));
-    if (follows) this.main.scrollTop = this.main.scrollHeight;
+    this.log.setAttribute("aria-busy", String(runs));
+    if (follows) this.toEnd();
   }
 
   turnNodes(turn, place, free) {
@@ -188,12 +211,12 @@ class ChatScreen {
   }
 
   welcome() {
-    const ideas = IDEAS.map((text) => h("li", null, h("button", { class: "idea", onclick: () => this.ask(text) }, text)));
-    return h("div", { class: "welcome" },
+    const ideas = IDEAS.map((text) => h("li", h("button.idea", { onclick: () => this.ask(text) }, text)));
+    return h("div.welcome",
       h("img", { src: "/assets/favicon.svg", alt: "", width: 56, height: 56 }),
-      h("h2", null, "What would you like to know?"),
-      h("p", null, "Answered on this machine. Kept in your vault, where it can be searched, proven and replayed."),
-      h("ul", { class: "ideas" }, ideas));
+      h("h2", "What would you like to know?"),
+      h("p", "Answered on this machine. Kept in your vault, where it can be searched, proven and replayed."),
+      this.mayAsk ? h("ul.ideas", ideas) : null);
   }
 
   renamed() {

@@ -6,12 +6,12 @@ import { list, remove, rename, store } from "./store.js";
 
 /** A list that keeps itself up to date. `done()` is called once something was chosen. */
 export function chatList(done = () => {}) {
-  const box = h("div", { class: "chat-list" });
+  const box = h("div.chat-list");
   const draw = () => {
     const rows = list().map((one) => row(one, done));
     box.replaceChildren(
-      h("a", { class: "new-chat", href: "#/chat/new", onclick: done }, icon("plus"), "New chat"),
-      rows.length ? h("ul", null, rows) : h("p", { class: "faint" }, "Your conversations stay in this browser, and each answer in the vault."),
+      h("a.new-chat", { href: "#/chat/new", onclick: done }, icon("plus"), "New chat"),
+      rows.length ? h("ul", rows) : h("p.faint", "Your conversations stay in this browser, and each answer in the vault."),
     );
     mark(box);
   };
@@ -30,8 +30,8 @@ function mark(box) {
 
 function row(one, done) {
   const date = new Date(one.updated).toISOString();
-  return h("li", null,
-    h("a", { class: "chat", href: `#/chat/${one.id}`, onclick: done }, h("span", null, one.title), h("time", { datetime: date }, when(date))),
+  return h("li",
+    h("a.chat", { href: `#/chat/${one.id}`, onclick: done }, h("span", one.title), h("time", { datetime: date }, when(date))),
     iconButton("edit", `Rename ${one.title}`, () => askName(one)),
     iconButton("trash", `Delete ${one.title}`, () => askRemoval(one)));
 }
@@ -43,8 +43,8 @@ async function askName(one) {
       event.preventDefault();
       close(input.value.trim() || null);
     };
-    return h("form", { class: "stack", onsubmit: keep }, field("Name", input),
-      h("div", { class: "row end" }, h("button", { type: "submit", class: "primary" }, "Rename")));
+    return h("form.stack", { onsubmit: keep }, field("Name", input),
+      h("div.row.end", h("button.primary", { type: "submit" }, "Rename")));
   });
   if (name) rename(one.id, name);
 }

@@ -25,17 +25,17 @@ export async function show(main, _, signal) {
   const names = (await chatModels()).map((model) => model.name);
   if (signal.aborted) return;
   const input = h("textarea", { rows: 3, value: kept.prompt, placeholder: "One prompt for both sides", required: true });
-  const verdict = h("div", { class: "verdict", role: "status" });
+  const verdict = h("div.verdict", { role: "status" });
   const diff = h("div");
   const columns = kept.sides.map((side, place) => column(side, "AB"[place], names));
-  const button = h("button", { type: "submit", class: "primary" }, "Run both");
+  const button = h("button.primary", { type: "submit" }, "Run both");
   let controller = null;
 
   const judge = () => {
     const results = kept.sides.map((side) => side.turn?.answers[0]);
     verdict.replaceChildren(...(results.every((result) => result?.status === "done") ? [judgement(...results)] : []));
     const unequal = results.every((result) => result?.status === "done") && results[0].text !== results[1].text;
-    diff.replaceChildren(...(unequal ? [h("section", { class: "card" }, h("h2", null, "From A to B"), diffText(results[0].text, results[1].text))] : []));
+    diff.replaceChildren(...(unequal ? [h("section.card", h("h2", "From A to B"), diffText(results[0].text, results[1].text))] : []));
   };
   const submitted = async (event) => {
     event.preventDefault();
@@ -56,9 +56,9 @@ export async function show(main, _, signal) {
   };
   signal.addEventListener("abort", () => controller?.abort());
   put(main,
-    h("div", null, h("h1", null, "Compare"), h("p", { class: "lead" }, "One prompt, two models or settings. With the same model, settings and seed, both answers are equal byte for byte.")),
-    h("form", { class: "stack", onsubmit: submitted }, field("Prompt", input), h("div", { class: "row apart" }, verdict, button)),
-    h("div", { class: "columns" }, columns.map((one) => one.element)),
+    h("div", h("h1", "Compare"), h("p.lead", "One prompt, two models or settings. With the same model, settings and seed, both answers are equal byte for byte.")),
+    h("form.stack", { onsubmit: submitted }, field("Prompt", input), h("div.row.apart", verdict, button)),
+    h("div.columns", columns.map((one) => one.element)),
     diff);
   judge();
 }
@@ -70,13 +70,13 @@ function judgement(one, other) {
 
 function column(side, letter, names) {
   if (!names.includes(side.settings.model)) side.settings.model = names[0];
-  const model = h("select", null, options(names.map((name) => [name, name]), side.settings.model));
+  const model = h("select", options(names.map((name) => [name, name]), side.settings.model));
   model.addEventListener("change", () => (side.settings.model = model.value));
-  const output = h("div", { class: "output" });
+  const output = h("div.output");
   let view = null;
   const draw = () => {
     view = side.turn ? answerView(side.turn, { retry: null, choose: null }) : null;
-    output.replaceChildren(view?.element ?? h("p", { class: "faint" }, `The answer of ${letter} comes here.`));
+    output.replaceChildren(view?.element ?? h("p.faint", `The answer of ${letter} comes here.`));
   };
   const ask = async (text, signal) => {
     const result = { text: "", reasoning: "", status: "running" };
@@ -86,7 +86,7 @@ function column(side, letter, names) {
     await run(request, result, signal, () => view.update());
   };
   draw();
-  const settings = h("details", null, h("summary", null, "Settings"), settingsFields(side.settings));
-  const heading = h("div", { class: "row" }, h("span", { class: "letter", "aria-hidden": "true" }, letter), field(`Model ${letter}`, model));
-  return { ask, element: h("section", { class: "card stack", "aria-label": `Side ${letter}` }, heading, settings, output) };
+  const settings = h("details", h("summary", "Settings"), settingsFields(side.settings));
+  const heading = h("div.row", h("span.letter", { "aria-hidden": "true" }, letter), field(`Model ${letter}`, model));
+  return { ask, element: h("section.card.stack", { "aria-label": `Side ${letter}` }, heading, settings, output) };
 }

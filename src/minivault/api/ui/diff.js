@@ -58,13 +58,13 @@ const TAGS = { same: "span", gone: "del", added: "ins" };
 /** A text with what went and what came. */
 export function diffText(before, after) {
   const runs = difference(words(before), words(after));
-  return h("div", { class: "diff" }, runs.map((run) => h(TAGS[run.kind], null, run.items.join(""))));
+  return h("div.diff", runs.map((run) => h(TAGS[run.kind], null, run.items.join(""))));
 }
 
 /** Token ids with what went and what came; long equal stretches are folded to their ends. */
 export function diffTokens(before, after) {
   const chips = difference(before, after).flatMap((run) => fold(run).map((id) => h(TAGS[run.kind], { class: "chip" }, String(id))));
-  return h("div", { class: "chips" }, chips);
+  return h("div.chips", chips);
 }
 
 function fold({ kind, items }) {

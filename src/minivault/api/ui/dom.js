@@ -9,12 +9,15 @@ export function put(element, ...children) {
   return element;
 }
 
-/** An element: `h("button", {class: "x", onclick: f}, "Send")`. Null children are left out. A button sends a form
- * only where it says so. */
+/** An element: `h("button.bad", {onclick: f}, "Send")`, its classes after dots; what is no plain object is a child. Null
+ * children are left out. A button sends a form only where it says so. */
 export function h(tag, props, ...children) {
-  const element = document.createElement(tag);
-  if (tag === "button") element.type = "button";
-  for (const [name, value] of Object.entries(props ?? {})) set(element, name, value);
+  const [name, ...classes] = tag.split(".");
+  const element = document.createElement(name);
+  if (classes.length) element.className = classes.join(" ");
+  if (name === "button") element.type = "button";
+  if (props?.constructor !== Object) return put(element, props, ...children);
+  for (const [key, value] of Object.entries(props)) set(element, key, value);
   return put(element, ...children);
 }
 
@@ -68,7 +71,7 @@ export function icon(name) {
 
 /** A button with an icon alone, and `label` as its name. */
 export function iconButton(name, label, onclick, props) {
-  return h("button", { class: "quiet", "aria-label": label, title: label, onclick, ...props }, icon(name));
+  return h("button.quiet", { "aria-label": label, title: label, onclick, ...props }, icon(name));
 }
 
 /** A labelled form field. `note` explains it to everybody. */
@@ -76,7 +79,7 @@ export function field(label, input, note) {
   const id = input.id || (input.id = `f${(fieldCount += 1)}`);
   const noted = note ? h("small", { id: `${id}-note` }, note) : null;
   if (noted) input.setAttribute("aria-describedby", noted.id);
-  return h("div", { class: "field" }, h("label", { for: id }, label), input, noted);
+  return h("div.field", h("label", { for: id }, label), input, noted);
 }
 let fieldCount = 0;
 
@@ -132,8 +135,8 @@ export function modal(title, build, { wide = false } = {}) {
     });
     dialog.addEventListener("click", (event) => event.target === dialog && close());
     addEventListener("hashchange", left);
-    const top = h("div", { class: "bar" }, heading, iconButton("close", "Close", () => close()));
-    dialog.append(h("div", { class: "sheet" }, top, build(close)));
+    const top = h("div.bar", heading, iconButton("close", "Close", () => close()));
+    dialog.append(h("div.sheet", top, build(close)));
     document.body.append(dialog);
     dialog.showModal();
     dialog.querySelector("[autofocus]")?.focus();
@@ -143,11 +146,11 @@ export function modal(title, build, { wide = false } = {}) {
 /** Ask before something that cannot be undone. The safe answer has the focus. */
 export function confirmed(title, text, deed) {
   return modal(title, (close) =>
-    h("div", { class: "stack" },
-      h("p", null, text),
-      h("div", { class: "row end" },
+    h("div.stack",
+      h("p", text),
+      h("div.row.end",
         h("button", { autofocus: true, onclick: () => close(false) }, "Cancel"),
-        h("button", { class: "bad", onclick: () => close(true) }, deed))));
+        h("button.bad", { onclick: () => close(true) }, deed))));
 }
 
 /** Hand a text or Blob to the person as a file. */
@@ -169,12 +172,12 @@ export const ending = (call) => badge(call.finish_reason ?? "open", KINDS[call.f
 
 /** What to show where something went wrong. */
 export function failure(error, retry) {
-  return h("div", { class: "failure", role: "alert" }, h("p", null, error.message),
+  return h("div.failure", { role: "alert" }, h("p", error.message),
     retry ? h("button", { onclick: retry }, "Try again") : null);
 }
 
 /** Names and values; those without a value are left out. */
 export function pairs(entries) {
   const shown = entries.filter(([, value]) => value !== null && value !== undefined && value !== false && value !== "");
-  return h("dl", { class: "pairs" }, shown.flatMap(([name, value]) => [h("dt", null, name), h("dd", null, value)]));
+  return h("dl.pairs", shown.flatMap(([name, value]) => [h("dt", name), h("dd", value)]));
 }

@@ -6,12 +6,12 @@ import { field, h, iconButton, modal } from "./dom.js";
 
 /** Fresh nodes that keep themselves up to date. */
 export function footParts() {
-  return [serverState(), h("a", { href: "/docs", class: "quiet-link" }, "API"), keyButton(), themeButton()];
+  return [serverState(), h("a.quiet-link", { href: "/docs" }, "API"), keyButton(), themeButton()];
 }
 
 function serverState() {
-  const dot = h("span", { class: "state", "aria-hidden": "true" });
-  const text = h("span", { class: "state-text" });
+  const dot = h("span.state", { "aria-hidden": "true" });
+  const text = h("span.state-text");
   const draw = () => {
     dot.className = `state ${now[0]}`;
     text.textContent = now[1];
@@ -19,7 +19,7 @@ function serverState() {
   };
   server.addEventListener("change", draw);
   draw();
-  return h("div", { class: "server", "aria-label": "Server", role: "group" }, dot, text);
+  return h("div.server", { "aria-label": "Server", role: "group" }, dot, text);
 }
 
 const server = new EventTarget();
@@ -84,12 +84,12 @@ export function enterKey(refused, bare = false) {
       close(null);
     };
     const words = bare ? "Needed only if this server asks for one." : refused ? "The server does not accept this key. Try another." : "This server asks for an API key.";
-    return h("form", { class: "stack", onsubmit: keep },
+    return h("form.stack", { onsubmit: keep },
       h("p", refused && !bare ? { class: "failure", role: "alert" } : null, words),
-      h("p", { class: "soft" }, "It is kept in this tab until you close it."),
+      h("p.soft", "It is kept in this tab until you close it."),
       field("API key", input),
-      h("div", { class: "row end" },
+      h("div.row.end",
         apiKey() ? h("button", { onclick: forget }, "Forget the key") : null,
-        h("button", { type: "submit", class: "primary" }, "Use this key")));
+        h("button.primary", { type: "submit" }, "Use this key")));
   });
 }

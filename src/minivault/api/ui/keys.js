@@ -2,7 +2,7 @@
 
 import { NO_KEYS, apiKey, getJson, setApiKey } from "./api.js";
 import { badge, confirmed, copyButton, failure, field, h, icon, modal, options, pairs, put, toast } from "./dom.js";
-import { time } from "./format.js";
+import { plural, time } from "./format.js";
 
 const STATES = { active: "good", expired: "warn", revoked: "bad" };
 const ROLES = [["user", "user: asks, and reads its own records"], ["auditor", "auditor: reads and replays all records"], ["admin", "admin: everything"]];
@@ -10,15 +10,20 @@ const ROLES = [["user", "user: asks, and reads its own records"], ["auditor", "a
 const FIRST = "minivault keys create NAME --role admin";
 
 export async function show(main, _, signal) {
-  const list = h("div", { class: "models" });
+  const list = h("div.models");
+  const former = h("details", { hidden: true });
   const draw = async () => {
     try {
       const { keys } = await getJson("/admin/keys", { signal });
       more.hidden = false;
-      list.replaceChildren(...(keys.length ? keys.map((key) => card(key, draw)) : [h("p", { class: "faint" }, "There is no key yet.")]));
+      const [revoked, rest] = [true, false].map((is) => keys.filter((key) => (key.state === "revoked") === is));
+      rest.sort((one, other) => (one.state === "expired") - (other.state === "expired"));
+      list.replaceChildren(...(rest.length ? rest.map((key) => card(key, draw)) : [h("p.faint", "No key is active.")]));
+      former.hidden = !revoked.length;
+      former.replaceChildren(h("summary", `Revoked: ${plural(revoked.length, "key")}`), h("div.models", revoked.map((key) => card(key, draw))));
     } catch (error) {
       if (error.name === "AbortError") return;
-      more.hidden = true;
+      more.hidden = former.hidden = true;
       list.replaceChildren(error.code === NO_KEYS ? noKeys(draw) : failure(error, draw));
     }
   };
@@ -28,26 +33,26 @@ export async function show(main, _, signal) {
     await draw();
     await secret("The new key", made);
   };
-  const more = h("button", { class: "primary", hidden: true, onclick: make }, icon("plus"), "New key");
+  const more = h("button.primary", { hidden: true, onclick: make }, icon("plus"), "New key");
   put(main,
-    h("div", { class: "row apart" },
-      h("div", null, h("h1", null, "Keys"), h("p", { class: "lead" }, "Who may ask, how much, and what is kept. A record names the key's id, never the key.")),
+    h("div.row.apart",
+      h("div", h("h1", "Keys"), h("p.lead", "Who may ask, how much, and what is kept. A record names the key's id, never the key.")),
       more),
-    list);
+    list, former);
   await draw();
 }
 
 function noKeys(draw) {
-  return h("div", { class: "card stack" },
-    h("p", null, "This server has no keys yet: whoever reaches it may use it, and sees all records."),
-    h("p", null, "The first one is made on the server's own machine, for an admin. From then on every request needs a key."),
-    h("div", { class: "row nowrap" }, h("pre", { class: "sunk command" }, FIRST), copyButton(() => FIRST, "Copy the command")),
-    h("div", { class: "row" }, h("button", { onclick: draw }, "I have made it")));
+  return h("div.card.stack",
+    h("p", "This server has no keys yet: whoever reaches it may use it, and sees all records."),
+    h("p", "The first one is made on the server's own machine, for an admin. From then on every request needs a key."),
+    h("div.row.nowrap", h("pre.sunk.command", FIRST.split(" ").flatMap((word, place) => [place ? " " : null, h("span", word)])), copyButton(() => FIRST, "Copy the command")),
+    h("div.row", h("button", { onclick: draw }, "I have made it")));
 }
 
 function card(key, draw) {
   const facts = [
-    ["Id", h("code", null, key.id)],
+    ["Id", h("code", key.id)],
     ["Requests", key.requests === null ? "as the server's limit" : key.requests || "no limit"],
     ["Tokens", key.tokens || "no limit"],
     ["At one time", key.concurrent ? String(key.concurrent) : "no limit"],
@@ -60,11 +65,11 @@ function card(key, draw) {
     ["Revoked", key.revoked_at && time(key.revoked_at)],
     ["Note", key.note],
   ];
-  const deeds = key.state === "revoked" ? null : h("div", { class: "row" },
+  const deeds = key.state === "revoked" ? null : h("div.row",
     h("button", { onclick: () => rotate(key, draw) }, icon("retry"), "Rotate"),
-    h("button", { class: "bad", onclick: () => revoke(key, draw) }, "Revoke"));
-  return h("article", { class: "card stack tight", "aria-label": key.name },
-    h("div", { class: "bar" }, h("h2", null, key.name), h("div", { class: "row" }, isOwn(key) ? badge("yours") : null, badge(key.role), badge(key.state, STATES[key.state]))),
+    h("button.bad", { onclick: () => revoke(key, draw) }, "Revoke"));
+  return h("article.card.stack.tight", { "aria-label": key.name },
+    h("div.bar", h("h2", key.name), h("div.row", isOwn(key) ? badge("yours") : null, badge(key.role), badge(key.state, STATES[key.state]))),
     pairs(facts), deeds);
 }
 
@@ -100,10 +105,10 @@ async function revoke(key, draw) {
 }
 
 function secret(title, made) {
-  return modal(title, (close) => h("div", { class: "stack" },
-    h("p", null, `Copy it now: it cannot be shown again. ${isOwn(made) ? "This tab uses it until you close it." : "It is not kept anywhere."}`),
-    h("div", { class: "row nowrap" }, h("pre", { class: "sunk secret" }, made.key), copyButton(() => made.key, "Copy the key")),
-    h("div", { class: "row end" }, h("button", { class: "primary", autofocus: true, onclick: () => close() }, "I have it"))));
+  return modal(title, (close) => h("div.stack",
+    h("p", `Copy it now: it cannot be shown again. ${isOwn(made) ? "This tab uses it until you close it." : "It is not kept anywhere."}`),
+    h("div.row.nowrap", h("pre.sunk.secret", made.key), copyButton(() => made.key, "Copy the key")),
+    h("div.row.end", h("button.primary", { autofocus: true, onclick: () => close() }, "I have it"))));
 }
 
 /** The made key, or null. */
@@ -111,7 +116,7 @@ function creation() {
   return modal("New key", (close) => {
     const inputs = {
       name: h("input", { required: true, maxlength: 64, autofocus: true, placeholder: "who or what uses it" }),
-      role: h("select", null, options(ROLES, "user")),
+      role: h("select", options(ROLES, "user")),
       requests: h("input", { maxlength: 200, placeholder: "such as 60/minute; 1000/day" }),
       tokens: h("input", { maxlength: 200, placeholder: "such as 100000/day" }),
       concurrent: h("input", { type: "number", min: 0, max: 100000, step: 1 }),
@@ -128,13 +133,13 @@ function creation() {
         problem.replaceChildren(failure(error));
       }
     };
-    return h("form", { class: "stack", onsubmit: submitted },
+    return h("form.stack", { onsubmit: submitted },
       field("Name", inputs.name), field("Role", inputs.role),
-      h("div", { class: "grid" }, field("Requests", inputs.requests, "Empty: the server's limit."), field("Tokens", inputs.tokens, "Empty: no limit.")),
-      h("div", { class: "grid" }, field("At one time", inputs.concurrent, "Requests. Empty: no limit."), field("Models", inputs.models, "With commas. Empty: all.")),
+      h("div.grid", field("Requests", inputs.requests, "Empty: the server's limit."), field("Tokens", inputs.tokens, "Empty: no limit.")),
+      h("div.grid", field("At one time", inputs.concurrent, "Requests. Empty: no limit."), field("Models", inputs.models, "With commas. Empty: all.")),
       field("Expires", inputs.expires_at, "Empty: never."),
-      h("label", { class: "row", for: "key-store" }, inputs.store, "The vault keeps what is said with it"),
-      problem, h("div", { class: "row end" }, h("button", { type: "submit", class: "primary" }, "Make the key")));
+      h("label.row", { for: "key-store" }, inputs.store, "The vault keeps what is said with it"),
+      problem, h("div.row.end", h("button.primary", { type: "submit" }, "Make the key")));
   });
 }
 

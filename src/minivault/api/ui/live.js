@@ -18,11 +18,11 @@ export async function show(main, _, signal) {
     cache: plot("KV cache in use", percent, { least: 0.05 }),
     commits: plot("Vault commit", ms, { least: 2, note: "mean of the last second" }),
   };
-  const totals = h("div", { class: "card facts-card" });
+  const totals = h("div.card.facts-card");
   const problem = h("div");
   put(main,
-    h("div", null, h("h1", null, "Live"), h("p", { class: "lead" }, "The last minute, a point a second.")),
-    problem, totals, h("div", { class: "plots" }, Object.values(plots).map((one) => one.element)));
+    h("div", h("h1", "Live"), h("p.lead", "The last minute, a point a second.")),
+    problem, totals, h("div.plots", Object.values(plots).map((one) => one.element)));
   watch(plots, totals, problem, signal);
 }
 
@@ -94,5 +94,5 @@ function totalsOf(now) {
     [now.sought ? percent(now.hits / now.sought) : "–", "of prompt tokens from the cache"],
     [count(now.records), "records"],
   ];
-  return facts.map(([value, name]) => h("div", { class: "fact" }, h("strong", null, value), h("span", null, name)));
+  return facts.map(([value, name]) => h("div.fact", h("strong", value), h("span", name)));
 }

@@ -117,11 +117,11 @@ function node(block, depth) {
     case "table":
       return tableNode(block.rows);
     case "quote":
-      return h("blockquote", null, ...nested(block.lines, depth));
+      return h("blockquote", ...nested(block.lines, depth));
     case "list":
       return listNode(block, depth);
     default:
-      return h("p", null, ...inline(block.text));
+      return h("p", ...inline(block.text));
   }
 }
 
@@ -132,14 +132,14 @@ function nested(lines, depth) {
 
 /** Code with its language and a button that copies it. */
 function codeBlock(text, language) {
-  const bar = h("div", { class: "code-bar" }, h("span", null, language || "code"), copyButton(() => text, "Copy code"));
-  return h("div", { class: "code" }, bar, h("pre", { tabIndex: 0 }, h("code", null, ...highlighted(text, language))));
+  const bar = h("div.code-bar", h("span", language || "code"), copyButton(() => text, "Copy code"));
+  return h("div.code", bar, h("pre", { tabIndex: 0 }, h("code", ...highlighted(text, language))));
 }
 
 function tableNode(rows) {
   const [head, ...body] = rows;
-  const line = (row, tag) => h("tr", null, head.map((_, at) => h(tag, null, ...inline(row[at] ?? ""))));
-  return h("div", { class: "scrolled", tabIndex: 0 }, h("table", null, h("thead", null, line(head, "th")), h("tbody", null, body.map((row) => line(row, "td")))));
+  const line = (row, tag) => h("tr", head.map((_, at) => h(tag, null, ...inline(row[at] ?? ""))));
+  return h("div.scrolled", { tabIndex: 0 }, h("table", h("thead", line(head, "th")), h("tbody", body.map((row) => line(row, "td")))));
 }
 
 function listNode({ ordered, start, items }, depth) {
@@ -149,20 +149,20 @@ function listNode({ ordered, start, items }, depth) {
     const mark = box ? h("input", { type: "checkbox", disabled: true, checked: box[1] !== " ", "aria-label": box[1] === " " ? "open" : "done" }) : null;
     const blocks = nested(rest, depth);
     const tight = blocks[0]?.tagName === "P" ? [...blocks[0].childNodes] : blocks.slice(0, 1);
-    return h("li", null, mark, ...tight, ...blocks.slice(1));
+    return h("li", mark, ...tight, ...blocks.slice(1));
   });
   return h(ordered ? "ol" : "ul", ordered && start !== 1 ? { start } : null, nodes);
 }
 
 const SPANS = [
-  [/^(`+)([\s\S]*?[^`])\1(?!`)/, (m) => h("code", null, m[2].replace(/^ ([\s\S]*\S[\s\S]*) $/, "$1"))],
+  [/^(`+)([\s\S]*?[^`])\1(?!`)/, (m) => h("code", m[2].replace(/^ ([\s\S]*\S[\s\S]*) $/, "$1"))],
   [/^\\([!-/:-@[-`{-~])/, (m) => m[1]],
   [/^!?\[((?:[^[\]\\]|\\.|\[[^[\]]*\])*)\]\(\s*<?([^\s<>()]*(?:\([^\s()]*\)[^\s<>()]*)*)>?(?:\s+["'][^"']*["'])?\s*\)/, (m, depth) => link(m[2], inline(m[1] || m[2], depth))],
-  [/^\*\*(?=\S)([\s\S]*?\S)\*\*(?!\*)/, (m, depth) => h("strong", null, ...inline(m[1], depth))],
-  [/^__(?=\S)([\s\S]*?\S)__(?!\w)/, (m, depth) => h("strong", null, ...inline(m[1], depth))],
-  [/^~~(?=\S)([\s\S]*?\S)~~/, (m, depth) => h("del", null, ...inline(m[1], depth))],
-  [/^\*(?=\S)([^*]*?\S)\*(?!\*)/, (m, depth) => h("em", null, ...inline(m[1], depth))],
-  [/^_(?=\S)([^_]*?\S)_(?!\w)/, (m, depth) => h("em", null, ...inline(m[1], depth))],
+  [/^\*\*(?=\S)([\s\S]*?\S)\*\*(?!\*)/, (m, depth) => h("strong", ...inline(m[1], depth))],
+  [/^__(?=\S)([\s\S]*?\S)__(?!\w)/, (m, depth) => h("strong", ...inline(m[1], depth))],
+  [/^~~(?=\S)([\s\S]*?\S)~~/, (m, depth) => h("del", ...inline(m[1], depth))],
+  [/^\*(?=\S)([^*]*?\S)\*(?!\*)/, (m, depth) => h("em", ...inline(m[1], depth))],
+  [/^_(?=\S)([^_]*?\S)_(?!\w)/, (m, depth) => h("em", ...inline(m[1], depth))],
   [/^https?:\/\/[^\s<>"'`]*[^\s<>"'`.,;:!?)\]*_~]/, (m) => link(m[0], [m[0]])],
   [/^(?: {2,}|\\)\n/, () => h("br")],
 ];
@@ -208,8 +208,8 @@ function link(target, content) {
   try {
     url = new URL(target);
   } catch {
-    return h("span", null, ...content);
+    return h("span", ...content);
   }
-  if (!["http:", "https:", "mailto:"].includes(url.protocol)) return h("span", null, ...content);
+  if (!["http:", "https:", "mailto:"].includes(url.protocol)) return h("span", ...content);
   return h("a", { href: url.href, target: "_blank", rel: "noopener noreferrer nofollow" }, ...content);
 }

@@ -7,12 +7,12 @@ import { bytes, plural, scale, short, time } from "./format.js";
 const LOOK_MS = 2000;
 
 export async function show(main, _, signal) {
-  const list = h("div", { class: "models" });
+  const list = h("div.models");
   const changes = (await getJson("/health")).permissions.includes("models");
   const screen = { list, changes, signal, busy: new Map() };
   if (signal.aborted) return;
   put(main,
-    h("div", null, h("h1", null, "Models"), h("p", { class: "lead" }, "What this machine can run. A record pins the digest of the weights that answered.")),
+    h("div", h("h1", "Models"), h("p.lead", "What this machine can run. A record pins the digest of the weights that answered.")),
     changes ? pullForm(screen) : null, list);
   await draw(screen);
   watch(screen);
@@ -58,12 +58,12 @@ function card(model, screen) {
     ["Leaves", Number.isFinite(model.expires_in) ? `in ${plural(Math.round(model.expires_in), "second")} if idle` : null],
     ["Context", model.context_length ? plural(model.context_length, "token") : null],
     ["Imported", model.imported_at ? time(model.imported_at) : null],
-    ["Digest", model.digest ? h("span", { class: "row" }, h("code", null, short(model.digest, 16)), copyButton(() => model.digest, `Copy digest of ${model.name}`)) : null],
+    ["Digest", model.digest ? h("span.row", h("code", short(model.digest, 16)), copyButton(() => model.digest, `Copy digest of ${model.name}`)) : null],
   ];
-  return h("article", { class: "card stack tight", "aria-label": model.name },
-    h("div", { class: "bar" }, h("h2", null, model.name), h("div", { class: "row" }, badges)),
+  return h("article.card.stack.tight", { "aria-label": model.name },
+    h("div.bar", h("h2", model.name), h("div.row", badges)),
     pairs(facts),
-    model.error ? h("p", { class: "failure" }, model.error) : null, screen.changes ? actions(model, screen) : null, progressOf(model, screen));
+    model.error ? h("p.failure", model.error) : null, screen.changes ? actions(model, screen) : null, progressOf(model, screen));
 }
 
 function actions(model, screen) {
@@ -71,7 +71,7 @@ function actions(model, screen) {
   const busy = screen.busy.has(model.name);
   const button = (label, kind, deed) => h("button", { class: kind, disabled: busy, "data-deed": `${kind} ${model.name}`, onclick: () => work(model.name, screen, label, deed) }, label);
   const [label, deed] = model.loaded ? ["Unload", "unload"] : ["Load", "load"];
-  return h("div", { class: "row" },
+  return h("div.row",
     button(label, "", () => ask(`${path}/${deed}`, { method: "POST", json: {} })),
     model.embedded ? null : button("Remove", "bad", () => remove(model, path)));
 }
@@ -103,7 +103,7 @@ function progressOf(model, screen) {
 function progressView({ status, completed, total, file }) {
   const known = Number.isFinite(completed) && total > 0;
   const bar = known ? h("progress", { value: completed, max: total, "aria-label": status }) : h("progress", { "aria-label": status });
-  return h("div", { class: "stack tight" }, bar, h("small", null, [status, file, known ? `${bytes(completed)} of ${bytes(total)}` : null].filter(Boolean).join(" · ")));
+  return h("div.stack.tight", bar, h("small", [status, file, known ? `${bytes(completed)} of ${bytes(total)}` : null].filter(Boolean).join(" · ")));
 }
 
 /** A route that answers with JSON lines of progress. */
@@ -122,7 +122,7 @@ async function streamed(path, json, told) {
 function pullForm(screen) {
   const input = h("input", { placeholder: "ORG/NAME, or a short name", required: true, maxlength: 300, spellcheck: "false", autocapitalize: "off" });
   const progress = h("div", { role: "status" });
-  const button = h("button", { type: "submit", class: "primary" }, icon("download"), "Pull");
+  const button = h("button.primary", { type: "submit" }, icon("download"), "Pull");
   const submitted = async (event) => {
     event.preventDefault();
     button.disabled = true;
@@ -142,6 +142,6 @@ function pullForm(screen) {
     button.disabled = false;
     if (!screen.signal.aborted) await draw(screen);
   };
-  return h("form", { class: "card stack tight", onsubmit: submitted },
-    h("div", { class: "row nowrap end-aligned" }, field("Pull a model from Hugging Face", input), button), progress);
+  return h("form.card.stack.tight", { onsubmit: submitted },
+    h("div.row.nowrap.end-aligned", field("Pull a model from Hugging Face", input), button), progress);
 }

@@ -11,13 +11,13 @@ const PAD = 6;
 /** A figure with a name, the current value in words, and the line. `say` words a value; `least` is the least top. */
 export function plot(name, say, { least = 1, note = "" } = {}) {
   const values = [];
-  const now = h("strong", { class: "number" }, "–");
-  const peak = h("span", { class: "peak" });
+  const now = h("strong.number", "–");
+  const peak = h("span.peak");
   const area = s("path", { class: "area" });
   const line = s("path", { class: "line", "vector-effect": "non-scaling-stroke" });
   const group = s("g", { class: "moving" }, area, line);
   const picture = s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": name }, group);
-  const element = h("figure", { class: "card plot" }, h("figcaption", null, h("span", null, name), now, h("small", null, note)), h("div", { class: "plotted" }, picture, peak));
+  const element = h("figure.card.plot", h("figcaption", h("span", name), now, h("small", note)), h("div.plotted", picture, peak));
   const push = (value) => {
     values.push(value);
     if (values.length > POINTS + 1) values.shift();

@@ -13,16 +13,25 @@ const RETRY_MS = 10_000;
 const OPEN_MS = 1000;
 
 export async function showRecord(main, id, signal) {
-  const call = await getJson(`/vault/records/${encodeURIComponent(id)}`, { signal });
+  const back = h("a.back", { href: "#/vault" }, icon("left"), "Vault");
+  let call = null;
+  try {
+    call = await getJson(`/vault/records/${encodeURIComponent(id)}`, { signal });
+  } catch (error) {
+    if (signal.aborted) throw error;
+    const again = error.status === 404 ? null : () => (main.replaceChildren(), showRecord(main, id, signal));
+    put(main, back, h("h1", "Record"), failure(error, again));
+    return;
+  }
   const { can } = await abilities();
   if (signal.aborted) return;
   document.title = `Record ${call.outcome_index ?? call.index} · MiniVault`;
   const again = () => (main.replaceChildren(), showRecord(main, id, signal));
-  const proof = h("section", { class: "card stack tight", "aria-label": "Proof" });
-  const replay = h("section", { class: "card stack tight", "aria-label": "Replay" });
+  const proof = h("section.card.stack.tight", { "aria-label": "Proof" });
+  const replay = h("section.card.stack.tight", { "aria-label": "Replay" });
   put(main,
-    h("a", { class: "back", href: "#/vault" }, icon("left"), "Vault"), heading(call),
-    h("div", { class: "columns record" }, h("div", { class: "stack" }, said(call), replay), h("div", { class: "stack" }, proof, facts(call))),
+    back, heading(call),
+    h("div.columns.record", h("div.stack", said(call), replay), h("div.stack", proof, facts(call))),
     pinned(call), erasure(call, can, again));
   if (call.finish_reason === null) onceEnded(id, signal, again);
   fillReplay(replay, call, can);
@@ -47,8 +56,8 @@ function heading(call) {
   if (call.altered) parts.push(badge("altered in the vault's file", "bad"));
   if (!call.store) parts.push(badge("content not stored"));
   if (call.erased_index !== null) parts.push(badge(`erased by record ${call.erased_index}`, "warn"));
-  return h("div", null, h("h1", null, `Record ${call.outcome_index ?? call.index}`),
-    h("div", { class: "row" }, parts, h("time", { class: "faint small", datetime: call.timestamp }, time(call.timestamp))));
+  return h("div", h("h1", `Record ${call.outcome_index ?? call.index}`),
+    h("div.row", parts, h("time.faint.small", { datetime: call.timestamp }, time(call.timestamp))));
 }
 
 // -- what was said --
@@ -58,28 +67,28 @@ const absent = (call) => (call.erased_index === null ? "Not stored." : "Erased."
 function said(call) {
   const gone = absent(call);
   const noAnswer = call.finish_reason === null ? "Not ended yet." : gone;
-  const answer = h("div", { class: "md" });
-  const plain = h("div", { class: "plain", hidden: true }, call.response ?? "");
+  const answer = h("div.md");
+  const plain = h("div.plain", { hidden: true }, call.response ?? "");
   if (call.response !== null) showMarkdown(answer, call.response);
-  const toggle = h("button", { class: "link", "aria-pressed": "false" }, "as it was sent");
+  const toggle = h("button.link", { "aria-pressed": "false" }, "as it was sent");
   toggle.addEventListener("click", () => {
     plain.hidden = !plain.hidden;
     answer.hidden = !plain.hidden;
     toggle.setAttribute("aria-pressed", String(!plain.hidden));
   });
-  const title = (text, value, more) => h("div", { class: "bar" }, h("h2", null, text), h("div", { class: "row" }, more, value ? copyButton(() => value, `Copy ${text.toLowerCase()}`) : null));
-  return h("section", { class: "card stack", "aria-label": "What was said" },
-    title("Prompt", call.prompt), h("div", { class: "plain" }, call.prompt ?? h("span", { class: "faint" }, gone)),
+  const title = (text, value, more) => h("div.bar", h("h2", text), h("div.row", more, value ? copyButton(() => value, `Copy ${text.toLowerCase()}`) : null));
+  return h("section.card.stack", { "aria-label": "What was said" },
+    title("Prompt", call.prompt), h("div.plain", call.prompt ?? h("span.faint", gone)),
     title("Answer", call.response, call.response ? toggle : null),
-    call.response === null ? h("p", { class: "faint" }, noAnswer) : answer, plain,
-    call.error ? h("p", { class: "failure" }, call.error) : null);
+    call.response === null ? h("p.faint", noAnswer) : answer, plain,
+    call.error ? h("p.failure", call.error) : null);
 }
 
 function facts(call) {
   const timings = call.timings ?? {};
   const decode = (timings.decode_ns ?? timings.total_ns - timings.first_token_ns) / 1e9;
   const pace = call.usage.completion_tokens > 1 && decode > 0 ? (call.usage.completion_tokens - 1) / decode : null;
-  return h("section", { class: "card" }, h("h2", null, "Call"), pairs([
+  return h("section.card", h("h2", "Call"), pairs([
     ["Tokens", `${count(call.usage.prompt_tokens)} in, ${count(call.usage.completion_tokens)} out`],
     ["Time", call.processing_time_ms === null ? null : ms(call.processing_time_ms)],
     ["First token", timings.first_token_ns ? ms(timings.first_token_ns / 1e6) : null],
@@ -112,24 +121,24 @@ function parsed(text) {
 }
 
 function pinned(call) {
-  const values = (object) => pairs(Object.entries(object).map(([name, value]) => [name.replaceAll("_", " "), h("code", null, typeof value === "string" ? value : JSON.stringify(value))]));
-  const tokens = (title, ids) => (ids ? h("details", null, h("summary", null, `${title}: ${plural(ids.length, "token")}`), h("pre", { class: "sunk", tabIndex: 0 }, ids.join(" "))) : null);
-  return h("section", { class: "card stack" }, h("h2", null, "What it pins"),
-    h("div", { class: "columns" },
-      h("div", null, h("h3", null, "Model and arithmetic"), values(call.pin)),
-      h("div", null, h("h3", null, "Parameters"), values(parametersOf(call)))),
+  const values = (object) => pairs(Object.entries(object).map(([name, value]) => [name.replaceAll("_", " "), h("code", typeof value === "string" ? value : JSON.stringify(value))]));
+  const tokens = (title, ids) => (ids ? h("details", h("summary", `${title}: ${plural(ids.length, "token")}`), h("pre.sunk", { tabIndex: 0 }, ids.join(" "))) : null);
+  return h("section.card.stack", h("h2", "What it pins"),
+    h("div.columns",
+      h("div", h("h3", "Model and arithmetic"), values(call.pin)),
+      h("div", h("h3", "Parameters"), values(parametersOf(call)))),
     tokens("Prompt", call.prompt_token_ids), tokens("Answer", call.response_token_ids));
 }
 
 // -- the proof --
 
 async function fillProof(box, call, signal) {
-  const verdict = h("div", { class: "row" }, badge("checking…"));
-  const detail = h("div", { class: "stack tight" });
-  box.replaceChildren(h("div", { class: "bar" }, h("h2", null, "Proof"), verdict), detail);
+  const verdict = h("div.row", badge("checking…"));
+  const detail = h("div.stack.tight");
+  box.replaceChildren(h("div.bar", h("h2", "Proof"), verdict), detail);
   if (!canCheck()) {
     verdict.replaceChildren(badge("not checked", "warn"));
-    detail.replaceChildren(h("p", { class: "soft" }, "Browsers offer SHA-256 only over https or on the same machine. Use minivault vault check-proof."));
+    detail.replaceChildren(h("p.soft", "Browsers offer SHA-256 only over https or on the same machine. Use minivault vault check-proof."));
     return;
   }
   const leaves = [call.record, call.intent].filter(Boolean);
@@ -144,7 +153,7 @@ async function fillProof(box, call, signal) {
     if (error.name === "AbortError") return;
     const waits = error.status === 422;
     verdict.replaceChildren(badge(waits ? "not yet signed" : "not proven", waits ? "warn" : "bad"));
-    detail.replaceChildren(waits ? h("p", { class: "soft" }, "No signed head covers this record yet; one is signed every minute. This page looks again by itself.") : failure(error));
+    detail.replaceChildren(waits ? h("p.soft", "No signed head covers this record yet; one is signed every minute. This page looks again by itself.") : failure(error));
     if (waits) setTimeout(() => signal.aborted || fillProof(box, call, signal), RETRY_MS);
   }
 }
@@ -181,25 +190,25 @@ function provenView(checked, texts, key, kinds) {
   const [proven] = checked;
   const words = checkedWords(kinds);
   const signed = proven.signature === "good" ? "whose Ed25519 signature is sound" : "whose signature this browser cannot check";
-  const path = proven.steps.map(({ side, hash, result }) => h("li", null, h("span", { class: "faint" }, side === "left" ? "with left" : "with right"), h("code", null, short(hex(hash), 10)), h("span", { class: "faint" }, "gives"), h("code", null, short(hex(result), 10))));
+  const path = proven.steps.map(({ side, hash, result }) => h("li", h("span.faint", side === "left" ? "with left" : "with right"), h("code", short(hex(hash), 10)), h("span.faint", "gives"), h("code", short(hex(result), 10))));
   return [
-    h("p", { class: "soft" }, `Checked in this browser: ${checked.length > 1 ? "both records of this call stand" : "the record stands"} in the tree of a head over ${plural(proven.size, "record")}, ${signed}.${words}`),
-    h("details", null, h("summary", null, `${plural(proven.steps.length, "step")} from leaf to root`),
-      h("ol", { class: "path" }, h("li", null, h("span", { class: "faint" }, `leaf ${proven.index}`), h("code", null, short(proven.leafHash, 10))), path, h("li", null, h("span", { class: "faint" }, "root of the head"), h("code", null, short(proven.root, 10)), badge("equal", "good", "check")))),
-    h("details", null, h("summary", null, "The leaf"), h("pre", { class: "sunk", tabIndex: 0 }, JSON.stringify(proven.leaf, null, 2))),
-    h("p", { class: "faint small" }, "The key comes from this server. Compare it with a copy that you keep: ", h("code", { class: "wrap" }, key)),
-    h("div", { class: "row" }, h("button", { onclick: () => save(`record-${proven.index}.tlog-proof`, texts[0]) }, icon("download"), "Save the proof")),
+    h("p.soft", `Checked in this browser: ${checked.length > 1 ? "both records of this call stand" : "the record stands"} in the tree of a head over ${plural(proven.size, "record")}, ${signed}.${words}`),
+    h("details", h("summary", `${plural(proven.steps.length, "step")} from leaf to root`),
+      h("ol.path", h("li", h("span.faint", `leaf ${proven.index}`), h("code", short(proven.leafHash, 10))), path, h("li", h("span.faint", "root of the head"), h("code", short(proven.root, 10)), badge("equal", "good", "check")))),
+    h("details", h("summary", "The leaf"), h("pre.sunk", { tabIndex: 0 }, JSON.stringify(proven.leaf, null, 2))),
+    h("p.faint.small", "The key comes from this server. Compare it with a copy that you keep: ", h("code.wrap", key)),
+    h("div.row", h("button", { onclick: () => save(`record-${proven.index}.tlog-proof`, texts[0]) }, icon("download"), "Save the proof")),
   ];
 }
 
 // -- replay --
 
 function fillReplay(box, call, can) {
-  const result = h("div", { class: "stack tight", role: "status" });
-  const button = h("button", null, icon("retry"), "Run it again");
+  const result = h("div.stack.tight", { role: "status" });
+  const button = h("button", icon("retry"), "Run it again");
   button.addEventListener("click", async () => {
     button.disabled = true;
-    result.replaceChildren(h("p", { class: "faint" }, "Computing the answer again…"));
+    result.replaceChildren(h("p.faint", "Computing the answer again…"));
     try {
       result.replaceChildren(...(await replayed(call)));
     } catch (error) {
@@ -209,15 +218,15 @@ function fillReplay(box, call, can) {
   });
   box.hidden = !can("POST /vault/records/{}/replay");
   const gone = call.erased_index !== null;
-  box.replaceChildren(h("div", { class: "bar" }, h("h2", null, "Replay"), gone ? null : button),
-    h("p", { class: "soft" }, gone ? "What was said is erased: it cannot be run again." : "Runs the recorded tokens with the recorded parameters and seed, and compares each token. The replay is recorded too."), result);
+  box.replaceChildren(h("div.bar", h("h2", "Replay"), gone ? null : button),
+    h("p.soft", gone ? "What was said is erased: it cannot be run again." : "Runs the recorded tokens with the recorded parameters and seed, and compares each token. The replay is recorded too."), result);
 }
 
 async function replayed(call) {
   const found = await getJson(`/vault/records/${call.index}/replay`, { method: "POST" });
   const where = found.position === null ? "" : ` at token ${found.position + 1}`;
-  const nodes = [h("div", { class: "row" }, badge(`${found.verdict}${where}`, VERDICTS[found.verdict], found.verdict === "MATCH" ? "check" : null),
-    h("span", { class: "soft" }, found.reason ?? (found.verdict === "MATCH" ? `all ${plural(found.compared_tokens, "token")} are the same` : `${plural(found.compared_tokens, "token")} compared`)))];
+  const nodes = [h("div.row", badge(`${found.verdict}${where}`, VERDICTS[found.verdict], found.verdict === "MATCH" ? "check" : null),
+    h("span.soft", found.reason ?? (found.verdict === "MATCH" ? `all ${plural(found.compared_tokens, "token")} are the same` : `${plural(found.compared_tokens, "token")} compared`)))];
   announce(`Replay: ${found.verdict}`);
   if (!found.record) return nodes;
   const again = await getJson(`/vault/records/${found.record.index}`);
@@ -227,8 +236,8 @@ async function replayed(call) {
 
 function comparison(call, again, same) {
   const nodes = [];
-  if (call.response !== null && again.response !== null) nodes.push(h("h3", null, same ? "The text, again" : "From the record to the replay"), diffText(call.response, again.response));
-  if (call.response_token_ids && again.response_token_ids) nodes.push(h("details", { open: !same }, h("summary", null, "Token by token"), diffTokens(call.response_token_ids, again.response_token_ids)));
+  if (call.response !== null && again.response !== null) nodes.push(h("h3", same ? "The text, again" : "From the record to the replay"), diffText(call.response, again.response));
+  if (call.response_token_ids && again.response_token_ids) nodes.push(h("details", { open: !same }, h("summary", "Token by token"), diffTokens(call.response_token_ids, again.response_token_ids)));
   return nodes;
 }
 
@@ -248,6 +257,6 @@ function erasure(call, can, again) {
       toast(error.message, "bad");
     }
   };
-  return h("section", { class: "card row apart" }, h("div", null, h("h2", null, "Erase"), h("p", { class: "soft" }, "Takes away what was said, and leaves the proof that something was.")),
-    h("button", { class: "bad", onclick: erase }, icon("trash"), "Erase content"));
+  return h("section.card.row.apart", h("div", h("h2", "Erase"), h("p.soft", "Takes away what was said, and leaves the proof that something was.")),
+    h("button.bad", { onclick: erase }, icon("trash"), "Erase content"));
 }

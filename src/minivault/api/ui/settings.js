@@ -22,7 +22,7 @@ export function settingsFields(settings, changed = () => {}) {
     });
     return field(label, input, note);
   });
-  return h("div", { class: "settings" }, systemField(settings, changed), h("div", { class: "grid" }, numbers));
+  return h("div.settings", systemField(settings, changed), h("div.grid", numbers));
 }
 
 function systemField(settings, changed) {
@@ -36,7 +36,7 @@ function systemField(settings, changed) {
 
 export function settingsDialog(title, settings, changed) {
   return modal(title, (close) =>
-    h("form", { class: "stack", onsubmit: (event) => (event.preventDefault(), close()) },
+    h("form.stack", { onsubmit: (event) => (event.preventDefault(), close()) },
       settingsFields(settings, changed),
-      h("div", { class: "row end" }, h("button", { type: "submit", class: "primary" }, "Done"))));
+      h("div.row.end", h("button.primary", { type: "submit" }, "Done"))));
 }

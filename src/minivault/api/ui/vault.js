@@ -17,17 +17,17 @@ const filters = { query: "", model: "", finish_reason: "", surface: "", after: "
 
 export async function show(main, [id], signal) {
   if (id) return showRecord(main, id, signal);
-  const list = h("ol", { class: "calls", "aria-label": "Calls, newest first" });
-  const note = h("p", { class: "faint", role: "status" });
+  const list = h("ol.calls", { "aria-label": "Calls, newest first" });
+  const note = h("p.faint", { role: "status" });
   const more = h("button", { hidden: true }, "Older calls");
   const can = await abilities().catch(() => null);
   if (signal.aborted) return null;
   const search = new Search(list, note, more, signal, can);
   put(main,
-    h("div", { class: "row apart" },
-      h("div", null, h("h1", null, "Vault"), h("p", { class: "lead" }, "Every prompt and every answer, in an append-only tree whose head is signed.")),
+    h("div.row.apart",
+      h("div", h("h1", "Vault"), h("p.lead", "Every prompt and every answer, in an append-only tree whose head is signed.")),
       can?.can("GET /vault/export") ? h("button", { onclick: () => exportDialog(search) }, icon("download"), "Export") : null),
-    await headCard(signal), filterForm(search, can), note, list, h("div", { class: "row center" }, more));
+    await headCard(signal), filterForm(search, can), note, list, h("div.row.center", more));
   await search.begin();
   return null;
 }
@@ -85,7 +85,7 @@ class Search {
       if (error.name === "AbortError") return;
       this.note.textContent = "";
       this.more.hidden = true;
-      this.list.replaceChildren(h("li", null, failure(error, () => this.begin())));
+      this.list.replaceChildren(h("li", failure(error, () => this.begin())));
     }
   }
 
@@ -99,17 +99,18 @@ class Search {
 
 function row(call) {
   const tokens = call.usage?.total_tokens ?? 0;
-  return h("li", null, h("a", { class: "call", href: `#/vault/${encodeURIComponent(call.id)}` },
-    h("span", { class: "call-head" },
-      h("span", { class: "call-prompt" }, lastTurn(call.prompt) || (call.erased_index === null ? "(content not stored)" : "(erased)")),
+  return h("li", h("a.call", { href: `#/vault/${encodeURIComponent(call.id)}` },
+    h("span.call-head",
+      h("span.call-prompt", lastTurn(call.prompt) || (call.erased_index === null ? "(content not stored)" : "(erased)")),
       h("time", { datetime: call.timestamp, title: time(call.timestamp) }, when(call.timestamp))),
-    h("span", { class: "call-response" }, call.response?.trim().slice(0, 300) ?? ""),
-    h("span", { class: "call-facts" },
+    h("span.call-response", call.response?.trim().slice(0, 300) ?? ""),
+    h("span.call-facts",
       ending(call),
       call.erased_index === null ? null : badge("erased", "warn"),
-      h("span", null, call.model), h("span", null, call.surface), h("span", null, plural(tokens, "token")),
-      call.processing_time_ms === null ? null : h("span", null, ms(call.processing_time_ms)),
-      h("span", null, `record ${call.outcome_index ?? call.index}`))));
+      call.altered ? badge("altered", "bad") : null,
+      h("span", call.model), h("span", call.surface), h("span", plural(tokens, "token")),
+      call.processing_time_ms === null ? null : h("span", ms(call.processing_time_ms)),
+      h("span", `record ${call.outcome_index ?? call.index}`))));
 }
 
 /** Of a conversation, what was asked last; the record itself shows all of it. */
@@ -135,8 +136,8 @@ function filterForm(search, can) {
     return input;
   };
   const model = h("input", { placeholder: "any", maxlength: 200 });
-  const reason = h("select", null, options([["", "any"], ...REASONS.map((one) => [one, one])], filters.finish_reason));
-  const surface = h("select", null, options([["", "any"], ...SURFACES.map((one) => [one, one])], filters.surface));
+  const reason = h("select", options([["", "any"], ...REASONS.map((one) => [one, one])], filters.finish_reason));
+  const surface = h("select", options([["", "any"], ...SURFACES.map((one) => [one, one])], filters.surface));
   const fields = [
     field("Model", bound(model, "model")),
     field("How it ended", bound(reason, "finish_reason")),
@@ -145,25 +146,25 @@ function filterForm(search, can) {
     field("Until", bound(h("input", { type: "datetime-local" }), "before")),
   ];
   const open = Object.entries(filters).some(([name, value]) => name !== "query" && value);
-  return h("form", { class: "stack tight", role: "search", onsubmit: (event) => (event.preventDefault(), search.begin()) },
-    h("div", { class: "searching" }, icon("search"), query),
-    h("details", { open }, h("summary", null, "Filters"), h("div", { class: "filters" }, fields)));
+  return h("form.stack.tight", { role: "search", onsubmit: (event) => (event.preventDefault(), search.begin()) },
+    h("div.searching", icon("search"), query),
+    h("details", { open }, h("summary", "Filters"), h("div.filters", fields)));
 }
 
 // -- the head --
 
 async function headCard(signal) {
-  const box = h("div", { class: "card facts-card" });
+  const box = h("div.card.facts-card");
   try {
     const stats = await getJson("/vault/stats", { signal });
     const facts = [[count(stats.calls), "calls"], [count(stats.prompt_tokens + stats.completion_tokens), "tokens"]];
     const p50 = stats.processing_time_ms?.p50;
     if (Number.isFinite(p50)) facts.push([ms(p50), "median time"]);
-    box.append(...facts.map(([value, name]) => h("div", { class: "fact" }, h("strong", null, value), h("span", null, name))));
+    box.append(...facts.map(([value, name]) => h("div.fact", h("strong", value), h("span", name))));
     box.append(await headFact(signal));
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    box.append(error.status === 404 ? h("p", { class: "faint" }, "No head is signed yet.") : failure(error));
+    box.append(error.status === 404 ? h("p.faint", "No head is signed yet.") : failure(error));
   }
   return box;
 }
@@ -174,33 +175,33 @@ async function headFact(signal) {
   const key = response.headers.get("minivault-key");
   const head = readNote(text);
   const seen = witness({ origin: head.origin, size: head.size, root: hex(head.root), key });
-  return h("div", { class: "fact wide" },
-    h("strong", null, `head over ${plural(head.size, "record")}`),
-    h("span", null, badge(seen.kind === "good" ? "continuous" : "look here", seen.kind, "shield"), " ",
-      h("button", { class: "link", onclick: () => headDialog(text, key, seen) }, short(hex(head.root), 16))));
+  return h("div.fact.wide",
+    h("strong", `head over ${plural(head.size, "record")}`),
+    h("span", badge(seen.kind === "good" ? "continuous" : "look here", seen.kind, "shield"), " ",
+      h("button.link", { onclick: () => headDialog(text, key, seen) }, short(hex(head.root), 16))));
 }
 
 function headDialog(text, key, seen) {
-  return modal("The signed head", (close) => h("div", { class: "stack" },
-    h("p", null, badge(seen.text, seen.kind)),
-    h("p", { class: "soft" }, "Keep a copy elsewhere: with it, anybody can show later whether the vault was set back or rewritten."),
-    h("pre", { class: "sunk" }, text), h("pre", { class: "sunk" }, key),
-    h("div", { class: "row end" },
+  return modal("The signed head", (close) => h("div.stack",
+    h("p", badge(seen.text, seen.kind)),
+    h("p.soft", "Keep a copy elsewhere: with it, anybody can show later whether the vault was set back or rewritten."),
+    h("pre.sunk", text), h("pre.sunk", key),
+    h("div.row.end",
       h("button", { onclick: () => (forget(), close()) }, "Forget what this browser saw"),
-      h("button", { class: "primary", onclick: () => save("vault.head", text) }, icon("download"), "Save the head"))), { wide: true });
+      h("button.primary", { onclick: () => save("vault.head", text) }, icon("download"), "Save the head"))), { wide: true });
 }
 
 // -- export --
 
 function exportDialog(search) {
   return modal("Export", (close) => {
-    const progress = h("p", { class: "faint", role: "status" });
+    const progress = h("p.faint", { role: "status" });
     const begin = (form) => exported(form, search, progress).then(() => close(), (error) => toast(error.message, "bad"));
-    return h("div", { class: "stack" },
-      h("p", null, "All calls that fit the search and the filters."), progress,
-      h("div", { class: "row end" },
+    return h("div.stack",
+      h("p", "All calls that fit the search and the filters."), progress,
+      h("div.row.end",
         h("button", { onclick: () => begin("csv") }, "CSV"),
-        h("button", { class: "primary", onclick: () => begin("jsonl") }, "JSON Lines")));
+        h("button.primary", { onclick: () => begin("jsonl") }, "JSON Lines")));
   });
 }
 
