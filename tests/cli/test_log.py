@@ -86,6 +86,15 @@ def test_a_call_whose_content_was_not_kept_says_so(capsys: pytest.CaptureFixture
     assert "> (erased by record 7)" in shown
 
 
+def test_a_call_without_an_outcome_is_open_and_its_answer_not_ended(capsys: pytest.CaptureFixture[str]) -> None:
+    from minivault.cli.log import _show
+
+    _show(replace(CALL, response=None, finish_reason=None, outcome_index=None), full=False)
+    head, *_, answer, _ = capsys.readouterr().out.splitlines()
+    assert " open " in head
+    assert answer == "< (not ended)"
+
+
 def test_a_call_that_was_altered_is_marked_here_and_from_a_server(capsys: pytest.CaptureFixture[str]) -> None:
     from minivault.cli.log import _show
 

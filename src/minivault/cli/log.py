@@ -52,6 +52,8 @@ SERVER_POLL_SECONDS = 1.0
 PAGE = 1000
 ALTERED = "ALTERED"
 """Marks a call that is not what was recorded: it was altered in the vault's file."""
+OPEN = "open"
+"""How a call ended that has no outcome: it runs, or its server was killed and has not come back."""
 
 
 def register(app: typer.Typer) -> None:
@@ -131,8 +133,13 @@ def absent(call: Call) -> str:
     return "(not kept)" if call.erased_index is None else f"(erased by record {call.erased_index})"
 
 
+def no_answer(call: Call) -> str:
+    """What stands in the place of an answer that is not there."""
+    return "(not ended)" if call.outcome_index is None and call.erased_index is None else absent(call)
+
+
 def _show(call: Call, full: bool) -> None:
-    head = [call.timestamp[:19] + "Z", call.model, call.source, call.mode, call.finish_reason or "running"]
+    head = [call.timestamp[:19] + "Z", call.model, call.source, call.mode, call.finish_reason or OPEN]
     head.append(f"{call.prompt_tokens} + {counted(call.completion_tokens or 0, 'token')}")
     if call.duration_ns is not None:
         head.append(f"{call.duration_ns / 1e9:.2f} s")
@@ -140,9 +147,9 @@ def _show(call: Call, full: bool) -> None:
     if call.altered:
         head.append(f"{ALTERED} in the vault's file")
     console().print(one_line("  ".join(head), 1000), style="bold")
-    for mark, text in ((">", call.prompt), ("<", call.response)):
+    for mark, text, none in ((">", call.prompt, absent), ("<", call.response, no_answer)):
         if text is None:
-            line(f"{mark} {absent(call)}")
+            line(f"{mark} {none(call)}")
         else:
             line(f"{mark} {text if full else one_line(text, 200)}")
     line()

@@ -24,7 +24,7 @@ from minivault.cli.console import (
     working,
     write_json,
 )
-from minivault.cli.log import ALTERED, absent
+from minivault.cli.log import ALTERED, OPEN, absent, no_answer
 from minivault.cli.units import counted, named, word
 from minivault.cli.usage import Group
 from minivault.cli.vault_filters import (
@@ -242,15 +242,11 @@ def _row(call: Call) -> list[str]:
         call.timestamp[:19] + "Z" if terminal_width() is None else call.timestamp[:16].replace("T", " "),
         call.surface,
         call.model,
-        (call.finish_reason or "running") + (f", {ALTERED}" if call.altered else ""),
+        (call.finish_reason or OPEN) + (f", {ALTERED}" if call.altered else ""),
         f"{call.prompt_tokens}+{call.completion_tokens or 0}",
         absent(call) if call.prompt is None else one_line(call.prompt_snippet or call.prompt, MOST_SHOWN),
-        _no_answer(call) if call.response is None else one_line(call.response_snippet or call.response, MOST_SHOWN),
+        no_answer(call) if call.response is None else one_line(call.response_snippet or call.response, MOST_SHOWN),
     ]
-
-
-def _no_answer(call: Call) -> str:
-    return "" if call.outcome_index is None else absent(call)
 
 
 def _show_detail(detail: CallDetail) -> None:
@@ -265,9 +261,10 @@ def _show_detail(detail: CallDetail) -> None:
     gone = {f"parameters.{name}" for name in detail.withheld}
     values = named({group: fields[group] for group in ("pin", "parameters") if fields[group]})
     pairs([*rows, *((name, absent(detail.call) if name in gone else value) for name, value in values)])
-    for name, text in (("prompt", detail.call.prompt), ("response", detail.call.response)):
+    call = detail.call
+    for name, text, none in (("prompt", call.prompt, absent), ("response", call.response, no_answer)):
         line(f"\n--- {name} ---")
-        line(absent(detail.call) if text is None else text)
+        line(none(call) if text is None else text)
 
 
 def _counts(group: Mapping[str, Any]) -> list[str]:
