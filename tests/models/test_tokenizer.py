@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import platform
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,20 @@ def pieces(tokenizer: Tokenizer, ids: list[int], cuts: list[int]) -> list[str]:
     places = [0, *sorted(cut % (len(ids) + 1) for cut in cuts), len(ids)]
     found = [decoder.push(ids[start:end]) for start, end in pairwise(places)]
     return [*found, decoder.finish()]
+
+
+class _HeapUse(ctypes.Structure):
+    """glibc's ``struct mallinfo2``."""
+
+    _fields_ = tuple((name, ctypes.c_size_t) for name in ("arena", "b", "c", "d", "mapped", "f", "g", "used", "i", "j"))
+
+
+def heap_in_use() -> int:
+    """Bytes."""
+    ask = ctypes.CDLL(None).mallinfo2
+    ask.restype = _HeapUse
+    found = ask()
+    return int(found.used + found.mapped)
 
 
 id_lists = st.lists(st.integers(0, 335), max_size=40)
@@ -223,3 +239,19 @@ def test_word_pieces_are_cut_proof_and_spaced_by_their_neighbours(
     tokenizer = word_pieces(tmp_path_factory.mktemp("words"))
     assert "".join(pieces(tokenizer, ids, cuts)) == tokenizer.decode(ids)
     assert tokenizer.decode([2, 3, 4, 1, 6, 7]) == "the dogs , a"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the heap's use is asked of glibc")
+@pytest.mark.parametrize("case", ["llama-gqa", "llama-tied-bias"])
+def test_no_words_of_prompts_stay_in_memory(case: str) -> None:
+    tokenizer = Tokenizer.load(DATA / case)
+
+    def encode_new_words(start: int) -> None:
+        for number in range(start, start + 10_000):
+            tokenizer.encode(f"word-{number:x}", add_special_tokens=False)
+            tokenizer.encode_parts([(f"word-{number:x}", False)], add_special_tokens=False)
+
+    encode_new_words(0)
+    before = heap_in_use()
+    encode_new_words(10_000)
+    assert heap_in_use() - before < 100_000
