@@ -211,7 +211,7 @@ def _remember_no_words(library: tokenizers.Tokenizer) -> None:
     """Of each BPE model, tokenizers 0.23 keeps 10,000 words of what it was given, for each thread and until that ends:
     words of prompts, and for good once the model is unloaded. To look them up saves no time that can be measured."""
     if isinstance(library.model, (models.BPE, models.Unigram)):
-        library.model._resize_cache(0)  # noqa: SLF001 - it has no other name
+        library.model._resize_cache(0)
 
 
 def _ids(library: tokenizers.Tokenizer, text: str, add_special_tokens: bool) -> list[int]:
