@@ -24,6 +24,27 @@ void Model::embed(int row, int token) {
     }
 }
 
+namespace {
+
+// Rows that a piece of a matrix's panels is multiplied with before the next: few enough for the second-level cache to keep
+// their activations while the panels pass by, and as many as another number of blocks of nearly equal size allows.
+constexpr int kMostRowsAtOnce = 144;
+
+int rows_at_once(int rows) {
+    const int blocks = (rows + kMostRowsAtOnce - 1) / kMostRowsAtOnce;
+    return (rows + blocks - 1) / blocks;
+}
+
+QuantizedRows from_row(QuantizedRows q, int row, int activation_bytes) {
+    const std::ptrdiff_t groups = static_cast<std::ptrdiff_t>(row) * q.groups;
+    q.data += groups * kGroup * activation_bytes;
+    q.scales += groups;
+    q.offsets += groups;
+    return q;
+}
+
+}  // namespace
+
 QuantizedRows Model::quantized(int width) const {
     return {quantized_.as<std::uint8_t>(), scales_.as<float>(), offsets_.as<std::int32_t>(), width / kGroup};
 }
@@ -100,10 +121,16 @@ void Model::multiply(const Matrix& matrix, const float* a, std::ptrdiff_t a_stri
     const QuantizedRows q = quantized(matrix.padded_inputs());
     const int panels = matrix.panels();
     const int piece = std::max(1, panels / (team_.size() * 12));
+    const int height = rows_at_once(rows);
     for (int begin = queue.take(piece); begin < panels; begin = queue.take(piece)) {
-        for (int panel = begin; panel < std::min(begin + piece, panels); ++panel) {
-            step_aside();
-            matrix.multiply(kernels_, panel, a, a_stride, q, rows, out, stride, accumulate);
+        const int end = std::min(begin + piece, panels);
+        for (int row = 0; row < rows; row += height) {
+            const QuantizedRows some = from_row(q, row, kernels_.activation_bytes);
+            for (int panel = begin; panel < end; ++panel) {
+                step_aside();
+                matrix.multiply(kernels_, panel, a + row * a_stride, a_stride, some, std::min(height, rows - row),
+                                out + row * stride, stride, accumulate);
+            }
         }
     }
 }
