@@ -89,6 +89,15 @@ def test_no_chunking_block_thread_or_kernel_changes_a_bit_of_the_logits(
     assert np.array_equal(bits(found), bits(expected))
 
 
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("precision", ["int8", "int4", "f32"])
+def test_a_long_prompt_in_one_step_has_the_bits_of_short_chunks(precision: Precision, kernels: str) -> None:
+    """More rows than are multiplied at once."""
+    prompt = [(7 * place * place + place) % VOCAB for place in range(320)]
+    run = runner("llama-gqa", RunnerOptions(precision=precision, threads=2, kernels=kernels))
+    assert np.array_equal(bits(run.logits(prompt)), bits(run.logits(prompt, chunks=[90, 100, 130])))
+
+
 Answer = tuple[list[int], list[TokenLogprob]]
 
 
