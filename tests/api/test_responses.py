@@ -105,6 +105,16 @@ async def test_a_response_goes_on_from_those_before_it_without_their_instruction
     assert prompts(bench)[2] == "<system>Be long.<user>one<assistant>A.<user>two<assistant>A.<user>three<assistant>"
 
 
+async def test_a_response_that_was_altered_is_neither_shown_nor_gone_on_from() -> None:
+    bench = templated(says("A."))
+    first = (await create(bench)).json()["id"]
+    bench.ledger.altered.add(0)
+    asked = [await get(bench, first), await get(bench, f"{first}/input_items"), await create(bench, previous_response_id=first)]
+    assert [(answer.status_code, answer.json()["error"]["code"]) for answer in asked] == [(503, "vault_corrupt")] * 3
+    assert "altered" in asked[0].json()["error"]["message"]
+    assert len(bench.ledger.intents) == 1
+
+
 async def test_going_back_over_much_text_is_refused_with_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = templated(says("A."))
     first = (await create(bench, input="x" * 100)).json()["id"]

@@ -97,7 +97,7 @@ def background_of(request: Request) -> Background:
     summary="An earlier response",
     responses={
         200: schema.json_answer(answers.ResponseBody, "The response."),
-        **schema.error_responses(403, 404, 422, 429, 500),
+        **schema.error_responses(403, 404, 422, 429, 500, 503),
     },
 )
 async def retrieve(
@@ -130,7 +130,7 @@ def _retrieved(call: EarlierCall) -> Response:
     summary="What a response was made from",
     responses={
         200: schema.json_answer(ItemListBody, "The items."),
-        **schema.error_responses(403, 404, 422, 429, 500),
+        **schema.error_responses(403, 404, 422, 429, 500, 503),
     },
 )
 async def input_items(

@@ -31,28 +31,32 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise CliError(
-            f"Cannot listen on port {port} of {host} ({error.strerror}). {_who_listens(address, error)} "
-            "Choose another port with --port, and another folder with --data-dir."
+            f"Cannot listen on port {port} of {host} ({error.strerror}). {_what_to_do(address, error)}"
         ) from None
     return listener
 
 
-def _who_listens(address: Any, error: OSError) -> str:
-    """Whether it is a MiniVault server that has the port."""
+def _what_to_do(address: Any, error: OSError) -> str:
+    """Says whether it is a MiniVault server that has the port: it may have the vault, too."""
     if error.errno != errno.EADDRINUSE:
-        return ""
+        return "Choose another with --port."
     from minivault.cli.client import is_ours
 
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address[0], address[0])  # noqa: S104 - replaced, not bound to
     url = f"http://[{host}]:{address[1]}" if ":" in host else f"http://{host}:{address[1]}"
-    return f"A MiniVault server answers there already, at {url}." if is_ours(url) else "Another program has it."
+    if not is_ours(url):
+        return "Another program has it: choose another with --port."
+    return (
+        f"A MiniVault server answers there already, at {url}. "
+        "Choose another port with --port, and another folder with --data-dir."
+    )
 
 
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError):  # the latter: no name that can be encoded
-        raise CliError("--host is not an address of this machine.", exit_code=2) from None
+        raise CliError(f"host: {host!r} is not an address of this machine.", exit_code=2) from None
     # IPv4 first: it is what `localhost` means to most clients.
     family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
     return family, address
@@ -71,7 +75,7 @@ def _addresses(host: str) -> list[str]:
     try:
         found = socket.getaddrinfo(host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError):
-        raise CliError("--host is not an address of this machine.", exit_code=2) from None
+        raise CliError(f"host: {host!r} is not an address of this machine.", exit_code=2) from None
     return [str(entry[4][0]).partition("%")[0] for entry in found]
 
 

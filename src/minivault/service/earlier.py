@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from minivault.errors import UnknownRecord
+from minivault.errors import UnknownRecord, VaultCorrupt
 from minivault.generation import FinishReason
 from minivault.vault.reader import CallDetail
 
 _NOTHING_KEPT = "no such response in the vault, or nothing is kept of it"
+_ALTERED = "what the vault has of this response is not what was recorded: it was altered in the file; run vault verify"
 
 
 class BodyReader(Protocol):
@@ -21,6 +22,8 @@ class BodyReader(Protocol):
     def get(self, id_or_index: str | int, /, *, owner: str | None = None) -> CallDetail: ...
 
     def raw_request(self, index: int, /) -> bytes | None: ...
+
+    def is_sound(self, index: int, /) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ def earlier_call(
 
     Raises:
         UnknownRecord: there is none, or its content was erased or never stored.
+        VaultCorrupt: what is on record of it is not what was recorded.
     """
     detail = reader.get(record_id, owner=owner)
     call = detail.call
@@ -84,4 +88,6 @@ def earlier_call(
     bare = not body and not detail.intent.get("parameters", {}).get("choice")
     if lost or bare or (whole and not found.whole):
         raise UnknownRecord(_NOTHING_KEPT)
+    if not reader.is_sound(call.index):
+        raise VaultCorrupt(_ALTERED)
     return found

@@ -182,6 +182,7 @@ class Records:
 
         Raises:
             UnknownRecord: there is none, it has not ended well, or nothing is kept of it.
+            VaultCorrupt: it was altered in the vault's file.
         """
         return await asyncio.to_thread(lambda: earlier_call(self._reader, record_id, surface, owner=owner, whole=whole))
 
