@@ -109,7 +109,8 @@ async def test_a_response_that_was_altered_is_neither_shown_nor_gone_on_from() -
     bench = templated(says("A."))
     first = (await create(bench)).json()["id"]
     bench.ledger.altered.add(0)
-    asked = [await get(bench, first), await get(bench, f"{first}/input_items"), await create(bench, previous_response_id=first)]
+    asked = [await get(bench, path) for path in (first, f"{first}/input_items")]
+    asked.append(await create(bench, previous_response_id=first))
     assert [(answer.status_code, answer.json()["error"]["code"]) for answer in asked] == [(503, "vault_corrupt")] * 3
     assert "altered" in asked[0].json()["error"]["message"]
     assert len(bench.ledger.intents) == 1

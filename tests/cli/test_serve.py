@@ -131,7 +131,7 @@ def test_beyond_this_machine_may_be_listened_on_once_there_is_a_key(tmp_path: Pa
 
 
 def test_a_port_that_is_taken_is_told() -> None:
-    with listen("127.0.0.1", 0) as taken, pytest.raises(CliError, match="Another program has it: choose another with --port"):
+    with listen("127.0.0.1", 0) as taken, pytest.raises(CliError, match="program has it: choose another with --port"):
         listen("127.0.0.1", taken.getsockname()[1])
 
 
