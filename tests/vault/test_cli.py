@@ -196,6 +196,15 @@ def own_vault(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_verify_says_when_no_signed_head_bears_on_the_end(vault: Command, own_vault: Path) -> None:
+    with_head = vault("verify", data_dir=own_vault)
+    (own_vault / "vault.head").unlink()
+    without = vault("verify", data_dir=own_vault)
+    assert "(newest signed head: 8 records)" in with_head.out
+    assert (without.code, "self-attested (no signed head)" in without.out) == (0, True)
+    assert "cannot be told whether records are missing at its end" in without.err
+
+
 def test_erase_by_id_takes_content_and_line_and_leaves_a_record(vault: Command, own_vault: Path) -> None:
     ended = vault("erase", "2", "--yes", data_dir=own_vault)
     assert (ended.code, "the content of 1 call" in ended.out) == (0, True)

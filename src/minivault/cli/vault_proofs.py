@@ -202,6 +202,13 @@ def _when(file: Path) -> str | None:
         return None
 
 
+_OWN_HEADS = "Self-attested: measured against the vault's own heads, not against a copy kept elsewhere."
+_NO_HEAD = (
+    "Self-attested by what is there: no signed head is beside the vault, so it cannot be told whether records are"
+    " missing at its end. The next start signs one; keep a copy of it elsewhere."
+)
+
+
 def _show_report(report: VerifyReport, earlier: str | None = None) -> None:
     """``earlier``: when the verification was made from which this one goes on."""
     calls = f"({counted(report.calls, 'call')}, {report.open_calls} of them not ended)"
@@ -222,7 +229,7 @@ def _show_report(report: VerifyReport, earlier: str | None = None) -> None:
     if len(report.findings) > SHOWN_FINDINGS:
         line(f"  and {len(report.findings) - SHOWN_FINDINGS} more; --json shows them")
     if report.ok and report.attested_size is None:
-        note("Self-attested: measured against the vault's own heads, not against a copy kept elsewhere.")
+        note(_NO_HEAD if report.records and report.signed_size is None else _OWN_HEADS)
 
 
 def _span(first: int, end: int) -> str:
@@ -243,7 +250,9 @@ def _scope(report: VerifyReport) -> str:
 def _reach(report: VerifyReport) -> str:
     if report.ok and report.attested_size is not None:
         return f" up to record {report.attested_size - 1}, by the head kept elsewhere"
-    return "" if report.signed_size is None else f" (newest signed head: {counted(report.signed_size, 'record')})"
+    if report.signed_size is None:
+        return " (no signed head)" if report.records else ""
+    return f" (newest signed head: {counted(report.signed_size, 'record')})"
 
 
 def verifier_key(key: str | None, paths: HeadPaths | None) -> VerifierKey:
