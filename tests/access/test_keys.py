@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -320,6 +321,17 @@ def test_a_file_of_another_user_lets_nobody_in_but_where_the_folder_is_theirs(st
     os.chown(store.path.parent, 1234, 1234)
     os.utime(store.path)
     assert store.authenticate(made.text) == made.key
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: os.mkfifo(path, 0o600)], ids=["folder", "pipe"])
+def test_what_is_no_file_lets_nobody_in_and_leaves_nothing_open(store: KeyStore, make: Any) -> None:
+    make(store.path)
+    descriptors = Path("/proc/self/fd")
+    before = len(list(descriptors.iterdir())) if descriptors.exists() else 0
+    for _ in range(3):
+        with pytest.raises(KeysUnavailable, match="is not a file"):
+            store.exist()
+    assert not before or len(list(descriptors.iterdir())) == before
 
 
 def test_a_link_in_place_of_the_file_is_not_followed(store: KeyStore, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from minivault.access.limits import Limits, Quota, Verdict, require_sound
-from minivault.access.windows import MemoryWindows
+from minivault.access.windows import MemoryWindows, Window
 from minivault.errors import ConfigError, InvalidRequest, RateLimited
 from tests.access.clock import Clock
 
@@ -26,7 +26,7 @@ class Client:
         clock: Clock | None = None,
     ) -> None:
         self.clock = clock or Clock()
-        self.limits = limits or Limits(MemoryWindows(self.clock))
+        self.limits = limits or Limits(MemoryWindows(self.clock), self.clock)
         self._terms = (self.limits, name, requests, tokens, concurrent)
 
     def quota(self) -> Quota:
@@ -234,6 +234,27 @@ async def test_what_running_requests_hold_is_worth_waiting_for() -> None:
     with pytest.raises(RateLimited, match="30 are left, and this request") as late:
         await client.quota().reserve(60)
     assert late.value.retry_after == 86_400
+
+
+async def test_what_a_window_has_forgotten_is_not_worth_waiting_for() -> None:
+    client = Client(tokens="1000/minute")
+    running = await client.quota().reserve(600)
+    client.clock.now += 70
+    (await client.quota().reserve(900)).settle(900)
+    with pytest.raises(RateLimited, match="100 are left, and this request") as late:
+        await client.quota().reserve(300)
+    assert late.value.retry_after == 60
+    running.settle(600)
+
+
+async def test_what_is_left_takes_nothing() -> None:
+    clock = Clock()
+    storage = MemoryWindows(clock)
+    limits, windows = Limits(storage, clock), [Window("tokens/a/60", 10, 60)]
+    assert [await limits.left(windows) for _ in range(2)] == [10, 10]
+    await limits.take(windows, 4)
+    assert await limits.left(windows) == 6
+    assert [len(held.entries) for held in storage._held.values()] == [1]
 
 
 async def test_a_prompt_that_could_never_fit_is_told_as_such() -> None:

@@ -28,6 +28,17 @@ def test_a_name_that_only_one_revoked_key_had_means_that_one() -> None:
     assert key_id_of("alice", [FORMER], on_no_record) == FORMER.id
 
 
+@pytest.mark.parametrize("keys", [[FORMER, ALICE], [FORMER, EARLIER]])
+def test_of_several_keys_of_one_name_that_records_name_the_id_must_say_which(keys: list[ApiKey]) -> None:
+    with pytest.raises(InvalidRequest, match="give the id"):
+        key_id_of("alice", keys, lambda _: True)
+    assert key_id_of(FORMER.id, keys, lambda _: True) == FORMER.id
+
+
+def test_of_several_revoked_keys_of_one_name_the_one_that_a_record_names_is_meant() -> None:
+    assert key_id_of("alice", [FORMER, EARLIER], lambda key_id: key_id == EARLIER.id) == EARLIER.id
+
+
 def test_of_several_revoked_keys_of_one_name_the_id_must_say_which() -> None:
     with pytest.raises(InvalidRequest, match="give the id"):
         key_id_of("alice", [FORMER, EARLIER], on_no_record)

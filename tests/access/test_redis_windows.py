@@ -132,6 +132,28 @@ async def test_the_log_says_when_redis_answers_again(redis_url: str, caplog: pyt
     assert caplog.messages == ["limits are gone: it is said so", "limits are back"]
 
 
+async def test_one_that_answers_and_takes_no_writes_cannot_count(redis_url: str) -> None:
+    async with storage(redis_url) as windows:
+        await windows.check()
+        await windows._redis.config_set("maxmemory", 1)
+        try:
+            assert await windows._redis.ping()
+            with pytest.raises(LimitsUnavailable):
+                await windows.check()
+        finally:
+            await windows._redis.config_set("maxmemory", 0)
+        await windows.check()
+
+
+async def test_what_is_left_takes_nothing(redis_url: str) -> None:
+    async with storage(redis_url) as windows:
+        limits, window = Limits(windows), Window("left/60", 10, 60)
+        assert [await limits.left([window]) for _ in range(2)] == [10, 10]
+        await limits.take([window], 4)
+        assert await limits.left([window]) == 6
+        assert await windows._redis.zcard("minivault:{left/60}:entries") == 1
+
+
 @pytest.mark.parametrize("uri", ["http://localhost", "redis", ""])
 def test_an_address_that_is_none_names_the_setting(uri: str) -> None:  # with or without the extra
     with pytest.raises(ConfigError, match="limits_storage"):

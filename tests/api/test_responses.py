@@ -105,6 +105,12 @@ async def test_a_response_goes_on_from_those_before_it_without_their_instruction
     assert prompts(bench)[2] == "<system>Be long.<user>one<assistant>A.<user>two<assistant>A.<user>three<assistant>"
 
 
+async def test_what_is_not_kept_is_not_said_to_be_stored() -> None:
+    bench = templated()
+    assert (await create(bench)).json()["store"] is True
+    assert (await create(bench, store=False)).json()["store"] is False
+
+
 async def test_a_response_that_was_altered_is_neither_shown_nor_gone_on_from() -> None:
     bench = templated(says("A."))
     first = (await create(bench)).json()["id"]

@@ -68,6 +68,34 @@ def test_a_user_counts_finds_exports_and_erases_its_own_alone(keyed: tuple[Runni
     assert (kept["prompt"], gone["prompt"]) == ("Say quokka.", None)
 
 
+def test_a_key_of_which_nothing_is_kept_is_told_so_by_a_response(keyed: tuple[RunningServer, dict[str, str]]) -> None:
+    server, keys = keyed
+    body = {"model": "guide", "input": "hi", "max_output_tokens": 2}
+    with httpx2.Client(base_url=server.url, timeout=200) as client:
+        stored = [client.post("/v1/responses", json=body, headers=shown(keys[name])).json()["store"] for name in keys]
+    assert dict(zip(keys, stored, strict=True)) == {"ops": True, "team": True, "guest": False}
+
+
+def test_a_command_erases_all_that_is_named_or_nothing(keyed: tuple[RunningServer, dict[str, str]]) -> None:
+    server, keys = keyed
+
+    def erase(*ids: str) -> subprocess.CompletedProcess[str]:
+        return minivault("vault", "erase", *ids, "--yes", "--url", server.url, "--api-key", keys["ops"])
+
+    with httpx2.Client(base_url=server.url, timeout=200, headers=shown(keys["ops"])) as client:
+        calls = [client.post("/generate", json=ASK | {"seed": seed}).json()["id"] for seed in (1, 2)]
+        again = client.post(f"/vault/records/{calls[0]}/replay").json()
+        refused = erase(*calls, "nobody")
+        assert (refused.returncode, "no such record" in refused.stderr) == (1, True)
+        assert all(client.get(f"/vault/records/{one}").json()["prompt"] for one in calls)
+        done = erase(calls[0], calls[0], str(again["record"]["index"]), calls[1])
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "Erased: the content of 3 calls" in done.stdout
+        assert [client.get(f"/vault/records/{one}").json()["prompt"] for one in calls] == [None, None]
+    nothing = erase(*calls)
+    assert (nothing.returncode, "Nothing was erased" in nothing.stderr) == (1, True)
+
+
 def test_client_commands_show_the_key_of_the_environment(keyed: tuple[RunningServer, dict[str, str]]) -> None:
     server, keys = keyed
     ask = ("generate", "What model are you?", "--max-tokens", "8", "--url", server.url)

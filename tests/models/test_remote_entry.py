@@ -15,6 +15,7 @@ from minivault.models.remote_config import RemoteConfig, is_up_to_v1
 from minivault.models.remote_entry import add_remote, remote_config
 from minivault.service.loading_remote import RemoteLoader, api_key_of
 from minivault.settings import Settings
+from tests.fakes import until
 from tests.models.pool_bench import Loader
 
 CONFIG = RemoteConfig(("http://a:1/v1", "http://b:2/v1"), "theirs", api_key_env="SOME_KEY", max_in_flight=3)
@@ -47,6 +48,36 @@ async def test_one_that_was_asked_can_be_removed_and_the_next_who_asks_is_told(c
     (await pool.acquire("far")).release()
     assert (loader.loads, [model.closed for model in loader.made]) == (["far", "far"], [True, False])
     await pool.close()
+
+
+async def test_one_that_still_answers_keeps_nobody_waiting_once_it_was_removed(catalog: Catalog) -> None:
+    add_remote(catalog, "far", CONFIG)
+    loader = Loader()
+    pool = ModelPool(catalog, "guide", loader, PoolLimits(20))
+    former = await pool.acquire("far")
+    catalog.remove("far")
+    with pytest.raises(UnknownModel):
+        await pool.acquire("far")
+    add_remote(catalog, "far", replace(CONFIG, upstream_model="another"))
+    lease = await pool.acquire("far")
+    assert [model.closed for model in loader.made] == [False, False]
+    former.release()
+    await until(lambda: loader.made[0].closed)
+    assert not loader.made[1].closed
+    lease.release()
+    await pool.close()
+
+
+async def test_one_that_still_answers_is_closed_with_its_pool(catalog: Catalog) -> None:
+    add_remote(catalog, "far", CONFIG)
+    loader = Loader()
+    pool = ModelPool(catalog, "guide", loader, PoolLimits(20))
+    await pool.acquire("far")
+    catalog.remove("far")
+    with pytest.raises(UnknownModel):
+        await pool.acquire("far")
+    await pool.close()
+    assert loader.made[0].closed
 
 
 async def test_one_that_is_the_servers_default_is_not_removed_under_it(catalog: Catalog) -> None:

@@ -17,6 +17,7 @@ from minivault.access.caller import Caller
 from minivault.access.limits import Limits, Quota
 from minivault.access.windows import MemoryWindows
 from minivault.api.app import create_app
+from minivault.engine.engine import Answering
 from minivault.engine.remote.engine import RemoteEngine
 from minivault.errors import EngineFailed, InvalidRequest, Overloaded, RateLimited, UnsupportedFeature
 from minivault.generation import FinishReason, GenerationRequest, Message, SamplingParams, Usage
@@ -216,6 +217,24 @@ async def test_what_a_server_made_for_nobody_counts_for_the_key_with_the_guessed
         (await quota.reserve(1)).settle(0)
     assert (bench.ledger.outcomes[0].prompt_tokens, bench.ledger.outcomes[0].completion_tokens) == (0, 0)
     assert quota.verdicts["tokens"].remaining + 1 == 1000 - 20 - 2
+
+
+async def test_what_came_for_a_slow_reader_that_leaves_counts_too() -> None:
+    limits = Limits(MemoryWindows(Clock()))
+    endless = waits_for(asyncio.Event(), says(), after=[delta({"content": word}) for word in ("a", "b", "c")])
+    async with far(endless) as bench:
+        quota = Quota.of(limits, "10.0.0.1", "", "1000/day")
+        call = await bench.service.open(ask("word " * 16), Caller("10.0.0.1", quota=quota))
+        chunks = call.chunks()
+        await anext(chunks)
+        arrived = call._tokens
+        assert isinstance(arrived, Answering)
+        await until(lambda: arrived.unread() == 2)
+        call.abandon()
+        async for _ in chunks:
+            pass
+        (await quota.reserve(1)).settle(0)
+    assert quota.verdicts["tokens"].remaining + 1 == 1000 - 20 - 3
 
 
 async def test_what_a_model_has_of_context_is_the_most_that_an_answer_without_a_limit_takes() -> None:

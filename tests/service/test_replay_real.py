@@ -17,7 +17,7 @@ from minivault.access.caller import Caller
 from minivault.engine.engine import GRAMMAR_TOO_COMPLEX
 from minivault.engine.native import sizes
 from minivault.engine.native.grammar import Grammar
-from minivault.errors import ContextTooLong, InvalidRequest, UnknownRecord
+from minivault.errors import ContextTooLong, InvalidRequest, UnknownRecord, UnsupportedFeature
 from minivault.generation import GenerationRequest, Message, SamplingParams
 from minivault.models.architecture import read_architecture
 from minivault.models.catalog import Catalog
@@ -142,6 +142,23 @@ async def test_a_form_that_is_refused_today_is_not_comparable(tmp_path: Path, mo
         assert await verdict(service, "r") == (
             ReplayVerdict.NOT_COMPARABLE,
             "the form of its answer is refused here: response_format.regex: it is too complex",
+        )
+
+
+async def test_a_form_for_which_no_compiler_can_be_made_any_more_is_not_comparable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = {"type": "regex", "regex": "[a-z]{3}"}
+    async with open_service(settings(tmp_path)) as service:
+        await service.generate(GenerationRequest(prompt="hi", request_id="r", response_format=form), CALLER)
+
+        def refuse(_: object) -> None:
+            raise UnsupportedFeature("response_format: this tokenizer cannot be read", param="response_format")
+
+        monkeypatch.setattr(LazyGrammars, "_made", refuse)
+        assert await verdict(service, "r") == (
+            ReplayVerdict.NOT_COMPARABLE,
+            "the form of its answer is refused here: response_format: this tokenizer cannot be read",
         )
 
 

@@ -122,7 +122,7 @@ async def test_a_deadline_that_passes_before_the_intent_is_durable_stops_the_eng
 async def test_a_drain_ends_what_becomes_durable_meanwhile_or_after(late: bool) -> None:
     bench, opening = await held_opening(make_bench(says("abc"), limits=ServiceLimits(abort_grace=0 if late else 60)))
     draining = asyncio.create_task(bench.service.drain(0))
-    await asyncio.sleep(0.01)
+    await until(lambda: draining.done() if late else bench.service.not_ready_because())
     assert draining.done() is late
     bench.ledger.release()
     with pytest.raises(Draining):
@@ -137,7 +137,7 @@ async def test_a_server_behind_is_not_asked_for_what_a_drain_ended_before_its_in
     bench.engine.info = replace(bench.engine.info, speaks_text=True)
     bench, opening = await held_opening(bench)
     draining = asyncio.create_task(bench.service.drain(0))
-    await asyncio.sleep(0.01)
+    await until(bench.service.not_ready_because)
     bench.ledger.release()
     with pytest.raises(Draining):
         await opening

@@ -183,6 +183,36 @@ def test_a_deleted_file_is_written_anew(tmp_path: Path) -> None:
     assert [line["prompt"] for line in lines(tmp_path)] == ["question 0", "question 1", "question 0"]
 
 
+@pytest.mark.parametrize(
+    "take", [Path.unlink, lambda path: os.truncate(path, 0), lambda path: path.rename(f"{path}.x")]
+)
+def test_a_file_that_is_taken_while_it_is_written_to_is_written_anew(
+    tmp_path: Path, take: Callable[[Path], object]
+) -> None:
+    ledger = open_ledger(tmp_path, mirror_dir=tmp_path / "logs")
+    record_calls(ledger, 3)
+    take(tmp_path / "logs" / "log.jsonl")
+    record_calls(ledger, 1)
+    eventually(lambda: len(ids(tmp_path)) == 4)
+    ledger.close()
+    assert [line["index"] for line in lines(tmp_path)] == [1, 3, 5, 7]
+
+
+def test_what_was_copied_and_cut_goes_on_behind_the_copy(tmp_path: Path) -> None:
+    """As logrotate's ``copytruncate`` does."""
+    ledger = open_ledger(tmp_path, mirror_dir=tmp_path / "logs")
+    record_calls(ledger, 3)
+    file = tmp_path / "logs" / "log.jsonl"
+    file.with_name("log.jsonl.1").write_bytes(file.read_bytes())
+    os.truncate(file, 0)
+    record_calls(ledger, 1)
+    ledger.close()
+    assert [[line["index"] for line in lines(tmp_path, name)] for name in ("log.jsonl.1", "log.jsonl")] == [
+        [1, 3, 5],
+        [7],
+    ]
+
+
 def test_the_mirror_of_another_vault_is_put_aside_whole(tmp_path: Path) -> None:
     record(tmp_path, 2)
     old = (tmp_path / "logs" / "log.jsonl").read_bytes()

@@ -188,9 +188,9 @@ def test_an_id_used_twice_means_the_newest(tmp_path: Path) -> None:
 def test_a_page_ends_when_it_holds_much_and_its_cursor_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, query: str | None
 ) -> None:
-    monkeypatch.setattr("minivault.vault.reader.PAGE_BYTES", 250)
+    monkeypatch.setattr("minivault.vault.reader.PAGE_BYTES", 350)
     ledger = open_ledger(tmp_path)
-    recorded = record_calls(ledger, 5, prompt_text="question " + "ü" * 45)  # about 110 bytes with its answer
+    recorded = record_calls(ledger, 5, prompt_text="question " + "ü" * 45)  # 152 bytes of content
     reader, seen, cursor = Reader.open(tmp_path / "vault.db"), list[list[int]](), None
     while True:
         page = reader.list(CallFilter(query=query), cursor=cursor, limit=1000)

@@ -113,11 +113,29 @@ def test_whoever_reads_is_told_which_calls_were_altered(vault: Path, read: str, 
     reader.close()
 
 
+NOT_UNICODE = ["UPDATE contents SET data = x'ff' WHERE leaf_index = 1 AND kind = 'response_text'"]
+NOT_UNICODE += ["UPDATE contents SET kind = CAST(x'ff' AS TEXT) WHERE leaf_index = 1 AND kind = 'response_text'"]
+NOT_UNICODE += [
+    f"UPDATE calls SET {column} = CAST(x'ff' AS TEXT) WHERE intent_index = 0"  # noqa: S608 - constants
+    for column in ("model", "request_id", "surface", "source", "api_key_id", "mode", "finish_reason")
+]
+
+
+@pytest.mark.parametrize("statement", NOT_UNICODE)
 @pytest.mark.parametrize("read", READERS)
-def test_a_text_that_is_no_longer_unicode_stops_no_reader(vault: Path, read: str) -> None:
-    alter(vault, "UPDATE contents SET data = x'ff' WHERE leaf_index = 1 AND kind = 'response_text'")
+def test_a_text_that_is_no_longer_unicode_stops_no_reader(vault: Path, read: str, statement: str) -> None:
+    alter(vault, statement)
     reader = Reader.open(vault)
     assert READERS[read](reader) == {0}
+    assert reader.stats()["calls"] == 4
+    reader.close()
+
+
+def test_numbers_end_though_a_call_was_moved_to_the_end_of_all_indexes(vault: Path) -> None:
+    alter(vault, "UPDATE calls SET intent_index = 9223372036854775807 WHERE intent_index = 2")
+    alter(vault, "UPDATE calls SET intent_index = -9223372036854775808 WHERE intent_index = 4")
+    reader = Reader.open(vault)
+    assert reader.stats()["calls"] == 4
     reader.close()
 
 

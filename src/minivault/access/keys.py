@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import secrets
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from typing import Any
 from minivault.access.key_file import ApiKey, KeyTerms, parse_keys, render_keys
 from minivault.errors import InvalidRequest, KeysUnavailable, Unauthorized, UnknownKey
 from minivault.file_lock import lock
-from minivault.files import HAS_MODES, is_own, open_itself, replacing
+from minivault.files import HAS_MODES, NO_WAIT, is_own, open_itself, replacing
 from minivault.outage import Outage
 
 FILE_NAME = "keys.json"
@@ -277,19 +278,26 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _load(path: Path) -> Mapping[str, ApiKey]:
     try:
-        descriptor = open_itself(path, os.O_RDONLY)
+        descriptor = open_itself(path, os.O_RDONLY | NO_WAIT)
+        try:
+            return parse_keys(_content(descriptor, path))
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise KeysUnavailable(f"keys.json cannot be read ({error.strerror}).") from None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        # Who owns the folder could put another file in its place anyhow.
-        if not is_own(status) and status.st_uid != path.parent.stat().st_uid:
-            raise KeysUnavailable("keys.json belongs to another user: chown it, and check its keys.")
-        if HAS_MODES and status.st_mode & 0o022:
-            raise KeysUnavailable(
-                "keys.json can be written by others than its owner: chmod 600 it, and check its keys."
-            )
-        return parse_keys(file.read())
+
+
+def _content(descriptor: int, path: Path) -> bytes:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise KeysUnavailable("keys.json is not a file.")
+    # Who owns the folder could put another file in its place anyhow.
+    if not is_own(status) and status.st_uid != path.parent.stat().st_uid:
+        raise KeysUnavailable("keys.json belongs to another user: chown it, and check its keys.")
+    if HAS_MODES and status.st_mode & 0o022:
+        raise KeysUnavailable("keys.json can be written by others than its owner: chmod 600 it, and check its keys.")
+    with os.fdopen(descriptor, "rb", closefd=False) as file:
+        return file.read()
 
 
 def _replace(path: Path, data: bytes) -> None:

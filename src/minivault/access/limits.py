@@ -9,8 +9,9 @@ from __future__ import annotations
 import itertools
 import math
 import secrets
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -44,11 +45,12 @@ class Verdict:
 class Limits:
     """What is counted for all clients. Owned by one event loop."""
 
-    def __init__(self, storage: WindowStorage) -> None:
+    def __init__(self, storage: WindowStorage, clock: Callable[[], float] = time.monotonic) -> None:
         self._storage = storage
+        self._clock = clock
         self._running: Counter[str] = Counter()
-        self._reserved: Counter[str] = Counter()
-        """Of each window, what requests of this server that still run may use at most."""
+        self._reserved: dict[str, dict[str, tuple[float, int]]] = {}
+        """Of each window, when requests of this server that still run reserved how much, by its name."""
         self._names = itertools.count()
         self._instance = secrets.token_hex(8)
         """Servers that share a storage must not share names."""
@@ -68,26 +70,30 @@ class Limits:
         Raises:
             LimitsUnavailable: it cannot be counted.
         """
-        too_much = max(window.limit for window in windows) + 1
-        states = (await self._storage.take(windows, too_much, "")).states
+        states = (await self._storage.take(windows, 0, "")).states
         return max(0, min(window.limit - state.used for window, state in zip(windows, states, strict=True)))
 
     async def reserve(self, windows: Sequence[Window], amount: int) -> tuple[Verdict, str]:
         """As :meth:`take`, of what is not used yet: :meth:`settle` it."""
         verdict, name = await self.take(windows, amount)
         if verdict.allowed:
-            self._reserved.update({window.key: amount for window in windows})
+            for window in windows:
+                self._reserved.setdefault(window.key, {})[name] = self._clock(), amount
         return verdict, name
 
     def reserved(self, window: Window) -> int:
-        return self._reserved[window.key]
+        """What requests of this server that still run may use at most of what the window holds: it has forgotten what
+        was reserved before its time."""
+        since = self._clock() - window.seconds
+        return sum(amount for at, amount in self._reserved.get(window.key, {}).values() if at > since)
 
     def settle(self, windows: Sequence[Window], amount: int, used: int, name: str) -> None:
         """What was reserved as ``amount`` came to ``used``."""
         for key in {window.key for window in windows}:
-            self._reserved[key] -= amount
-            if self._reserved[key] <= 0:
-                del self._reserved[key]
+            held = self._reserved.get(key, {})
+            held.pop(name, None)
+            if not held:
+                self._reserved.pop(key, None)
         if used != amount:
             self._storage.settle(windows, amount, used, name)
 

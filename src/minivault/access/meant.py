@@ -18,17 +18,18 @@ def key_id_of(word: str, keys: Iterable[ApiKey], on_record: Callable[[str], bool
     What either leaves out is refused as what does not exist is.
 
     Raises:
-        InvalidRequest: no key is meant, or several that were revoked; ``param`` is ``key``.
+        InvalidRequest: no key is meant, or several that had this name one after the other and that records name: who
+            erases what was said with a name must not be left in doubt whose. ``param`` is ``key``.
     """
     known = list(keys)
     named = [key for key in known if key.name == word]
-    found = next((key for key in known if key.id == word), None)
-    # At most one of a name is not revoked.
-    found = found or next((key for key in named if key.revoked_at is None), None)
-    if found is None and len(named) > 1:
-        raise InvalidRequest("key: several keys of this name were revoked: give the id of one", param="key")
-    if found is not None or named:
-        return (found or named[0]).id
+    if any(key.id == word for key in known):
+        return word
+    told = [key for key in named if key.revoked_at is None or on_record(key.id)] or named
+    if len(told) > 1:
+        raise InvalidRequest("key: several keys have had this name: give the id of one", param="key")
+    if told:
+        return told[0].id
     if on_record(word):
         return word
     raise InvalidRequest("key: must be the id or the name of a key, or an id that a record names", param="key")

@@ -22,6 +22,8 @@ CONNECTIONS = 32
 TIMEOUT_SECONDS = 2.0
 RETRY_SECONDS = 5.0
 
+_PROBE = Window("check", 1, 1)
+
 logger = logging.getLogger("minivault.access")
 
 _COMMON = """
@@ -75,7 +77,7 @@ for place = 1, #KEYS / 2 do
     local entries, sum = KEYS[2 * place - 1], KEYS[2 * place]
     local limit, span = tonumber(ARGV[2 * place + 1]), tonumber(ARGV[2 * place + 2])
     local missing = 1
-    if refused == 0 then
+    if refused == 0 and amount > 0 then
         redis.call('ZADD', entries, whole(now), whole(amount) .. ':' .. name)
         redis.call('PEXPIRE', entries, whole(span / 1000 + 1000))
         used[place] = used[place] + amount
@@ -168,11 +170,8 @@ class RedisWindows:
             return  # what was reserved stays counted until its window has passed
 
     async def check(self) -> None:
-        try:
-            await self._redis.ping()
-        except self._faults as error:
-            raise self._unavailable(error) from None
-        self._outage.works()
+        # By a take that is refused: a Redis that answers may still let nothing be written, or no script be run.
+        await self.take((_PROBE,), _PROBE.limit + 1, "")
 
     def _unavailable(self, error: BaseException) -> LimitsUnavailable:
         # The kind alone: a message may hold the address, with its password.

@@ -43,7 +43,8 @@ class WindowStorage(Protocol):
     """Where windows are kept."""
 
     async def take(self, windows: Sequence[Window], amount: int, entry: str) -> Take:
-        """Put ``amount`` into all windows under the name ``entry``, or into none. Nothing comes in between.
+        """Put ``amount`` into all windows under the name ``entry``, or into none. Nothing comes in between. An amount
+        of 0 is put nowhere, and tells what there is.
 
         Raises:
             LimitsUnavailable: it cannot be counted.
@@ -95,7 +96,7 @@ class MemoryWindows:
             states = [WindowState(kept.used, _reset(kept, now)) for kept in held]
             states[refused] = WindowState(one.used, _room_in(one, one.used + amount - window.limit, now))
             return Take(tuple(states), refused)
-        for one in held:
+        for one in held if amount else ():
             one.entries[entry] = _Entry(now, amount)
             one.used += amount
         return Take(tuple(WindowState(one.used, _reset(one, now)) for one in held))

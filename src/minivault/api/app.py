@@ -135,7 +135,7 @@ def create_app(
 def _gate_of(settings: Settings, clock: Callable[[], float]) -> Gate:
     return Gate(
         KeyStore.of_server(settings.data_dir),
-        Limits(windows_in(settings.limits_storage, clock)),
+        Limits(windows_in(settings.limits_storage, clock), clock),
         rate_limit=settings.rate_limit,
         require_keys=settings.require_keys,
         share_prefix_cache=settings.share_prefix_cache,

@@ -56,7 +56,8 @@ async def _create(request: Request, body: ResponsesRequest, raw: bytes) -> Respo
     )
     generation = await streaming.unless_gone(request, service_of(request).open(asked, caller_of(request)))
     created = int(datetime.fromisoformat(service_of(request).utc_now()).timestamp())
-    head = answers.ResponseHead(ID_PREFIX + generation.id, created, generation.model, body)
+    stored = asked.store and caller_of(request).store
+    head = answers.ResponseHead(ID_PREFIX + generation.id, created, generation.model, body, stored)
     if body.background:
         background_of(request).run(generation, outlive(request.scope))
         return json_response(head.begun(), headers=record_header(generation.intent))
@@ -118,7 +119,7 @@ async def _shown(request: Request, call_id: str) -> Response:
 
 def _retrieved(call: EarlierCall) -> Response:
     body = body_of(call)
-    head = answers.ResponseHead(ID_PREFIX + call.id, call.time_ns // 1_000_000_000, call.model, body)
+    head = answers.ResponseHead(ID_PREFIX + call.id, call.time_ns // 1_000_000_000, call.model, body, stored=True)
     if call.finish_reason is None:
         return json_response(head.begun())
     output = output_of(call, body) if call.whole or call.response else []

@@ -138,6 +138,10 @@ class Client:
         with self._failures():
             return self._checked(self._http.get(f"/vault/records/{quote(record_id, safe='')}/proof")).text
 
+    def record(self, record_id: str) -> JsonObject:
+        with self._failures():
+            return json_of(self._checked(self._http.get(f"/vault/records/{quote(record_id, safe='')}")))
+
     def erase(self, record_id: str) -> JsonObject:
         with self._failures():
             return json_of(self._checked(self._http.delete(f"/vault/records/{quote(record_id, safe='')}/content")))

@@ -1,7 +1,7 @@
 """Looks at the vault, its key file, and the keys that sign its heads: whether a server would start on them, and whether
 the records are in order.
 
-Makes and changes no file. Knows nothing of the terminal.
+Changes no file, and makes none but what SQLite has beside a database that is read. Knows nothing of the terminal.
 """
 
 from __future__ import annotations

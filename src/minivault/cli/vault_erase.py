@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -116,11 +116,15 @@ def _erase_by_server(settings: Settings, ids: list[str], filters: dict[str, str]
     erased: list[int] = []
     copies: list[int] = []
     with Client.of(settings) as client, working("Erasing"):
-        # The newest first: a replay that is named beside its call would be gone with it.
-        for record_id in sorted(ids, key=lambda name: int(name) if name.isdecimal() else -1, reverse=True):
-            one = client.erase(record_id)
-            erased += one["erased"]
-            copies += one["copies"]
+        named = _held([client.record(record_id) for record_id in ids])  # all are there, or none is erased
+        for place, index in enumerate(named):
+            if index in erased:  # a replay that was named beside its call
+                continue
+            try:
+                erased += client.erase(str(index))["erased"]
+            except CliError as error:
+                raise CliError(f"{error}\n{_told(erased, place, len(named))}") from None
+        copies += sorted({*erased} - {*named}) if ids else []
         more = bool(filters)
         while more:
             batch = client.erase_all(**filters)
@@ -143,6 +147,20 @@ def _erase_here(settings: Settings, ids: list[str], chosen: CallFilter, yes: boo
             with counting("Erasing", "calls") as progress:
                 erased = [gone for record in _erase(ledger, intents, progress) for gone in reader.erased_by(record)]
             return erased, sorted({*erased} - {*intents})
+
+
+def _held(calls: list[dict[str, Any]]) -> tuple[int, ...]:
+    """The intents of those that hold content, each once."""
+    held = [call["index"] for call in calls if call["store"] and call["finish_reason"] and call["erased_index"] is None]
+    return tuple(dict.fromkeys(held))
+
+
+def _told(erased: list[int], place: int, named: int) -> str:
+    if not erased:
+        return "Nothing was erased."
+    return (
+        f"Before that, the content of {_calls(place)} was erased, and what came of it; of {named - place} it is there."
+    )
 
 
 def _named(reader: Reader, ids: list[str]) -> tuple[int, ...]:

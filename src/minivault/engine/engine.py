@@ -172,6 +172,9 @@ class Answering(Protocol):
             MiniVaultError: it was refused; the stream has nothing.
         """
 
+    def unread(self) -> int:
+        """Tokens that came and were not taken from the stream."""
+
 
 class Engine(Protocol):
     @property

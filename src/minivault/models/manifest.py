@@ -118,4 +118,4 @@ def combined_digest(base: str, adapter: str) -> str:
 
 
 def _not_sound() -> CheckpointCorrupt:
-    return CheckpointCorrupt(f"{MANIFEST} of this model is not sound: import it again")
+    return CheckpointCorrupt(f"{MANIFEST} of this model is not sound: remove the model and import it again")

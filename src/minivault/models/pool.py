@@ -147,7 +147,7 @@ class ModelPool:
         if slot is None or slot.state is not ModelState.LOADED:
             return None
         if slot.published is not None and slot.entry.published() != slot.published:  # removed, or another of its name
-            self._residents.dismiss(slot)
+            self._residents.part(slot)
             return None
         return slot if adapter_of(name) is None or self._shelf.peek(name) is not None else None
 

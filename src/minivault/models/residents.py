@@ -36,6 +36,8 @@ class Residents:
         self._changes = changes
         self._tasks = tasks
         self._slots: dict[str, Slot] = {}
+        self._parting: set[Slot] = set()
+        """Models of no name any more, that leave after their last lease."""
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -117,6 +119,12 @@ class Residents:
         slot.leaving = self._tasks.spawn(self._close_when_idle(slot))
         self._changes.tell()
 
+    def part(self, slot: Slot) -> None:
+        """As :meth:`dismiss`, of a model that takes no memory and whose name is another's, or nobody's: none waits."""
+        self._parting.add(slot)
+        self.forget(slot)
+        self.dismiss(slot)
+
     def _recall(self, slot: Slot) -> None:
         """Nobody needs its room any more: a model that has not left yet stays."""
         if slot.leases and slot.leaving is not None:
@@ -142,6 +150,7 @@ class Residents:
             # Order: the next load begins when the memory is free, not before.
             await asyncio.to_thread(memory.give_back)
             self.forget(slot)
+            self._parting.discard(slot)
             logger.info("model %s unloaded", slot.entry.name)
             self._changes.tell()
 
@@ -166,7 +175,7 @@ class Residents:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        slots = self.all()
+        slots = [*self.all(), *self._parting]
         for slot in slots:
             if slot.load is not None and not slot.load.done():
                 slot.load.cancel()
@@ -174,6 +183,7 @@ class Residents:
         for slot in slots:
             if slot.state is ModelState.LOADED:
                 self.dismiss(slot)
+        self._changes.tell()
 
     # -- what can be seen
 

@@ -121,9 +121,10 @@ class Tokenizer:
             InvalidRequest: as :meth:`encode`.
         """
         if self._plain is None:
-            self._plain = tokenizers.Tokenizer.from_str(self._library.to_str())
-            self._plain.model = self._library.model
-            self._plain.encode_special_tokens = True
+            plain = tokenizers.Tokenizer.from_str(self._library.to_str())
+            plain.model = self._library.model
+            plain.encode_special_tokens = True
+            self._plain = plain
         added = {token.content: (key, token) for key, token in self._library.get_added_tokens_decoder().items()}
         ids = self.encode("", add_special_tokens)
         before: AddedToken | None = None

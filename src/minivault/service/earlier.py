@@ -71,6 +71,8 @@ def earlier_call(
     call = detail.call
     if call.surface != surface:
         raise UnknownRecord(_NOTHING_KEPT)
+    if not reader.is_sound(call.index):
+        raise VaultCorrupt(_ALTERED)
     body = reader.raw_request(call.index)
     found = EarlierCall(
         id=call.id,
@@ -88,6 +90,4 @@ def earlier_call(
     bare = not body and not detail.intent.get("parameters", {}).get("choice")
     if lost or bare or (whole and not found.whole):
         raise UnknownRecord(_NOTHING_KEPT)
-    if not reader.is_sound(call.index):
-        raise VaultCorrupt(_ALTERED)
     return found

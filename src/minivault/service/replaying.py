@@ -97,7 +97,7 @@ class Replayer:
                 model = generating(lease.model)
                 reason = why_not_comparable(recorded, pin_of(model)) or why_too_long(recorded, model.engine.info)
                 if reason is None and recorded.intent.get("parameters", {}).get("response_format"):
-                    reason = why_form_not_comparable(recorded, await asyncio.to_thread(_compiler_of, model))
+                    reason = await asyncio.to_thread(_why_form_not_comparable, recorded, model)
                 if reason is not None:
                     return reason
                 found = await self._replay_of(recorded, caller, lease, request_id, begun_ns)
@@ -167,6 +167,10 @@ class Replayer:
         return compare_vectors(recorded, again)
 
 
-def _compiler_of(model: ServedModel) -> str | None:
-    """What compiles its grammars. Blocking: may make the compiler."""
-    return None if model.grammars is None else model.grammars.version
+def _why_form_not_comparable(recorded: CallDetail, model: ServedModel) -> str | None:
+    """See :func:`why_form_not_comparable`. Blocking: may make the compiler, which not every tokenizer lets be made."""
+    try:
+        compiler = None if model.grammars is None else model.grammars.version
+    except InvalidRequest as refused:
+        return f"{_REFUSED}: {refused.message}"
+    return why_form_not_comparable(recorded, compiler)

@@ -377,10 +377,13 @@ class Generation:
         """Tokens that count for the caller's windows: what was made, whether anybody got it or not."""
         usage = self.usage
         stopped = reason is FinishReason.CANCELLED or self._abort is not None
-        worked = self._made > 0 or (stopped and self._tokens is not None)
+        made = self._made
+        if stopped and isinstance(self._tokens, Answering):
+            made += self._tokens.unread()
+        worked = made > 0 or (stopped and self._tokens is not None)
         prompt = usage.prompt_tokens or (guessed_prompt(self._prepared) if worked else 0)
         # A server's own count is better than that of its pieces, but comes with the end alone.
-        return prompt + (self._made if self._counted is None else usage.completion_tokens)
+        return prompt + (made if self._counted is None else usage.completion_tokens)
 
 
 def _safe_message(error: Exception) -> str:

@@ -56,6 +56,8 @@ class Mirror:
     def advance(self, db: Connection, limit: int = BATCH_LINES) -> bool:
         """Write up to ``limit`` lines that are due; returns whether there may be more to do now."""
         try:
+            if self.position is not None and self._was_taken():
+                self.close()
             if self.position is None:
                 self.position = self._find_position(db)
             rows = list(db.execute(_DUE, (self.position, limit)))
@@ -113,6 +115,16 @@ class Mirror:
         self.position = None
         self._scrub = None
         self._release()
+
+    def _was_taken(self) -> bool:
+        """Whether the file was deleted, replaced or cut since its last line."""
+        try:
+            there = self.path.stat()
+        except FileNotFoundError:
+            return True
+        if self._fd is None:
+            return False
+        return there.st_size < self._size or not os.path.samestat(there, os.fstat(self._fd))
 
     def _release(self) -> None:
         if self._fd is not None:

@@ -12,12 +12,15 @@ from minivault.errors import InvalidRequest
 from minivault.vault.calls import Call, CallFilter
 
 COLUMNS = """
-c.intent_index, c.outcome_index, c.request_id, c.time_ns, c.model, c.surface, c.source, c.api_key_id, c.mode, c.store,
-c.finish_reason, c.prompt_tokens, c.completion_tokens, c.duration_ns, CAST(t.prompt AS BLOB), CAST(t.response AS BLOB),
-c.erased_index
+c.intent_index, c.outcome_index, CAST(c.request_id AS BLOB), c.time_ns, CAST(c.model AS BLOB), CAST(c.surface AS BLOB),
+CAST(c.source AS BLOB), CAST(c.api_key_id AS BLOB), CAST(c.mode AS BLOB), c.store, CAST(c.finish_reason AS BLOB),
+c.prompt_tokens, c.completion_tokens, c.duration_ns, CAST(t.prompt AS BLOB), CAST(t.response AS BLOB), c.erased_index
 """
 """Texts as bytes: whoever alters the file can leave some that are not Unicode."""
 
+_CONTENT_BYTES = """
+(SELECT coalesce(sum(length(data)), 0) FROM contents WHERE leaf_index IN (c.intent_index, c.outcome_index))
+"""
 _STORE = 9
 _SNIPPETS = ((0, 12), (1, 24))
 """Of prompt and response, in words."""
@@ -59,7 +62,7 @@ def where(filters: CallFilter) -> tuple[str, list[Any]]:
 
 
 def select(filters: CallFilter, cursor: str | None, limit: int, oldest_first: bool) -> tuple[str, list[Any]]:
-    """The query for a page of calls, each row as :func:`call_of` takes it."""
+    """The query for a page of calls, each row as :func:`call_of` takes it, and behind that the bytes of its content."""
     tests, values = where(filters)
     order, beyond = ("ASC", ">") if oldest_first else ("DESC", "<")
     key = "c.intent_index" if filters.query is None else "search.rowid"
@@ -69,15 +72,15 @@ def select(filters: CallFilter, cursor: str | None, limit: int, oldest_first: bo
     if filters.query is None:
         # The page is found first, so that the texts of its calls are read and of no others.
         page = f"SELECT c.intent_index AS place FROM calls AS c WHERE {tests} ORDER BY {key} {order} LIMIT ?"  # noqa: S608 - constants
-        sql = f"WITH page AS MATERIALIZED ({page}) SELECT {COLUMNS} FROM page {_JOINED} ORDER BY page.place {order}"  # noqa: S608 - constants
-        return sql, [*values, limit]
+        found = f"SELECT {COLUMNS}, {_CONTENT_BYTES} FROM page {_JOINED} ORDER BY page.place {order}"  # noqa: S608 - constants
+        return f"WITH page AS MATERIALIZED ({page}) {found}", [*values, limit]
     # The walk goes over the search index in the order of its rows, so only one page of matches is read.
     source = "search CROSS JOIN calls AS c ON c.intent_index = search.rowid"
     snippets = ", ".join(
         f"CAST(snippet(search, {column}, '', '', '…', {words}) AS BLOB)" for column, words in _SNIPPETS
     )
     sql = (
-        f"SELECT {COLUMNS}, {snippets}"  # noqa: S608 - constants
+        f"SELECT {COLUMNS}, {snippets}, {_CONTENT_BYTES}"  # noqa: S608 - constants
         f" FROM {source} JOIN call_texts AS t ON t.intent_index = c.intent_index"
         f" WHERE search MATCH ? AND {tests} ORDER BY {key} {order} LIMIT ?"
     )

@@ -39,7 +39,7 @@ __all__ = ["Call", "CallDetail", "CallFilter", "ExportForm", "Page", "Reader"]
 MAX_PAGE = 1000
 EXPORT_PAGE = 500
 PAGE_BYTES = 16 << 20
-"""Of prompts and answers, after which a page ends, whatever its limit; a page has one call at least."""
+"""Of content, after which a page ends, whatever its limit; a page has one call at least."""
 MAX_IDLE = 4
 """Connections kept for the next query: each may hold pages of the file in memory."""
 
@@ -331,9 +331,9 @@ def _page(db: Connection, sql: str, values: list[Any], limit: int) -> Page:
     calls: list[Call] = []
     held = 0
     # A query that is left early goes with its cursor. Not by close(): apsw 3.54 never frees a cursor that was closed.
-    for row in db.execute(sql, values):
-        call = call_of(row)
-        held += sum(len(text.encode()) for text in (call.prompt, call.response) if text is not None)
+    for *row, size in db.execute(sql, values):
+        call = call_of(tuple(row))
+        held += size
         if len(calls) == limit or (calls and held > PAGE_BYTES):
             return Page(tuple(calls), str(calls[-1].index))
         calls.append(call)

@@ -11,7 +11,7 @@ from typing import Final
 
 from minivault.errors import LedgerUnavailable
 
-GONE: Final = "the vault's file was removed or replaced: stop the server and put it back"
+GONE: Final = "the vault's file was removed or replaced: put it back, or stop the server and restore a backup"
 LOG_GONE: Final = "the vault's write-ahead log was removed: restart the server"
 
 

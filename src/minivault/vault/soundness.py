@@ -24,7 +24,7 @@ _LEAVES: Final = """
 SELECT leaf_index, data, hash FROM json_each(?) CROSS JOIN leaves ON leaf_index = value
 """
 _PIECES: Final = """
-SELECT leaf_index, kind, salt, data FROM json_each(?) CROSS JOIN contents ON leaf_index = value
+SELECT leaf_index, CAST(kind AS BLOB), salt, data FROM json_each(?) CROSS JOIN contents ON leaf_index = value
 """
 _PROMPT, _RESPONSE = ContentKind.PROMPT_TEXT.value, ContentKind.RESPONSE_TEXT.value
 _PROMPT_IDS, _RESPONSE_IDS = ContentKind.PROMPT_TOKEN_IDS.value, ContentKind.RESPONSE_TOKEN_IDS.value
@@ -72,7 +72,8 @@ class Evidence:
         leaves: list[tuple[Any, ...]] = db.execute(_LEAVES, (json.dumps([*records | erasures]),)).fetchall()
         self._leaves = {index: (data, digest) for index, data, digest in leaves}
         self._erased: dict[int, set[int]] = {}
-        for index, kind, salt, data in db.execute(_PIECES, (json.dumps([*records]),)):
+        for index, word, salt, data in db.execute(_PIECES, (json.dumps([*records]),)):
+            kind = bytes(word or b"").decode("utf-8", "replace")
             self._commitments.setdefault(index, {})[kind] = self._committed(index, kind, salt, data)
             if in_full and isinstance(salt, bytes):
                 self._salts.setdefault(index, {})[kind] = salt.hex()

@@ -12,8 +12,8 @@ from minivault.vault.record import format_time
 
 _GROUPS = {
     "by_day": ("day", "strftime('%Y-%m-%d', c.time_ns / 1000000000, 'unixepoch')"),
-    "by_model": ("model", "c.model"),
-    "by_key": ("api_key_id", "c.api_key_id"),
+    "by_model": ("model", "CAST(c.model AS BLOB)"),
+    "by_key": ("api_key_id", "CAST(c.api_key_id AS BLOB)"),
 }
 _PAGE_RECORDS = 32_768
 """Looked at by one query: SQLite sorts a page in memory, and a reader that ends soon holds up no one."""
@@ -24,6 +24,9 @@ CAST({_BUCKETS} * ln(max(c.duration_ns, 1)) AS INTEGER), count(*), min(c.duratio
 count(c.outcome_index), coalesce(sum(c.prompt_tokens), 0), coalesce(sum(c.completion_tokens), 0), min(c.time_ns),
 max(c.time_ns)
 """
+
+_ENDS = "SELECT (SELECT min(intent_index) FROM calls), (SELECT max(intent_index) FROM calls)"
+_FIRST_AFTER = "SELECT min(intent_index) FROM calls WHERE intent_index > ?"
 
 
 def statistics(db: Connection | None, tests: str, values: list[Any]) -> dict[str, Any]:
@@ -56,20 +59,25 @@ def statistics(db: Connection | None, tests: str, values: list[Any]) -> dict[str
 def _gather(
     db: Connection, tests: str, values: list[Any], groups: dict[str, dict[Any, _Tally]], reasons: Counter[str]
 ) -> None:
-    bounds = f"SELECT min(c.intent_index), max(c.intent_index) FROM calls AS c WHERE {tests}"  # noqa: S608 - constants
-    first, last = next(db.execute(bounds, values))
-    if first is None:
-        return
     calls = f"FROM calls AS c WHERE {tests} AND c.intent_index BETWEEN ? AND ?"
-    for start in range(first, last + 1, _PAGE_RECORDS):
-        page = [*values, start, min(start + _PAGE_RECORDS - 1, last)]
+    # What comes after the last call of now is left out; over a gap, as an altered index leaves one, it leaps.
+    first, last = next(db.execute(_ENDS))
+    while first is not None:
+        end = min(first + _PAGE_RECORDS - 1, last)
+        page = [*values, first, end]
         with snapshot(db):
+            first = None if end == last else next(db.execute(_FIRST_AFTER, (end,)))[0]
             for name, (_, key) in _GROUPS.items():
                 for row in db.execute(f"SELECT {key}, {_NUMBERS} {calls} GROUP BY 1, 2", page):
-                    groups[name].setdefault(row[0], _Tally()).add(*row[1:])
-            counted = f"SELECT coalesce(c.finish_reason, 'open'), count(*) {calls} GROUP BY 1"
+                    groups[name].setdefault(_text(row[0]), _Tally()).add(*row[1:])
+            counted = f"SELECT CAST(coalesce(c.finish_reason, 'open') AS BLOB), count(*) {calls} GROUP BY 1"
             for reason, count in db.execute(counted, page):
-                reasons[reason] += count
+                reasons[_text(reason) or ""] += count
+
+
+def _text(value: bytes | str | None) -> str | None:
+    """What is not Unicode in it, as whoever alters the file can leave, is replaced."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 def _listed(name: str, tallies: dict[Any, _Tally]) -> list[dict[str, Any]]:

@@ -223,7 +223,7 @@ def _thinking_part(text: str) -> dict[str, Any]:
 class ResponseHead:
     """What is the same in a response from its beginning to its end."""
 
-    def __init__(self, response_id: str, created: int, model: str, asked: ResponsesRequest) -> None:
+    def __init__(self, response_id: str, created: int, model: str, asked: ResponsesRequest, stored: bool) -> None:
         self.id = response_id
         self._members = {
             "id": response_id,
@@ -237,7 +237,7 @@ class ResponseHead:
             "model": model,
             "parallel_tool_calls": asked.parallel_tool_calls is not False,
             "previous_response_id": asked.previous_response_id,
-            "store": asked.store is not False,
+            "store": stored,
             "temperature": asked.temperature,
             "text": {"format": {"type": "text"}} if asked.text is None else _sent(asked.text),
             "tool_choice": _choice(asked),

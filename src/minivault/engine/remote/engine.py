@@ -45,6 +45,7 @@ class RemoteStream:
         self._ended = False
         self._exhausted = False
         self.has_tokens = False
+        self._unread = 0
         self.task = asyncio.get_running_loop().create_task(self._run(work))
         self.task.add_done_callback(self._done)
 
@@ -59,7 +60,12 @@ class RemoteStream:
             self._exhausted = True
             raise step
         self._exhausted = step.finish_reason is not None
+        self._unread -= len(step.token_ids)
         return step
+
+    def unread(self) -> int:
+        """See :class:`minivault.engine.engine.Answering`."""
+        return self._unread
 
     async def accepted(self) -> None:
         """See :class:`minivault.engine.engine.Answering`."""
@@ -79,6 +85,7 @@ class RemoteStream:
     def put(self, step: TokenStep) -> None:
         self._ended = self._ended or step.finish_reason is not None
         self.has_tokens = self.has_tokens or bool(step.token_ids)
+        self._unread += len(step.token_ids)
         self._steps.put_nowait(step)
 
     async def _run(self, work: Work) -> None:
