@@ -33,6 +33,7 @@ COPIED_NAMES = (
     "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", "1_Pooling/config.json",
 )  # fmt: skip
 """What comes along beside the weights, where it exists."""
+_AGAIN = "remove the model and import it again"
 
 
 def stored_name(name: str) -> str:
@@ -79,11 +80,11 @@ class StoredFile:
         try:
             status = path.stat()
         except OSError:
-            raise CheckpointCorrupt(f"{shown(path.name)} of this model is gone: remove the model and import it again") from None
+            raise CheckpointCorrupt(f"{shown(path.name)} of this model is gone: {_AGAIN}") from None
         if (status.st_size, status.st_mtime_ns, status.st_ino) == (self.size, self.mtime_ns, self.inode):
             return self
         if status.st_size != self.size or file_sha256(path) != self.sha256:
-            raise CheckpointCorrupt(f"{shown(path.name)} changed since this model was imported: remove the model and import it again")
+            raise CheckpointCorrupt(f"{shown(path.name)} changed since this model was imported: {_AGAIN}")
         return replace(self, mtime_ns=status.st_mtime_ns, inode=status.st_ino)
 
 
