@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from playwright.sync_api import Locator, Page, Route
+
+from tests.e2e.server import Server
+
+RUNS_SECONDS, RESTS_SECONDS = 0.002, 0.03
 
 STORY = {"role": "user", "content": "Tell me a short story."}
 
@@ -16,6 +23,26 @@ def ask(page: Page, text: str) -> Locator:
     page.fill("#prompt", text)
     page.keyboard.press("Enter")
     return ended(page)
+
+
+@contextmanager
+def in_slow_motion(server: Server) -> Iterator[None]:
+    """The server runs for a moment in fifteen: on the fastest machine there is time to stop its answer."""
+    over = threading.Event()
+
+    def pulse() -> None:
+        while not over.wait(RUNS_SECONDS):
+            server.process.send_signal(signal.SIGSTOP)
+            over.wait(RESTS_SECONDS)
+            server.process.send_signal(signal.SIGCONT)
+
+    pulsing = threading.Thread(target=pulse)
+    pulsing.start()
+    try:
+        yield
+    finally:
+        over.set()
+        pulsing.join()
 
 
 def ended(page: Page) -> Locator:

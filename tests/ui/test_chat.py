@@ -6,7 +6,8 @@ import json
 
 from playwright.sync_api import Page, Route, expect
 
-from tests.ui.steps import answers, ask, ended
+from tests.e2e.server import Server
+from tests.ui.steps import answers, ask, ended, in_slow_motion
 
 
 def test_an_answer_streams_and_tells_its_figures_and_its_record(page: Page) -> None:
@@ -20,18 +21,19 @@ def test_an_answer_streams_and_tells_its_figures_and_its_record(page: Page) -> N
 
 
 def endless(route: Route) -> None:
-    """Have the model go on after its end, so that there is time to stop it."""
+    """Have the model go on after its end, to the end of its context."""
     body = json.loads(route.request.post_data or "") | {"ignore_eos": True}
     route.continue_(post_data=json.dumps(body))
 
 
-def test_a_stopped_answer_is_kept_and_recorded_as_cancelled(page: Page) -> None:
+def test_a_stopped_answer_is_kept_and_recorded_as_cancelled(page: Page, server: Server) -> None:
     page.route("**/v1/chat/completions", endless)
     page.fill("#prompt", "Tell me a short story.")
-    page.keyboard.press("Enter")
-    page.locator(".running .md p").first.wait_for()
-    page.keyboard.press("Escape")
-    answer = ended(page)
+    with in_slow_motion(server):
+        page.keyboard.press("Enter")
+        page.locator(".running .md p").first.wait_for()
+        page.keyboard.press("Escape")
+        answer = ended(page)
     expect(answer.locator(".figures")).to_contain_text("stopped")
     answer.locator(".record-link").click()
     expect(page.locator("main .badge").first).to_have_text("cancelled")
@@ -133,12 +135,13 @@ def test_what_was_refused_is_told_in_whole_sentences(page: Page) -> None:
     expect(alert).to_have_text("Is it running? This message is not sent again with the next one.")
 
 
-def test_a_page_that_goes_away_leaves_its_answer_unfinished(page: Page) -> None:
+def test_a_page_that_goes_away_leaves_its_answer_unfinished(page: Page, server: Server) -> None:
     page.route("**/v1/chat/completions", endless)
     page.fill("#prompt", "Tell me a short story.")
-    page.keyboard.press("Enter")
-    page.locator(".running .md p").first.wait_for()
-    page.reload()
+    with in_slow_motion(server):
+        page.keyboard.press("Enter")
+        page.locator(".running .md p").first.wait_for()
+        page.reload()
     answer = page.locator(".answered").last
     expect(answer.locator(".figures")).to_contain_text("left unfinished")
     expect(answer.get_by_role("alert")).to_have_count(0)
