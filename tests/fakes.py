@@ -252,6 +252,7 @@ class FakeModels:
     gave_up: int = 0
     """How many of them were cancelled."""
     drained: bool = False
+    damaged: dict[str, str] = field(default_factory=dict)
 
     @property
     def default_name(self) -> str:
@@ -302,8 +303,8 @@ class FakeModels:
     def loaded(self) -> list[FakeModel]:
         return [] if self.error is not None or self.unloaded else [self.model]
 
-    def listing(self) -> list[dict[str, Any]]:
-        return [
+    def listing(self) -> tuple[list[dict[str, Any]], dict[str, str]]:
+        card = [
             {
                 "name": self.model.name,
                 "default": True,
@@ -318,6 +319,7 @@ class FakeModels:
                 "modified_at": "2026-01-01T00:00:00.000Z",
             }
         ]
+        return card, self.damaged
 
     def describe(self, name: str) -> dict[str, Any]:
         if name != self.model.name:
@@ -325,7 +327,7 @@ class FakeModels:
         sizes = {"hidden_size": 4, "layers": 1, "attention_heads": 2, "kv_heads": 1, "vocab_size": 257}
         info = self.model.engine.info
         more = {"context_length": info.context_length, "template": ""}
-        return self.listing()[0] | sizes | more
+        return self.listing()[0][0] | sizes | more
 
 
 async def until(condition: Callable[[], Any]) -> None:

@@ -15,6 +15,7 @@ from minivault.api.app import create_app
 from minivault.errors import ModelNotReady, ModelTooLarge
 from minivault.settings import Settings
 from tests.api.client import BASE, client_of
+from tests.api.keyed import keyed_client
 from tests.fakes import Bench, make_bench, until
 
 HI = {"role": "user", "content": "hi"}
@@ -48,6 +49,18 @@ async def test_a_model_is_loaded_and_unloaded_by_name() -> None:
     assert (unloaded.json()["loaded"], loaded.json()["loaded"]) == (False, True)
     assert bench.models.keep_alives == [7]
     assert bench.models.leases == 0
+
+
+async def test_damaged_models_are_told_to_those_who_may_use_them() -> None:
+    bench = make_bench()
+    bench.models.damaged = {"mine": "config.json changed", "other": "model.safetensors is gone"}
+    async with keyed_client(bench) as (client, keys):
+        keys.add("bound", models=("fake", "other"))
+        told = [(await client.get("/models", headers=keys.headers(who))).json() for who in ("user", "bound")]
+        served = [card["id"] for card in (await client.get("/v1/models", headers=keys.headers("user"))).json()["data"]]
+    assert [[one["name"] for one in answer["damaged"]] for answer in told] == [["mine", "other"], ["other"]]
+    assert told[1]["damaged"][0]["error"] == "model.safetensors is gone"
+    assert served == ["fake"]
 
 
 async def test_loading_and_unloading_need_no_body() -> None:

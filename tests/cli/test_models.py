@@ -107,6 +107,10 @@ def test_a_changed_file_is_found(tmp_path: Path) -> None:
     (tmp_path / "models" / "mine" / "tokenizer.json").write_text("{}")
     done = models(None, tmp_path, "verify", "mine")
     assert (done.returncode, done.stdout) == (1, "mine: tokenizer.json: another size\n")
+    listed = models(None, tmp_path, "list")
+    assert listed.returncode == 0
+    assert "mine" not in listed.stdout
+    assert "mine cannot be served: tokenizer.json changed since this model was imported" in listed.stderr
 
 
 def test_removing_asks_first(tmp_path: Path) -> None:

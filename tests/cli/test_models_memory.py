@@ -83,6 +83,6 @@ def test_a_load_whose_asking_breaks_is_not_called_done(monkeypatch: pytest.Monke
     assert "is loaded" not in said
 
 
-def test_unload_answers_when_the_model_has_left() -> None:
+def test_unload_says_how_it_is_then_whether_the_model_was_there_or_not() -> None:
     code, said, _ = run("unload", "a", models_a_unload=Answer.json({}))
-    assert (code, said.splitlines()) == (0, ["a has left the memory; the next call loads it again"])
+    assert (code, said.splitlines()) == (0, ["a is not in memory; the next call loads it"])

@@ -233,7 +233,10 @@ def test_a_file_that_changed_is_found_and_one_that_was_only_touched_is_not(catal
     path.write_bytes(content)
     with pytest.raises(CheckpointCorrupt, match="changed"):
         catalog.get("mine")
-    assert [found.name for found in catalog.list()] == ["guide"]
+    found, damaged = catalog.survey()
+    assert [entry.name for entry in found] == ["guide"]
+    assert list(damaged) == ["mine"]
+    assert "model.safetensors changed" in damaged["mine"]
 
 
 @pytest.mark.parametrize("manifest", ["", "{}", '{"files": 3}', '{"files": {"x": {}}}', "[]"])

@@ -55,6 +55,19 @@ def test_a_model_leaves_memory_and_comes_back(page: Page) -> None:
     expect(card.locator(".badge").first).to_have_text("in memory")
 
 
+def test_a_damaged_model_is_shown_with_what_is_wrong_and_can_be_removed(page: Page) -> None:
+    def with_damaged(route: Route) -> None:
+        found = route.fetch().json()
+        route.fulfill(json=found | {"damaged": [{"name": "mine", "error": "config.json changed"}]})
+
+    page.route("**/models", with_damaged)
+    page.get_by_role("link", name="Models").click()
+    card = page.get_by_label("mine", exact=True)
+    expect(card.locator(".badge").first).to_have_text("failed")
+    expect(card).to_contain_text("config.json changed")
+    expect(card.get_by_role("button", name="Remove")).to_be_visible()
+
+
 def test_a_pull_shows_its_progress_and_its_failure(page: Page) -> None:
     told = [
         {"status": "model.safetensors", "completed": 5_000_000, "total": 10_000_000},

@@ -55,8 +55,16 @@ class ModelBody(BaseModel):
     error: str | None = Field(description="Why the last load failed.")
 
 
+class DamagedModelBody(BaseModel):
+    """A model that is here and cannot be served."""
+
+    name: str
+    error: str = Field(description="Why, and what to do.")
+
+
 class ModelsBody(BaseModel):
     models: list[ModelBody]
+    damaged: list[DamagedModelBody] = Field(description="Their files changed or are gone since they were imported.")
 
 
 @router.get(
@@ -139,7 +147,9 @@ async def metrics(request: Request) -> Response:
 )
 async def models(request: Request) -> Response:
     """All that the catalog holds; `loaded` are those that answer now."""
-    return json_response({"models": visible(request, await service_of(request).list_models())})
+    found, faults = await service_of(request).survey_models()
+    damaged = [{"name": name, "error": error} for name, error in faults.items()]
+    return json_response({"models": visible(request, found), "damaged": visible(request, damaged)})
 
 
 def visible(request: Request, models: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -84,9 +84,14 @@ class Client:
 
     def models(self) -> list[JsonObject]:
         """The catalog, with what the server has in memory of it."""
+        return self.models_and_damaged()[0]
+
+    def models_and_damaged(self) -> tuple[list[JsonObject], dict[str, str]]:
+        """:meth:`models`, and what is wrong with those that cannot be served, by name."""
         with self._failures():
-            found: list[JsonObject] = json_of(self._checked(self._http.get("/models", timeout=30.0)))["models"]
-            return found
+            found = json_of(self._checked(self._http.get("/models", timeout=30.0)))
+            # Older servers tell of no damaged ones.
+            return found["models"], {one["name"]: one["error"] for one in found.get("damaged", [])}
 
     def model(self, name: str) -> JsonObject:
         """All that is known of one model."""

@@ -79,22 +79,25 @@ def list_models(
     api_key: options.ApiKey = None,
     json: options.Json = False,
 ) -> None:
-    """List the models that can be served: those of the data directory, or of a server that is named."""
+    """List the models of the data directory, or of a server that is named; and what is wrong with damaged ones."""
     from minivault.models.details import facts
 
     settings = options.settings(data_dir=data_dir, url=url, api_key=api_key)
     catalog = None
     if names_server(settings, url, data_dir):
-        found = _asked(settings, lambda client: client.models())
+        found, damaged = _asked(settings, lambda client: client.models_and_damaged())
     else:
         catalog = _catalog(data_dir)
-        found = [facts(entry) for entry in catalog.list()]
+        entries, damaged = catalog.survey()
+        found = [facts(entry) for entry in entries]
     if json:
         for model in found:
             write_json(model)
-        return
-    table(["name", "family", "parameters", "size", "engine", ""], [_row(model) for model in found])
-    for name, held in [] if catalog is None else _unfinished(catalog):
+    else:
+        table(["name", "family", "parameters", "size", "engine", ""], [_row(model) for model in found])
+    for name, error in damaged.items():
+        note(f"{name} cannot be served: {error}")
+    for name, held in [] if catalog is None or json else _unfinished(catalog):
         note(f"{name}: a download was interrupted at {size(held)}. The same pull goes on; models rm {name} forgets it")
 
 

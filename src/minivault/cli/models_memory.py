@@ -115,7 +115,7 @@ def unload(
     """Have a model leave the server's memory once nobody uses it; the next call loads it again."""
     with _client(options.settings(url=url, api_key=api_key, data_dir=data_dir)) as client:
         client.unload_model(name)
-    line(f"{name} has left the memory; the next call loads it again")
+    line(f"{name} is not in memory; the next call loads it")
 
 
 def _stay(text: str) -> float:

@@ -11,7 +11,7 @@ import datetime
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import minivault
 from minivault.errors import CheckpointCorrupt, InvalidRequest, MiniVaultError, ModelInUse, ServerError, UnknownModel
@@ -83,6 +83,15 @@ class ModelEntry:
         return self.base or self
 
 
+class Survey(NamedTuple):
+    """What lies in a data directory."""
+
+    sound: list[ModelEntry]
+    """Can be served."""
+    damaged: dict[str, str]
+    """What is wrong with each of the others, by name."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileCheck:
     """What reading a file again showed."""
@@ -104,14 +113,20 @@ class Catalog:
     now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC)
 
     def list(self) -> list[ModelEntry]:
-        """Every model that can be served: the embedded one, then by name. Broken ones are left out."""
-        entries = []
+        """Every model that can be served: the embedded one, then by name."""
+        return self.survey().sound
+
+    def survey(self) -> Survey:
+        """Every model, as it is now."""
+        entries, faults = [], {}
         for name in self.names():
             try:
                 entries.append(self.get(name))
-            except MiniVaultError:
+            except UnknownModel:  # removed meanwhile
                 continue
-        return entries
+            except MiniVaultError as error:
+                faults[name] = error.message
+        return Survey(entries, faults)
 
     def get(self, name: str) -> ModelEntry:
         """The model called ``name``.

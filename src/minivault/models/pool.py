@@ -313,9 +313,13 @@ class ModelPool:
             return failure.message
         return "The model is still loading." if name in self._starting else None
 
-    def listing(self) -> list[dict[str, Any]]:
-        """What the catalog says of each model. Blocking; may be called on any thread."""
-        return [listed(entry, default=entry.name == self.default_name) for entry in self._catalog.list()]
+    def listing(self) -> tuple[list[dict[str, Any]], dict[str, str]]:
+        """What the catalog says of each model that can be served, and by the names of the others what is wrong.
+
+        Blocking; may be called on any thread.
+        """
+        entries, damaged = self._catalog.survey()
+        return [listed(entry, default=entry.name == self.default_name) for entry in entries], damaged
 
     def describe(self, name: str) -> dict[str, Any]:
         """The listing's object of one model, its sizes and its template. Blocking; may be called on any thread.

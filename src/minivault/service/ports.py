@@ -103,8 +103,11 @@ class ModelSource(Protocol):
     def states(self) -> dict[str, dict[str, Any]]:
         """Of each model in memory, or on its way there, what changes: see :mod:`minivault.models.pooled`."""
 
-    def listing(self) -> list[dict[str, Any]]:
-        """What the catalog says, one object a model. Blocking; may be called on any thread."""
+    def listing(self) -> tuple[list[dict[str, Any]], dict[str, str]]:
+        """What the catalog says, one object a model, and by the names of models that cannot be served what is wrong.
+
+        Blocking; may be called on any thread.
+        """
 
     def describe(self, name: str) -> dict[str, Any]:
         """The listing's object of one model, with its sizes. Blocking; may be called on any thread.

@@ -233,8 +233,13 @@ class Service:
         return [await self.describe_model(entry["name"]) for entry in await self.list_models()]
 
     async def list_models(self) -> list[dict[str, Any]]:
-        """The catalog, one JSON object a model."""
-        return [self._with_state(entry) for entry in await asyncio.to_thread(self.models.listing)]
+        """The catalog, one JSON object a model that can be served."""
+        return (await self.survey_models())[0]
+
+    async def survey_models(self) -> tuple[list[dict[str, Any]], dict[str, str]]:
+        """:meth:`list_models`, and by the names of the models that cannot be served what is wrong with them."""
+        entries, damaged = await asyncio.to_thread(self.models.listing)
+        return [self._with_state(entry) for entry in entries], damaged
 
     def models_in_memory(self) -> dict[str, dict[str, Any]]:
         """The state of each model that is loaded, on its way, or failed to load."""

@@ -26,9 +26,9 @@ function watch(screen) {
 
 async function draw(screen) {
   try {
-    const { models } = await getJson("/models", { signal: screen.signal });
+    const { models, damaged } = await getJson("/models", { signal: screen.signal });
     const focused = document.activeElement?.getAttribute("data-deed");
-    screen.list.replaceChildren(...models.map((model) => card(model, screen)));
+    screen.list.replaceChildren(...[...models, ...damaged.map((one) => ({ ...one, state: "failed" }))].map((model) => card(model, screen)));
     if (focused) [...screen.list.querySelectorAll("[data-deed]")].find((one) => one.dataset.deed === focused)?.focus();
   } catch (error) {
     if (error.name !== "AbortError") screen.list.replaceChildren(failure(error, () => draw(screen)));
