@@ -6,6 +6,8 @@ import re
 from typing import Any
 
 import pytest
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 
 from tests.api.client import client_of
 from tests.fakes import make_bench, says
@@ -39,6 +41,18 @@ async def test_the_native_field_says_it_too_and_a_stream_ends_in_an_error() -> N
     assert '"token": "a"' in response.text
     assert '"code": "deadline_exceeded"' in response.text
     assert "[DONE]" not in response.text
+
+
+@pytest.mark.parametrize("path", ["/generate/stream", "/v1/completions"])
+async def test_a_stream_that_is_cut_short_is_in_the_log_by_its_request(path: str) -> None:
+    bench = make_bench(says("abc"))
+    bench.engine.hold_after = 1
+    with capture_logs([merge_contextvars]) as logs:
+        async with client_of(bench) as client:
+            headers = {"MiniVault-Timeout": "0.05", "X-Request-ID": "cut-short"}
+            await client.post(path, json={"prompt": "hi", "stream": True}, headers=headers)
+    told = [one for one in logs if one["event"] == "stream ended early"]
+    assert [(one["status"], one["code"], one["request_id"]) for one in told] == [(504, "deadline_exceeded", "cut-short")]
 
 
 @pytest.mark.parametrize("given", ["0.000001", "0.50", "9", "9999", "86399.999999", "86400", "86400.0"])

@@ -183,9 +183,7 @@ class GenerationStream(Response):
         except OSError:
             raise
         except Exception as error:
-            problem = problem_of(error)
-            if problem.status == 500:
-                logger.error("stream failed", **describe_error(error))  # noqa: TRY400 - a traceback may hold input
+            problem = _noted(error)
             told = self._framing.failure(problem)
             if told is None:
                 return False
@@ -231,9 +229,7 @@ class WaitingStream(Response):
         try:
             answer = self._opening.result()
         except Exception as error:
-            problem = problem_of(error)
-            if problem.status == 500:
-                logger.error("stream failed", **describe_error(error))  # noqa: TRY400 - a traceback may hold input
+            problem = _noted(error)
             await _send(send, [self._failure(problem)])
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
@@ -258,6 +254,16 @@ async def kept_alive(request: Request, answer: Coroutine[Any, Any, Response], fa
 def sse_failure(problem: Problem) -> bytes:
     """The event of an error on the native surface."""
     return b"data: " + _json(problem.body()) + b"\n\n"
+
+
+def _noted(error: Exception) -> Problem:
+    """What ends a stream that has begun, told to the log too: the status that is written there was sent long ago."""
+    problem = problem_of(error)
+    if problem.status == 500:
+        logger.error("stream failed", **describe_error(error))
+    else:
+        logger.warning("stream ended early", status=problem.status, code=problem.code)
+    return problem
 
 
 def _give_up(task: asyncio.Task[Any]) -> None:
