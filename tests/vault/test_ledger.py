@@ -526,6 +526,21 @@ def test_no_receipt_is_given_once_the_file_is_removed(tmp_path: Path) -> None:
 
 
 @open_files_go
+def test_an_idle_ledger_notices_that_its_file_is_gone_and_that_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minivault.vault.ledger.LOOK_SECONDS", 0.05)
+    ledger = open_ledger(tmp_path)
+    record_calls(ledger, 1)
+    (tmp_path / "vault.db").rename(tmp_path / "away")
+    eventually(lambda: "removed or replaced" in (ledger.status().reason or ""))
+    (tmp_path / "away").rename(tmp_path / "vault.db")
+    eventually(lambda: ledger.status().writable)
+    record_calls(ledger, 1)
+    ledger.close()
+
+
+@open_files_go
 def test_no_receipt_is_given_for_a_file_removed_during_the_commit(tmp_path: Path) -> None:
     held = Held()
     ledger = open_ledger(tmp_path, open_writer=Script(held).open)

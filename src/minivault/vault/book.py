@@ -119,7 +119,7 @@ class Book:
         """
         if self.writer is None:
             raise LedgerUnavailable("the vault cannot be written")
-        self._require_file()
+        self.require_file()
         tree, batch = self.tree.copy(), Batch()
         refuse_intents = any(isinstance(draft.record, Intent) for draft in drafts) and self.short_of_space()
         results: list[Receipt | MiniVaultError] = []
@@ -189,7 +189,7 @@ class Book:
             self.drop()
             raise
         # Once more: a receipt is given for what stands in the file at its path.
-        self._require_file()
+        self.require_file()
         self.tree = tree
         for start in batch.starts:
             self.open_calls[start.intent_index] = OpenCall(
@@ -198,8 +198,12 @@ class Book:
         for end in batch.ends:
             del self.open_calls[end.intent_index]
 
-    def _require_file(self) -> None:
-        """That the paths lead to the open file and its log; the book is down if not."""
+    def require_file(self) -> None:
+        """That the paths lead to the open file and its log; the book is down if not.
+
+        Raises:
+            LedgerUnavailable, OSError: they do not, or cannot be looked at.
+        """
         try:
             self._file.require()
             self._require_log()

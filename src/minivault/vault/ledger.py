@@ -44,6 +44,8 @@ Observer = Callable[[float, int], None]
 __all__ = ["Ledger", "LedgerStatus", "Observer"]
 
 CLOSED = "the vault is closed"
+LOOK_SECONDS = 10.0
+"""How often a ledger without work looks whether its file is still there: /readyz should not wait for a call."""
 
 logger = logging.getLogger("minivault.vault")
 
@@ -271,8 +273,8 @@ class Ledger:
         if self._lost or self._mirror_due or self._signing.asked:
             return 0.0
         behind = RETRY_SECONDS if self._mirror is not None and self._mirror.error is not None else None
-        waits = (self._signing.wait(), self._chores.wait(), behind)
-        return min((wait for wait in waits if wait is not None), default=None)
+        waits = (LOOK_SECONDS, self._signing.wait(), self._chores.wait(), behind)
+        return min(wait for wait in waits if wait is not None)
 
     def _turn(self, entries: list[Entry]) -> None:
         if self._book.writer is None:
@@ -282,6 +284,8 @@ class Ledger:
             self._lost.extend(bare_outcome(call, FinishReason.FAILED, LOST) for call in orphans)
         if entries:
             self._write(entries)
+        else:
+            self._book.require_file()
         self._close_lost()
         self._chores.step()
         self._book.fold_wal()
