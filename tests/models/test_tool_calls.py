@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minivault.generation import Message, ToolCall
+from minivault.models.call_text import OpenCall
 from minivault.models.structure import Structure
 from minivault.models.tool_calls import Dialect, Said, dialect_of, parser_for, structure_of_calls, told_in_words
 
@@ -80,6 +81,30 @@ def test_what_was_said_does_not_depend_on_how_the_answer_was_cut(name: str, cuts
     places = [0, *sorted(min(cut, len(answer)) for cut in cuts), len(answer)]
     pieces = [answer[start:end] for start, end in itertools.pairwise(places)]
     assert read(dialect, pieces) == read(dialect, [answer])
+
+
+NO_CALLS = ['<tool_call>{"</tool_call>"', '<tool_call>{"</tool_call>', '<tool_call>{"a":"\\"</tool_call>"}']
+
+
+@pytest.mark.parametrize("end", ["", "}</tool_call>", "\x01", '"\x01</tool_call>'])
+@pytest.mark.parametrize("unit", NO_CALLS)
+def test_closing_tags_in_strings_do_not_have_an_answer_read_again_and_again(
+    unit: str, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pushed: list[int] = []
+    push = OpenCall.push
+
+    def counted(call: OpenCall, text: str) -> int | None:
+        pushed.append(len(text))
+        return push(call, text)
+
+    monkeypatch.setattr(OpenCall, "push", counted)
+    answer = unit * 1000 + end
+    said = read(Dialect.TAGGED, [answer])
+    # Once and eight times more; and what follows a call in its piece is handed over again.
+    assert sum(pushed) < 10 * len(answer) + 1000 * 4096
+    assert (said.text, said.calls) == (answer, ())
+    assert read(Dialect.TAGGED, [answer[at : at + 7] for at in range(0, len(answer), 7)]) == said
 
 
 @pytest.mark.parametrize("dialect", Dialect)

@@ -92,17 +92,17 @@ def _depth(value: Any) -> int:
 class OpenCall:
     """What came after an opening tag, until the closing tag that ends it: the first that is in no string of the JSON.
 
-    Text that cannot be JSON ends at its first closing tag.
+    Text that cannot be JSON ends at its first closing tag, and so does any where ``at_first`` is said.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, at_first: bool = False) -> None:
         self.text = ""
         self.first: int | None = None
         """The first closing tag, where that is in a string."""
         self._inside = False
         self._escapes = False
-        self._broken = False
-        self._begun = False
+        self._broken = at_first
+        self._begun = at_first
         self._read = 0
         self._sought = 0
 

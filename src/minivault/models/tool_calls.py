@@ -28,6 +28,9 @@ _NOTHING: JsonObject = {"type": "object", "properties": {}, "additionalPropertie
 """The arguments of a tool that takes none."""
 _PIECE = 4096
 """Characters that are read at a time: what is left over is copied once for each call."""
+_MOST_READ_AGAIN = 8
+"""Texts between tags that turn out to be no call, and behind whose first closing tag all is read again: from then on any
+such text ends at its first closing tag, so that no answer is read more often than this."""
 _MISTRAL_ID = 9
 """Mistral's own templates take ids of this length alone."""
 
@@ -274,6 +277,7 @@ class _TaggedParser:
         self._held = ""
         self._space = ""
         self._open: OpenCall | None = None
+        self._read_again = 0
         self._after_call = False
 
     def push(self, text: str) -> Said:
@@ -293,6 +297,7 @@ class _TaggedParser:
             elif left.first is None:
                 self._held = OPEN + left.text
             else:
+                self._read_again += 1
                 end = left.first + len(CLOSE)
                 said += (Said(self._words(OPEN + left.text[:end])), self.push(left.text[end:]))
         words = self._words("" if self._must else self._held)
@@ -308,13 +313,16 @@ class _TaggedParser:
                 said.append(Said(self._words(words[: len(words) - len(self._held)])))
                 if not found:
                     break
-                self._open = OpenCall()
+                self._open = OpenCall(at_first=self._read_again >= _MOST_READ_AGAIN)
             end = self._open.push(text)
             if end is None:
                 break
             made, text = self._closed(self._open, end)
             self._open = None
             said.append(made)
+            if len(text) > _PIECE:
+                said.append(self.push(text))
+                break
         return _together(said)
 
     def _closed(self, call: OpenCall, end: int) -> tuple[Said, str]:
@@ -323,7 +331,10 @@ class _TaggedParser:
         if calls is not None:
             self._space, self._after_call = "", True
             return Said("", calls), call.text[end + len(CLOSE) :]
-        end = (end if call.first is None else call.first) + len(CLOSE)
+        if call.first is not None:
+            self._read_again += 1
+            end = call.first
+        end += len(CLOSE)
         return Said(self._words(OPEN + call.text[:end])), call.text[end:]
 
     def _words(self, text: str) -> str:
