@@ -120,11 +120,12 @@ class MemoryLedger:
         raise UnknownRecord("no such record in the vault")
 
     def erased_calls(
-        self, prefix: str, after: int = -1, *, limit: int = 1000
-    ) -> tuple[tuple[tuple[str, str | None], ...], int]:
-        erased = [self._indexes[index] for erasure in self.erasures[after + 1 :] for index in erasure.intents]
+        self, prefix: str, after: str = "", *, limit: int = 1000
+    ) -> tuple[tuple[tuple[str, str | None], ...], str]:
+        done = int(after or 0)
+        erased = [self._indexes[index] for erasure in self.erasures[done:] for index in erasure.intents]
         found = ((one.request_id, one.api_key_id) for one in erased if one.request_id.startswith(prefix))
-        return tuple(found), len(self.erasures) - 1
+        return tuple(found), str(len(self.erasures) or "")
 
     def erased_by(self, index: int, /) -> tuple[int, ...]:
         return self._erased_by[index]

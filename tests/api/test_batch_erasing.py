@@ -39,7 +39,7 @@ async def test_an_erased_call_is_erased_from_the_files_of_its_batch(tmp_path: Pa
         erased = await client.delete(f"/vault/records/{batch['id']}-0/content")
         assert erased.status_code == 200, erased.text
         store = await batching_of(client).store()
-        await until(lambda: store.erased_mark() == 0 and not store.noted())
+        await until(lambda: store.erased_mark() == "1" and not store.noted())
         rows = await rows_of(client, batch["output_file_id"])
         asked = await rows_of(client, batch["input_file_id"])
     assert [row["error"] and row["error"]["code"] for row in rows] == ["content_erased", None]
@@ -68,7 +68,7 @@ async def test_a_call_under_a_name_of_a_batchs_line_is_none(tmp_path: Path) -> N
         assert answer.headers["x-request-id"] == called
         assert (await client.delete(f"/vault/records/{called}/content")).status_code == 200
         store = await batching_of(client).store()
-        await until(lambda: store.erased_mark() == 0)
+        await until(lambda: store.erased_mark() == "1")
         [row] = await rows_of(client, batch["output_file_id"])
     assert row["error"] is None
 
@@ -121,7 +121,7 @@ async def test_a_fault_of_the_tidying_ends_neither_it_nor_the_start(
         monkeypatch.undo()
         batching_of(client)._tidying._due.set()
         store = await batching_of(client).store()
-        await until(lambda: store.erased_mark() == 0 and not store.noted())
+        await until(lambda: store.erased_mark() == "1" and not store.noted())
         [row] = await rows_of(client, batch["output_file_id"])
     assert row["error"]["code"] == "content_erased"
 
@@ -132,7 +132,7 @@ async def test_the_answer_to_a_line_that_was_erased_while_it_ran_is_recorded_as_
     async with server_of(bench, tmp_path) as client:
         batch_id = await started(client, lines(chat("a secret")))
         await until(lambda: bench.engine.requests)
-        (await batching_of(client).store()).note_erased([(f"{batch_id}-0", None)], 0)
+        (await batching_of(client).store()).note_erased([(f"{batch_id}-0", None)], "1")
         bench.engine.release()
         batch = await ended(client, batch_id)
         store = await batching_of(client).store()
@@ -160,7 +160,7 @@ async def test_a_line_that_was_erased_between_two_tries_is_not_run_again(tmp_pat
             return await real(store, batch, line, request_id)
 
         async def erased(seconds: float) -> None:
-            store.note_erased([(f"{batch.id}-0", keys.ids["narrow"])], 0)
+            store.note_erased([(f"{batch.id}-0", keys.ids["narrow"])], "1")
             quota.leave()
 
         batching._patience.wait = erased  # type: ignore[method-assign]

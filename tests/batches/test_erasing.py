@@ -42,7 +42,7 @@ def begun(tmp_path: Path, *, piece: int) -> tuple[BatchStore, Batch]:
     return store, batch
 
 
-def erase(store: BatchStore, *calls: str, mark: int = 0, owner: str | None = None) -> None:
+def erase(store: BatchStore, *calls: str, mark: str = "1", owner: str | None = None) -> None:
     store.note_erased([(call, owner) for call in calls], mark)
     for batch_id in store.noted():
         store.write_over(batch_id)
@@ -71,7 +71,7 @@ def test_a_line_of_an_ended_batch_goes_from_its_files_and_no_other_byte_moves(
     files = batch.input_file_id, ended_of(store, batch).output_file_id
     before = [read(store, one) for one in files]
     for _ in range(2):
-        erase(store, f"{batch.id}-1-r2.1", f"{batch.id}-1", "batch_00-1", "batch_", "other", mark=12)
+        erase(store, f"{batch.id}-1-r2.1", f"{batch.id}-1", "batch_00-1", "batch_", "other", mark="12 ab")
         asked, answered = (read(store, one) for one in files)
         assert [len(asked), len(answered)] == [len(one) for one in before]
         lines = [line.rstrip() for line in asked.split(b"\n")]
@@ -81,7 +81,7 @@ def test_a_line_of_an_ended_batch_goes_from_its_files_and_no_other_byte_moves(
         assert json.loads(second)["error"]["code"] == "content_erased"
         assert json.loads(second)["custom_id"] == "c1"
     assert words_on_disk(tmp_path)[1] is False
-    assert store.erased_mark() == 12
+    assert store.erased_mark() == "12 ab"
 
 
 @pytest.mark.parametrize(("number", "counts"), [(0, Counts(3, 1, 1)), (2, Counts(3, 2, 1))])
@@ -131,7 +131,7 @@ def test_a_batch_that_ends_meanwhile_keeps_no_word(tmp_path: Path, monkeypatch: 
 def test_a_file_is_not_read_until_it_is_written_over_also_by_a_later_process(tmp_path: Path) -> None:
     store, batch = begun(tmp_path, piece=1000)
     output = ended_of(store, batch).output_file_id
-    store.note_erased([(f"{batch.id}-1", None)], 3)
+    store.note_erased([(f"{batch.id}-1", None)], "3")
     store.close()
     store = BatchStore.open(tmp_path / "batches.db")
     for file_id in (batch.input_file_id, output):

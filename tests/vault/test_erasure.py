@@ -345,32 +345,36 @@ def test_what_was_erased_comes_in_the_order_of_the_erasures(tmp_path: Path) -> N
     ledger = open_ledger(tmp_path)
     ids = [f"{'batch' if number % 2 else 'gen'}_{number}" for number in range(6)]
     calls = [call(ledger, number, request_id=name, api_key_id="a key") for number, name in enumerate(ids)]
-    first, second, third = erase(ledger, *calls[2:4]).index, erase(ledger, *calls[:2]).index, erase(ledger, calls[4])
+    first, second, third = erase(ledger, *calls[2:4]), erase(ledger, *calls[:2]), erase(ledger, calls[4])
     ledger.close()
     reader = Reader.open(tmp_path / "vault.db")
     batch_3, batch_1 = ("batch_3", "a key"), ("batch_1", "a key")
-    assert reader.erased_calls("batch_") == ((batch_3, batch_1), third.index)
-    assert reader.erased_calls("batch_", limit=3) == ((batch_3,), first)
-    assert reader.erased_calls("batch_", first, limit=2) == ((batch_1,), second)
-    assert reader.erased_calls("batch_", second) == ((), third.index)
-    assert reader.erased_calls("batch_", third.index) == ((), third.index)
-    assert reader.erased_calls("batch_", 10_000) == reader.erased_calls("batch_"), "a vault that was set back"
+    everything = reader.erased_calls("batch_")
+    after = [f"{one.index} {one.leaf}" for one in (first, second, third)]
+    assert everything == ((batch_3, batch_1), after[2])
+    assert reader.erased_calls("batch_", limit=3) == ((batch_3,), after[0])
+    assert reader.erased_calls("batch_", after[0], limit=2) == ((batch_1,), after[1])
+    assert reader.erased_calls("batch_", after[1]) == ((), after[2])
+    assert reader.erased_calls("batch_", after[2]) == ((), after[2])
+    set_back = ["10000 ab", f"{second.index} {first.leaf}", f"{third.index} {first.leaf}", f"{third.index} ", "ab", "-1 "]
+    for mark in set_back:
+        assert reader.erased_calls("batch_", mark) == everything
     reader.close()
 
 
 def test_an_imported_call_is_never_a_batchs(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
-    erased = erase(ledger, call(ledger, 1, request_id="batch_0", surface="import")).index
+    erased = erase(ledger, call(ledger, 1, request_id="batch_0", surface="import"))
     ledger.close()
     with closing(Reader.open(tmp_path / "vault.db")) as reader:
-        assert reader.erased_calls("batch_") == ((), erased)
+        assert reader.erased_calls("batch_") == ((), f"{erased.index} {erased.leaf}")
 
 
 def test_where_nothing_was_erased_there_is_no_id(tmp_path: Path) -> None:
     reader = Reader.open(tmp_path / "vault.db")
-    assert reader.erased_calls("batch_") == ((), -1)
+    assert reader.erased_calls("batch_") == ((), "")
     ledger = open_ledger(tmp_path)
     record_calls(ledger, 1)
     ledger.close()
-    assert reader.erased_calls("batch_", 7) == ((), -1)
+    assert reader.erased_calls("batch_", "7 ab") == ((), "")
     reader.close()

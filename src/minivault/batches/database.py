@@ -36,14 +36,14 @@ CREATE TABLE lines (
     custom_id TEXT NOT NULL, body TEXT NOT NULL, result TEXT, failed INTEGER, calls TEXT,
     PRIMARY KEY (batch_id, number), UNIQUE (batch_id, custom_id)
 ) STRICT;
-CREATE TABLE marks (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
+CREATE TABLE marks (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE erasures (
     batch_id TEXT NOT NULL REFERENCES batches (id) ON DELETE CASCADE, number INTEGER NOT NULL,
     PRIMARY KEY (batch_id, number)
 ) STRICT, WITHOUT ROWID;
-PRAGMA user_version = 4;
+PRAGMA user_version = 5;
 """
-_VERSION = 4
+_VERSION = 5
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FROM_VERSION_1 = """
 ALTER TABLE batches ADD COLUMN total INTEGER NOT NULL DEFAULT 0;
@@ -77,6 +77,13 @@ CREATE TABLE erasures (
 PRAGMA user_version = 4;
 """
 """Lines that were erased, and are not written over yet in the files of their batches."""
+_FROM_VERSION_4 = """
+DROP TABLE marks;
+CREATE TABLE marks (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+PRAGMA user_version = 5;
+"""
+"""How far the vault's erasures were noted is in the vault's words; the number alone could be another record's after a
+restore. All are noted once more."""
 
 
 def open_database(path: Path, key: VaultKey | None) -> Connection:
@@ -199,7 +206,7 @@ def _prepare(db: Connection) -> None:
         ("secure_delete", True),  # what is deleted is overwritten, not merely given up
     ):
         db.pragma(name, value)
-    steps = {0: _SCHEMA, 1: _FROM_VERSION_1, 2: _FROM_VERSION_2, 3: _FROM_VERSION_3}
+    steps = {0: _SCHEMA, 1: _FROM_VERSION_1, 2: _FROM_VERSION_2, 3: _FROM_VERSION_3, 4: _FROM_VERSION_4}
     while (step := steps.get(db.pragma("user_version"))) is not None:
         with db:
             db.execute(step)

@@ -34,13 +34,13 @@ Place = tuple[int, bytes]
 class Erasing(Shelf):
     """What :class:`minivault.batches.store.BatchStore` does with erasures."""
 
-    def erased_mark(self) -> int:
-        """How far the vault's erasures were noted; -1: not at all."""
+    def erased_mark(self) -> str:
+        """How far the vault's erasures were noted, in the vault's words; empty: not at all."""
         with self._reading() as db:
             found = db.execute("SELECT value FROM marks WHERE name = ?", (_MARK,)).get
-        return -1 if found is None else int(found)
+        return "" if found is None else str(found)
 
-    def note_erased(self, calls: Iterable[ErasedCall], mark: int) -> None:
+    def note_erased(self, calls: Iterable[ErasedCall], mark: str) -> None:
         """Of these calls, those that were lines of their owner's batches are to be erased: at once from batches that
         have not ended, and by :meth:`write_over` from files. Erasures were noted up to ``mark``. Idempotent.
 

@@ -170,9 +170,9 @@ class Records:
 
         return await asyncio.to_thread(key_id_of, word, tuple(keys), on_record)
 
-    async def erased_calls(self, prefix: str, after: int) -> tuple[tuple[tuple[str, str | None], ...], int]:
-        """Ids beginning with ``prefix``, and API keys, of calls that were erased by a record behind ``after`` and not
-        imported, and the record to go on behind, which is ``after`` where there are no more."""
+    async def erased_calls(self, prefix: str, after: str) -> tuple[tuple[tuple[str, str | None], ...], str]:
+        """Ids beginning with ``prefix``, and API keys, of calls that were erased by a record behind the mark ``after``
+        and not imported, and the mark to go on behind, which is ``after`` where there are no more."""
         return await asyncio.to_thread(lambda: self._reader.erased_calls(prefix, after))
 
     async def earlier(

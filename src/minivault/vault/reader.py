@@ -200,28 +200,31 @@ class Reader:
             return () if db is None else tuple(intent for (intent,) in db.execute(sql, (index,)))
 
     def erased_calls(
-        self, prefix: str, after: int = -1, *, limit: int = 1000
-    ) -> tuple[tuple[tuple[str, str | None], ...], int]:
-        """Ids beginning with ``prefix``, and API keys, of calls that were erased by a record behind ``after``, in the
-        order of those records, and the record to go on behind: those of one record are given together. Imported calls
-        are left out: their ids come from outside. Where the vault has no record as late as ``after``, it was set back,
-        and all are given.
+        self, prefix: str, after: str = "", *, limit: int = 1000
+    ) -> tuple[tuple[tuple[str, str | None], ...], str]:
+        """Ids beginning with ``prefix``, and API keys, of calls that were erased by a record behind the mark ``after``,
+        in the order of those records, and the mark to go on behind: those of one record are given together. Imported
+        calls are left out: their ids come from outside. Where the record of ``after`` is not in the vault, it was set
+        back, and all are given.
 
         ``limit``: of calls looked at, at least the 64 that one record can erase.
         """
         with self.connection() as db:
             if db is None:
-                return (), -1
+                return (), ""
             with snapshot(db):
                 newest = db.execute("SELECT max(erased_index) FROM calls WHERE erased_index IS NOT NULL").get
-                if newest is None or newest == after:
-                    return (), -1 if newest is None else after
-                start = after if int(newest) > after else -1
+                if newest is None:
+                    return (), ""
+                start = _marked(db, after)
+                if newest <= start:
+                    return (), after
                 rows: list[tuple[Any, ...]] = db.execute(_ERASED_AFTER, (start, limit + 1)).fetchall()
-        if len(rows) > limit:
-            rows = [row for row in rows if row[0] != rows[-1][0]]
+                if len(rows) > limit:
+                    rows = [row for row in rows if row[0] != rows[-1][0]]
+                mark = _mark(db, rows[-1][0])
         found = ((name, key) for _, name, key, surface in rows if name.startswith(prefix) and surface != "import")
-        return tuple(found), rows[-1][0]
+        return tuple(found), mark
 
     def raw_request(self, index: int, /) -> bytes | None:
         """The body of the call whose intent has this index, as it came; ``None`` if nothing is kept of it."""
@@ -325,6 +328,18 @@ _ERASED_AFTER = """
 SELECT erased_index, request_id, api_key_id, surface FROM calls WHERE erased_index > ?
 ORDER BY erased_index, intent_index LIMIT ?
 """
+
+
+def _mark(db: Connection, index: int) -> str:
+    """A record by its index and its leaf: after a restore, another may have the index."""
+    leaf = db.execute("SELECT hash FROM leaves WHERE leaf_index = ?", (index,)).get
+    return f"{index} {'' if leaf is None else bytes(leaf).hex()}"
+
+
+def _marked(db: Connection, mark: str) -> int:
+    """The index of the record that ``mark`` was made of; -1 where it is not in this vault."""
+    index = mark.partition(" ")[0]
+    return int(index) if index.isdecimal() and mark == _mark(db, int(index)) else -1
 
 
 def _page(db: Connection, sql: str, values: list[Any], limit: int) -> Page:
