@@ -25,6 +25,14 @@ async def test_an_answer_that_goes_on_beyond_all_measure_is_cut_off() -> None:
             await hear(engine, sampling=replace(SAMPLING, max_tokens=5))
 
 
+async def test_an_answer_of_few_pieces_is_bounded_in_bytes_too() -> None:
+    large = events(*(delta({"content": "la " * 50_000}) for _ in range(20)), delta({}, "stop"))
+    async with serving(large) as upstream, engine_for(upstream) as engine:
+        with pytest.raises(EngineFailed, match="far more than an answer of max_tokens"):
+            await hear(engine, sampling=replace(SAMPLING, max_tokens=5))
+        assert len((await hear(engine, sampling=replace(SAMPLING, max_tokens=100))).text) == 3_000_000
+
+
 async def test_an_event_without_an_end_is_not_gathered_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("minivault.engine.remote.upstream._MOST_BYTES", 1000)
     async with serving(events("x" * 5000)) as upstream, engine_for(upstream) as engine:

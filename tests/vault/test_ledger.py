@@ -7,9 +7,11 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from minivault.errors import LedgerUnavailable, MiniVaultError, UnknownRecord, VaultCorrupt
@@ -523,6 +525,27 @@ def test_no_receipt_is_given_once_the_file_is_removed(tmp_path: Path) -> None:
     assert not ledger.status().writable
     ledger.close()
     assert not (tmp_path / "vault.db").exists()
+
+
+def test_an_outcome_that_no_database_takes_ends_its_call_without_its_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minivault.vault.ledger.MOST_LOST_BYTES", 1 << 20)
+
+    def limited(path: Path) -> Writer:
+        writer = Writer.open(path)
+        writer.connection.limit(apsw.SQLITE_LIMIT_LENGTH, 1 << 20)
+        return writer
+
+    ledger = open_ledger(tmp_path, open_writer=limited)
+    begun = ledger.append_intent(intent(1)).result(30)
+    failure(ledger.append_outcome(replace(outcome(begun.index), response_text="x" * (2 << 20))))
+    eventually(lambda: ledger.status().writable and not ledger.status().open_calls)
+    record_calls(ledger, 1)
+    ledger.close()
+    call = get(tmp_path, begun.index).call
+    assert (call.finish_reason, call.response) == ("failed", "")
+    assert_sound(tmp_path)
 
 
 @open_files_go

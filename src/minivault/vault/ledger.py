@@ -44,6 +44,9 @@ Observer = Callable[[float, int], None]
 __all__ = ["Ledger", "LedgerStatus", "Observer"]
 
 CLOSED = "the vault is closed"
+MOST_LOST_BYTES = 64 << 20
+"""Of an answer whose outcome failed and is written again: one larger may be what no database takes, and would fail for
+ever."""
 LOOK_SECONDS = 10.0
 """How often a ledger without work looks whether its file is still there: /readyz should not wait for a call."""
 
@@ -343,7 +346,10 @@ class Ledger:
             return
         record = entry.draft.record
         if isinstance(record, Outcome) and not isinstance(error, UnknownRecord):
-            self._lost.append(replace(record, finish_reason=FinishReason.FAILED.value, error=LOST))
+            kept = replace(record, finish_reason=FinishReason.FAILED.value, error=LOST)
+            if entry.size() > MOST_LOST_BYTES:
+                kept = replace(kept, response_text="", response_token_ids=())
+            self._lost.append(kept)
             self._inbox.poke()
 
     def _close_lost(self) -> None:

@@ -31,6 +31,9 @@ CLOSED = "The engine was closed."
 ENDLESS = "The upstream server does not keep to max_tokens."
 _PATIENCE, _SLACK = 4, 64
 """How far beyond ``max_tokens`` an answer may go, in pieces: a token may come in several."""
+_PIECE_BYTES, _MOST_ANSWER_BYTES = 16 << 10, 64 << 20
+"""What the pieces of an answer may take on the way, with all that is said of each: so many bytes each, on the average, and
+so many in all."""
 
 Work: TypeAlias = Callable[["RemoteStream"], Coroutine[Any, Any, None]]
 
@@ -232,7 +235,8 @@ class RemoteEngine:
             return reading.count > before
 
         body = wire.body_of(asked, request.sampling, self._config.upstream_model)
-        await upstream.ask(wire.path_of(asked), body, stream.begin, take)
+        size = min(most * _PIECE_BYTES, _MOST_ANSWER_BYTES)
+        await upstream.ask(wire.path_of(asked), body, stream.begin, take, size)
         try:
             stream.put(reading.finish())
         except EngineFailed as error:

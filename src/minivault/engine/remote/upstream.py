@@ -35,6 +35,7 @@ Take = Callable[[Mapping[str, Any]], bool]
 
 UNREACHABLE = "The upstream server cannot be reached."
 LATE = "The upstream server gave no token in time."
+TOO_LONG = "The upstream server sends far more than an answer of max_tokens takes."
 
 
 @dataclass(eq=False)
@@ -108,11 +109,13 @@ class Upstream:
         if fault.down:
             self._set_health(False)
 
-    async def ask(self, path: str, body: Mapping[str, Any], accepted: Callable[[], None], take: Take) -> None:
+    async def ask(
+        self, path: str, body: Mapping[str, Any], accepted: Callable[[], None], take: Take, most: int
+    ) -> None:
         """Ask, and hand the answer's events to ``take`` as they come. Cancelling this closes the connection.
 
         ``accepted`` is called when the server has taken the request; ``take`` says whether an event had tokens, and
-        from the first that had, time counts from one to the next.
+        from the first that had, time counts from one to the next. ``most``: bytes of the answer that are read.
 
         Raises:
             Fault: it did not answer, or not to the end.
@@ -127,7 +130,7 @@ class Upstream:
                 if answer.status_code != 200:
                     raise await _refusal(answer)
                 accepted()
-                async for event in _events(answer):
+                async for event in _events(answer, most):
                     if take(event):
                         began = True
                         deadline.reschedule(loop.time() + config.token_timeout)
@@ -149,11 +152,11 @@ class Upstream:
         self.healthy = healthy
 
 
-async def _events(answer: httpx2.Response) -> AsyncIterator[Mapping[str, Any]]:
+async def _events(answer: httpx2.Response, most: int) -> AsyncIterator[Mapping[str, Any]]:
     if "json" in answer.headers.get("content-type", ""):
         yield wire.parse(await _whole(answer, _MOST_BYTES))
         return
-    async for line in _lines(answer):
+    async for line in _lines(answer, most):
         name, _, data = line.partition(":")
         data = data.strip()
         if name == "data" and data == "[DONE]":
@@ -162,14 +165,17 @@ async def _events(answer: httpx2.Response) -> AsyncIterator[Mapping[str, Any]]:
             yield {"error": True} if name == "error" else wire.parse(data)
 
 
-async def _lines(answer: httpx2.Response) -> AsyncIterator[str]:
-    """The lines of a stream of events, none longer than :data:`_MOST_BYTES`.
+async def _lines(answer: httpx2.Response, most: int) -> AsyncIterator[str]:
+    """The lines of a stream of events, none longer than :data:`_MOST_BYTES`, and all together than ``most``.
 
     Raises:
-        EngineFailed: one is.
+        EngineFailed: one is, or all are.
     """
-    rest = b""
+    rest, came = b"", 0
     async for piece in answer.aiter_bytes():
+        came += len(piece)
+        if came > most:
+            raise EngineFailed(TOO_LONG)
         *whole, rest = (rest + piece).split(b"\n")
         for line in whole:
             yield line.decode("utf-8", "replace")
