@@ -29,8 +29,8 @@ _NOTHING: JsonObject = {"type": "object", "properties": {}, "additionalPropertie
 _PIECE = 4096
 """Characters that are read at a time: what is left over is copied once for each call."""
 _MOST_READ_AGAIN = 8
-"""Texts between tags that turn out to be no call, and behind whose first closing tag all is read again: from then on any
-such text ends at its first closing tag, so that no answer is read more often than this."""
+"""Texts between tags that turn out to be no call, and behind whose first closing tag all is read again: from then on
+any such text ends at its first closing tag, so that no answer is read more often than this."""
 _MISTRAL_ID = 9
 """Mistral's own templates take ids of this length alone."""
 

@@ -32,8 +32,8 @@ ENDLESS = "The upstream server does not keep to max_tokens."
 _PATIENCE, _SLACK = 4, 64
 """How far beyond ``max_tokens`` an answer may go, in pieces: a token may come in several."""
 _PIECE_BYTES, _MOST_ANSWER_BYTES = 16 << 10, 64 << 20
-"""What the pieces of an answer may take on the way, with all that is said of each: so many bytes each, on the average, and
-so many in all."""
+"""What the pieces of an answer may take on the way, with all that is said of each: so many bytes each, on the average,
+and so many in all."""
 
 Work: TypeAlias = Callable[["RemoteStream"], Coroutine[Any, Any, None]]
 
