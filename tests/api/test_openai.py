@@ -431,6 +431,16 @@ async def test_streamed_chat_logprobs_equal_the_whole_ones() -> None:
     assert [token for one in told if one is not None for token in one["content"]] == whole
 
 
+@pytest.mark.parametrize("answer", [CALLS, "words", CALLS[:-8], "words\n<tool_call>"])
+async def test_no_logprob_of_a_stream_is_lost_where_tools_are_read(answer: str) -> None:
+    said = says(answer, logprobs=True)
+    whole = (await chat(templated(said), logprobs=True, tools=[TOOL])).json()["choices"][0]["logprobs"]["content"]
+    chunks = chunks_of(await chat(templated(said), logprobs=True, tools=[TOOL], stream=True))
+    told = [chunk["choices"][0]["logprobs"] for chunk in chunks]
+    assert [token for one in told if one is not None for token in one["content"]] == whole
+    assert len(whole) == len(answer)
+
+
 async def test_text_logprobs_have_offsets_into_the_text() -> None:
     logprobs = (await text(templated(says("aéb", logprobs=True)), logprobs=1)).json()["choices"][0]["logprobs"]
     assert logprobs["tokens"] == ["a", "bytes:\\xc3", "bytes:\\xa9", "b"]

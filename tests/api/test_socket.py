@@ -106,6 +106,18 @@ async def test_hanging_up_a_replay_cancels_it() -> None:
     assert bench.engine.streams[1].cancelled
 
 
+async def test_hanging_up_a_replay_that_waits_for_its_model_ends_it() -> None:
+    bench = make_bench(says("abcdef"))
+    async with serving(bench) as client:
+        record = (await client.post("/generate", json=ASK)).json()["id"]
+        bench.models.gate = asyncio.Event()
+        asking = asyncio.ensure_future(client.post(f"/vault/records/{record}/replay"))
+        await until(lambda: bench.models.waiting == 1)
+        asking.cancel()
+        await until(lambda: bench.models.gave_up == 1)
+    assert len(bench.ledger.intents) == 1
+
+
 async def test_a_failure_of_plain_text_cuts_the_connection() -> None:
     bench = make_bench(breaks_after("part"))
     async with serving(bench) as client:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
@@ -54,6 +55,18 @@ async def test_a_stream_that_is_cut_short_is_in_the_log_by_its_request(path: str
     told = [one for one in logs if one["event"] == "stream ended early"]
     shown = [(one["status"], one["code"], one["request_id"]) for one in told]
     assert shown == [(504, "deadline_exceeded", "cut-short")]
+
+
+async def test_the_time_that_a_prompt_takes_to_be_read_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def slowly(*_: object) -> None:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr("minivault.service.preparing.read_prompt", slowly)
+    bench = make_bench()
+    async with client_of(bench) as client:
+        response = await client.post("/generate", json={"prompt": "hi", "timeout": 0.05})
+    assert response.status_code == 504
+    assert (bench.models.leases, bench.ledger.intents) == (0, [])
 
 
 @pytest.mark.parametrize("given", ["0.000001", "0.50", "9", "9999", "86399.999999", "86400", "86400.0"])

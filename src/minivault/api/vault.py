@@ -18,7 +18,7 @@ from minivault.api import schema
 from minivault.api.health import service_of
 from minivault.api.native import caller_of, json_response, record_header
 from minivault.api.query import only_known
-from minivault.api.streaming import cancelled_by_disconnect
+from minivault.api.streaming import unless_gone
 from minivault.api.wire.native import RecordBody, UsageBody
 
 MAX_DURATION_MS = 1e9
@@ -329,12 +329,8 @@ async def erase_all(request: Request, key: Key = None, after: Time = None, befor
 )
 async def replay(request: Request, id: RecordId) -> Response:
     """Runs the recorded prompt tokens with the recorded parameters and seed. The replay is recorded too."""
-    result = await service_of(request).replay(
-        id,
-        caller_of(request),
-        request_id=request.state.request_id,
-        during=lambda generation: cancelled_by_disconnect(request.receive, generation),
-    )
+    replaying = service_of(request).replay(id, caller_of(request), request_id=request.state.request_id)
+    result = await unless_gone(request, replaying)
     record = result.record
     body = {
         "verdict": result.verdict.value,

@@ -112,16 +112,16 @@ class Generations:
         limit = self._calls.limit_for(caller, requests[0].timeout)
         async with within(limit):
             lease = await self._models.acquire(requests[0].model, caller.stay(requests[0].keep_alive))
-        try:
-            for request in requests:
-                prepared.append(await self._preparer.prepare(request, caller, lease, begun_ns))
-                prepared[-1] = await self._with_record(prepared[-1])
-            for place, one in enumerate(prepared):
-                others = [other for other in prepared if other is not one]
-                prepared[place] = await reserved(one, others, len(prepared) - place)
-                prepared[place] = self.in_line(prepared[place], limit)
-        finally:
-            lease.release()
+            try:
+                for request in requests:
+                    prepared.append(await self._preparer.prepare(request, caller, lease, begun_ns))
+                    prepared[-1] = await self._with_record(prepared[-1])
+                for place, one in enumerate(prepared):
+                    others = [other for other in prepared if other is not one]
+                    prepared[place] = await reserved(one, others, len(prepared) - place)
+                    prepared[place] = self.in_line(prepared[place], limit)
+            finally:
+                lease.release()
 
     async def _with_record(self, prepared: Prepared) -> Prepared:
         """With the answer that an earlier call got, where that is wanted and there is one that the caller may read."""

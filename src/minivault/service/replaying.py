@@ -6,8 +6,6 @@ Whether it can be compared at all is decided in :mod:`minivault.service.replay`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 from minivault.access.caller import Caller
@@ -17,7 +15,6 @@ from minivault.models import parameters
 from minivault.models.structure import Structure
 from minivault.service.calls import Calls
 from minivault.service.deadline import within
-from minivault.service.embedding import Embedding
 from minivault.service.embeddings import Embeddings
 from minivault.service.generations import Generations
 from minivault.service.ports import ModelLease, ModelSource, ServedModel, generating
@@ -41,11 +38,9 @@ from minivault.service.replay_vectors import (
     why_vectors_not_comparable,
 )
 from minivault.service.texts import embedding, embedding_pin
-from minivault.service.walk import Generation
 from minivault.vault.reader import CallDetail
 
 _REFUSED = "the form of its answer is refused here"
-During = Callable[[Generation | Embedding], AbstractAsyncContextManager[None]]
 
 
 class Replayer:
@@ -60,7 +55,7 @@ class Replayer:
         self._generations = generations
         self._embeddings = embeddings
 
-    async def replay(self, record_id: str, caller: Caller, request_id: str, during: During) -> ReplayResult:
+    async def replay(self, record_id: str, caller: Caller, request_id: str) -> ReplayResult:
         """See :meth:`minivault.service.service.Service.replay`."""
         recorded = await self._records.detail(record_id, owner=caller.owner)
         caller.require_model(recorded.call.model)
@@ -70,15 +65,14 @@ class Replayer:
         if reason is not None:
             return ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason=reason)
         if is_embedding(recorded):
-            return await self._replay_embedding(recorded, caller, request_id, during)
+            return await self._replay_embedding(recorded, caller, request_id)
         found = await self._prepared(recorded, caller, request_id)
         if isinstance(found, str):
             return ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason=found)
         prepared = await self._admitted(found)
         generation = await self._generations.begin(prepared)
         try:
-            async with during(generation):
-                completion = await generation.result()
+            completion = await generation.result()
         except InvalidRequest as refused:  # as a grammar that becomes too complex, which ended the recorded call too
             return ReplayResult(ReplayVerdict.NOT_COMPARABLE, reason=f"{_REFUSED}: {refused.message}")
         finally:
@@ -146,9 +140,7 @@ class Replayer:
             extra_parameters={"replay_of": recorded.call.index},
         )
 
-    async def _replay_embedding(
-        self, recorded: CallDetail, caller: Caller, request_id: str, during: During
-    ) -> ReplayResult:
+    async def _replay_embedding(self, recorded: CallDetail, caller: Caller, request_id: str) -> ReplayResult:
         begun_ns, limit = self._calls.now_ns(), self._calls.limit_for(caller)
         async with within(limit), self._models.lease(recorded.call.model) as model:
             pin, known = embedding_pin(embedding(model)), embedding(model).embedder.embedding
@@ -158,8 +150,7 @@ class Replayer:
         again_asked, of = recorded_request(recorded, request_id), recorded.call.index
         opened = await self._embeddings.open(again_asked, caller, replay_of=of, begun_ns=begun_ns)
         try:
-            async with during(opened):
-                again = await opened.result()
+            again = await opened.result()
         finally:
             opened.close()
         if again is None:

@@ -11,7 +11,7 @@ import secrets
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing, nullcontext
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -34,7 +34,7 @@ from minivault.service.ports import Book, ModelSource, RecordReader, ServedModel
 from minivault.service.preparing import ENGINE_STOPPED, Preparer
 from minivault.service.records import Records
 from minivault.service.replay import ReplayResult
-from minivault.service.replaying import During, Replayer
+from minivault.service.replaying import Replayer
 from minivault.service.walk import Generation
 from minivault.telemetry.metrics import Metrics
 from minivault.telemetry.tracing import Tracing
@@ -148,18 +148,16 @@ class Service:
         """As :meth:`open`, for the choices of one request: all are admitted and pass their checks, or none."""
         return await self._generations.open_all(requests, caller)
 
-    async def replay(
-        self, record_id: str, caller: Caller, *, request_id: str = "", during: During = lambda _: nullcontext()
-    ) -> ReplayResult:
+    async def replay(self, record_id: str, caller: Caller, *, request_id: str = "") -> ReplayResult:
         """Run a recorded call again and compare its tokens. The replay is itself recorded, as surface ``replay``.
 
-        ``during``: a block around the run, which may abandon it.
+        Cancelled, it ends the run, whose outcome says so.
 
         Raises:
             UnknownRecord: there is no such record.
             UnknownModel, ModelNotReady, Overloaded, Draining, LedgerUnavailable, EngineFailed: as :meth:`open`.
         """
-        result = await self._replayer.replay(record_id, caller, request_id or self._new_id(), during)
+        result = await self._replayer.replay(record_id, caller, request_id or self._new_id())
         self.metrics.replayed(result.verdict)
         return result
 

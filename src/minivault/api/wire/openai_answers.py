@@ -377,7 +377,7 @@ class ChatFraming:
         parser = self._parsers[choice]
         rest = b"" if parser is None else self._said(choice, parser.finish())
         reason = _reason(completion, called=self._called[choice] > 0)
-        end = self._chunks.chunk(choice, '"delta": {}', None, reason)
+        end = self._chunks.chunk(choice, '"delta": {}', self._logprobs(choice), reason)
         return [rest, end, *self._chunks.after(completion)]
 
     def _said(self, choice: int, said: Said) -> bytes:
@@ -391,9 +391,12 @@ class ChatFraming:
             first = self._called[choice]
             delta["tool_calls"] = [{"index": first + place} | _call(call) for place, call in enumerate(said.calls)]
             self._called[choice] += len(said.calls)
+        return self._chunks.chunk(choice, f'"delta": {in_one_line(delta)}', self._logprobs(choice), None)
+
+    def _logprobs(self, choice: int) -> dict[str, Any] | None:
+        """Of what came since they were last told: of tokens too that the parser let go of without a word."""
         told, self._untold[choice] = self._untold[choice], []
-        logprobs = None if self._words is None else chat_logprobs(told, self._words[choice])
-        return self._chunks.chunk(choice, f'"delta": {in_one_line(delta)}', logprobs, None)
+        return chat_logprobs(told, self._words[choice]) if told and self._words is not None else None
 
     def failure(self, problem: Problem) -> bytes:
         return failure(problem)
