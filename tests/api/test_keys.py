@@ -313,3 +313,30 @@ async def test_a_key_that_is_not_there_is_404() -> None:
 def test_there_are_keys_of_every_role() -> None:
     keys = keyring()
     assert {keys.store.get(role.value).terms.role for role in Role} == set(Role)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/generate", {"prompt": "hi"}),
+        ("POST", "/generate", {"prompt": "hi", "stream": True}),
+        ("POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": "hi"}]}),
+        ("POST", "/v1/messages", {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}),
+        ("POST", "/api/chat", {"messages": [{"role": "user", "content": "hi"}]}),
+        ("POST", "/api/show", {}),
+        ("GET", "/models/gone", None),
+        ("GET", "/v1/models/gone", None),
+    ],
+)
+async def test_a_key_bound_to_a_model_that_is_not_there_learns_no_other_name(
+    method: str, path: str, body: dict[str, Any] | None
+) -> None:
+    async with keyed_client(make_bench()) as (client, keys):
+        keys.add("bound", models=("gone",))
+        asked = None if body is None else body | {"model": "gone"}
+        answers = [
+            await client.request(method, path, json=asked, headers=keys.headers(who)) for who in ("bound", "user")
+        ]
+    assert [answer.status_code for answer in answers] == [404, 404]
+    assert "fake" not in answers[0].text
+    assert "guide" not in answers[0].text

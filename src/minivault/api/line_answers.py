@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import Request, Response
 
 from minivault.api import embeddings, openai, responses
-from minivault.api.problems import problem_of
+from minivault.api.problems import is_bound, problem_of
 from minivault.telemetry.logging import describe_error, get_logger
 
 logger = get_logger(__name__)
@@ -40,14 +40,14 @@ async def ask(path: str, request: Request) -> Answer:
     try:
         response = await ENDPOINTS[path](request)
     except Exception as error:
-        return refusal(path, error, request_id)
+        return refusal(path, error, request_id, bound=is_bound(request))
     body = json.loads(bytes(response.body)) if response.body else None
     return Answer(response.status_code, body, request_id)
 
 
-def refusal(path: str, error: Exception, request_id: str) -> Answer:
-    """An error as the answer that it is."""
-    problem = problem_of(error)
+def refusal(path: str, error: Exception, request_id: str, *, bound: bool = False) -> Answer:
+    """An error as the answer that it is. ``bound``: see :func:`problem_of`."""
+    problem = problem_of(error, bound=bound)
     if problem.status == 500:
         logger.error("line of a batch failed", **describe_error(error))
     return Answer(problem.status, problem.body(path), request_id, float(problem.headers.get("retry-after", 1)))

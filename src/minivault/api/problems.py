@@ -133,10 +133,15 @@ def _as_openai_writes(message: str, param: str) -> tuple[str, str]:
     return message, _PLACE.sub(r"[\1]", param)
 
 
-def problem_of(error: Exception) -> Problem:
-    """The problem that an error is. An error from nowhere in our tree is a 500 that tells nothing."""
+def problem_of(error: Exception, *, bound: bool = False) -> Problem:
+    """The problem that an error is. An error from nowhere in our tree is a 500 that tells nothing.
+
+    ``bound``: whoever reads it may use some models alone, and is told no other's name.
+    """
     if isinstance(error, Problem):
         return error
+    if bound and isinstance(error, errors.UnknownModel):
+        return Problem(404, "No model of this name is here now.", code=error.code, param=error.param)
     if not isinstance(error, errors.MiniVaultError):
         return Problem(500, "Something went wrong on this side.", code="internal_error")
     status = next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
@@ -238,11 +243,16 @@ def method_not_allowed(methods: Sequence[str]) -> Problem:
     )
 
 
+def is_bound(request: Request) -> bool:
+    """Whether the caller's key is bound to some models; of nobody that has not been let in."""
+    return bool(getattr(getattr(request.state, "caller", None), "models", ()))
+
+
 def install(app: FastAPI, routes: Sequence[BaseRoute] = ()) -> None:
     """Answer every error of ``app`` in the shape of its surface. ``routes``: all that it has."""
 
     async def ours(request: Request, error: Exception) -> Response:
-        return problem_of(error).response(request.scope["path"])
+        return problem_of(error, bound=is_bound(request)).response(request.scope["path"])
 
     async def parameter(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101 - as registered below
