@@ -267,3 +267,13 @@ def test_a_vault_that_is_being_written_is_verified_as_far_as_it_had_come(tmp_pat
     report = verify(Reader.open(tmp_path / "vault.db"), progress=record_more)
     ledger.close()
     assert (report.ok, report.records) == (True, 6)
+
+
+@pytest.mark.parametrize("at", [12_288, 40_000])
+def test_a_file_that_cannot_be_read_to_its_end_is_not_called_complete(vault: Path, at: int) -> None:
+    with vault.open("r+b") as file:
+        file.seek(at)
+        file.write(b"\xa5" * 9_000)
+    report = check(vault)
+    assert any(finding.fault is Fault.FILE for finding in report.findings)
+    assert (report.integrity, report.completeness) == ("broken", "broken")

@@ -60,6 +60,8 @@ class VerifyReport:
     """Records that the newest signed head covers."""
     attested_size: int | None = None
     """Records that the head from outside covers."""
+    read_to_end: bool = True
+    """Otherwise nobody can tell whether the records that were not reached are there."""
     since: int = 0
     """Records before this one were verified by an earlier run and not looked at again, but for the tree over them."""
 
@@ -75,7 +77,8 @@ class VerifyReport:
     @property
     def completeness(self) -> str:
         """``attested`` (as far as the head from outside reaches), ``self-attested`` or ``broken``."""
-        if any(finding.fault in _INCOMPLETE or finding.fault is Fault.HEAD for finding in self.findings):
+        incomplete = any(finding.fault in _INCOMPLETE or finding.fault is Fault.HEAD for finding in self.findings)
+        if incomplete or not self.read_to_end:
             return "broken"
         return "self-attested" if self.attested_size is None else "attested"
 

@@ -50,6 +50,7 @@ def verify(
         VaultCorrupt, LedgerUnavailable: the file cannot even be opened.
     """
     walk, root = Walk(0, contents, since.size if since else 0), EMPTY_ROOT
+    read_to_end = False
     # Before the tree's own size is read: a head is signed after its records, so it can never be ahead of them.
     signed = _signed_head(walk, reader)
     heads = {"newest signed head": signed, "head from outside": against}
@@ -60,6 +61,7 @@ def verify(
                 root = _check_all(walk, db, since, progress)
             for name, head in heads.items():
                 _check_head(walk, name, head)
+            read_to_end = True
         except Enough:
             pass
         except StorageError as error:
@@ -78,6 +80,7 @@ def verify(
         contents_checked=contents,
         signed_size=None if signed is None else signed.size,
         attested_size=None if against is None else against.size,
+        read_to_end=read_to_end,
         since=walk.first,
     )
 
