@@ -14,6 +14,7 @@ from minivault.errors import InvalidRequest, VaultCorrupt
 from minivault.vault.findings import Fault
 from minivault.vault.head import Head, HeadKeeper, HeadPaths, Signer, VerifierKey, from_base64, open_note
 from minivault.vault.merkle import Tree, leaf_hash
+from minivault.vault.proof import FIRST_LINE
 from tests.vault.samples import intent, open_ledger, record_calls
 from tests.vault.scripted import eventually
 from tests.vault.tampering import check
@@ -322,3 +323,16 @@ def test_a_changed_record_is_named_rather_than_the_head(tmp_path: Path) -> None:
     db.execute("UPDATE leaves SET data = CAST(replace(CAST(data AS TEXT), 'stop', 'spot') AS BLOB)")
     db.close()
     assert {finding.fault for finding in check(tmp_path).findings} == {Fault.ALTERED}
+
+
+def test_a_proof_that_is_taken_for_a_head_is_told_so() -> None:
+    with pytest.raises(InvalidRequest, match="proof of a record, and no head"):
+        open_note(
+            f"{FIRST_LINE}\nextra YQ==\nindex 0\n\nx\n1\nYQ==\n\n— x YQ==\n", Signer(Ed25519PrivateKey.generate()).key
+        )
+
+
+def test_an_empty_public_key_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "vault.pub").write_text("")
+    with pytest.raises(VaultCorrupt, match=r"vault\.pub holds no verifier key: bring it back"):
+        HeadPaths(tmp_path / "vault.db").load_key()

@@ -117,7 +117,7 @@ def _is_plain_client_of_ollama(request: Request, media_type: str) -> bool:
 async def _read(request: Request, max_bytes: int) -> bytes:
     too_large = Problem(
         413,
-        f"The body is larger than {max_bytes} bytes.",
+        f"The body is larger than {max_bytes} bytes, the setting max_body_bytes of this server.",
         code="body_too_large",
         headers={"connection": "close"},
     )

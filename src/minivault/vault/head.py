@@ -35,6 +35,9 @@ from minivault.vault.merkle import HASH_BYTES, NodeSource, Tree, root_of
 MAX_NOTE_BYTES: Final = 1 << 16
 PUBLIC: Final = 0o644
 """The verifier key is for everybody to read."""
+PROOF: Final = "c2sp.org/tlog-proof@"
+"""How a proof of a record begins, which is easily taken for a head."""
+_BRING_BACK: Final = "bring it back, from a backup or from whoever checks your heads"
 _ED25519: Final = b"\x01"
 _SIGNATURE = re.compile(r"\u2014 ([^\s+]+) ([A-Za-z0-9+/]+={0,2})")
 _KEY_ID_BYTES: Final = 4
@@ -113,6 +116,8 @@ def open_note(note: str, key: VerifierKey) -> Head:
     Raises:
         InvalidRequest: not a signed head, or not signed by ``key``.
     """
+    if note.startswith(PROOF):
+        raise InvalidRequest("this is the proof of a record, and no head", param="head")
     text, blank, block = note.rpartition("\n\n")
     if not blank or len(note) > MAX_NOTE_BYTES or not note.endswith("\n"):
         raise InvalidRequest("the head is not a signed note", param="head")
@@ -188,7 +193,7 @@ class HeadPaths:
         except FileNotFoundError:
             return None
         except (InvalidRequest, UnicodeDecodeError):
-            raise VaultCorrupt(f"{self.public_key.name} holds no verifier key") from None
+            raise VaultCorrupt(f"{self.public_key.name} holds no verifier key: {_BRING_BACK}") from None
 
     def load_note(self) -> str | None:
         """The newest signed head as it stands in its file, unchecked; ``None`` if there is none yet."""
@@ -207,7 +212,9 @@ class HeadPaths:
         if note is None:
             return None
         if key is None:
-            raise VaultCorrupt(f"{self.head.name} is there, but {self.public_key.name} is gone: it cannot be checked")
+            raise VaultCorrupt(
+                f"{self.head.name} is there, but {self.public_key.name} is gone: it cannot be checked; {_BRING_BACK}"
+            )
         try:
             return open_note(note, key)
         except InvalidRequest as error:

@@ -63,7 +63,10 @@ def write_parquet(calls: Iterable[CallDetail]) -> Iterator[bytes]:
     try:
         import pyarrow
     except ImportError:
-        raise UnsupportedFeature("Parquet needs an extra: pip install 'minivault[parquet]'", param="format") from None
+        raise UnsupportedFeature(
+            "Parquet needs an extra, in the environment that MiniVault runs in: pip install 'minivault[parquet]'",
+            param="format",
+        ) from None
     return _pieces(pyarrow, calls)
 
 
