@@ -25,7 +25,7 @@ FLOORS = (
     (1, ("minivault.embedding", "minivault.generation", "minivault.errors", "minivault.settings", "minivault.guide")),
     (1, ("minivault.bounds", "minivault.byte_size", "minivault.duration", "minivault.nearest", "minivault.one_line")),
     (1, ("minivault.control_group", "minivault.files", "minivault.file_lock", "minivault.processes")),
-    (1, ("minivault.outage",)),
+    (1, ("minivault.outage", "minivault.circle")),
     (0, ("minivault",)),
 )
 
@@ -94,6 +94,7 @@ STDLIB_ONLY = (
     "minivault.nearest",
     "minivault.one_line",
     "minivault.outage",
+    "minivault.circle",
     "minivault.files",
     "minivault.file_lock",
     "minivault.control_group",

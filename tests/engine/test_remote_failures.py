@@ -13,6 +13,12 @@ from tests.engine.remote import ask, closed_port, engine_for, hear
 from tests.engine.upstream import delta, events, garbles, hangs_up, refuses, says, serving, waits_for
 
 
+async def test_a_server_that_would_ask_this_one_again_is_told_as_such() -> None:
+    async with serving(refuses(508)) as upstream, engine_for(upstream) as engine:
+        with pytest.raises(EngineFailed, match="in a circle"):
+            await hear(engine)
+
+
 async def test_a_request_goes_to_another_server_when_the_first_cannot_be_reached() -> None:
     async with serving(says("here")) as upstream, engine_for(await closed_port(), upstream) as engine:
         assert (await hear(engine)).text == "here"

@@ -13,6 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from minivault import circle
 from minivault.access.caller import Caller
 from minivault.access.gate import Gate
 from minivault.access.limits import Kind, Quota, Verdict
@@ -31,6 +32,7 @@ ERRANDS = ("/v1/files", "/v1/batches")
 """They need the permission to generate, and run no model themselves: a batch's lines take the places."""
 _OUTLIVED = "outlived"
 WISH_HEADER = "MiniVault-Answer-From-Record"
+CIRCLE = "This request has come through this server before: a model on the way asks it again, in a circle."
 KEYS_ARE_MADE = "The first API key is made on the server's machine: minivault keys create NAME --role admin"
 
 
@@ -67,6 +69,8 @@ class Entrance:
             if needed is None:
                 self._refuse_method(scope)
             _authorise(caller, needed)
+            if circle.enter(Headers(scope=scope).get(circle.HEADER, "")):
+                raise Problem(508, CIRCLE, code="remote_circle")
             wish = wish_of(Headers(scope=scope)) if needed is Permission.GENERATE else None
             works = needed in WORK and not _is_errand(path)
             if works:

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx2
 
+from minivault import circle
 from minivault.engine.engine import UpstreamStats
 from minivault.engine.remote import wire
 from minivault.errors import ContextTooLong, EngineFailed, InvalidRequest, MiniVaultError, Overloaded
@@ -30,10 +31,12 @@ _HEALTH_BYTES = 1 << 20
 _MOST_BYTES = 16 << 20
 """Of one event, or of an answer that comes at once."""
 _BUSY = (408, 429, 503)
+_LOOP = 508
 
 Take = Callable[[Mapping[str, Any]], bool]
 
 UNREACHABLE = "The upstream server cannot be reached."
+CIRCLE = "The upstream server of this model would ask this server again, in a circle: it needs another address."
 LATE = "The upstream server gave no token in time."
 TOO_LONG = "The upstream server sends far more than an answer of max_tokens takes."
 
@@ -125,7 +128,9 @@ class Upstream:
         try:
             async with (
                 asyncio.timeout(config.first_token_timeout) as deadline,
-                self._client.stream("POST", f"{self._url}/{path}", content=wire.encoded(body)) as answer,
+                self._client.stream(
+                    "POST", f"{self._url}/{path}", content=wire.encoded(body), headers={circle.HEADER: circle.onward()}
+                ) as answer,
             ):
                 if answer.status_code != 200:
                     raise await _refusal(answer)
@@ -207,6 +212,8 @@ async def _refusal(answer: httpx2.Response) -> Fault:
     if status in (401, 403):
         refused = EngineFailed("The upstream server does not accept the credential that this server was given.")
         return Fault(refused, elsewhere=True, down=True)
+    if status == _LOOP:
+        return Fault(EngineFailed(CIRCLE), elsewhere=True)
     if status == 404:
         return Fault(EngineFailed("The upstream server has no model of the name that it is asked for."), elsewhere=True)
     return Fault(EngineFailed(f"The upstream server failed (status {status})."), elsewhere=True)
