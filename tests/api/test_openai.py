@@ -508,3 +508,20 @@ async def test_models_are_a_list_and_each_is_found_by_its_id() -> None:
     assert set(one) == {"id", "object", "created", "owned_by"}
     assert one["created"] == 1767225600
     assert (none.status_code, none.json()["error"]["code"]) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "hi"}]}),
+        ("/v1/completions", {"prompt": "hi"}),
+        ("/v1/responses", {"input": "hi"}),
+        ("/v1/messages", {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}),
+    ],
+)
+async def test_a_name_with_ollamas_tag_is_the_name(path: str, body: dict[str, Any]) -> None:
+    async with client_of(templated(says("a"))) as client:
+        answers = [await client.post(path, json=body | {"model": name}) for name in ("fake:latest", ":latest")]
+        listed = await client.get("/v1/models/fake:latest")
+    assert [answer.status_code for answer in answers] == [200, 404]
+    assert (answers[0].json()["model"], listed.json()["id"]) == ("fake", "fake")

@@ -17,8 +17,9 @@ from minivault.api.health import service_of
 from minivault.api.native import caller_of, json_response, parsed, record_header
 from minivault.api.query import only_known
 from minivault.api.wire import embeddings as wire
-from minivault.api.wire.ollama import ErrorText, bare_name, tagged
+from minivault.api.wire.ollama import ErrorText, tagged
 from minivault.embedding import Embedded, EmbeddingRequest
+from minivault.models.naming import untagged
 
 _ANSWERED = (400, 403, 404, 413, 415, 422, 429, 500, 503)
 
@@ -96,7 +97,7 @@ async def ollama_embeddings(request: Request) -> Response:
 
 
 async def _made_ready(request: Request, asked: EmbeddingRequest) -> None:
-    caller, name = caller_of(request), bare_name(asked.model or "")
+    caller, name = caller_of(request), untagged(asked.model or "")
     caller.require_model(name)
     work = service_of(request).load_model(name, caller.stay(asked.keep_alive))
     await streaming.unless_gone(request, work)

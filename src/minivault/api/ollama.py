@@ -17,10 +17,11 @@ from minivault.api.health import service_of, visible
 from minivault.api.models import keeper_of, progress_stream
 from minivault.api.native import caller_of, json_response, parsed, record_header, whole_answer
 from minivault.api.wire import ollama_answers as answers
-from minivault.api.wire.ollama import ChatBody, ErrorText, GenerateBody, NameBody, PullNameBody, bare_name
+from minivault.api.wire.ollama import ChatBody, ErrorText, GenerateBody, NameBody, PullNameBody
 from minivault.errors import InvalidRequest
 from minivault.generation import GenerationRequest
 from minivault.models.catalog import ModelEntry
+from minivault.models.naming import untagged
 from minivault.one_line import in_one_line
 from minivault.service.keeping import Keeper
 
@@ -137,7 +138,7 @@ async def pull(request: Request) -> Response:
     body, _ = await parsed(request, PullNameBody)
     if body.called is None:
         raise InvalidRequest("model: is required", param="model")
-    keeper, model = keeper_of(request), bare_name(body.called)
+    keeper, model = keeper_of(request), untagged(body.called)
     if await keeper.has(model):
         return _there_already(whole=body.stream is False)
     if body.stream is False:
@@ -181,7 +182,7 @@ async def _name(request: Request) -> str:
     called = body.called
     if called is None:
         raise InvalidRequest("model: is required", param="model")
-    return bare_name(called)
+    return untagged(called)
 
 
 def _precision(request: Request, model: str) -> str:
@@ -192,13 +193,13 @@ def _precision(request: Request, model: str) -> str:
 async def _nothing_said(request: Request, kind: answers.Kind, body: GenerateBody | ChatBody) -> Response:
     """The answer to a request that only loads or unloads. Nothing was generated, so nothing is recorded."""
     service = service_of(request)
-    caller_of(request).require_model(bare_name(body.model))
+    caller_of(request).require_model(untagged(body.model))
     if body.unloads:
         caller_of(request).require(Permission.MODELS)
-        await service.unload_model(bare_name(body.model))
+        await service.unload_model(untagged(body.model))
     else:
         stay = caller_of(request).stay(body.keep_seconds)
-        await streaming.unless_gone(request, service.load_model(bare_name(body.model), stay))
+        await streaming.unless_gone(request, service.load_model(untagged(body.model), stay))
     reason = "unload" if body.unloads else "load"
     return json_response(answers.nothing_said(kind, body.model, service.utc_now(), reason))
 

@@ -19,6 +19,7 @@ from minivault.api.wire.anthropic_answers import ModelInfo, ModelPage, model_inf
 from minivault.api.wire.openai import ChatCompletionRequest, CommonRequest, CompletionRequest
 from minivault.errors import UnknownModel
 from minivault.generation import Completion, FinishReason, GenerationRequest
+from minivault.models.naming import untagged
 from minivault.service import Choices, spread
 
 OWNER = "minivault"
@@ -124,7 +125,7 @@ async def models(
 async def model(request: Request, model_id: str, version: Version = None) -> Response:
     """404 with the code `model_not_found` if there is none of this name."""
     for entry in await _listed(request):
-        if entry["name"] == model_id:
+        if entry["name"] == untagged(model_id):
             return json_response(_card(entry) if version is None else model_info(model_id, entry["modified_at"]))
     raise UnknownModel("No model of this name answers here; GET /v1/models lists those that do.", param="model")
 

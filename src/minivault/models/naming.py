@@ -12,7 +12,14 @@ ADAPTER_MARK = ":"
 RESERVED = ("latest",)
 """No adapter is called so: clients of Ollama's API mean the base by ``BASE:latest``."""
 
+LATEST = f"{ADAPTER_MARK}{RESERVED[0]}"
+
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+
+
+def untagged(name: str) -> str:
+    """The catalog's name of what others tag: it has no tags, so ``latest`` is the only one that there is."""
+    return name.removesuffix(LATEST) or name
 
 
 def adapter_of(name: str) -> str | None:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from minivault.api.wire.lenient import LEAST_TOP_P, LenientBody, function_tool, json_schema_format, listed
 from minivault.api.wire.native import MAX_STOPS, StopString
@@ -19,6 +19,7 @@ from minivault.api.wire.strict import Items
 from minivault.errors import InvalidRequest, UnsupportedFeature
 from minivault.generation import FormNames, GenerationRequest, JsonObject, Message, SamplingParams, ToolCall
 from minivault.models.begun import is_begun
+from minivault.models.naming import untagged
 
 KNOWN_BLOCKS = frozenset(
     {"image", "document", "search_result", "thinking", "redacted_thinking", "tool_use", "tool_result"}
@@ -146,7 +147,7 @@ class Thinking(LenientBody):
 class CountBody(LenientBody):
     """What `POST /v1/messages/count_tokens` takes."""
 
-    model: str = Field(min_length=1, max_length=200, description="A local model.")
+    model: Annotated[str, Field(min_length=1, max_length=200, description="A local model."), AfterValidator(untagged)]
     messages: Items[Turn] = Field(min_length=1, max_length=100_000)
     system: Content | None = None
     tools: Annotated[Items[ClientTool], Field(max_length=128)] | None = None

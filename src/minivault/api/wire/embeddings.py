@@ -10,15 +10,16 @@ import struct
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, StringConstraints, ValidatorFunctionWrapHandler, field_validator
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, ValidatorFunctionWrapHandler, field_validator
 
 from minivault.api.wire.lenient import LenientBody, listed
 from minivault.api.wire.native import RecordBody
-from minivault.api.wire.ollama import KeepAlive, ModelName, Options, bare_name, seconds_of, tagged
+from minivault.api.wire.ollama import KeepAlive, ModelName, Options, seconds_of, tagged
 from minivault.api.wire.openai import Name, TokenId, texts_or_tokens
 from minivault.api.wire.strict import Items, StrictBody
 from minivault.embedding import MAX_TEXTS, Embedded, EmbeddingRequest
 from minivault.errors import InvalidRequest
+from minivault.models.naming import untagged
 
 MAX_DIMENSIONS = 1 << 16
 MAX_TEXT_TOKENS = 1 << 20
@@ -79,7 +80,7 @@ class EmbeddingsRequest(LenientBody):
     """OpenAI's `POST /v1/embeddings`."""
 
     input: Text | Texts | TokenIds | TokenTexts = Field(description="A text, texts, token ids, or lists of token ids.")
-    model: Name | None = None
+    model: Annotated[Name, AfterValidator(untagged)] | None = None
     encoding_format: Literal["float", "base64"] | None = Field(
         None, description="`base64`: the bytes of little-endian 32-bit floats."
     )
@@ -157,7 +158,7 @@ class OllamaEmbedBody(LenientBody):
                 raise InvalidRequest(f"input.{place} must have at least 1 character", param=f"input.{place}")
         return EmbeddingRequest(
             texts=texts,
-            model=bare_name(self.model),
+            model=untagged(self.model),
             truncate=self.truncate is not False,
             context_limit=_longest(self.options),
             dimensions=self.dimensions,
@@ -190,7 +191,7 @@ class OllamaEmbeddingsBody(LenientBody):
         _refuse_limits(self, self.options)
         return EmbeddingRequest(
             texts=(self.prompt or "",),
-            model=bare_name(self.model),
+            model=untagged(self.model),
             truncate=True,
             context_limit=_longest(self.options),
             keep_alive=seconds_of(self.keep_alive),

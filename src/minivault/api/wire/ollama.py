@@ -20,18 +20,13 @@ from minivault.duration import MAX_LENGTH, seconds_in
 from minivault.errors import UnsupportedFeature
 from minivault.generation import FormNames, GenerationRequest, JsonObject, Message, SamplingParams, ToolCall
 from minivault.models.begun import is_begun
+from minivault.models.naming import LATEST, untagged
 
-LATEST = ":latest"
 MAX_KEEP_SECONDS = 10**9
 NO_LIMIT = 1_000_000
 """Tokens; with ``fit`` it means: as many as the context has room for."""
 
 ModelName = Annotated[str, Field(min_length=1, max_length=200, description="A local model; no tag means :latest.")]
-
-
-def bare_name(name: str) -> str:
-    """The catalog's name: it has no tags, so ``latest`` is the only one that there is."""
-    return name.removesuffix(LATEST)
 
 
 def tagged(name: str) -> str:
@@ -168,7 +163,7 @@ class AskBody(LenientBody):
         self.refuse_limits()
         options.refuse_limits("options.")
         return {
-            "model": bare_name(self.model),
+            "model": untagged(self.model),
             "keep_alive": self.keep_seconds,
             "sampling": options.sampling(self.top_logprobs or 0 if self.logprobs else None),
             "fit": True,

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -24,6 +25,7 @@ from minivault.api.wire.strict import Items, at_most
 from minivault.errors import InvalidRequest, UnsupportedFeature
 from minivault.generation import GenerationRequest, JsonObject, Message, SamplingParams, ToolCall
 from minivault.models.begun import is_begun
+from minivault.models.naming import untagged
 
 MAX_CHOICES = 128
 MAX_TOKENS = 1_000_000
@@ -157,7 +159,9 @@ class ConversationTurn(LenientBody):
 class CommonRequest(LenientBody):
     """What both kinds of completion take. Leave a field out, or send null, for its default."""
 
-    model: str | None = Field(None, min_length=1, max_length=200, description="A local model; the server's default.")
+    model: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(untagged)] | None = Field(
+        None, description="A local model; the server's default."
+    )
     stream: bool | None = Field(None, description="Answer in pieces, as Server-Sent Events.")
     stream_options: StreamOptions | None = None
     n: int | None = Field(None, ge=1, le=MAX_CHOICES, description="So many answers; choice i has the seed plus i.")
