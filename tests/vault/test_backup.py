@@ -122,6 +122,8 @@ def test_another_vaults_backup_is_not_this_ones(vault: Path, tmp_path: Path) -> 
     back_up(tmp_path / "second" / "vault.db", tmp_path / "copy.db")
     with pytest.raises(VaultCorrupt, match="not those"):
         restore(tmp_path / "copy.db", vault, replace=True, against=HeadPaths(vault).load_head())
+    with pytest.raises(VaultCorrupt, match="newest head of the vault that is here, so it is of another vault"):
+        restore(tmp_path / "copy.db", vault, replace=True)
 
 
 def test_a_vault_in_use_is_not_restored(vault: Path, tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ from minivault.vault.moving import BESIDE, RESTORED, Move, discard, list_of, mov
 from minivault.vault.reader import Reader
 from minivault.vault.verify import Progress, verify
 
+_OWN_HEAD: Final = "newest head of the vault that is here, so it is of another vault, or this one was changed since"
+
 
 @dataclass(frozen=True, slots=True)
 class Restored:
@@ -103,7 +105,8 @@ def restore(
         newest = paths.load_head()
         size = _size_of(file, key)
         lost = 0 if newest is None else max(0, newest.size - size)
-        report = verified_copy(file, part, against or (None if lost else newest), key, progress)
+        head, whose = (newest if not lost else None, _OWN_HEAD) if against is None else (against, "head from outside")
+        report = verified_copy(file, part, head, key, progress, whose)
         # What was verified before was another file.
         Verified.path(vault).unlink(missing_ok=True)
         aside = _aside(vault, paths.head if lost else None)
@@ -119,9 +122,9 @@ def restore(
 
 
 def verified_copy(
-    source: Path, part: Path, head: Head | None, key: VaultKey | None, progress: Progress | None
+    source: Path, part: Path, head: Head | None, key: VaultKey | None, progress: Progress | None, whose: str = _OWN_HEAD
 ) -> VerifyReport:
-    """Copy the vault ``source`` to ``part`` and verify the copy.
+    """Copy the vault ``source`` to ``part`` and verify the copy against ``head``, which is called ``whose``.
 
     Raises:
         VaultCorrupt: it does not verify.
@@ -132,18 +135,20 @@ def verified_copy(
         copy_database(source, part, key)
     except (StorageError, OSError) as error:
         raise as_error(error, "the copy could not be made") from error
-    return verified(part, head, key, progress)
+    return verified(part, head, key, progress, whose)
 
 
-def verified(part: Path, head: Head | None, key: VaultKey | None, progress: Progress | None) -> VerifyReport:
-    """Verify a copy, content and all.
+def verified(
+    part: Path, head: Head | None, key: VaultKey | None, progress: Progress | None, whose: str = _OWN_HEAD
+) -> VerifyReport:
+    """Verify a copy, content and all, against ``head``, which is called ``whose``.
 
     Raises:
         VaultCorrupt: it does not verify.
     """
     reader = Reader.open(part, key)
     try:
-        report = verify(reader, against=head, progress=progress)
+        report = verify(reader, against=head, progress=progress, outside=whose)
     finally:
         reader.close()
     if not report.ok:

@@ -40,10 +40,11 @@ def verify(
     against: Head | None = None,
     since: Verified | None = None,
     progress: Progress | None = None,
+    outside: str = "head from outside",
 ) -> VerifyReport:
     """Verify the vault; with ``contents`` false (faster), only its records, its tree, its schema, and that the search
     index has a row for each call: neither the content that they commit to, nor the words in that index, nor SQLite's
-    own check of the whole file. ``against``: a head that was kept elsewhere.
+    own check of the whole file. ``against``: a head that was kept elsewhere, called ``outside`` in findings.
     ``since``: what an earlier run verified; only what came later is looked at, and that the tree goes on from there.
 
     Raises:
@@ -53,7 +54,7 @@ def verify(
     read_to_end = False
     # Before the tree's own size is read: a head is signed after its records, so it can never be ahead of them.
     signed = _signed_head(walk, reader)
-    heads = {"newest signed head": signed, "head from outside": against}
+    heads = {"newest signed head": signed, outside: against}
     walk.roots = {head.size: b"" for head in heads.values() if head is not None}
     with reader.connection() as db:
         try:
