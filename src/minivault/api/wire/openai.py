@@ -19,6 +19,7 @@ from pydantic import (
     field_validator,
 )
 
+from minivault.api.wire.constraints import Constraints
 from minivault.api.wire.lenient import LEAST_TOP_P, LenientBody, form_names, listed
 from minivault.api.wire.native import MAX_STOPS, StopString
 from minivault.api.wire.strict import Items, at_most
@@ -156,7 +157,7 @@ class ConversationTurn(LenientBody):
             yield text
 
 
-class CommonRequest(LenientBody):
+class CommonRequest(Constraints):
     """What both kinds of completion take. Leave a field out, or send null, for its default."""
 
     model: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(untagged)] | None = Field(
@@ -235,11 +236,17 @@ class CommonRequest(LenientBody):
     def _request(self, request_id: str, raw_request: bytes, **fields: Any) -> GenerationRequest:
         self.refuse_limits()
         form = None if self.response_format is None else self.response_format.model_dump()
+        names = form_names(form)
+        if (constraint := self.constraint()) is not None:
+            if form is not None and form["type"] != "text":
+                field = constraint[1].form
+                raise InvalidRequest(f"response_format and {field} are one form: send one", param="response_format")
+            form, names = constraint
         return GenerationRequest(
             model=self.model,
             stream=self.stream or False,
             response_format=form,
-            form_names=form_names(form),
+            form_names=names,
             store=self.store is not False,
             request_id=request_id,
             surface="openai",
