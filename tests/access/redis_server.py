@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,15 @@ class RunningRedis:
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(30)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It answers nothing within the block, and afterwards reads what it was sent meanwhile."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
 
 @contextmanager

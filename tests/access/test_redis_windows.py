@@ -6,16 +6,20 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
+from minivault.access import redis_windows
 from minivault.access.limits import Limits, Quota
 from minivault.access.redis_windows import RedisWindows, logger
+from minivault.access.settlements import Settlement, unseen
 from minivault.access.windows import Window
 from minivault.errors import ConfigError, LimitsUnavailable, RateLimited
 from minivault.outage import QUIET_SECONDS, Outage
 from tests.access.clock import Clock
 from tests.access.redis_server import running_redis
+from tests.fakes import until
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +29,8 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def storage(url: str) -> AsyncIterator[RedisWindows]:
-    windows = RedisWindows(url)
+async def storage(url: str, patience: float = 30) -> AsyncIterator[RedisWindows]:
+    windows = RedisWindows(url, patience)
     try:
         yield windows
     finally:
@@ -67,11 +71,15 @@ async def test_a_refusal_says_when_there_is_room(redis_url: str) -> None:
 
 async def test_the_window_moves(redis_url: str) -> None:
     async with storage(redis_url) as windows:
-        window = [Window("moves/1", 1, 1)]
+        window, entries = [Window("moves/60", 1, 60)], "minivault:{moves/60}:entries"
         await windows.take(window, 1, "a")
-        # By Redis' own clock: what is asked for here is only that the entry goes, not when.
-        while (await windows.take(window, 1, "b")).refused_by is not None:
-            pass
+        [(entry, at)] = await windows._redis.zrange(entries, 0, -1, withscores=True)
+        # By Redis' own clock, so it is the entry that is moved.
+        await windows._redis.zadd(entries, {entry: at - 30e6})
+        assert (await windows.take(window, 1, "b")).refused_by == 0
+        await windows._redis.zadd(entries, {entry: at - 60e6})
+        assert (await windows.take(window, 1, "b")).refused_by is None
+        assert (await windows.take(window, 1, "c")).refused_by == 0
 
 
 async def test_what_was_reserved_is_settled(redis_url: str) -> None:
@@ -79,10 +87,89 @@ async def test_what_was_reserved_is_settled(redis_url: str) -> None:
         limits = Limits(windows)
         quota = Quota.of(limits, "settled", "", "100/minute")
         (await quota.reserve(90)).settle(15)
-        await asyncio.gather(*windows._settling)
+        await windows._settlements.settled()
         await quota.reserve(85)
         with pytest.raises(RateLimited):
             await quota.reserve(1)
+
+
+async def test_what_is_settled_in_a_redis_that_stands_still_is_settled_when_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(redis_windows, "TIMEOUT_SECONDS", 0.5)
+    with running_redis(tmp_path) as server:
+        async with storage(server.url) as windows:
+            limits = Limits(windows)
+            quota = Quota.of(limits, "still", "", "1000/day")
+            held = [await quota.reserve(40) for _ in range(20)]
+            with server.frozen():
+                for reservation in held:
+                    reservation.settle(5)
+                await until(lambda: caplog.messages)
+            await windows._settlements.settled()
+            assert await limits.left(quota.tokens) == 1000 - 20 * 5
+    assert caplog.messages[0].endswith("Redis does not answer (TimeoutError)")
+
+
+async def test_a_take_that_got_no_answer_in_time_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_windows, "TIMEOUT_SECONDS", 0.5)
+    with running_redis(tmp_path) as server:
+        async with storage(server.url) as windows:
+            limits = Limits(windows)
+            quota = Quota.of(limits, "slow", "10/day", "1000/day")
+            await windows.check()
+            with server.frozen():
+                asked = [ask for _ in range(3) for ask in (quota.reserve(40), quota.admit())]
+                refused = await asyncio.gather(*asked, return_exceptions=True)
+            assert [type(error) for error in refused] == [LimitsUnavailable] * 6
+            await windows._settlements.settled()
+            assert (await limits.left(quota.requests), await limits.left(quota.tokens)) == (10, 1000)
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_a_take_whose_client_hung_up_is_given_back(redis_url: str, turns: int) -> None:
+    async with storage(redis_url) as windows:
+        limits = Limits(windows)
+        quota = Quota.of(limits, f"hung-up-{turns}", "", "1000/day")
+        await limits.left(quota.tokens)  # which connects
+        for _ in range(8):
+            taking = asyncio.ensure_future(quota.reserve(40))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            taking.cancel()
+            for done in await asyncio.gather(taking, return_exceptions=True):
+                if not isinstance(done, BaseException):
+                    done.settle(0)
+        await windows._settlements.settled()
+        assert await limits.left(quota.tokens) == 1000
+
+
+async def test_what_was_given_back_before_it_came_is_not_counted(redis_url: str) -> None:
+    async with storage(redis_url) as windows:
+        window = [Window("early/60", 10, 60), Window("early/1", 10, 3600)]
+        assert await windows._settled(unseen(window, 7, "early"))
+        assert [state.used for state in (await windows.take(window, 7, "early")).states] == [0, 0]
+        assert 0 < await windows._redis.ttl("minivault:gone:early") <= 3600
+        await windows.take(window, 7, "in-time")
+        assert await windows._settled(unseen(window, 7, "in-time"))
+        assert not await windows._redis.exists("minivault:gone:in-time")  # it had come
+
+
+async def test_to_settle_the_same_again_changes_nothing(redis_url: str) -> None:
+    async with storage(redis_url) as windows:
+        window = [Window("again/60", 10, 60)]
+        await windows.take(window, 7, "a")
+        for _ in range(3):
+            assert await windows._settled(Settlement(tuple(window), 7, 2, "a"))
+        assert (await windows.take(window, 0, "")).states[0].used == 2
+
+
+async def test_more_than_can_wait_to_be_settled_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("redis", reason="needs the extra redis: pip install 'minivault[redis]'")
+    windows = RedisWindows("redis://127.0.0.1:1")
+    await windows.close()
+    windows.settle([Window("told/60", 1, 60)], 1, 0, "a")
+    assert "too much waits to be settled" in caplog.text
 
 
 async def test_a_sum_that_redis_threw_away_is_counted_again(redis_url: str) -> None:
@@ -97,12 +184,11 @@ async def test_without_redis_nobody_comes_in() -> None:
     pytest.importorskip("redis", reason="needs the extra redis: pip install 'minivault[redis]'")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    async with storage(f"redis://127.0.0.1:{port}") as windows:
+    async with storage(f"redis://127.0.0.1:{port}", patience=0) as windows:
         with pytest.raises(LimitsUnavailable, match="does not answer") as refused:
             await windows.take([Window("gone/60", 1, 60)], 1, "a")
         with pytest.raises(LimitsUnavailable, match="does not answer"):
             await windows.check()
-        windows.settle([Window("gone/60", 1, 60)], 1, 0, "a")
     assert refused.value.retry_after
 
 
@@ -110,14 +196,16 @@ async def test_the_log_has_one_line_when_redis_stops_to_answer_without_its_addre
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     pytest.importorskip("redis", reason="needs the extra redis: pip install 'minivault[redis]'")
-    async with storage("redis://user:secret@127.0.0.1:1") as windows:
-        for _ in range(5):
+    async with storage("redis://user:secret@127.0.0.1:1", patience=0) as windows:
+        windows.settle([Window("told/60", 1, 60)], 1, 0, "a")
+        for number in range(5):
             with pytest.raises(LimitsUnavailable):
-                await windows.take([Window("told/60", 1, 60)], 1, "a")
+                await windows.take([Window("told/60", 1, 60)], 1, f"b{number}")
             with pytest.raises(LimitsUnavailable):
                 await windows.check()
     assert caplog.messages == [
-        "limits cannot be counted, so requests are refused: Redis does not answer (ConnectionError)"
+        "limits cannot be counted, so requests are refused: Redis does not answer (ConnectionError)",
+        "not settled in Redis at the end, so counted until the windows have passed: 6",
     ]
 
 
