@@ -67,11 +67,11 @@ def test_the_wait_is_bounded() -> None:
 
 def test_tokens_beyond_the_cap_are_refused_until_others_have_begun() -> None:
     line = Line(100, Pace(Clock()))
-    first = line.enter(60)
+    first = line.enter(60, "a")
     with pytest.raises(Overloaded) as caught:
-        line.enter(41)
+        line.enter(41, "b")
     assert caught.value.retry_after
-    second = line.enter(40)
+    second = line.enter(40, "b")
     first.release()
     first.release()
     assert line.tokens == 40
@@ -79,6 +79,15 @@ def test_tokens_beyond_the_cap_are_refused_until_others_have_begun() -> None:
     assert line.tokens == 0
 
 
+def test_who_waits_with_many_tokens_leaves_room_for_others() -> None:
+    line = Line(100, Pace(Clock()))
+    for _ in range(8):
+        line.enter(10, "a")
+    with pytest.raises(Overloaded):
+        line.enter(10, "a")
+    assert line.enter(20, "b").tokens == 20
+
+
 def test_a_prompt_of_any_length_is_taken_when_nobody_waits() -> None:
     line = Line(100, Pace(Clock()))
-    assert line.enter(5000).tokens == 5000
+    assert line.enter(5000, "a").tokens == 5000

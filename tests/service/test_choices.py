@@ -88,10 +88,30 @@ async def test_leaving_a_stream_of_choices_records_each_as_cancelled() -> None:
 
 async def test_more_choices_than_there_is_room_for_are_all_refused() -> None:
     bench = make_bench(limits=ServiceLimits(max_running=2, max_waiting=1))
+    held = await bench.service.open(asked(), CALLER)
     with pytest.raises(Overloaded):
-        await bench.service.open_all(spread(asked(), 4), CALLER)
-    assert bench.ledger.intents == []
+        await bench.service.open_all(spread(asked(), 3), CALLER)
+    held.close()
+    await until(lambda: bench.service.open_calls == 0)
+    assert len(bench.ledger.intents) == 1
     assert len(await (await bench.service.open_all(spread(asked(), 3), CALLER)).result()) == 3
+
+
+@pytest.mark.parametrize(("waiting", "most"), [(1, 3), (4, 5)])
+async def test_more_choices_than_there_are_places_for_one_client_are_refused_for_good(waiting: int, most: int) -> None:
+    bench = make_bench(limits=ServiceLimits(max_running=2, max_waiting=waiting))
+    with pytest.raises(InvalidRequest, match=f"^n: .* {most} at most") as refused:
+        await bench.service.open_all(spread(asked(), most + 1), CALLER)
+    assert (refused.value.param, refused.value.retry_after, bench.ledger.intents) == ("n", None, [])
+    assert len(await (await bench.service.open_all(spread(asked(), most), CALLER)).result()) == most
+
+
+async def test_choices_whose_prompts_are_never_in_the_line_together_are_refused_for_good() -> None:
+    bench = make_bench(limits=ServiceLimits(max_waiting_tokens=16))  # a prompt is 3, and 2 are kept
+    with pytest.raises(InvalidRequest, match="15 tokens, of 14") as refused:
+        await bench.service.open_all(spread(asked(), 5), CALLER)
+    assert (refused.value.param, bench.ledger.intents, bench.models.leases) == ("n", [], 0)
+    assert len(await (await bench.service.open_all(spread(asked(), 4), CALLER)).result()) == 4
 
 
 async def test_choices_that_a_window_could_never_hold_together_are_refused_for_good() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from minivault.access.caller import Caller
 from minivault.access.limits import Limits, Quota
 from minivault.access.windows import MemoryWindows
 from minivault.errors import ContextTooLong, Draining, LedgerUnavailable, ModelNotReady, Overloaded
@@ -154,6 +155,35 @@ async def test_more_than_running_and_waiting_are_refused() -> None:
         generation.close()
     await bench.service.drain(60)
     assert len(bench.ledger.intents) == 2
+
+
+async def test_one_client_leaves_a_place_for_another() -> None:
+    bench = make_bench(limits=ServiceLimits(max_running=2, max_waiting=4))
+    bench.engine.hold_after = 0
+    held = [await bench.service.open(ask(), CALLER) for _ in range(5)]
+    with pytest.raises(Overloaded, match="kept for other clients") as caught:
+        await bench.service.open(ask(), CALLER)
+    assert caught.value.retry_after
+    held.append(await bench.service.open(ask(), Caller("another")))
+    with pytest.raises(Overloaded, match=r"is full\.$"):
+        await bench.service.open(ask(), Caller("third"))
+    for generation in held:
+        generation.close()
+    await bench.service.drain(60)
+    assert len(bench.ledger.outcomes) == 6
+
+
+async def test_one_client_leaves_room_for_anothers_prompt() -> None:
+    bench = make_bench(limits=ServiceLimits(max_waiting_tokens=16))  # a prompt is 3, and 2 are kept
+    bench.engine.hold_after = 0
+    held = [await bench.service.open(ask(), CALLER) for _ in range(4)]
+    with pytest.raises(Overloaded, match="Too many tokens"):
+        await bench.service.open(ask(), CALLER)
+    held.append(await bench.service.open(ask(), Caller("another")))
+    for generation in held:
+        generation.close()
+    await bench.service.drain(60)
+    assert len(bench.ledger.outcomes) == 5
 
 
 async def test_a_place_is_free_again_after_any_end() -> None:

@@ -6,10 +6,11 @@ Knows nothing of models, of the vault or of HTTP. Owned by the event loop; the c
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from minivault.errors import Overloaded
+from minivault.errors import InvalidRequest, Overloaded
+from minivault.service.shares import Shares
 
 REMEMBERED_ENDS = 64
 RECENT_NS = 30 * 10**9
@@ -53,34 +54,82 @@ class Pace:
         return max(1, now - self._ends[0]) / 1e9 / len(self._ends)
 
 
+class Places:
+    """Of requests that run and wait. An eighth is kept from who has many, but no more than half of those that wait."""
+
+    def __init__(self, running: int, waiting: int, pace: Pace) -> None:
+        self._shares = Shares(running + waiting, min(max(1, (running + waiting) // 8), waiting // 2))
+        self._pace = pace
+
+    @property
+    def taken(self) -> int:
+        return self._shares.taken
+
+    def enter(self, client: str, count: int) -> None:
+        """Places for so many choices of one request. Then :meth:`leave`.
+
+        Raises:
+            InvalidRequest: one client never gets so many, so waiting would not help.
+            Overloaded: there are none, or the last are kept for clients who have fewer.
+        """
+        if count > self._shares.alone:
+            raise InvalidRequest(f"n: prompts times n may be {self._shares.alone} at most on this server", param="n")
+        if not self._shares.fits(client, count):
+            full = "full, but for what is kept for other clients" if self._shares.has_room(count) else "full"
+            raise Overloaded(f"The queue is {full}.", retry_after=self._pace.refused())
+        self._shares.take(client, count)
+
+    def leave(self, client: str, count: int) -> None:
+        self._shares.give(client, count)
+
+
 @dataclass(eq=False, slots=True)
 class Place:
     """Tokens of a prompt that waits for the model. Released once; by default it stands for none."""
 
     line: Line | None = None
     tokens: int = 0
+    client: str = ""
 
     def release(self) -> None:
         if self.line is not None:
-            self.line.tokens -= self.tokens
+            self.line.leave(self)
             self.line = None
 
 
 class Line:
-    """Prompts that wait, in tokens."""
+    """Prompts that wait, in tokens. An eighth is kept from who has many."""
 
     def __init__(self, most: int, pace: Pace) -> None:
-        self.tokens = 0
-        self._most = most
+        self._shares = Shares(most, most // 8)
         self._pace = pace
 
-    def enter(self, tokens: int) -> Place:
+    @property
+    def tokens(self) -> int:
+        return self._shares.taken
+
+    def enter(self, tokens: int, client: str) -> Place:
         """A place for a prompt of so many tokens. One that finds nobody waiting always gets it.
 
         Raises:
-            Overloaded: too many tokens wait already.
+            Overloaded: too many tokens wait already, or as many of this client as it may have.
         """
-        if self.tokens and self.tokens + tokens > self._most:
+        if self.tokens and not self._shares.fits(client, tokens):
             raise Overloaded("Too many tokens of prompts are waiting.", retry_after=self._pace.refused())
-        self.tokens += tokens
-        return Place(self, tokens)
+        self._shares.take(client, tokens)
+        return Place(self, tokens, client)
+
+    def leave(self, place: Place) -> None:
+        self._shares.give(place.client, place.tokens)
+
+    def require_room(self, tokens: Sequence[int]) -> None:
+        """That the prompts of one request's choices can be in the line together; one alone always can.
+
+        Raises:
+            InvalidRequest: they never can, so waiting would not help.
+        """
+        if len(tokens) > 1 and sum(tokens) > self._shares.alone:
+            raise InvalidRequest(
+                f"n: the prompts of all choices come to {sum(tokens)} tokens, of {self._shares.alone} that may wait",
+                param="n",
+            )

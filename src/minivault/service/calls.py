@@ -12,9 +12,9 @@ from typing import Any, Protocol, TypeVar
 
 from minivault.access.caller import Caller
 from minivault.access.limits import Reservation
-from minivault.errors import Draining, MiniVaultError, Overloaded, limit_of
+from minivault.errors import Draining, MiniVaultError, limit_of
 from minivault.generation import FinishReason
-from minivault.service.admission import Line, Pace, Place
+from minivault.service.admission import Line, Pace, Place, Places
 from minivault.service.deadline import least
 from minivault.service.figures import finished_request
 from minivault.service.held import held_here
@@ -63,6 +63,8 @@ class Admitted(Protocol):
     """What a request holds that has passed its checks."""
 
     @property
+    def caller(self) -> Caller: ...
+    @property
     def lease(self) -> ModelLease: ...
     @property
     def place(self) -> Place: ...
@@ -101,7 +103,7 @@ class Calls:
         self._limits = limits
         self._pace = Pace(now_ns)
         self._line = Line(limits.max_waiting_tokens, self._pace)
-        self._admitted = 0
+        self._places = Places(limits.max_running, limits.max_waiting, self._pace)
         self._open: set[Call] = set()
         self._orphans: set[asyncio.Task[None]] = set()
         self._all_settled = asyncio.Event()
@@ -122,45 +124,53 @@ class Calls:
 
     # -- places
 
-    def admit(self, count: int = 1) -> None:
-        """Take places among the requests that run and wait.
+    def admit(self, caller: Caller, count: int = 1) -> None:
+        """Take places among the requests that run and wait, for so many choices of one request.
 
         Raises:
-            Draining, Overloaded: there are none.
+            InvalidRequest: one caller never gets so many, so waiting would not help.
+            Draining, Overloaded: there are none, or the last are kept for callers who have fewer.
         """
-        if self.draining:
-            self.metrics.rejected(Draining.code)
-            raise Draining("The server is shutting down.", retry_after=5)
-        if self._admitted + count > self._limits.max_running + self._limits.max_waiting:
-            self.metrics.rejected(Overloaded.code)
-            raise Overloaded("The queue is full.", retry_after=self._pace.refused())
-        self._admitted += count
+        try:
+            if self.draining:
+                raise Draining("The server is shutting down.", retry_after=5)
+            self._places.enter(caller.fairness_key, count)
+        except MiniVaultError as error:
+            self.metrics.rejected(error.code)
+            raise
         self._all_settled.clear()
 
-    def leave(self, count: int = 1) -> None:
+    def leave(self, caller: Caller, count: int = 1) -> None:
         """Give places back that :meth:`admit` took."""
-        self._admitted -= count
-        if self._admitted == 0:
+        self._places.leave(caller.fairness_key, count)
+        if self._places.taken == 0:
             self._all_settled.set()
 
-    def refused(self, error: BaseException, count: int = 1) -> None:
+    def refused(self, error: BaseException, caller: Caller, count: int = 1) -> None:
         """Requests that had places did not pass their checks."""
-        self.leave(count)
+        self.leave(caller, count)
         if isinstance(error, MiniVaultError):
             self.metrics.rejected(error.code, limit_of(error))
 
     def give_up(self, admitted: Admitted) -> None:
         """An admitted request is over before it was recorded."""
         let_go(admitted)
-        self.leave()
+        self.leave(admitted.caller)
 
-    def wait_in_line(self, tokens: int) -> Place:
+    def wait_in_line(self, tokens: int, caller: Caller) -> Place:
         """A place for a prompt among those that wait.
 
         Raises:
-            Overloaded: they are too many tokens already.
+            Overloaded: they are too many tokens already, or the caller's are.
         """
-        return self._line.enter(tokens)
+        return self._line.enter(tokens, caller.fairness_key)
+
+    def require_room_in_line(self, tokens: Sequence[int]) -> None:
+        """
+        Raises:
+            InvalidRequest: the prompts of one request's choices are never in the line together.
+        """
+        self._line.require_room(tokens)
 
     def limit_for(self, caller: Caller, asked: float | None = None) -> float | None:
         """Seconds that a request may take: the tightest of what it, its caller and the settings say."""
@@ -251,7 +261,7 @@ class Calls:
         self._open.discard(call)
         self._pace.ended()
         let_go(prepared, spent)
-        self.leave()
+        self.leave(prepared.caller)
         if done.cancelled() or done.exception() is not None:
             logger.error("outcome not durable", request_id=call.id, intent=outcome.intent_index)
             return

@@ -39,13 +39,13 @@ class Embeddings:
         now.
         """
         named = request if request.request_id else replace(request, request_id=self._new_id())
-        self._calls.admit()
+        self._calls.admit(caller)
         try:
             caller.require_model(request.model or self._models.default_name)
             since = self._calls.now_ns() if begun_ns is None else begun_ns
             prepared = await self._prepared(named, caller, replay_of, since)
         except BaseException as error:
-            self._calls.refused(error)
+            self._calls.refused(error, caller)
             raise
         return await self._calls.begin(
             prepared, lambda: embedding_intent(prepared), lambda: Embedding(self._calls, prepared)
@@ -63,7 +63,7 @@ class Embeddings:
             finally:
                 lease.release()
         try:
-            prepared = replace(prepared, place=self._calls.wait_in_line(prepared.prompt_tokens), limit=limit)
+            prepared = replace(prepared, place=self._calls.wait_in_line(prepared.prompt_tokens, caller), limit=limit)
             return replace(prepared, reservation=await caller.quota.reserve(prepared.prompt_tokens))
         except BaseException:
             let_go(prepared)

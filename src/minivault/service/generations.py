@@ -88,18 +88,19 @@ class Generations:
         Raises:
             Overloaded: they are too many tokens already.
         """
-        return replace(prepared, place=self._calls.wait_in_line(len(prepared.prompt_token_ids)), limit=limit)
+        place = self._calls.wait_in_line(len(prepared.prompt_token_ids), prepared.caller)
+        return replace(prepared, place=place, limit=limit)
 
     async def _admitted(self, requests: Sequence[GenerationRequest], caller: Caller) -> list[Prepared]:
         """The choices of one request, which share a model: all with places, checked and reserved for, or none."""
-        self._calls.admit(len(requests))
+        self._calls.admit(caller, len(requests))
         prepared: list[Prepared] = []
         try:
             await self._prepare_into(prepared, requests, caller)
         except BaseException as error:
             for one in prepared:
                 let_go(one)
-            self._calls.refused(error, len(requests))
+            self._calls.refused(error, caller, len(requests))
             raise
         return prepared
 
@@ -116,6 +117,7 @@ class Generations:
                 for request in requests:
                     prepared.append(await self._preparer.prepare(request, caller, lease, begun_ns))
                     prepared[-1] = await self._with_record(prepared[-1])
+                self._calls.require_room_in_line([len(one.prompt_token_ids) for one in prepared])
                 for place, one in enumerate(prepared):
                     others = [other for other in prepared if other is not one]
                     prepared[place] = await reserved(one, others, len(prepared) - place)

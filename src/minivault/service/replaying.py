@@ -102,7 +102,7 @@ class Replayer:
     async def _admitted(self, prepared: Prepared) -> Prepared:
         """With a place among what runs and waits, and its tokens taken."""
         try:
-            self._calls.admit()
+            self._calls.admit(prepared.caller)
         except BaseException:
             prepared.lease.release()
             raise

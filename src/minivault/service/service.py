@@ -167,14 +167,14 @@ class Service:
         Raises:
             InvalidRequest, UnknownModel, ModelNotReady, Overloaded, Draining, DeadlineExceeded: as :meth:`open`.
         """
-        self._calls.admit()
+        self._calls.admit(caller)
         try:
             async with within(self._calls.limit_for(caller, request.timeout)), self.models.lease(request.model) as held:
                 model = generating(held)
                 prompt = await read_prompt(request, model.tokenizer, model.chat_template, model.engine.info.vocab_size)
                 return len(prompt.token_ids)
         finally:
-            self._calls.leave()
+            self._calls.leave(caller)
 
     # -- vectors
 
