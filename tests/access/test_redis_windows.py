@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -35,6 +35,12 @@ async def storage(url: str, patience: float = 30) -> AsyncIterator[RedisWindows]
         yield windows
     finally:
         await windows.close()
+
+
+def hurried(url: str, monkeypatch: pytest.MonkeyPatch) -> AbstractAsyncContextManager[RedisWindows]:
+    """One that waits for an answer for a short time alone."""
+    monkeypatch.setattr(redis_windows, "TIMEOUT_SECONDS", 0.5)
+    return storage(url)
 
 
 async def passes(limits: Limits, client: str, spec: str) -> bool:
@@ -96,9 +102,8 @@ async def test_what_was_reserved_is_settled(redis_url: str) -> None:
 async def test_what_is_settled_in_a_redis_that_stands_still_is_settled_when_it_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(redis_windows, "TIMEOUT_SECONDS", 0.5)
     with running_redis(tmp_path) as server:
-        async with storage(server.url) as windows:
+        async with storage(server.url) as patient, hurried(server.url, monkeypatch) as windows:
             limits = Limits(windows)
             quota = Quota.of(limits, "still", "", "1000/day")
             held = [await quota.reserve(40) for _ in range(20)]
@@ -107,14 +112,13 @@ async def test_what_is_settled_in_a_redis_that_stands_still_is_settled_when_it_g
                     reservation.settle(5)
                 await until(lambda: caplog.messages)
             await windows._settlements.settled()
-            assert await limits.left(quota.tokens) == 1000 - 20 * 5
+            assert await Limits(patient).left(quota.tokens) == 1000 - 20 * 5
     assert caplog.messages[0].endswith("Redis does not answer (TimeoutError)")
 
 
 async def test_a_take_that_got_no_answer_in_time_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_windows, "TIMEOUT_SECONDS", 0.5)
     with running_redis(tmp_path) as server:
-        async with storage(server.url) as windows:
+        async with storage(server.url) as patient, hurried(server.url, monkeypatch) as windows:
             limits = Limits(windows)
             quota = Quota.of(limits, "slow", "10/day", "1000/day")
             await windows.check()
@@ -123,7 +127,8 @@ async def test_a_take_that_got_no_answer_in_time_is_given_back(tmp_path: Path, m
                 refused = await asyncio.gather(*asked, return_exceptions=True)
             assert [type(error) for error in refused] == [LimitsUnavailable] * 6
             await windows._settlements.settled()
-            assert (await limits.left(quota.requests), await limits.left(quota.tokens)) == (10, 1000)
+            left = [await Limits(patient).left(one) for one in (quota.requests, quota.tokens)]
+            assert left == [10, 1000]
 
 
 @pytest.mark.parametrize("turns", range(12))
