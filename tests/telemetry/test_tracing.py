@@ -62,7 +62,6 @@ async def test_a_call_is_a_span_by_the_conventions() -> None:
         "gen_ai.request.max_tokens": 5,
         "gen_ai.request.temperature": 0.5,
         "gen_ai.request.seed": 7,
-        "gen_ai.request.stop_sequences": ("zz",),
         "gen_ai.response.id": "r1",
         "gen_ai.response.finish_reasons": ("stop",),
         "gen_ai.usage.output_tokens": 3,
@@ -75,9 +74,10 @@ async def test_a_call_is_a_span_by_the_conventions() -> None:
 @pytest.mark.parametrize("content", [False, True])
 async def test_content_leaves_only_when_it_is_asked_for(content: bool) -> None:
     bench, kept = traced_bench(says("abc"), content=content)
-    await bench.service.generate(GenerationRequest(prompt=SECRET), Caller("local"))
+    asked = GenerationRequest(prompt=SECRET, sampling=SamplingParams(stop=("zz",)))
+    await bench.service.generate(asked, Caller("local"))
     said = only(kept).to_json()
-    assert (SECRET in said) is content
+    assert (SECRET in said, "zz" in said, "stop_sequences" in said) == (content, content, content)
     if content:
         (answer,) = json.loads(str((only(kept).attributes or {})["gen_ai.output.messages"]))
         assert answer == {"role": "assistant", "parts": [{"type": "text", "content": "abc"}], "finish_reason": "stop"}

@@ -111,6 +111,10 @@ def _resource_of_variables() -> Resource:
     return OTELResourceDetector().detect()
 
 
+_WORDS = frozenset({"stop_sequences"})
+"""Parameters in the client's own words: content, as in the vault."""
+
+
 def _attributes(call: TracedCall) -> Attributes:
     found: Attributes = {
         "gen_ai.operation.name": call.operation,
@@ -121,7 +125,8 @@ def _attributes(call: TracedCall) -> Attributes:
         "gen_ai.usage.input_tokens": call.prompt_tokens,
         "minivault.record.index": call.record_index,
     }
-    found.update({f"gen_ai.request.{name}": value for name, value in call.parameters.items()})
+    told = {name: value for name, value in call.parameters.items() if name not in _WORDS}
+    found.update({f"gen_ai.request.{name}": value for name, value in told.items()})
     if call.operation != "embeddings":
         found["gen_ai.usage.output_tokens"] = call.completion_tokens
         found["gen_ai.response.finish_reasons"] = (call.finish_reason,)
@@ -134,7 +139,7 @@ def _attributes(call: TracedCall) -> Attributes:
 
 
 def _content(call: TracedCall) -> Attributes:
-    found: Attributes = {}
+    found: Attributes = {f"gen_ai.request.{name}": call.parameters[name] for name in _WORDS & call.parameters.keys()}
     if call.messages:
         found["gen_ai.input.messages"] = _json([_message(role, text) for role, text in call.messages])
     if call.response:
