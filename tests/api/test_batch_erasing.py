@@ -8,6 +8,7 @@ import pytest
 
 from minivault.api.app import create_app
 from minivault.api.batching import Batching
+from minivault.api.turns import Turns
 from minivault.batches.store import BatchStore
 from minivault.batches.values import Batch, Counts, Line, Status
 from minivault.settings import Settings
@@ -142,7 +143,9 @@ async def test_the_answer_to_a_line_that_was_erased_while_it_ran_is_recorded_as_
     assert [(one.finish_reason, one.response_text) for one in bench.ledger.outcomes] == [("cancelled", "")]
 
 
-async def test_a_line_that_was_erased_between_two_tries_is_not_run_again(tmp_path: Path) -> None:
+async def test_a_line_that_was_erased_between_two_tries_is_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     keys = keyring(tmp_path)
     keys.add("narrow", concurrent=1)
     bench = make_bench(says("Yes."), template=True)
@@ -159,11 +162,11 @@ async def test_a_line_that_was_erased_between_two_tries_is_not_run_again(tmp_pat
             tries.append(request_id)
             return await real(store, batch, line, request_id)
 
-        async def erased(seconds: float) -> None:
+        async def erased(_turns: Turns, _seconds: float) -> None:
             store.note_erased([(f"{batch.id}-0", keys.ids["narrow"])], "1")
             quota.leave()
 
-        batching._patience.wait = erased  # type: ignore[method-assign]
+        monkeypatch.setattr(Turns, "wait", erased)
         batching._runner._try = tried  # type: ignore[method-assign]
         file_id = await uploaded(client, lines(chat("a secret")))
         batch = Batch("batch_a", keys.ids["narrow"], "local", CHAT, file_id, batching.now())

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from minivault.api.turns import Turns
 from minivault.batches.values import Batch
 from minivault.errors import InvalidRequest
 from tests.api.batch_server import CHAT, batching_of, chat, done, ended, lines, rows_of, server_of, started, uploaded
@@ -151,7 +152,7 @@ async def test_a_batch_that_takes_all_places_of_its_key_can_be_cancelled(tmp_pat
     assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelling")
 
 
-async def test_a_line_that_waits_for_its_turn_keeps_its_id(tmp_path: Path) -> None:
+async def test_a_line_that_waits_for_its_turn_keeps_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = keyring(tmp_path)
     keys.add("narrow", concurrent=1)
     bench = make_bench(says("Yes."), template=True)
@@ -163,11 +164,11 @@ async def test_a_line_that_waits_for_its_turn_keeps_its_id(tmp_path: Path) -> No
         quota.enter()
         waits: list[float] = []
 
-        async def leaves(seconds: float) -> None:
+        async def leaves(_: Turns, seconds: float) -> None:
             waits.append(seconds)
             quota.leave()
 
-        batching._patience.wait = leaves  # type: ignore[method-assign]
+        monkeypatch.setattr(Turns, "wait", leaves)
         await batching.submit(Batch("batch_a", keys.ids["narrow"], "local", CHAT, file_id, batching.now()), 1)
         await ended(client, "batch_a")
     assert waits == [1.0]

@@ -20,6 +20,7 @@ from minivault.api.patience import Patience
 from minivault.api.problems import Problem
 from minivault.api.room import Room
 from minivault.api.tidying import Tidying
+from minivault.api.turns import Turns
 from minivault.batches.reading import LineReader
 from minivault.batches.store import BatchStore
 from minivault.batches.values import UNFINISHED, Batch, IllegalStep, Line, Result, Status
@@ -27,9 +28,6 @@ from minivault.errors import InvalidRequest
 from minivault.one_line import in_one_line
 from minivault.telemetry.logging import describe_error, get_logger
 from minivault.telemetry.metrics import Metrics
-
-CALM_SECONDS = 0.05
-"""Between looks at whether live work leaves room."""
 
 logger = get_logger(__name__)
 Open = Callable[[], BatchStore]
@@ -65,6 +63,7 @@ class Batching:
         self._opening = asyncio.Lock()
         self._expiry: asyncio.Task[None] | None = None
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._turns: dict[str, Turns] = {}
         self._places = asyncio.Semaphore(bounds.concurrency)
         self._patience = Patience()
         self._runner = LineRunner(app, self._patience, metrics)
@@ -127,6 +126,8 @@ class Batching:
             current = await asyncio.to_thread(store.batch, batch.id)
         if current.status is not Status.CANCELLING:
             raise InvalidRequest(f"batch_id: a batch that is {current.status} cannot be cancelled", param="batch_id")
+        if (turns := self._turns.get(batch.id)) is not None:
+            turns.end()
         task = self._running.get(batch.id)
         if (task is None or task.done()) and not self._patience.ended:
             self._start(current)  # its task had failed
@@ -190,25 +191,24 @@ class Batching:
     async def _run_lines(self, store: BatchStore, batch: Batch) -> None:
         pending = iter(await asyncio.to_thread(store.pending, batch.id))
         most = min(batch.concurrency or self.bounds.concurrency, self.bounds.concurrency)
-        async with asyncio.TaskGroup() as group:
-            for _ in range(most):
-                group.create_task(self._work(store, batch, pending))
+        turns = Turns(self._places, self._patience.part(), self._is_calm, lambda: self._goes_on(store, batch))
+        self._turns[batch.id] = turns
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(most):
+                    group.create_task(self._work(store, batch, pending, turns))
+        finally:
+            del self._turns[batch.id]
 
-    async def _work(self, store: BatchStore, batch: Batch, pending: Iterator[int]) -> None:
+    async def _work(self, store: BatchStore, batch: Batch, pending: Iterator[int], turns: Turns) -> None:
         """One of a batch's workers: takes the next line until there is none, or the batch goes no further."""
-
-        async def goes_on() -> bool:
-            return await self._goes_on(store, batch)
-
         for number in pending:
-            async with self._places:
-                await self._until_calm()
-                if not await goes_on():
-                    return
-                await self._runner.run(store, batch, number, goes_on)
+            if not await turns.go_on():
+                return
+            await self._runner.run(store, batch, number, turns)
 
     async def _goes_on(self, store: BatchStore, batch: Batch) -> bool:
-        if self._patience.ended or self.now() >= batch.expires_at:
+        if self.now() >= batch.expires_at:
             return False
         return (await asyncio.to_thread(store.batch, batch.id)).status is Status.IN_PROGRESS
 
@@ -218,10 +218,10 @@ class Batching:
             line = await asyncio.to_thread(store.line, batch.id, number)
             await self._runner.settle(store, batch.id, line)
 
-    async def _until_calm(self) -> None:
-        """Wait while live work waits for a place in the engine."""
-        while self._app.state.service.statistics().waiting > 0 and not self._patience.ended:  # noqa: ASYNC110
-            await asyncio.sleep(CALM_SECONDS)
+    def _is_calm(self) -> bool:
+        """No live work waits for a place in the engine."""
+        waiting: int = self._app.state.service.statistics().waiting
+        return waiting == 0
 
     def _ended(self, store: BatchStore, batch_id: str) -> None:
         """Bring a batch whose lines have ended to its own end. Blocking."""

@@ -3,16 +3,16 @@
 What keeps a line from being answered or recorded twice is an order: the answer is kept as a draft, then the outcomes of
 its calls go on record, then the draft becomes the line's result. A draft that a crash left is held against the vault:
 if its calls ended there as it says, it is the result; if not, nobody has seen it, and it is thrown away. A line that
-was under way without a draft is run again, under an id of its own. Knows nothing of batches' lives, or of what the
-routes do. Owned by the event loop.
+was under way without a draft is run again, under an id of its own. Knows nothing of batches' lives, of when it is a
+line's turn, or of what the routes do. Owned by the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from enum import Enum, auto
 
@@ -23,6 +23,7 @@ from minivault.access.gate import Gate
 from minivault.access.roles import Permission
 from minivault.api.line_answers import Answer, ask, refusal
 from minivault.api.patience import Patience
+from minivault.api.turns import Turns
 from minivault.batches.names import call_id, result_id
 from minivault.batches.store import BatchStore
 from minivault.batches.values import Batch, Line, Result
@@ -38,8 +39,6 @@ UNREADABLE_SECONDS = 1.0
 """Between two tries to read the vault."""
 DECIDED_SECONDS = 0.2
 """Between looks at whether the vault, which could not be written, has ended a call by now."""
-
-GoesOn = Callable[[], Awaitable[bool]]
 
 
 class _Record(Enum):
@@ -59,27 +58,31 @@ class LineRunner:
         self._patience = patience
         self._metrics = metrics
 
-    async def run(self, store: BatchStore, batch: Batch, number: int, goes_on: GoesOn) -> None:
-        """Bring a line to its result, unless the server closes before, or ``goes_on`` says no between two tries.
+    async def run(self, store: BatchStore, batch: Batch, number: int, turns: Turns) -> None:
+        """Bring a line to its result, unless there are no more ``turns`` before.
 
         Raises:
             LedgerUnavailable: the disk did not let it be read.
         """
-        attempt = 1
-        while await goes_on():
-            line = await asyncio.to_thread(store.line, batch.id, number)  # each time: it may have been erased
-            if line.ended or (line.calls is not None and not await self.settle(store, batch.id, line)):
-                return
-            request_id = call_id(batch.id, number, attempt)
-            wait: float | None = UNREADABLE_SECONDS
-            with suppress(LedgerUnavailable):
-                if await self._is_on_record(request_id):
-                    attempt += 1  # an earlier try, of this process or another, which came to no result
-                    continue
-                wait = await self._try(store, batch, line, request_id)
+        while True:
+            async with turns.place() as given:
+                wait = await self._turn(store, batch, number) if given else None
             if wait is None:
                 return
-            await self._patience.wait(wait)
+            await turns.wait(wait)
+
+    async def _turn(self, store: BatchStore, batch: Batch, number: int) -> float | None:
+        """The seconds to wait before another turn, ``None`` if there need be none."""
+        line = await asyncio.to_thread(store.line, batch.id, number)  # each time: it may have been erased
+        if line.ended or (line.calls is not None and not await self.settle(store, batch.id, line)):
+            return None
+        attempt = 1
+        try:
+            while await self._is_on_record(call_id(batch.id, number, attempt)):
+                attempt += 1  # an earlier try, of this process or another, which came to no result
+            return await self._try(store, batch, line, call_id(batch.id, number, attempt))
+        except LedgerUnavailable:
+            return UNREADABLE_SECONDS
 
     async def settle(self, store: BatchStore, batch_id: str, line: Line) -> bool:
         """Decide on the draft of a line by what the vault has of its calls; whether it is to be run (again).
