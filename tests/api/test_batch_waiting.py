@@ -9,9 +9,11 @@ import httpx2
 import pytest
 
 from minivault.api.batching import Batching
+from minivault.api.line_tries import MOST_RECORDED
 from minivault.api.turns import Turns
 from minivault.batches.values import Batch, Status
-from tests.api.batch_server import CHAT, batching_of, chat, ended, lines, server_of, started, uploaded
+from minivault.errors import CheckpointCorrupt, MiniVaultError, Overloaded, VaultCorrupt
+from tests.api.batch_server import CHAT, batching_of, chat, done, ended, lines, rows_of, server_of, started, uploaded
 from tests.api.keyed import Keyring, keyring
 from tests.fakes import make_bench, says, until
 
@@ -28,6 +30,18 @@ async def submitted(client: httpx2.AsyncClient, batch_id: str, keys: Keyring, na
     return batch
 
 
+def waits_of(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The waits between tries, which take no time."""
+    waits: list[float] = []
+
+    async def wait(_turns: Turns, seconds: float) -> None:
+        waits.append(seconds)
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(Turns, "wait", wait)
+    return waits
+
+
 async def waiting(client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     """So many lines wait between two tries."""
     seen = 0
@@ -40,6 +54,53 @@ async def waiting(client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch, c
 
     monkeypatch.setattr(Turns, "wait", wait)
     await until(lambda: seen >= count)
+
+
+async def test_a_line_whose_model_is_down_leaves_few_records_and_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = waits_of(monkeypatch)
+    bench = make_bench(says("Yes."), template=True)
+    bench.engine.refuses = Overloaded("No upstream server can be reached.", retry_after=30)
+    async with server_of(bench, tmp_path) as client:
+        batch = await done(client, lines(*[chat()] * 8))
+        rows = await rows_of(client, batch["error_file_id"])
+    assert batch["request_counts"] == {"total": 8, "completed": 0, "failed": 8}
+    assert {row["response"]["body"]["error"]["code"] for row in rows} == {"overloaded"}
+    assert len(bench.ledger.intents) == len(bench.ledger.outcomes) == 8 * MOST_RECORDED
+    assert sorted(waits) == sorted([30, 60, 360, 2160] * 8)
+
+
+async def test_a_model_that_is_up_again_answers_the_next_try(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = make_bench(says("Yes."), template=True)
+    bench.engine.refuses = Overloaded("No upstream server can be reached.", retry_after=30)
+
+    async def wait(_turns: Turns, _seconds: float) -> None:
+        bench.engine.refuses = None
+
+    monkeypatch.setattr(Turns, "wait", wait)
+    async with server_of(bench, tmp_path) as client:
+        batch = await done(client, lines(chat()))
+    assert batch["request_counts"]["completed"] == 1
+    assert [intent.request_id for intent in bench.ledger.intents] == [f"{batch['id']}-0", f"{batch['id']}-0-r2"]
+
+
+async def test_tries_are_counted_over_restarts(tmp_path: Path) -> None:
+    bench = make_bench(says("Yes."), template=True)
+    bench.engine.hold_after = 0
+    async with server_of(bench, tmp_path) as client:
+        batch_id = await started(client, lines(chat()))
+        await until(lambda: bench.engine.requests)
+    for _ in range(2, MOST_RECORDED + 1):
+        bench.engine.submitted.clear()
+        async with server_of(bench, tmp_path):
+            await bench.engine.submitted.wait()
+    async with server_of(bench, tmp_path) as client:
+        batch = await ended(client, batch_id)
+        [row] = await rows_of(client, batch["error_file_id"])
+    assert row["response"]["body"]["error"]["code"] == "too_many_tries"
+    assert row["response"]["request_id"] == f"{batch_id}-0-r{MOST_RECORDED}"
+    assert len(bench.ledger.intents) == MOST_RECORDED
 
 
 async def test_a_batch_that_waits_lets_the_batches_of_others_pass(
@@ -106,6 +167,21 @@ async def test_a_server_that_closes_waits_for_no_line(tmp_path: Path, monkeypatc
             await until(lambda: not batching._running)
         store = await batching.store()
         assert store.batch(batch.id).status is Status.IN_PROGRESS
+
+
+@pytest.mark.parametrize(
+    "error", [CheckpointCorrupt("its files changed"), VaultCorrupt("the vault does not hold together")]
+)
+async def test_what_does_not_pass_fails_the_line_at_once(tmp_path: Path, error: MiniVaultError) -> None:
+    bench = make_bench(says("Yes."), template=True)
+    bench.models.error = error
+    async with server_of(bench, tmp_path) as client:
+        async with asyncio.timeout(MOMENT):
+            batch = await done(client, lines(*[chat()] * 9))
+        rows = await rows_of(client, batch["error_file_id"])
+    assert batch["request_counts"] == {"total": 9, "completed": 0, "failed": 9}
+    assert {row["response"]["body"]["error"]["code"] for row in rows} == {error.code}
+    assert bench.ledger.intents == []
 
 
 def batch_places(batching: Batching) -> int:

@@ -24,6 +24,8 @@ class Answer:
     request_id: str
     retry_after: float = 1.0
     """Seconds; of a status that says: not now."""
+    code: str | None = None
+    """Of the error that it is."""
 
 
 ENDPOINTS: Mapping[str, Route] = {
@@ -50,4 +52,5 @@ def refusal(path: str, error: Exception, request_id: str, *, bound: bool = False
     problem = problem_of(error, bound=bound)
     if problem.status == 500:
         logger.error("line of a batch failed", **describe_error(error))
-    return Answer(problem.status, problem.body(path), request_id, float(problem.headers.get("retry-after", 1)))
+    retry_after = float(problem.headers.get("retry-after", 1))
+    return Answer(problem.status, problem.body(path), request_id, retry_after, problem.code)

@@ -22,6 +22,7 @@ from minivault.access.caller import Caller
 from minivault.access.gate import Gate
 from minivault.access.roles import Permission
 from minivault.api.line_answers import Answer, ask, refusal
+from minivault.api.line_tries import Tries, too_many
 from minivault.api.patience import Patience
 from minivault.api.turns import Turns
 from minivault.batches.names import call_id, result_id
@@ -32,8 +33,6 @@ from minivault.one_line import in_one_line
 from minivault.service import Held, HeldCall, Service, holding
 from minivault.telemetry.metrics import Metrics
 
-TRANSIENT = (429, 499, 503)
-"""Statuses that say nothing of a line: it is tried again."""
 ADDRESS = "batch"
 UNREADABLE_SECONDS = 1.0
 """Between two tries to read the vault."""
@@ -64,25 +63,30 @@ class LineRunner:
         Raises:
             LedgerUnavailable: the disk did not let it be read.
         """
+        tries = Tries()
         while True:
             async with turns.place() as given:
-                wait = await self._turn(store, batch, number) if given else None
+                wait = await self._turn(store, batch, number, tries) if given else None
             if wait is None:
                 return
             await turns.wait(wait)
 
-    async def _turn(self, store: BatchStore, batch: Batch, number: int) -> float | None:
+    async def _turn(self, store: BatchStore, batch: Batch, number: int, tries: Tries) -> float | None:
         """The seconds to wait before another turn, ``None`` if there need be none."""
         line = await asyncio.to_thread(store.line, batch.id, number)  # each time: it may have been erased
         if line.ended or (line.calls is not None and not await self.settle(store, batch.id, line)):
             return None
-        attempt = 1
         try:
-            while await self._is_on_record(call_id(batch.id, number, attempt)):
-                attempt += 1  # an earlier try, of this process or another, which came to no result
-            return await self._try(store, batch, line, call_id(batch.id, number, attempt))
+            # Earlier tries, of this process or another, which came to no result.
+            while not tries.over and await self._is_on_record(call_id(batch.id, number, tries.number)):
+                tries.number += 1
+            if not tries.over:
+                return await self._try(store, batch, line, tries)
         except LedgerUnavailable:
             return UNREADABLE_SECONDS
+        last = call_id(batch.id, number, tries.number - 1)
+        await self._finish(store, batch.id, number, _result(batch, line, refusal(batch.endpoint, too_many(), last)))
+        return None
 
     async def settle(self, store: BatchStore, batch_id: str, line: Line) -> bool:
         """Decide on the draft of a line by what the vault has of its calls; whether it is to be run (again).
@@ -105,12 +109,12 @@ class LineRunner:
             await self._patience.wait(DECIDED_SECONDS)
         return False
 
-    async def _try(self, store: BatchStore, batch: Batch, line: Line, request_id: str) -> float | None:
+    async def _try(self, store: BatchStore, batch: Batch, line: Line, tries: Tries) -> float | None:
         """Ask, and keep what came; the seconds to wait before another try, ``None`` if there need be none."""
         with holding() as held:
-            answer = await self._answer(batch, line, request_id)
-            if answer.status in TRANSIENT:
-                return answer.retry_after
+            answer = await self._answer(batch, line, tries)
+            if (wait := tries.wait_after(answer, recorded=bool(held.calls))) is not None:
+                return wait
             result = _result(batch, line, answer)
             if not held.calls:
                 await self._finish(store, batch.id, line.number, result)
@@ -187,13 +191,11 @@ class LineRunner:
             return False
         return True
 
-    async def _answer(self, batch: Batch, line: Line, request_id: str) -> Answer:
+    async def _answer(self, batch: Batch, line: Line, tries: Tries) -> Answer:
+        request_id = call_id(batch.id, line.number, tries.number)
         try:
             caller = self._caller_of(batch)
             await caller.quota.admit()
-        except MiniVaultError as error:
-            return refusal(batch.endpoint, error, request_id)
-        try:
             with _counted(caller):
                 return await ask(batch.endpoint, self._request(batch, line, request_id, caller))
         except MiniVaultError as error:
