@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -13,6 +14,7 @@ from minivault.api.line_tries import MOST_RECORDED
 from minivault.api.turns import Turns
 from minivault.batches.values import Batch, Status
 from minivault.errors import CheckpointCorrupt, MiniVaultError, Overloaded, VaultCorrupt
+from minivault.service.admission import Line as Waiting
 from tests.api.batch_server import CHAT, batching_of, chat, done, ended, lines, rows_of, server_of, started, uploaded
 from tests.api.keyed import Keyring, keyring
 from tests.fakes import make_bench, says, until
@@ -28,6 +30,13 @@ async def submitted(client: httpx2.AsyncClient, batch_id: str, keys: Keyring, na
     batch = Batch(batch_id, keys.ids[name], "local", CHAT, file_id, batching.now())
     await batching.submit(batch, 1)
     return batch
+
+
+async def left_of(client: httpx2.AsyncClient, keys: Keyring, name: str) -> int:
+    """Requests of the key's window."""
+    gate = batching_of(client)._app.state.access
+    left: int = await gate.limits.left(gate.caller_of_key(keys.ids[name], "local").quota.requests)
+    return left
 
 
 def waits_of(monkeypatch: pytest.MonkeyPatch) -> list[float]:
@@ -101,6 +110,55 @@ async def test_tries_are_counted_over_restarts(tmp_path: Path) -> None:
     assert row["response"]["body"]["error"]["code"] == "too_many_tries"
     assert row["response"]["request_id"] == f"{batch_id}-0-r{MOST_RECORDED}"
     assert len(bench.ledger.intents) == MOST_RECORDED
+
+
+async def test_lines_that_wait_for_a_live_request_use_up_none_of_their_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = keyring(tmp_path)
+    keys.add("narrow", requests="60/hour", concurrent=1)
+    waits = waits_of(monkeypatch)
+    bench = make_bench(says("Yes."), template=True)
+    bench.engine.hold_after = 0
+    async with server_of(bench, tmp_path) as client:
+        client.headers.update(keys.headers("admin"))
+        live = asyncio.ensure_future(client.post("/generate", json={"prompt": "hi"}, headers=keys.headers("narrow")))
+        await until(lambda: bench.engine.requests)
+        await submitted(client, "batch_a", keys, "narrow", 8)
+        await until(lambda: len(waits) > 200)
+        assert await left_of(client, keys, "narrow") == 59
+        bench.engine.release()
+        assert (await live).status_code == 200
+        batch = await ended(client, "batch_a")
+        assert batch["request_counts"]["completed"] == 8
+        assert await left_of(client, keys, "narrow") == 51
+        again = await client.post("/generate", json={"prompt": "hi"}, headers=keys.headers("narrow"))
+    assert again.status_code == 200
+
+
+async def test_a_line_is_one_request_of_its_key_however_often_it_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = keyring(tmp_path)
+    keys.add("narrow", requests="60/hour")
+    waits = waits_of(monkeypatch)
+    bench = make_bench(says("Yes."), template=True)
+    real = Waiting.enter
+    full = Overloaded("The queue is full.", retry_after=1)
+
+    def enter(line: Waiting, tokens: int) -> Any:
+        if len(waits) < 40:
+            raise full
+        return real(line, tokens)
+
+    monkeypatch.setattr(Waiting, "enter", enter)
+    async with server_of(bench, tmp_path) as client:
+        client.headers.update(keys.headers("admin"))
+        await submitted(client, "batch_a", keys, "narrow", 3)
+        batch = await ended(client, "batch_a")
+        assert batch["request_counts"]["completed"] == 3
+        assert await left_of(client, keys, "narrow") == 57
+    assert len(bench.ledger.intents) == 3
 
 
 async def test_a_batch_that_waits_lets_the_batches_of_others_pass(

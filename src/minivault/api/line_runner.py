@@ -195,8 +195,10 @@ class LineRunner:
         request_id = call_id(batch.id, line.number, tries.number)
         try:
             caller = self._caller_of(batch)
-            await caller.quota.admit()
-            with _counted(caller):
+            with _counted(caller):  # first, since this may be tried often, and takes nothing that stays taken
+                if not tries.counted:
+                    await caller.quota.admit()
+                    tries.counted = True
                 return await ask(batch.endpoint, self._request(batch, line, request_id, caller))
         except MiniVaultError as error:
             return refusal(batch.endpoint, error, request_id)

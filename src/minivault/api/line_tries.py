@@ -31,6 +31,8 @@ class Tries:
 
     number: int = 1
     """Of the next one, among those that the vault has."""
+    counted: bool = False
+    """It is in its key's window of requests: once, however often it is tried."""
     _refused: int = 0
 
     @property
