@@ -149,7 +149,7 @@ async def test_a_line_is_one_request_of_its_key_however_often_it_is_tried(
     def enter(line: Waiting, tokens: int) -> Any:
         if len(waits) < 40:
             raise full
-        return real(line, tokens)
+        return real(line, tokens, client)
 
     monkeypatch.setattr(Waiting, "enter", enter)
     async with server_of(bench, tmp_path) as client:
