@@ -24,6 +24,7 @@ from minivault.models.gguf_config import Metadata, config_of
 from minivault.models.gguf_file import BLOCKS, GgufFile
 from minivault.models.gguf_import import import_gguf
 from minivault.models.gguf_names import conversions
+from minivault.models.gguf_tokenizer import tokenizer_of
 from minivault.models.tokenizer import Tokenizer
 from minivault.models.weights import weight_map
 from tests.models.folders import copy_of, safetensors_bytes
@@ -191,6 +192,19 @@ def test_texts_have_the_ids_of_the_source(catalog: Catalog, tmp_path: Path, case
             assert ours.decode(ids) == theirs.decode(ids)
     assert set(theirs.eos_token_ids) <= set(ours.eos_token_ids)
     assert ours.special_tokens.items() >= theirs.special_tokens.items()
+
+
+def test_tokens_that_can_be_put_together_in_too_many_ways_are_refused() -> None:
+    text = "".join(chr(0x4E00 + place) for place in range(120))
+    tokens = tuple(text[start:end] for start in range(120) for end in range(start + 1, 121))
+    found = {
+        "general.architecture": "llama",
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.scores": (0.0,) * len(tokens),
+    }
+    with pytest.raises(CheckpointCorrupt, match="put together in more than 158080 ways"):
+        tokenizer_of(Metadata(found, {}))
 
 
 def test_a_file_may_have_no_token_to_begin_with(catalog: Catalog, tmp_path: Path) -> None:

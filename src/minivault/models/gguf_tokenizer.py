@@ -6,8 +6,9 @@ whose merges follow from its scores. Pure functions over values. Knows nothing o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from minivault.errors import CheckpointCorrupt, UnsupportedCheckpoint
@@ -242,25 +243,40 @@ def _sentencepiece(meta: Metadata, vocabulary: _Vocabulary) -> Json:
 
 
 def _merges(vocabulary: _Vocabulary, scores: Sequence[float]) -> list[list[str]]:
-    """Every way to make a token of two, by the token's score: SentencePiece joins the best-scored pair first."""
+    """Every way to make a token of two, by the token's score: SentencePiece joins the best-scored pair first.
+
+    Raises:
+        CheckpointCorrupt: there are far more than any text could need.
+    """
     rank = {
         token: score
         for token, kind, score in zip(vocabulary.tokens, vocabulary.kinds, scores, strict=True)
         if kind in (NORMAL, UNUSED, USER_DEFINED)
     }
-    found = [
-        (-score, len(left), left, token[len(left) :])
-        for token, score in rank.items()
-        if len(token) <= _LONGEST
-        for place in range(1, len(token))
-        if (left := token[:place]) in rank and token[place:] in rank
-    ]
+    most = _FEW_MERGES + _MERGES_A_TOKEN * len(rank)
+    found = list(islice(_ways(rank), most + 1))
+    if len(found) > most:
+        raise CheckpointCorrupt(f"The tokens of the GGUF file can be put together in more than {most} ways")
     found.sort(key=lambda merge: merge[:2])
     return [[left, right] for _, _, left, right in found]
 
 
+def _ways(rank: Mapping[str, float]) -> Iterator[tuple[float, int, str, str]]:
+    """Each with what it is sorted by, of equal scores the shorter left part first."""
+    for token, score in rank.items():
+        if len(token) > _LONGEST:
+            continue
+        for place in range(1, len(token)):
+            if (left := token[:place]) in rank and (right := token[place:]) in rank:
+                yield -score, place, left, right
+
+
 _LONGEST = 512
 """Characters of a token that is put together from others; pieces of real vocabularies have under 100."""
+_MERGES_A_TOKEN = 8
+"""Llama's vocabulary has 1.9 for each token, and Gemma's 2.3."""
+_FEW_MERGES = 100_000
+"""So many are fine whatever the vocabulary."""
 
 
 def _tokenizer(added: list[Json], normalizer: Json | None, splitter: Json | None, decoder: Json, model: Json) -> Json:
