@@ -241,6 +241,34 @@ def test_word_pieces_are_cut_proof_and_spaced_by_their_neighbours(
     assert tokenizer.decode([2, 3, 4, 1, 6, 7]) == "the dogs , a"
 
 
+@pytest.mark.parametrize(("template", "before", "after"), [
+    ("$A", [], []), ("<|begin|> $A", [0], []), ("$A <|end|>", [], [1]), ("<|begin|> $A <|end|>", [0], [1]),
+])  # fmt: skip
+@pytest.mark.parametrize("bos", [True, False])
+def test_parts_stand_between_what_is_put_around_a_prompt(
+    tmp_path: Path, template: str, before: list[int], after: list[int], bos: bool
+) -> None:
+    made = library("llama-gqa")
+    made.post_processor = tokenizers.processors.TemplateProcessing(
+        template, special_tokens=[("<|begin|>", 0), ("<|end|>", 1)]
+    )
+    made.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<|begin|>", "add_bos_token": bos}))
+    tokenizer = Tokenizer.load(tmp_path)
+    begins = [0] if bos else before
+    words = tokenizer.encode("the dog", add_special_tokens=False)
+    assert tokenizer.encode_parts([("the dog", False)], add_special_tokens=True) == [*begins, *words, *after]
+    said = tokenizer.encode_parts([("the dog", False), ("<|end|>", True)], add_special_tokens=True)
+    assert said == [*begins, *words, 1, *after]
+    assert tokenizer.encode_parts([("the dog", False)], add_special_tokens=False) == words
+
+
+def test_parts_with_a_token_that_the_model_lacks_are_refused() -> None:
+    tokenizer = Tokenizer.load(DATA / "llama-gqa", embedding_rows=1)
+    with pytest.raises(InvalidRequest, match="not made for"):
+        tokenizer.encode_parts([("<|end|>", True)], add_special_tokens=False)
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the heap's use is asked of glibc")
 @pytest.mark.parametrize("case", ["llama-gqa", "llama-tied-bias"])
 def test_no_words_of_prompts_stay_in_memory(case: str) -> None:

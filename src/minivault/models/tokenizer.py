@@ -32,6 +32,8 @@ TOKENIZER_FILES = (
 """What can decide how text becomes tokens and where an answer ends; the digest covers those that exist."""
 
 _NOTHING = "(?!)"
+_WORD = "a"
+"""Any text that every tokenizer has tokens for."""
 LOCK_FREE = 4096
 """Characters from which on a text is tokenised without Python's lock."""
 SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -99,8 +101,13 @@ class Tokenizer:
             ids = _ids(self._library, text, add_special_tokens)
         except (UnicodeEncodeError, TypeError):  # the library's two words for a text that is not Unicode
             raise InvalidRequest("text must be valid Unicode, without lone surrogates", param="prompt") from None
-        if add_special_tokens and self._bos_to_add is not None and ids[:1] != [self._bos_to_add]:
-            ids.insert(0, self._bos_to_add)
+        return self._known(self._begun(ids) if add_special_tokens else ids)
+
+    def _begun(self, ids: list[int]) -> list[int]:
+        """With the beginning of text that the configuration asks for, where the post-processor has put none."""
+        return ids if self._bos_to_add is None or ids[:1] == [self._bos_to_add] else [self._bos_to_add, *ids]
+
+    def _known(self, ids: list[int]) -> list[int]:
         if self._embedding_rows is not None and ids and max(ids) >= self._embedding_rows:
             raise InvalidRequest("text has a token that this model was not made for", param="prompt")
         return ids
@@ -126,7 +133,7 @@ class Tokenizer:
             plain.encode_special_tokens = True
             self._plain = plain
         added = {token.content: (key, token) for key, token in self._library.get_added_tokens_decoder().items()}
-        ids = self.encode("", add_special_tokens)
+        ids, end = self._around() if add_special_tokens else ([], [])
         before: AddedToken | None = None
         for place, (text, special) in enumerate(parts):
             if special:
@@ -136,7 +143,13 @@ class Tokenizer:
             after = added[parts[place + 1][0]][1] if place + 1 < len(parts) else None
             ids += self._encode_words(text, before, after)
             before = None
-        return ids
+        return self._known(ids + end)
+
+    def _around(self) -> tuple[list[int], list[int]]:
+        """What the checkpoint puts before a bare prompt, and after it."""
+        found = self._library.encode(_WORD)
+        of_words = [place for place, added in enumerate(found.special_tokens_mask) if not added] or [len(found.ids)]
+        return self._begun(found.ids[: of_words[0]]), found.ids[of_words[-1] + 1 :]
 
     def _encode_words(self, text: str, before: AddedToken | None, after: AddedToken | None) -> list[int]:
         """Between two special tokens, which may take the spaces beside them for themselves."""
