@@ -147,6 +147,31 @@ async def test_an_unload_that_waits_too_long_leaves_the_model_to_leave_later() -
     await until(is_state(bench, "b", "unloaded"))
 
 
+async def test_an_unload_holds_though_a_load_that_wanted_the_room_is_given_up() -> None:
+    bench = Bench(budget=25)
+    lease = await bench.pool.acquire("a")
+    waiting = asyncio.ensure_future(bench.pool.acquire("c"))
+    await until(is_state(bench, "a", "leaving"))
+    unloading = asyncio.ensure_future(bench.pool.unload("a"))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    for _ in range(10):  # the end of the load that is given up
+        await asyncio.sleep(0)
+    lease.release()
+    assert await asyncio.wait_for(unloading, 10)
+    assert bench.state("a") == "unloaded"
+
+
+async def test_a_model_stays_where_a_load_that_wanted_its_room_is_given_up() -> None:
+    bench = Bench(budget=25)
+    lease = await bench.pool.acquire("a")
+    waiting = asyncio.ensure_future(bench.pool.acquire("c"))
+    await until(is_state(bench, "a", "leaving"))
+    waiting.cancel()
+    await until(is_state(bench, "a", "loaded"))
+    lease.release()
+
+
 async def test_a_model_that_broke_is_loaded_anew_for_the_next_who_asks() -> None:
     bench = Bench()
     leases = [await bench.pool.acquire("b") for _ in range(2)]

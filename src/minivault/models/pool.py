@@ -276,8 +276,7 @@ class ModelPool:
         try:
             async with asyncio.timeout(self.limits.patience):
                 await self._changes.until(lambda: not slot.on_its_way)
-                if slot.state is ModelState.LOADED:
-                    self._residents.dismiss(slot)
+                self._residents.send_away(slot)
                 await self._residents.gone(slot)
         except TimeoutError:
             raise ModelNotReady("The model is still in use; it leaves when it is not.", retry_after=1) from None

@@ -97,6 +97,8 @@ class Slot:
     waiting: int = 0
     """Who waits for it to be loaded; they count as users."""
     used_at: float = 0.0
+    sent_away: bool = False
+    """Somebody had it unloaded: it leaves, even if nobody needs its room any more."""
     stays: float = 0.0
     """Seconds that it stays after the last lease, as that one said."""
     expires_at: float = FOR_EVER

@@ -119,6 +119,12 @@ class Residents:
         slot.leaving = self._tasks.spawn(self._close_when_idle(slot))
         self._changes.tell()
 
+    def send_away(self, slot: Slot) -> None:
+        """As :meth:`dismiss`, for good, of a model that is loaded or leaves already."""
+        slot.sent_away = True
+        if slot.state is ModelState.LOADED:
+            self.dismiss(slot)
+
     def part(self, slot: Slot) -> None:
         """As :meth:`dismiss`, of a model that takes no memory and whose name is another's, or nobody's: none waits."""
         self._parting.add(slot)
@@ -126,8 +132,8 @@ class Residents:
         self.dismiss(slot)
 
     def _recall(self, slot: Slot) -> None:
-        """Nobody needs its room any more: a model that has not left yet stays."""
-        if slot.leases and slot.leaving is not None:
+        """Nobody needs its room any more: a model that has not left yet stays, unless it was unloaded meanwhile."""
+        if slot.leases and slot.leaving is not None and not slot.sent_away:
             slot.leaving.cancel()
             slot.state = ModelState.LOADED
             self._changes.tell()
