@@ -78,7 +78,7 @@ class ModelPool:
         self._starting = set(self._at_start)
         self._waiting = 0
         self._changes, self._tasks = Changes(), Tasks()
-        self._shelf = Shelf(loader, catalog.get, self._room_beside, hold, self._tasks.spawn)
+        self._shelf = Shelf(loader, catalog.get, self._room_beside, hold, self._tasks.spawn, self._changes)
         self._residents = Residents(limits.budget, self._shelf, clock, self._changes, self._tasks)
         self._loads = Loads(self._residents, catalog.get, loader, hold, clock, self._changes, self._tasks)
         self._closed = False
@@ -159,7 +159,7 @@ class ModelPool:
         slot = await self._loaded(base_of(name))
         base = self._granted(slot, keep_alive)
         try:
-            item = await self._shelf.get(name, slot, base.again())
+            item = await self._shelf.get(name, slot, base)
             return self._granted(slot, keep_alive, item)
         finally:
             base.release()
@@ -183,6 +183,8 @@ class ModelPool:
         if self._closed:
             return
         self._changes.tell()
+        if adapter is not None:
+            self._shelf.rested(adapter)
         slot.expires_at = slot.used_at + slot.stays
         self._rested(slot)
 
@@ -268,25 +270,26 @@ class ModelPool:
         Raises:
             ModelNotReady: it is still being loaded or used when the pool's patience ends; it leaves when it can.
         """
-        if adapter_of(name) is not None:
-            return await self._drop_adapter(name)
+        try:
+            async with asyncio.timeout(self.limits.patience):
+                return await (self._model_left(name) if adapter_of(name) is None else self._adapter_left(name))
+        except TimeoutError:
+            raise ModelNotReady("The model is still in use; it leaves when it is not.", retry_after=1) from None
+
+    async def _model_left(self, name: str) -> bool:
         slot = self._residents.get(name)
         if slot is None:
             return False
-        try:
-            async with asyncio.timeout(self.limits.patience):
-                await self._changes.until(lambda: not slot.on_its_way)
-                self._residents.send_away(slot)
-                await self._residents.gone(slot)
-        except TimeoutError:
-            raise ModelNotReady("The model is still in use; it leaves when it is not.", retry_after=1) from None
+        await self._changes.until(lambda: not slot.on_its_way)
+        self._residents.send_away(slot)
+        await self._residents.gone(slot)
         return slot.error is None
 
-    async def _drop_adapter(self, name: str) -> bool:
+    async def _adapter_left(self, name: str) -> bool:
         await self._shelf.settled(name)
-        item = self._shelf.peek(name)
+        item = self._shelf.send_away(name)
         if item is not None:
-            self._shelf.drop(item)
+            await self._shelf.gone(item)
         return item is not None
 
     # -- what can be seen

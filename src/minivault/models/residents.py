@@ -17,7 +17,7 @@ from minivault.errors import ModelNotReady, ModelTooLarge
 from minivault.models import memory
 from minivault.models.changes import Changes
 from minivault.models.pooled import FOR_EVER, ModelState, Slot, state_of
-from minivault.models.shelf import Shelf
+from minivault.models.shelf import Shelf, Shelved
 from minivault.models.tasks import Tasks
 
 RETRY_AFTER = 5.0
@@ -195,12 +195,13 @@ class Residents:
 
     def states(self) -> dict[str, dict[str, Any]]:
         """What is known of each model and of each adapter, as :func:`minivault.models.pooled.state_of` has it."""
-        adapters = {
-            item.entry.name: self._state_of(item.slot)
-            | {"memory_bytes": item.memory_bytes, "in_use": item.leases, "progress": None}
-            for item in self._shelf.items()
-        }
+        adapters = {item.entry.name: self._state_of_adapter(item) for item in self._shelf.items()}
         return adapters | {name: self._state_of(slot) for name, slot in self._slots.items()}
+
+    def _state_of_adapter(self, item: Shelved) -> dict[str, Any]:
+        own = {"memory_bytes": item.memory_bytes, "in_use": item.leases, "progress": None}
+        leaving = {"state": ModelState.LEAVING.value, "loaded": False} if item.leaving else {}
+        return self._state_of(item.slot) | own | leaving
 
     def _state_of(self, slot: Slot) -> dict[str, Any]:
         now = self._clock()

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
-from minivault.errors import CheckpointCorrupt, UnsupportedFeature
+from minivault.errors import CheckpointCorrupt, ModelNotReady, UnsupportedFeature
 from minivault.models.catalog import ModelEntry
+from minivault.models.changes import Changes
 from minivault.models.loading_thread import in_daemon_thread
 from minivault.models.pooled import Closeable, ModelLoader, PooledModel, Slot
 
@@ -42,6 +44,8 @@ class Shelved:
     hold: Closeable
     memory_bytes: int
     leases: int = 0
+    leaving: bool = False
+    """It takes no new lease, and is dropped after its last."""
     used_at: float = 0.0
 
 
@@ -54,7 +58,8 @@ class Shelf:
         look_up: Callable[[str], ModelEntry],
         make_room: Callable[[Slot, int], Awaitable[None]],
         hold: Callable[[Path], Closeable],
-        spawn: Callable[[Coroutine[Any, Any, Shelved]], asyncio.Task[Shelved]],
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+        changes: Changes,
     ) -> None:
         """``make_room`` returns once so many more bytes fit beside a base, or raises."""
         self._loader = loader
@@ -62,11 +67,16 @@ class Shelf:
         self._make_room = make_room
         self._hold = hold
         self._spawn = spawn
+        self._changes = changes
         self._items: dict[str, Shelved] = {}
-        self._loading: dict[str, asyncio.Task[Shelved]] = {}
+        self._loading: dict[str, asyncio.Task[None]] = {}
+        self._wanted: Counter[str] = Counter()
+        """How many wait for each; they count as users."""
 
     def peek(self, name: str) -> Shelved | None:
-        return self._items.get(name)
+        """An adapter that can be leased."""
+        item = self._items.get(name)
+        return None if item is None or item.leaving else item
 
     def items(self) -> list[Shelved]:
         return list(self._items.values())
@@ -75,30 +85,48 @@ class Shelf:
         """What the adapters of the base in ``slot`` take."""
         return sum(item.memory_bytes for item in self._items.values() if item.slot is slot)
 
-    async def get(self, name: str, slot: Slot, base: Closing) -> Shelved:
-        """The adapter ``name`` of the model in ``slot``; whoever calls holds that, ``base`` is one more lease of it.
+    async def get(self, name: str, slot: Slot, base: Leased) -> Shelved:
+        """The adapter ``name`` of the model in ``slot``, of which ``base`` is a lease; to be leased at once.
 
         Raises:
             MiniVaultError: it could not be loaded, or there is no room for it.
         """
-        item = self._items.get(name)
-        if item is not None:
-            base.release()
+        self._wanted[name] += 1
+        try:
+            while (item := self.peek(name)) is None:
+                if (leaving := self._items.get(name)) is not None:
+                    await self.gone(leaving)
+                else:
+                    await asyncio.shield(self._load(name, slot, base))
             return item
-        task = self._loading.get(name)
-        if task is None:
-            task = self._loading[name] = self._spawn(self._loaded(name, slot, base))
-            task.add_done_callback(lambda done: self._settled(name, done))
-        else:
-            base.release()
-        return await asyncio.shield(task)
+        finally:
+            self._wanted[name] -= 1
+            self._wanted += Counter()  # keeps those above zero
 
     def drop(self, item: Shelved) -> None:
         """Forget an adapter. Sequences that run with it end with it."""
-        if self._items.pop(item.entry.name, None) is item:
+        if self._items.get(item.entry.name) is item:
+            del self._items[item.entry.name]
             item.slot.need -= item.memory_bytes
             item.hold.close()
             logger.info("adapter %s dropped", item.entry.name)
+            self._changes.tell()
+
+    def send_away(self, name: str) -> Shelved | None:
+        """Have an adapter leave after its last lease; ``None``: it is not here."""
+        item = self._items.get(name)
+        if item is not None:
+            item.leaving = True
+            self.rested(item)
+        return item
+
+    def rested(self, item: Shelved) -> None:
+        """One lease less: if it was the last of one that leaves, it has left."""
+        if item.leaving and not item.leases:
+            self.drop(item)
+
+    async def gone(self, item: Shelved) -> None:
+        await self._changes.until(lambda: self._items.get(item.entry.name) is not item)
 
     async def settled(self, name: str) -> None:
         """Wait until ``name`` is not being loaded any more."""
@@ -106,11 +134,19 @@ class Shelf:
             await asyncio.wait([self._loading[name]])
 
     def idle(self) -> Shelved | None:
-        """The one that nobody has used for longest; ``None`` if all are used."""
-        unused = [item for item in self._items.values() if not item.leases]
+        """The one that nobody has used for longest; ``None`` if all are used or waited for."""
+        unused = [item for name, item in self._items.items() if not item.leases and not self._wanted[name]]
         return min(unused, key=lambda item: item.used_at, default=None)
 
-    async def _loaded(self, name: str, slot: Slot, base: Closing) -> Shelved:
+    def _load(self, name: str, slot: Slot, base: Leased) -> asyncio.Task[None]:
+        """The load of ``name``, which holds its base itself: it goes on when nobody waits for it any more."""
+        task = self._loading.get(name)
+        if task is None:
+            task = self._loading[name] = self._spawn(self._loaded(name, slot, base.again()))
+            task.add_done_callback(lambda done: self._settled(name, done))
+        return task
+
+    async def _loaded(self, name: str, slot: Slot, base: Leased) -> None:
         loader, model = self._loader, slot.model
         assert model is not None  # noqa: S101 - ``base`` holds it
         reserved = 0
@@ -129,29 +165,30 @@ class Shelf:
                 hold.close()
                 raise
             slot.need += adapted.memory_bytes - need
-            item = self._items[name] = Shelved(entry, slot, adapted, hold, adapted.memory_bytes)
+            self._items[name] = Shelved(entry, slot, adapted, hold, adapted.memory_bytes)
             logger.info("adapter %s loaded", name)
         except BaseException:
             slot.need -= reserved
             raise
-        else:
-            return item
         finally:
             base.release()
 
     def _held(self, entry: ModelEntry) -> Closeable:
         try:
             return self._hold(entry.path)
+        except BlockingIOError:
+            raise ModelNotReady("The adapter is being changed; try again.", retry_after=1) from None
         except OSError:
-            raise CheckpointCorrupt("The files of the adapter are gone, or are being changed") from None
+            raise CheckpointCorrupt("The files of the adapter are gone") from None
 
-    def _settled(self, name: str, task: asyncio.Task[Shelved]) -> None:
+    def _settled(self, name: str, task: asyncio.Task[None]) -> None:
         del self._loading[name]
         if not task.cancelled():
             task.exception()  # whoever still waits gets it; if nobody does, it is no news
 
 
-class Closing(Protocol):
-    """A lease."""
+class Leased(Protocol):
+    """A lease of a model in memory."""
 
+    def again(self) -> Self: ...
     def release(self) -> None: ...
