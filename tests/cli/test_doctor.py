@@ -64,6 +64,12 @@ def test_a_model_whose_list_of_files_is_broken_is_found(data_dir: Path) -> None:
     assert findings(data_dir)["gone"].verdict == "fail"
 
 
+def test_a_folder_among_the_models_that_was_not_imported_is_found(data_dir: Path) -> None:
+    shutil.copytree(Path(examine.__file__).parents[1] / "guide", data_dir / "models" / "by-hand")
+    found = findings(data_dir)["by-hand"]
+    assert (found.verdict, "was not imported" in found.found) == ("fail", True)
+
+
 def test_a_default_model_that_is_not_there_is_found(data_dir: Path) -> None:
     assert findings(data_dir, model="nobody")["default"].verdict == "fail"
 

@@ -113,6 +113,20 @@ def test_a_changed_file_is_found(tmp_path: Path) -> None:
     assert "mine cannot be served: tokenizer.json changed since this model was imported" in listed.stderr
 
 
+def test_a_folder_that_was_not_imported_is_told_of_and_removed(tmp_path: Path) -> None:
+    copy_of("gpt2", tmp_path / "models" / "mine")
+    assert "mine cannot be served: This folder was not imported" in models(None, tmp_path, "list").stderr
+    done = models(None, tmp_path, "verify")
+    assert (done.returncode, "mine: This folder was not imported" in done.stdout) == (1, True)
+    assert "guide: " in done.stdout
+    told = json.loads(models(None, tmp_path, "verify", "mine", "--json").stdout)
+    assert (told["sound"], "was not imported" in told["error"]) == (False, True)
+    taken = models(None, tmp_path, "import", str(DATA / "gpt2"), "--name", "mine")
+    assert (taken.returncode, "exists already" in taken.stderr) == (2, True)
+    assert models(None, tmp_path, "rm", "mine", "--yes").returncode == 0
+    assert not (tmp_path / "models" / "mine").exists()
+
+
 def test_removing_asks_first(tmp_path: Path) -> None:
     assert models(None, tmp_path, "import", str(DATA / "gpt2"), "--name", "mine").returncode == 0
     refused = minivault("models", "rm", "mine", "--data-dir", str(tmp_path), stdin="n\n")

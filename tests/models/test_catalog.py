@@ -299,6 +299,53 @@ def test_a_broken_model_can_be_removed(catalog: Catalog) -> None:
     assert leftovers(catalog) == []
 
 
+def test_a_folder_that_lost_its_manifest_is_told_of_and_can_be_removed(catalog: Catalog) -> None:
+    entry = catalog.import_folder(DATA / "gpt2", "mine")
+    (entry.path / "minivault.json").unlink()
+    found, damaged = catalog.survey()
+    assert [model.name for model in found] == ["guide"]
+    assert "has lost its minivault.json. Remove it: minivault models rm NAME" in damaged["mine"]
+    with pytest.raises(CheckpointCorrupt, match="was not imported"):
+        catalog.verify("mine")
+    catalog.remove("mine")
+    assert leftovers(catalog) == []
+    assert catalog.import_folder(DATA / "gpt2", "mine").name == "mine"
+
+
+@pytest.mark.parametrize("name", ["by-hand", "Llama 3 (Q8)", "a:B"])
+def test_a_folder_that_was_put_there_by_hand_is_told_of_and_can_be_removed(catalog: Catalog, name: str) -> None:
+    catalog.models_dir.mkdir()
+    copy_of("gpt2", catalog.models_dir / name)
+    assert "models import PATH" in catalog.survey().damaged[name]
+    catalog.remove(name)
+    assert leftovers(catalog) == []
+
+
+def test_a_folder_that_no_model_can_be_called_as_is_not_served(catalog: Catalog) -> None:
+    entry = catalog.import_folder(DATA / "gpt2", "mine")
+    entry.path.rename(catalog.models_dir / "Mine")
+    assert list(catalog.survey().damaged) == ["Mine"]
+    with pytest.raises(CheckpointCorrupt, match="No model can be called"):
+        catalog.get("Mine")
+
+
+@pytest.mark.parametrize("name", [".importing-1-ab-mine", ".removing-1-ab-mine", ".pulling-mine", "guide", "a\nb"])
+def test_folders_of_work_under_way_are_not_told_of(catalog: Catalog, name: str) -> None:
+    (catalog.models_dir / name).mkdir(parents=True)
+    (catalog.models_dir / "a-file").touch()
+    assert catalog.survey().damaged == {}
+    assert catalog.names() == ("guide",)
+
+
+def test_of_a_link_among_the_models_only_the_link_is_removed(catalog: Catalog, tmp_path: Path) -> None:
+    catalog.models_dir.mkdir()
+    source = copy_of("gpt2", tmp_path / "source")
+    (catalog.models_dir / "mine").symlink_to(source)
+    catalog.remove("mine")
+    assert leftovers(catalog) == []
+    assert (source / "config.json").exists()
+
+
 def test_the_embedded_model_stays(catalog: Catalog) -> None:
     with pytest.raises(InvalidRequest, match="embedded"):
         catalog.remove("guide")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -42,7 +43,8 @@ def _model(settings: Settings, catalog: Catalog, name: str) -> Finding:
     try:
         entry = catalog.get(name)
     except MiniVaultError as error:
-        return Finding("models", name, "fail", taught(error.message), f"{program()} models rm {name}, and get it again")
+        advice = f"{program()} models rm {shlex.quote(name)}, and get it again"
+        return Finding("models", name, "fail", taught(error.message), advice)
     try:
         engine = engine_of(entry, settings.engine)
     except MiniVaultError as error:

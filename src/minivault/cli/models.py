@@ -13,7 +13,7 @@ import typer
 
 from minivault.cli import models_adapter, models_memory, models_pull, models_remote, options
 from minivault.cli.address import names_server
-from minivault.cli.console import CliError, line, note, pairs, progress, table, write_json
+from minivault.cli.console import CliError, line, note, pairs, progress, table, taught, write_json
 from minivault.cli.units import count, counted, moment, size
 from minivault.cli.usage import Group
 
@@ -96,7 +96,7 @@ def list_models(
     else:
         table(["name", "family", "parameters", "size", "engine", ""], [_row(model) for model in found])
     for name, error in damaged.items():
-        note(f"{name} cannot be served: {error}")
+        note(f"{name} cannot be served: {taught(error)}")
     for name, held in [] if catalog is None or json else _unfinished(catalog):
         note(f"{name}: a download was interrupted at {size(held)}. The same pull goes on; models rm {name} forgets it")
 
@@ -153,15 +153,12 @@ def remove_model(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Remove a model's files. What was recorded of its calls stays in the vault."""
-    from minivault.errors import UnknownModel
     from minivault.models.pulling import forget_unfinished
 
     catalog = _catalog(data_dir)
     if name in {found for found, _ in _unfinished(catalog)} and forget_unfinished(catalog.models_dir, name):
         line(f"{name}: the interrupted download is forgotten")
-        try:
-            catalog.manifest(name)
-        except UnknownModel:
+        if name not in catalog.names():
             return
     catalog.check_removable(name)
     if not yes:
@@ -184,8 +181,17 @@ def verify_models(
 
 
 def _verify(catalog: Catalog, name: str, json: bool) -> bool:
-    with progress(f"Reading {name}") as report:
-        checks = catalog.verify(name, report)
+    from minivault.errors import CheckpointCorrupt
+
+    try:
+        with progress(f"Reading {name}") as report:
+            checks = catalog.verify(name, report)
+    except CheckpointCorrupt as error:  # the others are still to be read
+        if json:
+            write_json({"name": name, "sound": False, "files": [], "error": error.message})
+        else:
+            line(f"{name}: {taught(error.message)}")
+        return False
     faults = {check.name: check.fault for check in checks if check.fault}
     if json:
         files = [{"name": c.name, "size": c.size, "sha256": c.sha256, "fault": c.fault} for c in checks]

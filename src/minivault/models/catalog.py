@@ -29,7 +29,7 @@ from minivault.models.folder import (
 )
 from minivault.models.inspection import examine, inspect_folder
 from minivault.models.json_file import read_json_object
-from minivault.models.manifest import MANIFEST, Manifest, combined_digest
+from minivault.models.manifest import MANIFEST, PUT_BY_HAND, Manifest, combined_digest
 from minivault.models.naming import adapter_of, base_of, check_name, default_name, is_name
 from minivault.models.short_names import closest_short_name, did_you_mean
 from minivault.nearest import nearest
@@ -252,9 +252,9 @@ class Catalog:
         return self.now().isoformat(timespec="seconds").replace("+00:00", "Z")
 
     def names(self) -> tuple[str, ...]:
-        """Every name, those of broken models too: the embedded one, then in order."""
-        found = sorted(path.parent.name for path in self.models_dir.glob(f"*/{MANIFEST}"))
-        return (EMBEDDED_NAME, *(name for name in found if is_name(name) and name != EMBEDDED_NAME))
+        """Every name, those of broken models and of folders that are none too: the embedded one, then in order."""
+        found = sorted(path.name for path in self.models_dir.glob("*") if path.is_dir())
+        return (EMBEDDED_NAME, *(name for name in found if _is_shown(name) and name != EMBEDDED_NAME))
 
     def adapters(self, base: str) -> tuple[str, ...]:
         """The full names of the adapters of ``base``, in order."""
@@ -289,6 +289,8 @@ class Catalog:
 
     def _imported(self, name: str) -> ModelEntry:
         path = self.models_dir / name
+        if not is_name(name):
+            raise CheckpointCorrupt(f"No model can be called as this folder is. {PUT_BY_HAND}")
         manifest = Manifest.read(path)
         if adapter_of(name) is not None:
             return self._adapter(name, manifest)
@@ -322,6 +324,11 @@ class Catalog:
         inspect_folder(self.embedded_dir)
         paths = sorted(path for path in self.embedded_dir.iterdir() if path.is_file() and path.suffix != ".md")
         return tuple(FileCheck(path.name, path.stat().st_size, file_sha256(path), None) for path in paths)
+
+
+def _is_shown(name: str) -> bool:
+    """Whether a folder is told of: not those of imports, pulls and removals that are under way, which begin so."""
+    return not name.startswith(".") and name.isprintable()
 
 
 def _instead(name: str, names: tuple[str, ...]) -> str:

@@ -140,7 +140,15 @@ def _clear_leftovers(models_dir: Path) -> None:
         for leftover in models_dir.glob(f"{prefix}*"):
             process_id = leftover.name.removeprefix(prefix).partition("-")[0]
             if not (process_id.isdecimal() and is_running(int(process_id))):
-                shutil.rmtree(leftover, ignore_errors=True)
+                _take_away(leftover)
+
+
+def _take_away(folder: Path) -> None:
+    """Of a link that somebody put among the models, only the link."""
+    if folder.is_symlink():
+        folder.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_folder(models_dir: Path, name: str) -> bool:
@@ -157,7 +165,7 @@ def remove_folder(models_dir: Path, name: str) -> bool:
         removed = models_dir / f"{_REMOVED_PREFIX}{os.getpid()}-{secrets.token_hex(4)}-{name}"
         (models_dir / name).rename(removed)
         sync_folder(models_dir)
-        shutil.rmtree(removed, ignore_errors=True)
+        _take_away(removed)
     return True
 
 

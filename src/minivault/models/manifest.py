@@ -19,6 +19,10 @@ from minivault.models.inspection import ENGINES, KINDS, Examined
 from minivault.models.json_file import read_json_object
 
 MANIFEST = "minivault.json"
+PUT_BY_HAND = (
+    "Remove it: minivault models rm NAME; or move it elsewhere, and take it in from there: minivault models import PATH"
+)
+"""What to do about a folder among the models that no import made."""
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
@@ -40,6 +44,8 @@ class Manifest:
         Raises:
             CheckpointCorrupt: it is not there or not sound.
         """
+        if folder.is_dir() and not (folder / MANIFEST).exists():
+            raise CheckpointCorrupt(f"This folder was not imported, or has lost its {MANIFEST}. {PUT_BY_HAND}")
         stored = read_json_object(folder / MANIFEST)
         try:
             engine, kind = stored.get("engine", "native"), stored.get("kind", "generation")
