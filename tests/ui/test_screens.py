@@ -68,6 +68,19 @@ def test_a_damaged_model_is_shown_with_what_is_wrong_and_can_be_removed(page: Pa
     expect(card.get_by_role("button", name="Remove")).to_be_visible()
 
 
+def test_a_model_in_memory_whose_files_changed_has_one_card_and_can_be_unloaded(page: Page) -> None:
+    def with_damaged(route: Route) -> None:
+        found = route.fetch().json()
+        route.fulfill(json=found | {"damaged": [{"name": "guide", "error": "config.json changed"}]})
+
+    page.route("**/models", with_damaged)
+    page.get_by_role("link", name="Models").click()
+    card = page.get_by_label("guide", exact=True)
+    expect(card).to_contain_text("config.json changed")
+    expect(card.locator(".badge").first).to_have_text("in memory")
+    expect(card.get_by_role("button", name="Unload")).to_be_visible()
+
+
 def test_a_pull_shows_its_progress_and_its_failure(page: Page) -> None:
     told = [
         {"status": "model.safetensors", "completed": 5_000_000, "total": 10_000_000},

@@ -137,7 +137,7 @@ async def load(request: Request, name: Name) -> Response:
     body, _ = await parsed(request, LoadModelBody, may_be_empty=True)
     caller_of(request).require_model(name)
     await streaming.unless_gone(request, service_of(request).load_model(name, body.keep_alive))
-    return json_response(await _state(request, name))
+    return json_response(_state(await service_of(request).describe_model(name)))
 
 
 @router.post(
@@ -148,12 +148,10 @@ async def load(request: Request, name: Name) -> Response:
 async def unload(request: Request, name: Name) -> Response:
     """Answers when it has left, which is after the last call that uses it. The next call loads it again."""
     caller_of(request).require_model(name)
-    await service_of(request).unload_model(name)
-    return json_response(await _state(request, name))
+    return json_response(_state(await service_of(request).unload_model(name)))
 
 
-async def _state(request: Request, name: str) -> dict[str, Any]:
-    shown = await service_of(request).describe_model(name)
+def _state(shown: Mapping[str, Any]) -> dict[str, Any]:
     return {field: shown[field] for field in ModelBody.model_fields}
 
 

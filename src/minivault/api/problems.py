@@ -146,11 +146,16 @@ def problem_of(error: Exception, *, bound: bool = False) -> Problem:
         return Problem(500, "Something went wrong on this side.", code="internal_error")
     status = next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
     headers = {}
-    if status in (429, 503):
+    if status in (429, 503) and (error.retry_after is not None or _may_pass(error)):
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after or _DEFAULT_RETRY)))
     if status == 401:
         headers["www-authenticate"] = 'Bearer realm="MiniVault"'
     return Problem(status, error.message, code=error.code, param=error.param, headers=headers)
+
+
+def _may_pass(error: errors.MiniVaultError) -> bool:
+    """Whether it may go away by itself. What is wrong with a model's files does not."""
+    return not isinstance(error, errors.CheckpointError)
 
 
 def validated(model: type[Body], value: object) -> Body:

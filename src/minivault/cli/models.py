@@ -95,8 +95,10 @@ def list_models(
             write_json(model)
     else:
         table(["name", "family", "parameters", "size", "engine", ""], [_row(model) for model in found])
+    shown = {model["name"] for model in found}
     for name, error in damaged.items():
-        note(f"{name} cannot be served: {taught(error)}")
+        what = "is in memory, and cannot be loaded again" if name in shown else "cannot be served"
+        note(f"{name} {what}: {taught(error)}")
     for name, held in [] if catalog is None or json else _unfinished(catalog):
         note(f"{name}: a download was interrupted at {size(held)}. The same pull goes on; models rm {name} forgets it")
 

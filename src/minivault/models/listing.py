@@ -48,5 +48,9 @@ def _modified(entry: ModelEntry) -> str:
     """Since when it is as it is: of the embedded model since this version was installed."""
     if entry.imported_at is not None:
         return entry.imported_at
-    changed = datetime.fromtimestamp((entry.path / "config.json").stat().st_mtime, UTC)
+    try:
+        at = (entry.path / "config.json").stat().st_mtime
+    except OSError:  # installed anew, or taken away, while it is in memory
+        at = 0
+    changed = datetime.fromtimestamp(at, UTC)
     return changed.isoformat(timespec="milliseconds").replace("+00:00", "Z")

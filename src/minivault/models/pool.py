@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from minivault.errors import Draining, MiniVaultError, ModelNotReady, Overloaded
-from minivault.models.catalog import Catalog
+from minivault.models.catalog import Catalog, ModelEntry
 from minivault.models.changes import Changes
 from minivault.models.folder import hold_folder
 from minivault.models.lease import Lease
@@ -318,21 +318,42 @@ class ModelPool:
     def listing(self) -> tuple[list[dict[str, Any]], dict[str, str]]:
         """What the catalog says of each model that can be served, and by the names of the others what is wrong.
 
-        Blocking; may be called on any thread.
+        A model in memory whose files changed is in both: it serves until it leaves. Blocking; may be called on any
+        thread.
         """
-        entries, damaged = self._catalog.survey()
-        return [listed(entry, default=entry.name == self.default_name) for entry in entries], damaged
+        found, damaged = self._catalog.survey()
+        sound = {entry.name for entry in found}
+        stay = [entry for entry in self._in_memory() if entry.name not in sound and entry.has_files]
+        gone = {entry.name: "Its files are gone; it serves until it leaves memory." for entry in stay}
+        return [listed(entry, default=entry.name == self.default_name) for entry in [*found, *stay]], gone | damaged
 
     def describe(self, name: str) -> dict[str, Any]:
         """The listing's object of one model, its sizes and its template. Blocking; may be called on any thread.
 
+        Of a model in memory whose files changed, what it was loaded from.
+
         Raises:
             UnknownModel: there is none of this name.
+            CheckpointCorrupt: its files changed or are gone, and it is not in memory.
         """
-        entry = self._catalog.get(name)
+        entry = self._entry(name)
         template = getattr(self.peek(name), "chat_template", None)
         shown = {"template": "" if template is None else template.source}
         return listed(entry, default=name == self.default_name) | described(entry) | shown
+
+    def _entry(self, name: str) -> ModelEntry:
+        try:
+            return self._catalog.get(name)
+        except MiniVaultError:
+            found = next((entry for entry in self._in_memory() if entry.name == name), None)
+            if found is None:
+                raise
+            return found
+
+    def _in_memory(self) -> list[ModelEntry]:
+        """What each model and adapter was loaded from, or is to be."""
+        models, adapters = self._residents.all(), self._shelf.items()
+        return [*(slot.entry for slot in models), *(item.entry for item in adapters)]
 
     def states(self) -> dict[str, dict[str, Any]]:
         """What is known of each model in memory, on its way there, or that failed to get there."""

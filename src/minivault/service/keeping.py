@@ -137,11 +137,11 @@ class Keeper:
         """Unload the model if it is idle, and take its files away.
 
         Raises:
-            ModelInUse: it is the server's default, or answers right now.
+            ModelInUse: it is the server's default, or answers right now, or has adapters.
             MiniVaultError: as :meth:`Catalog.remove`.
         """
         catalog = self.catalog
-        await asyncio.to_thread(catalog.manifest, name)
+        await asyncio.to_thread(catalog.check_removable, name)
         state = self.service.models_in_memory().get(name)
         if name == self.service.models.default_name or (state is not None and state["in_use"]):
             raise ModelInUse("This model is in use, or the server's default", param="model")

@@ -207,16 +207,18 @@ class Service:
         """
         await self.models.load(name, keep_alive)
 
-    async def unload_model(self, name: str) -> bool:
-        """Have a model leave memory once nobody uses it, and wait for that. Returns whether it was there.
+    async def unload_model(self, name: str) -> dict[str, Any]:
+        """Have a model leave memory once nobody uses it, and wait for that. Returns what ``describe_model`` has of it
+        then; of one whose files changed while it was in memory, with what it was loaded from.
 
         Raises:
-            UnknownModel: there is none of this name.
+            UnknownModel: there is none of this name, in memory neither.
+            CheckpointCorrupt: its files changed or are gone, and it was not in memory.
             ModelNotReady: it is in use for too long.
         """
-        if name not in self.models.states():
-            await asyncio.to_thread(self.models.describe, name)
-        return await self.models.unload(name)
+        described = await asyncio.to_thread(self.models.describe, name)
+        await self.models.unload(name)
+        return self._with_state(described)
 
     async def describe_model(self, name: str) -> dict[str, Any]:
         """What ``list_models`` has of a model, and its sizes.
