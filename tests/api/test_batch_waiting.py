@@ -146,7 +146,7 @@ async def test_a_line_is_one_request_of_its_key_however_often_it_is_tried(
     real = Waiting.enter
     full = Overloaded("The queue is full.", retry_after=1)
 
-    def enter(line: Waiting, tokens: int) -> Any:
+    def enter(line: Waiting, tokens: int, client: str) -> Any:
         if len(waits) < 40:
             raise full
         return real(line, tokens, client)

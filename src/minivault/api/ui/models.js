@@ -28,18 +28,13 @@ async function draw(screen) {
   try {
     const { models, damaged } = await getJson("/models", { signal: screen.signal });
     const focused = document.activeElement?.getAttribute("data-deed");
-    screen.list.replaceChildren(...together(models, damaged).map((model) => card(model, screen)));
+    const cards = new Map(models.map((model) => [model.name, model]));
+    for (const one of damaged) cards.set(one.name, { state: "failed", ...cards.get(one.name), ...one });
+    screen.list.replaceChildren(...[...cards.values()].map((model) => card(model, screen)));
     if (focused) [...screen.list.querySelectorAll("[data-deed]")].find((one) => one.dataset.deed === focused)?.focus();
   } catch (error) {
     if (error.name !== "AbortError") screen.list.replaceChildren(failure(error, () => draw(screen)));
   }
-}
-
-/** One card a model: of one in memory whose files changed, with what is wrong with them. */
-function together(models, damaged) {
-  const shown = new Map(models.map((model) => [model.name, model]));
-  for (const one of damaged) shown.set(one.name, { state: "failed", ...shown.get(one.name), ...one });
-  return [...shown.values()];
 }
 
 const STATES = { loaded: ["in memory", "good"], unloaded: ["on disk", ""], failed: ["failed", "bad"] };
