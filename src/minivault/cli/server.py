@@ -19,15 +19,12 @@ from typing import Any
 
 import uvicorn
 
-try:
-    import resource
-except ImportError:  # Windows, which counts no sockets as files
-    resource = None  # type: ignore[assignment]  # either, and asked for below
-
 from minivault.api.app import create_app
 from minivault.api.cross_origin import CrossOrigin
 from minivault.cli.certificate import warning_of
 from minivault.cli.connection import ConnectionLimits, bounded
+from minivault.cli.descriptors import allow_descriptors
+from minivault.cli.handshakes import MOST_HANDSHAKES, HandshakeLimits, Handshakes
 from minivault.cli.units import counted
 from minivault.errors import ConfigError
 from minivault.processes import share_heaps
@@ -44,11 +41,11 @@ _LAST_BYTES_SECONDS = 5
 _SWITCH_SECONDS = 0.001
 """How long the event loop, the engine and the ledger may keep Python's lock from each other; a record takes it a few
 times on its way to the disk."""
+_FEWEST_CONNECTIONS = 16
+"""However few files the system allows."""
 _IDLE_SECONDS = 65
 """For a connection on which nothing is asked. Longer than clients (5 s) and proxies (60 s) keep theirs: the other side
 must close first, or its next request may meet a connection that is being closed."""
-_OTHER_DESCRIPTORS = 512
-"""Files of the vault and of models, and what libraries hold."""
 
 
 def serve_on(
@@ -72,10 +69,11 @@ def serve_on(
     share_heaps()
     if (warning := warning_of(settings.tls_cert, time.time())) is not None:
         logging.getLogger("minivault.tls").warning("%s", warning)
+    settings = _with_room(settings)
     app = create_app(settings)
     faults: list[Exception] = []
-    _allow_descriptors(settings.max_connections)
-    server = Server(_config(_keep_startup_faults(app, faults), settings), app.state, faults, on_start, on_stop)
+    config = _config(_keep_startup_faults(app, faults), settings)
+    server = Server(config, app.state, faults, on_start, on_stop, tls_of(settings))
     _stop_on_signals(server)
     try:
         server.run(sockets=[listener])
@@ -89,7 +87,8 @@ def serve_on(
 class Server(uvicorn.Server):
     """uvicorn's server, which drains before it stops listening and ends when there is no model to serve.
 
-    ``state`` is the application's: its ``service`` and its ``drain``.
+    ``state`` is the application's: its ``service``, its ``settings`` and its ``drain``. ``tls``: what it speaks TLS
+    with, if it does.
     """
 
     def __init__(
@@ -99,8 +98,11 @@ class Server(uvicorn.Server):
         faults: list[Exception],
         on_start: Callable[[], None],
         on_stop: Callable[[], None],
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         super().__init__(config)
+        self._tls = tls
+        self._accepting: list[asyncio.Task[None]] = []
         self._state = state
         self._faults = faults
         self._on_start = on_start
@@ -108,12 +110,32 @@ class Server(uvicorn.Server):
         self._loading: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        if self._tls is None:
+            await super().startup(sockets)
+        else:
+            await super().startup([])
+            self._accept(sockets or [], self._tls)
         if self.started:
             # Until here uvicorn could only say that the start failed, and the fault itself says so better.
             logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
             self._on_start()
             self._loading = asyncio.create_task(self._watch_loading())
+
+    def _accept(self, sockets: list[socket.socket], tls: ssl.SSLContext) -> None:
+        """uvicorn would leave the handshakes to the event loop, which limits neither their number nor their time."""
+        settings: Settings = self._state.settings
+        handshakes = Handshakes(
+            tls,
+            HandshakeLimits(settings.head_timeout, settings.write_timeout, settings.max_connections + MOST_HANDSHAKES),
+            self._connection,
+            self.server_state.connections,
+        )
+        self._accepting = [asyncio.create_task(handshakes.accept(listener)) for listener in sockets]
+
+    def _connection(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(  # type: ignore[call-arg]  # uvicorn's, which all take these
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
 
     async def _watch_loading(self) -> None:
         """A server whose only model cannot be loaded ends, rather than answer 503 for ever."""
@@ -152,6 +174,8 @@ class Server(uvicorn.Server):
         while not self.force_exit and not draining.done():
             await asyncio.wait([draining], timeout=0.1)
         self._on_stop()
+        for accepting in self._accepting:
+            accepting.cancel()
         await super().shutdown(sockets)
 
 
@@ -178,24 +202,24 @@ def tls_of(settings: Settings) -> ssl.SSLContext | None:
     return context
 
 
-def _allow_descriptors(connections: int) -> None:
-    """Each connection is a descriptor; the usual soft limit of 1024 leaves no room for files beside them."""
-    if resource is None:
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + _OTHER_DESCRIPTORS
-    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+def _with_room(settings: Settings) -> Settings:
+    """With as many connections as the system has descriptors for: files could not be opened otherwise."""
+    room = max(_FEWEST_CONNECTIONS, allow_descriptors(settings.max_connections + MOST_HANDSHAKES) - MOST_HANDSHAKES)
+    if room >= settings.max_connections:
+        return settings
+    logging.getLogger("minivault").warning(
+        "The system allows few open files (ulimit -Hn), and so at most %d connections: max_connections is %d",
+        room,
+        settings.max_connections,
+    )
+    return settings.model_copy(update={"max_connections": room})
 
 
 def _config(app: _App, settings: Settings) -> uvicorn.Config:
-    tls = tls_of(settings)
     return uvicorn.Config(
         app,
         loop="asyncio" if sys.platform == "win32" else "uvloop",  # which has no Windows
         http=bounded(ConnectionLimits.of(settings), CrossOrigin(settings.cors_origins)),
-        ssl_context_factory=None if tls is None else lambda _config, _default: tls,
         ws="none",
         lifespan="on",
         log_config=None,
