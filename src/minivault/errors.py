@@ -24,6 +24,7 @@ MiniVaultError
 |   |-- LimitsUnavailable       limits cannot be counted; nobody is let in
 |   |-- VaultCorrupt            the vault does not hold together; nothing is written to it
 |   |-- EngineFailed            the engine broke while it worked
+|   |-- TooManyOpenFiles        the system has no descriptor left; what was to be read is not at fault
 |   |-- HubUnavailable          the model hub cannot be reached, or broke off
 |   `-- ConfigError             a setting is wrong: names the setting and where it came from
 `-- CheckpointError             a model's files are at fault
@@ -144,6 +145,10 @@ class VaultCorrupt(ServerError):
 
 class EngineFailed(ServerError):
     code = "engine_failed"
+
+
+class TooManyOpenFiles(ServerError):
+    code = "too_many_open_files"
 
 
 class HubUnavailable(ServerError):

@@ -1,4 +1,4 @@
-"""The server around the application: in which order it ends."""
+"""The server around the application: when it ends, and in which order."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import uvicorn
 
 from minivault.cli.listener import listen
 from minivault.cli.server import Server
+from minivault.errors import CheckpointCorrupt, TooManyOpenFiles
 
 Message = MutableMapping[str, Any]
 
@@ -46,3 +47,33 @@ async def test_its_address_is_withdrawn_after_the_drain_and_before_the_port_is_f
     server = Server(config, state, [], on_start=stop, on_stop=withdraw)
     await server.serve(sockets=[listener])
     assert happened == ["drained", "withdrawn, port open", "ended, port closed"]
+
+
+def serving_of(*ends: Exception | None) -> tuple[Server, list[Exception]]:
+    """A server whose default model, each time that it is waited for, ends so; and the faults that it keeps."""
+    script, faults = iter(ends), list[Exception]()
+
+    async def ready() -> None:
+        if (fault := next(script)) is not None:
+            raise fault
+
+    state = SimpleNamespace(service=SimpleNamespace(models=SimpleNamespace(ready=ready)))
+    server = Server(uvicorn.Config(lambda: None), state, faults, on_start=lambda: None, on_stop=lambda: None)
+    return server, faults
+
+
+@pytest.mark.anyio
+async def test_a_model_that_cannot_be_opened_for_want_of_descriptors_is_tried_again() -> None:
+    short = TooManyOpenFiles("The system has too many open files; try again.", retry_after=0.001)
+    server, faults = serving_of(short, short, None)
+    await server._watch_loading()
+    assert not faults
+    assert not server.should_exit
+
+
+@pytest.mark.anyio
+async def test_a_model_that_is_damaged_ends_the_server() -> None:
+    server, faults = serving_of(CheckpointCorrupt("config.json is missing"))
+    await server._watch_loading()
+    assert len(faults) == 1
+    assert server.should_exit

@@ -43,6 +43,7 @@ _STATUS: Mapping[type[errors.MiniVaultError], int] = {
     errors.LedgerUnavailable: 503,
     errors.KeysUnavailable: 503,
     errors.LimitsUnavailable: 503,
+    errors.TooManyOpenFiles: 503,
     errors.HubUnavailable: 503,
     errors.VaultCorrupt: 503,
     errors.CheckpointError: 503,

@@ -26,7 +26,7 @@ from minivault.cli.connection import ConnectionLimits, bounded
 from minivault.cli.descriptors import allow_descriptors
 from minivault.cli.handshakes import MOST_HANDSHAKES, HandshakeLimits, Handshakes
 from minivault.cli.units import counted
-from minivault.errors import ConfigError
+from minivault.errors import ConfigError, TooManyOpenFiles
 from minivault.processes import share_heaps
 from minivault.settings import Settings
 from minivault.telemetry.logging import configure_logging
@@ -140,12 +140,22 @@ class Server(uvicorn.Server):
     async def _watch_loading(self) -> None:
         """A server whose only model cannot be loaded ends, rather than answer 503 for ever."""
         try:
-            await self._state.service.models.ready()
+            while not await self._loaded():
+                pass
         except Exception as fault:
             if self.should_exit:
                 return  # told to stop before it was there
             self._faults.append(fault)
             self.should_exit = True
+
+    async def _loaded(self) -> bool:
+        """Whether the model is there; if not, for want of descriptors, it may be the next time."""
+        try:
+            await self._state.service.models.ready()
+        except TooManyOpenFiles as shortage:
+            await asyncio.sleep(shortage.retry_after or 0)
+            return False
+        return True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains. The second ends all at once, like kill -9: the next start ends what it cut."""

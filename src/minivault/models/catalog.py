@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import minivault
-from minivault.errors import CheckpointCorrupt, InvalidRequest, MiniVaultError, ModelInUse, ServerError, UnknownModel
+from minivault.errors import (
+    CheckpointCorrupt,
+    InvalidRequest,
+    MiniVaultError,
+    ModelInUse,
+    ServerError,
+    TooManyOpenFiles,
+    UnknownModel,
+)
 from minivault.models.architecture import read_architecture
 from minivault.models.checkpoint import Checkpoint, file_sha256, weight_files
 from minivault.models.folder import (
@@ -28,7 +36,7 @@ from minivault.models.folder import (
     transferable,
 )
 from minivault.models.inspection import examine, inspect_folder
-from minivault.models.json_file import read_json_object
+from minivault.models.json_file import read_json_object, shortage_in
 from minivault.models.manifest import MANIFEST, PUT_BY_HAND, Manifest, combined_digest
 from minivault.models.naming import adapter_of, base_of, check_name, default_name, is_name
 from minivault.models.short_names import closest_short_name, did_you_mean
@@ -117,13 +125,19 @@ class Catalog:
         return self.survey().sound
 
     def survey(self) -> Survey:
-        """Every model, as it is now."""
+        """Every model, as it is now.
+
+        Raises:
+            TooManyOpenFiles: how they are cannot be told.
+        """
         entries, faults = [], {}
         for name in self.names():
             try:
                 entries.append(self.get(name))
             except UnknownModel:  # removed meanwhile
                 continue
+            except TooManyOpenFiles:
+                raise  # no word about the model
             except MiniVaultError as error:
                 faults[name] = error.message
         return Survey(entries, faults)
@@ -253,7 +267,10 @@ class Catalog:
 
     def names(self) -> tuple[str, ...]:
         """Every name, those of broken models and of folders that are none too: the embedded one, then in order."""
-        found = sorted(path.name for path in self.models_dir.glob("*") if path.is_dir())
+        try:
+            found = sorted(path.name for path in self.models_dir.glob("*") if path.is_dir())
+        except OSError as error:
+            raise shortage_in(error) or error from None
         return (EMBEDDED_NAME, *(name for name in found if _is_shown(name) and name != EMBEDDED_NAME))
 
     def adapters(self, base: str) -> tuple[str, ...]:

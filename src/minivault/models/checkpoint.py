@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from minivault.errors import CheckpointCorrupt, UnsupportedCheckpoint
 from minivault.files import PLAIN
-from minivault.models.json_file import parse_json_object, read_json_object, shown
+from minivault.models.json_file import parse_json_object, read_json_object, shortage_in, shown
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -138,7 +138,7 @@ def file_sha256(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise CheckpointCorrupt(f"{shown(path.name)} cannot be read: {error.strerror}") from None
+        raise shortage_in(error) or CheckpointCorrupt(f"{shown(path.name)} cannot be read: {error.strerror}") from None
 
 
 def weight_files(folder: Path) -> tuple[str, ...]:
@@ -203,7 +203,7 @@ def _open_file(path: Path) -> tuple[mmap.mmap, dict[str, TensorView]]:
     try:
         descriptor = os.open(path, os.O_RDONLY | PLAIN)
     except OSError as error:
-        raise CheckpointCorrupt(f"{what} cannot be opened: {error.strerror}") from None
+        raise shortage_in(error) or CheckpointCorrupt(f"{what} cannot be opened: {error.strerror}") from None
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -211,7 +211,7 @@ def _open_file(path: Path) -> tuple[mmap.mmap, dict[str, TensorView]]:
         entries, data_start = _read_header(descriptor, status.st_size, what)
         mapped = mmap.mmap(descriptor, status.st_size, access=mmap.ACCESS_READ)
     except OSError as error:
-        raise CheckpointCorrupt(f"{what} cannot be read: {error.strerror}") from None
+        raise shortage_in(error) or CheckpointCorrupt(f"{what} cannot be read: {error.strerror}") from None
     finally:
         os.close(descriptor)
     whole = memoryview(mapped)

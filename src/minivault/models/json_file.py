@@ -5,22 +5,32 @@ Knows nothing of what the files mean.
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
 
-from minivault.errors import CheckpointCorrupt
+from minivault.errors import CheckpointCorrupt, TooManyOpenFiles
 
 MAX_JSON_BYTES = 64 << 20
 """No configuration file is near this; tokenizer files of large vocabularies come to about half of it."""
 
 _SHOWN_CHARACTERS = 80
+_RETRY_AFTER = 5.0
+"""Seconds, for descriptors to be there again."""
 
 
 def shown(text: str) -> str:
     """``text`` from a model's file as an error message may hold it: printable ASCII, at most 80 characters."""
     escaped = ascii(text)[1:-1]
     return escaped if len(escaped) <= _SHOWN_CHARACTERS else escaped[: _SHOWN_CHARACTERS - 3] + "..."
+
+
+def shortage_in(error: OSError) -> TooManyOpenFiles | None:
+    """Where no file can be opened at all, nothing is known of the one that was to be; ``None``: it is another error."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return TooManyOpenFiles("The system has too many open files; try again.", retry_after=_RETRY_AFTER)
+    return None
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -51,6 +61,7 @@ def read_bounded(path: Path, max_bytes: int = MAX_JSON_BYTES) -> bytes:
 
     Raises:
         CheckpointCorrupt: missing, not a regular file, unreadable, or larger.
+        TooManyOpenFiles: it could not be opened for want of a descriptor.
     """
     try:
         if not path.is_file():
@@ -58,7 +69,7 @@ def read_bounded(path: Path, max_bytes: int = MAX_JSON_BYTES) -> bytes:
         with path.open("rb") as file:
             data = file.read(max_bytes + 1)
     except OSError as error:
-        raise CheckpointCorrupt(f"{shown(path.name)} cannot be read: {error.strerror}") from None
+        raise shortage_in(error) or CheckpointCorrupt(f"{shown(path.name)} cannot be read: {error.strerror}") from None
     if len(data) > max_bytes:
         raise CheckpointCorrupt(f"{shown(path.name)} is larger than {max_bytes} bytes")
     return data

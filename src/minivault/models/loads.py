@@ -16,6 +16,7 @@ from minivault.errors import CheckpointCorrupt, Draining, MiniVaultError, ModelN
 from minivault.models import memory
 from minivault.models.catalog import ModelEntry
 from minivault.models.changes import Changes
+from minivault.models.json_file import shortage_in
 from minivault.models.loading_thread import in_daemon_thread
 from minivault.models.pooled import Closeable, ModelLoader, ModelState, PooledModel, Progress, Report, Slot, state_of
 from minivault.models.residents import RETRY_AFTER, Residents
@@ -145,8 +146,8 @@ class Loads:
             hold = self._hold(slot.entry.path)
         except BlockingIOError:
             raise ModelNotReady("The model is being changed; try again.", retry_after=RETRY_AFTER) from None
-        except OSError:
-            raise CheckpointCorrupt("The files of the model are gone") from None
+        except OSError as error:
+            raise shortage_in(error) or CheckpointCorrupt("The files of the model are gone") from None
         try:
             return self._loader.load(slot.entry, _reporter(slot)), hold
         except BaseException:

@@ -16,6 +16,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 from minivault.errors import CheckpointCorrupt, ModelNotReady, UnsupportedFeature
 from minivault.models.catalog import ModelEntry
 from minivault.models.changes import Changes
+from minivault.models.json_file import shortage_in
 from minivault.models.loading_thread import in_daemon_thread
 from minivault.models.pooled import Closeable, ModelLoader, PooledModel, Slot
 
@@ -178,8 +179,8 @@ class Shelf:
             return self._hold(entry.path)
         except BlockingIOError:
             raise ModelNotReady("The adapter is being changed; try again.", retry_after=1) from None
-        except OSError:
-            raise CheckpointCorrupt("The files of the adapter are gone") from None
+        except OSError as error:
+            raise shortage_in(error) or CheckpointCorrupt("The files of the adapter are gone") from None
 
     def _settled(self, name: str, task: asyncio.Task[None]) -> None:
         del self._loading[name]
