@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import httpx2
 import pytest
 
+from minivault.engine.engine import EngineRequest, TokenStep
 from tests.api.client import client_of
 from tests.fakes import breaks_after, make_bench, says
 
@@ -144,6 +146,18 @@ async def test_a_failure_in_the_middle_is_an_sse_error_and_never_done() -> None:
         "error": {"message": "the engine broke", "type": "server_error", "param": None, "code": "engine_failed"}
     }
     assert b"[DONE]" not in response.content
+
+
+async def test_a_timeout_within_the_engine_is_a_failure_and_no_client_that_went() -> None:
+    def answer(_request: EngineRequest) -> Iterable[TokenStep]:
+        yield TokenStep(tuple(b"part"))
+        raise TimeoutError
+
+    bench = make_bench(answer)
+    async with client_of(bench) as client:
+        response = await post(client, "/generate", {"stream": True}, None)
+    assert sse_events(response.content)[-1]["error"]["code"] == "internal_error"
+    assert [outcome.finish_reason for outcome in bench.ledger.outcomes] == ["failed"]
 
 
 async def test_a_failure_in_the_middle_is_an_error_line() -> None:

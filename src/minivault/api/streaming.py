@@ -33,6 +33,10 @@ Failure = Callable[[Problem], bytes]
 logger = get_logger(__name__)
 
 
+class _Gone(Exception):
+    """The client is gone: nothing can be sent any more."""
+
+
 class Abandonable(Protocol):
     """Work that may be given up by the one who asked for it."""
 
@@ -157,13 +161,14 @@ class GenerationStream(Response):
         self.raw_headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in named.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        send = _telling_who_goes(send)
         try:
             async with cancelled_by_disconnect(receive, self._generation):
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 if await self._send_events(send):
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
-        except OSError:
-            self._generation.abandon()  # the server's word for: the client is gone
+        except _Gone:
+            self._generation.abandon()
         finally:
             self._generation.close()
 
@@ -180,7 +185,7 @@ class GenerationStream(Response):
                     completion = chunk.completion
                     frames = self._framing.pieces(chunk) if completion is None else self._framing.last(completion)
                     await _send(send, frames)
-        except OSError:
+        except _Gone:
             raise
         except Exception as error:
             problem = _noted(error)
@@ -275,6 +280,19 @@ async def _send(send: Send, frames: list[bytes]) -> None:
     for frame in frames:
         if frame:
             await send({"type": "http.response.body", "body": frame, "more_body": True})
+
+
+def _telling_who_goes(send: Send) -> Send:
+    """``send``, which raises :class:`_Gone` once the client is gone. The server's word for it is an ``OSError``, which
+    what makes the answer may raise too."""
+
+    async def told(message: Message) -> None:
+        try:
+            await send(message)
+        except OSError:
+            raise _Gone from None
+
+    return told
 
 
 @asynccontextmanager
