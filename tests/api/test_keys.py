@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from typing import Any
 
 import pytest
@@ -106,7 +107,24 @@ async def test_keys_that_cannot_be_read_let_nobody_in() -> None:
         response = await client.post("/generate", json=ASK, headers=keys.headers("admin"))
         alive = await client.get("/livez")
     assert (response.status_code, response.json()["error"]["code"]) == (503, "keys_unavailable")
+    assert response.json()["error"]["message"] == "API keys cannot be checked now."
+    assert "retry-after" in response.headers
     assert alive.status_code == 200
+
+
+async def test_strangers_are_not_told_what_counts_the_limits() -> None:
+    pytest.importorskip("redis", reason="needs the extra redis: pip install 'minivault[redis]'")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    async with keyed_client(make_bench(), rate_limit="9/minute", limits_storage=f"redis://127.0.0.1:{port}") as (
+        client,
+        keys,
+    ):
+        stranger = await client.post("/generate", json=ASK)
+        known = await client.post("/generate", json=ASK, headers=keys.headers("user"))
+    assert (stranger.status_code, known.status_code) == (503, 503)
+    assert stranger.json()["error"]["message"] == "Limits cannot be counted now."
+    assert "Redis does not answer" in known.text
 
 
 async def test_a_key_appears_nowhere_but_in_its_header(caplog: pytest.LogCaptureFixture, capsys: Any) -> None:

@@ -140,7 +140,20 @@ async def test_readyz_is_503_while_the_keys_cannot_be_believed() -> None:
         keys.store.path.write_text("{", encoding="utf-8")
         ready, alive = await client.get("/readyz"), await client.get("/livez")
     assert (ready.status_code, alive.status_code) == (503, 200)
-    assert "keys.json is damaged" in ready.text
+    assert "keys.json" not in ready.text
+
+
+async def test_where_keys_are_asked_for_readyz_tells_strangers_no_reason() -> None:
+    bench = make_bench()
+    bench.models.error = ModelNotReady("config.json of this model is gone", retry_after=1)
+    async with client_of(bench) as client:
+        told = await client.get("/readyz")
+    async with keyed_client(bench) as (client, keys):
+        ready = await client.get("/readyz", headers=keys.headers("admin"))
+        health = await client.get("/health", headers=keys.headers("admin"))
+    assert "config.json" in told.text
+    assert (ready.status_code, ready.json()["error"]["message"]) == (503, "The server is not ready.")
+    assert "config.json" in health.json()["reason"]
 
 
 async def test_readyz_is_503_while_the_limits_cannot_be_counted() -> None:

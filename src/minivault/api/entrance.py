@@ -21,7 +21,14 @@ from minivault.access.roles import Permission, Role
 from minivault.api.methods import methods_of
 from minivault.api.permissions import is_open, permission_of
 from minivault.api.problems import Problem, method_not_allowed, problem_of
-from minivault.errors import InvalidRequest, MiniVaultError, Unauthorized, limit_of
+from minivault.errors import (
+    InvalidRequest,
+    KeysUnavailable,
+    LimitsUnavailable,
+    MiniVaultError,
+    Unauthorized,
+    limit_of,
+)
 from minivault.telemetry.metrics import Metrics
 
 UNCOUNTED_PATHS = frozenset({"/health", "/metrics"})
@@ -77,7 +84,7 @@ class Entrance:
                 quota.enter()
         except (MiniVaultError, Problem) as error:
             scope["route"] = route_of(scope, self._routes)
-            problem = problem_of(error)
+            problem = problem_of(error if "caller" in scope.get("state", {}) else _for_strangers(error))
             self._metrics.rejected(problem.code, limit_of(error))
             await problem.response(path)(scope, receive, _with_limits(send, quota))
             return
@@ -104,6 +111,15 @@ class Entrance:
             Unauthorized, KeysUnavailable: it may not come in.
         """
         return self._gate.caller(shown_key(Headers(scope=scope)), address_of(scope))
+
+
+def _for_strangers(error: Exception) -> Exception:
+    """What somebody is told who has shown no key that is known: not what this server lacks, or where."""
+    if isinstance(error, KeysUnavailable):
+        return KeysUnavailable("API keys cannot be checked now.", retry_after=error.retry_after)
+    if isinstance(error, LimitsUnavailable):
+        return LimitsUnavailable("Limits cannot be counted now.", retry_after=error.retry_after)
+    return error
 
 
 def _is_errand(path: str) -> bool:

@@ -17,6 +17,9 @@ from minivault.errors import KeysUnavailable, LimitsUnavailable
 from minivault.service import Service
 from minivault.telemetry.metrics import CONTENT_TYPE
 
+NOT_READY = "The server is not ready."
+"""For those who may not know why."""
+
 router = APIRouter(tags=["server"])
 
 
@@ -84,10 +87,12 @@ async def livez() -> Response:
 )
 async def readyz(request: Request) -> Response:
     """503 while the model loads, while the server shuts down, when the vault cannot be written, when the keys cannot be
-    believed or the limits not be counted, and while no server behind a remote model is well."""
+    believed or the limits not be counted, and while no server behind a remote model is well. It says which where no key
+    is asked for; elsewhere the log does, and `/health`."""
     reason = await not_ready_because(request)
     if reason is not None:
-        raise Problem(503, reason, code="not_ready", headers={"retry-after": "1"})
+        told = NOT_READY if _tells_strangers(request) else reason
+        raise Problem(503, told, code="not_ready", headers={"retry-after": "1"})
     return json_response({"status": "ready"})
 
 
@@ -167,6 +172,15 @@ async def not_ready_because(request: Request) -> str | None:
     except (KeysUnavailable, LimitsUnavailable) as error:
         return error.message
     return service_of(request).not_ready_because()
+
+
+def _tells_strangers(request: Request) -> bool:
+    """Whether an open path is read by some who may know nothing of this server: keys are asked for."""
+    gate: Gate = request.app.state.access
+    try:
+        return gate.asks_for_keys()
+    except KeysUnavailable:
+        return True
 
 
 def service_of(request: Request) -> Service:
