@@ -14,6 +14,7 @@ import typer
 from minivault.cli import models_adapter, models_memory, models_pull, models_remote, options
 from minivault.cli.address import names_server
 from minivault.cli.console import CliError, line, note, pairs, progress, table, taught, write_json
+from minivault.cli.files import prepare_data_dir
 from minivault.cli.units import count, counted, moment, size
 from minivault.cli.usage import Group
 
@@ -140,9 +141,10 @@ def import_model(
     """Take a Hugging Face folder or a GGUF file of this machine into the data directory, checked."""
     from minivault.models.importing import import_path
 
-    catalog = _catalog(data_dir)
     if not path.expanduser().exists():
         raise CliError(f"There is no folder or file {path}.", exit_code=2)
+    catalog = _catalog(data_dir)
+    prepare_data_dir(catalog.models_dir.parent)
     with progress(f"Importing {path.name}") as report:
         entry = import_path(catalog, path.expanduser(), name, report)
     models_pull.announce(entry, json)

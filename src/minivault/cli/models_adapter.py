@@ -9,6 +9,7 @@ import typer
 
 from minivault.cli import options
 from minivault.cli.console import line, note, program, progress, write_json
+from minivault.cli.files import prepare_data_dir
 from minivault.cli.units import counted
 
 EXAMPLES = """\
@@ -40,7 +41,10 @@ def add_adapter(
     from minivault.models.catalog import Catalog
     from minivault.models.details import facts
 
-    catalog = Catalog(options.settings(data_dir=data_dir).models_dir)
+    settings = options.settings(data_dir=data_dir)
+    catalog = Catalog(settings.models_dir)
+    catalog.get(base)  # a base that is not there makes no folder
+    prepare_data_dir(settings.data_dir)
     with progress(f"Adding {path.name}") as report:
         entry = add(catalog, base, path.expanduser(), name, report)
     if json:

@@ -14,6 +14,7 @@ import typer
 
 from minivault.cli import options
 from minivault.cli.console import console, escape, line, note, program, speed, write_json
+from minivault.cli.files import prepare_data_dir
 from minivault.cli.units import count, size
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def pull_model(
     settings = options.settings(data_dir=data_dir, offline=offline)
     reference = parse_reference(model)
     hub = Hub(offline=settings.offline)
+    prepare_data_dir(settings.data_dir)
     try:
         with _bars() as report:
             entry = pull(Catalog(settings.models_dir), hub, reference, name, report)

@@ -9,6 +9,7 @@ import typer
 
 from minivault.cli import options
 from minivault.cli.console import line, note, program
+from minivault.cli.files import prepare_data_dir
 
 EXAMPLES = """\
 Examples:
@@ -66,7 +67,9 @@ def add_remote(
         health_interval=health_interval,
         context_length=context_length,
     )
-    entry = add(Catalog(options.settings(data_dir=data_dir).models_dir), name, config)
+    settings = options.settings(data_dir=data_dir)
+    prepare_data_dir(settings.data_dir)
+    entry = add(Catalog(settings.models_dir), name, config)
     line(f"{entry.name}: {config.upstream_model} on {', '.join(address_of(one) for one in config.urls)}")
     for one in config.urls:
         if not is_up_to_v1(one):
