@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.process import MINIVAULT, RunningServer, environment, minivault
+from tests.cli.process import MINIVAULT, RunningServer, environment, minivault, on_terminal
 from tests.models.fake_hub import FakeHub, FakeRepository, fake_hub
 from tests.models.folders import copy_of
 from tests.models.gguf_writer import Kind, write_gguf
@@ -129,8 +129,15 @@ def test_a_folder_that_was_not_imported_is_told_of_and_removed(tmp_path: Path) -
 
 def test_removing_asks_first(tmp_path: Path) -> None:
     assert models(None, tmp_path, "import", str(DATA / "gpt2"), "--name", "mine").returncode == 0
-    refused = minivault("models", "rm", "mine", "--data-dir", str(tmp_path), stdin="n\n")
-    assert refused.returncode == 1
+    shown = on_terminal([*MINIVAULT, "models", "rm", "mine", "--data-dir", str(tmp_path)], "n\n")
+    assert "Remove the model mine?" in shown
+    assert "mine" in models(None, tmp_path, "list").stdout
+
+
+def test_where_nobody_can_be_asked_removing_says_what_to_do(tmp_path: Path) -> None:
+    assert models(None, tmp_path, "import", str(DATA / "gpt2"), "--name", "mine").returncode == 0
+    refused = models(None, tmp_path, "rm", "mine")
+    assert (refused.returncode, "say --yes" in refused.stderr, "Aborted" in refused.stderr) == (2, True, False)
     assert "mine" in models(None, tmp_path, "list").stdout
 
 

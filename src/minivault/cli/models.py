@@ -5,6 +5,7 @@ Parses and prints; which files are taken and what is refused is decided in ``min
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -166,6 +167,8 @@ def remove_model(
             return
     catalog.check_removable(name)
     if not yes:
+        if not sys.stdin.isatty():
+            raise CliError("A model that is removed has to be got again: say --yes.", exit_code=2)
         typer.confirm(f"Remove the model {name}?", abort=True, err=True)
     catalog.remove(name)
     line(f"{name}: removed")
