@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from minivault import telemetry
+from minivault.access.key_file import KeyTerms
+from minivault.access.keys import KeyStore
+from minivault.access.roles import Role
 from minivault.cli import examine, examine_machine
 from minivault.cli.examine_findings import Finding
 from minivault.cli.examine_start import faults
@@ -87,6 +90,16 @@ def test_an_address_beyond_this_machine_without_keys_is_found(data_dir: Path) ->
     assert findings(data_dir, host=everywhere, require_keys=True)["API keys"].verdict == "fail"
     assert findings(data_dir, host=everywhere, unsafe_bind=True)["API keys"].verdict == "warn"
     assert findings(data_dir)["API keys"].verdict == "ok"
+
+
+def test_keys_of_which_none_may_administer_are_found(data_dir: Path) -> None:
+    keys = KeyStore.in_folder(data_dir)
+    keys.create("team", KeyTerms())
+    boss = keys.create("ops", KeyTerms(role=Role.ADMIN)).key
+    assert findings(data_dir)["API keys"].verdict == "ok"
+    keys.revoke(boss.id)
+    found = findings(data_dir)["API keys"]
+    assert (found.verdict, "keys create NAME --role admin" in found.advice) == ("warn", True)
 
 
 def test_a_variable_that_is_no_setting_is_found(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -206,6 +206,16 @@ def test_what_such_an_error_teaches_works_without_minivault_on_the_path(folder: 
     assert f"{sys.executable} -m minivault keys list shows them" in done.stderr
 
 
+@pytest.mark.parametrize("command", [("revoke", "ops"), ("change", "ops", "--role", "user")])
+def test_taking_the_last_key_that_administers_is_warned_of(folder: Path, command: tuple[str, ...]) -> None:
+    for name, role in (("ops", "admin"), ("second", "admin"), ("team", "user")):
+        keys(folder, "create", name, "--role", role)
+    assert "administer" not in keys(folder, "revoke", "second").stderr
+    assert "administer" not in keys(folder, "change", "team", "--tokens", "9/day").stderr
+    assert "No key may administer now" in keys(folder, *command).stderr
+    assert "administer" not in keys(folder, "revoke", "team").stderr
+
+
 def test_who_has_no_key_to_administer_with_is_told_how_to_make_one(folder: Path) -> None:
     assert "keys create NAME --role admin" in keys(folder, "create", "first").stderr
     assert "--role admin" not in keys(folder, "create", "ops", "--role", "admin").stderr

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from minivault.cli.console import program
 from minivault.cli.examine_findings import Finding, Verdict
 from minivault.cli.examine_start import faults, is_refused_as_open
+from minivault.cli.keys_admin import SHUT, anybody_administers, how_to_administer
 from minivault.errors import ConfigError, LimitsUnavailable, MiniVaultError
 from minivault.files import HAS_MODES
 
@@ -46,7 +47,8 @@ def _keys(settings: Settings) -> Iterator[Finding]:
     from minivault.access.keys import KeyStore
 
     try:
-        number = len(KeyStore.in_folder(settings.data_dir).list())
+        keys = KeyStore.in_folder(settings.data_dir)
+        number, administered = len(keys.list()), anybody_administers(keys)
         refused = is_refused_as_open(settings)
     except MiniVaultError as error:
         advice = "Mend or restore the file; until then no key is believed."
@@ -56,6 +58,9 @@ def _keys(settings: Settings) -> Iterator[Finding]:
     if refused:
         found = f"none, and host is {settings.host}"
         yield Finding("config", "API keys", "fail", found, f"No server starts so, for who reaches it could ask. {make}")
+    elif number and not administered:
+        found = f"{number} made, and none may administer: {SHUT[:-1]}"
+        yield Finding("config", "API keys", "warn", found, f"Make one: {how_to_administer(settings)}")
     elif number or settings.require_keys:
         yield Finding("config", "API keys", "ok", f"{number} made")
     elif settings.unsafe_bind and settings.host not in ("127.0.0.1", "::1", "localhost"):

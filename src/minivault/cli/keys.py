@@ -19,6 +19,7 @@ from minivault.access.ending import NEVER
 from minivault.cli import options
 from minivault.cli.console import CliError, line, note, pairs, program, table, write_json
 from minivault.cli.files import prepare_data_dir
+from minivault.cli.keys_admin import anybody_administers, hint_at_administration
 from minivault.cli.keys_terms import (
     Concurrent,
     Expires,
@@ -116,7 +117,7 @@ def create(
         note(new_folder(settings))
     if first:
         note("From now on the server asks for a key.")
-    _hint_at_administration(keys, settings)
+    hint_at_administration(keys, settings)
 
 
 @app.command("list", epilog=LIST_EXAMPLES)
@@ -171,9 +172,12 @@ def change(
     if any_model and models:
         raise CliError("--model and --any-model exclude each other.", exit_code=2)
     given = given_terms(role, requests, tokens, concurrent, [] if any_model else models, store, expires, note_)
-    keys = _store(data_dir)
+    keys, settings = _store(data_dir), options.settings(data_dir=data_dir)
+    administered = anybody_administers(keys)
     _tell(_facts(keys, keys.change(named, lambda terms: replace(terms, **given), name)), json=json)
-    _warn_of_absent(models, options.settings(data_dir=data_dir))
+    _warn_of_absent(models, settings)
+    if administered:
+        hint_at_administration(keys, settings)
 
 
 @app.command(epilog=ROTATE_EXAMPLES)
@@ -200,26 +204,20 @@ def revoke(
     # Where nobody can answer it goes on: revoking must not wait for anybody.
     if not yes and sys.stdin.isatty():
         typer.confirm(f"Revoke the key {found.name} ({found.id}) for good?", abort=True, err=True)
+    administered = anybody_administers(keys)
     key = keys.revoke(found.id)
     if json:
         write_json(_facts(keys, key))
     else:
         line(f"{key.id} ({key.name}) is revoked.")
+    if administered:
+        hint_at_administration(keys, options.settings(data_dir=data_dir))
 
 
 def _store(data_dir: Path | None) -> KeyStore:
     from minivault.access.keys import KeyStore
 
     return KeyStore.in_folder(options.settings(data_dir=data_dir).data_dir)
-
-
-def _hint_at_administration(keys: KeyStore, settings: Settings) -> None:
-    """With none but keys that ask, the models, the keys and others' records are shut over HTTP and in the page."""
-    if not any(keys.is_active(key) and key.terms.role.value == "admin" for key in keys.list()):
-        note(
-            "No key may administer yet: over HTTP and in the page, models, keys and other people's records are shut.\n"
-            f"Make one for yourself with: {program()} keys create NAME --role admin{options.same_folder(settings)}"
-        )
 
 
 def _warn_of_absent(models: list[str] | None, settings: Settings) -> None:
