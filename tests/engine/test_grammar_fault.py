@@ -16,6 +16,9 @@ COMPILER = GrammarCompiler((DATA / NAME / "tokenizer.json").read_text(), opened(
 MARK = "s3cr3t"
 CIRCLE = '{"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}'
 
+FEW = '{"type": "object", "properties": {"s3cr3t": {}}, "minProperties": 2}'
+LOOP = '{"$defs": {"a": {"properties": {"s3cr3t": {"$ref": "#/$defs/a", "required": ["b"]}}}}, "$ref": "#/$defs/a"}'
+
 
 @pytest.mark.parametrize(
     ("kind", "source", "said"),
@@ -38,6 +41,13 @@ CIRCLE = '{"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$
         ("json_schema", '{"type": "array", "uniqueItems": true}', "a keyword that is not supported: uniqueItems"),
         ("json_schema", '{"type": "string", "pattern": "(look-around s3cr3t"}', "a group is not closed"),
         ("json_schema", '{"type": "integer", "minimum": 5, "maximum": 1}', "no value can fit it"),
+        (
+            "json_schema",
+            '{"oneOf": [{}, {"title": "s3cr3t"}]}',
+            "a oneOf has alternatives that may overlap, where anyOf",
+        ),
+        ("json_schema", FEW, "minProperties and maxProperties above 1 need all properties to be required"),
+        ("json_schema", LOOP, "a $ref to what it stands in has other keywords beside it"),
         ("json_schema", '{"$ref": "#/s3cr3t"}', "a $ref leads nowhere"),
         ("json_schema", '{"$ref": "http://x/s3cr3t"}', "a $ref must stay within the schema, such as #/$defs/name"),
         ("json_schema", '{"items": {"$ref": "s3cr3t/limit.json"}}', "a $ref must stay within the schema"),
