@@ -90,12 +90,15 @@ async def test_a_schema_is_called_as_it_was_sent(
     ],
 )
 async def test_a_schema_of_a_tool_is_told_as_that(path: str, change: dict[str, Any]) -> None:
-    assert (await said_of(refusing(), path, change))[0] == "tools: a type is unknown"
+    assert (await said_of(refusing(), path, change))[0] == "tools: the parameters of the tool: a type is unknown"
 
 
 async def test_beside_tools_the_fault_may_lie_in_either() -> None:
     change = {"tools": [OPENAI_TOOL], "format": SCHEMA}
-    assert await said_of(refusing(), "/api/chat", change) == ("tools or format: a type is unknown", None)
+    assert await said_of(refusing(), "/api/chat", change) == (
+        "tools or format: the parameters of the tool: a type is unknown",
+        None,
+    )
 
 
 @pytest.mark.parametrize(

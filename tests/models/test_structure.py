@@ -51,27 +51,6 @@ def test_integers_without_bounds_get_them_and_nothing_else_changes() -> None:
     assert bounded["items"] == {"anyOf": [both, {"type": "string"}]}
 
 
-def test_objects_that_name_their_properties_have_no_others() -> None:
-    inner: dict[str, Any] = {"properties": {"b": {}}}
-    closed = json.loads(Structure.json({"properties": {"a": inner}, "$defs": {"x": inner}}).source)
-    assert closed["additionalProperties"] is False
-    assert closed["properties"]["a"] == closed["$defs"]["x"] == inner | {"additionalProperties": False}
-
-
-@pytest.mark.parametrize(
-    "schema",
-    [
-        {"properties": {"a": {}}, "additionalProperties": True},
-        {"properties": {"a": {}}, "anyOf": [{"properties": {"b": {}}}]},
-        {"allOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}}]},
-        {"type": "object"},
-    ],
-)
-def test_objects_that_must_stay_open_do(schema: dict[str, Any]) -> None:
-    source = json.loads(Structure.json(schema).source)
-    assert {name: source[name] for name in schema} == schema
-
-
 @pytest.mark.parametrize("response_format", [None, {"type": "text"}, {}])
 def test_text_has_no_form(response_format: dict[str, Any] | None) -> None:
     assert structure_of(response_format) is None

@@ -33,10 +33,10 @@ async def service(tmp_path: Path) -> AsyncIterator[Service]:
         yield opened
 
 
-def ask(response_format: dict[str, Any], request_id: str = "r") -> GenerationRequest:
+def ask(response_format: dict[str, Any], request_id: str = "r", max_tokens: int = 64) -> GenerationRequest:
     return GenerationRequest(
         messages=(Message("user", "Give me two fields."),),
-        sampling=SamplingParams(seed=3, max_tokens=64),
+        sampling=SamplingParams(seed=3, max_tokens=max_tokens),
         response_format=response_format,
         request_id=request_id,
     )
@@ -51,6 +51,54 @@ async def test_an_answer_fits_its_schema_in_its_order_and_its_replay_matches(ser
     assert (recorded["kind"], recorded["compiler"].split()[0]) == ("json_schema", "llguidance")
     assert (await service.replay("r", CALLER, request_id="again")).verdict is ReplayVerdict.MATCH
     assert (await service.replay("again", CALLER)).verdict is ReplayVerdict.MATCH
+
+
+BOUNDED: dict[str, Any] = {
+    "type": "object",
+    "properties": {"a": {"type": "integer", "minimum": 0, "maximum": 9}},
+    "required": ["a"],
+}
+TRUTH: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"allOf": [BOUNDED]},
+        {
+            "$defs": {"A": BOUNDED},
+            "type": "object",
+            "properties": {"x": {"allOf": [{"$ref": "#/$defs/A"}], "description": "d"}},
+            "required": ["x"],
+        },
+        TRUTH | {"anyOf": [{"required": ["a"]}]},
+        {"type": "object", "required": ["zz"]},
+        TRUTH | {"required": ["a", "b"]},
+        {"type": "string", "format": "time"},
+        {"type": "string", "format": "date-time"},
+        {"type": "string", "format": "duration"},
+    ],
+)
+async def test_an_answer_does_not_run_on_where_its_schema_leaves_room(service: Service, schema: dict[str, Any]) -> None:
+    answer = await service.generate(ask({"type": "json_schema", "schema": schema}, max_tokens=150), CALLER)
+    assert answer.finish_reason is FinishReason.STOP, answer.response
+    jsonschema.validate(json.loads(answer.response), schema)
+    assert (await service.replay("r", CALLER)).verdict is ReplayVerdict.MATCH
+
+
+async def test_patterns_let_no_other_properties_in(service: Service) -> None:
+    schema = TRUTH | {"patternProperties": {"^x[0-9]$": {"type": "boolean"}}}
+    answer = await service.generate(ask({"type": "json_schema", "schema": schema}), CALLER)
+    assert re.fullmatch(r'\{"a": true(, "x[0-9]": (true|false))*.*', answer.response)
+    assert set(re.findall(r'"([^"]*)":', answer.response)) <= {"a", *(f"x{digit}" for digit in range(10))}
+
+
+async def test_what_was_compiled_in_the_end_is_what_is_recorded(service: Service) -> None:
+    schema = TRUTH | {"minProperties": 2, "maxProperties": 2}
+    await service.generate(ask({"type": "json_schema", "schema": schema}), CALLER)
+    recorded = (await service.records.get("r"))["parameters"]["response_format"]
+    assert {name: value for name, value in json.loads(recorded["source"]).items() if name != "x-guidance"} == schema
+    assert (await service.replay("r", CALLER)).verdict is ReplayVerdict.MATCH
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from minivault.errors import InvalidRequest, UnsupportedFeature
+from minivault.models.narrowing import NotFollowed, narrowed, plain
 from minivault.models.threads import Limit, Threads
 
 if TYPE_CHECKING:
@@ -26,11 +27,7 @@ GRAMMAR_THREADS = Threads("grammar")
 _ONE_LINE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """How JSON answers are written: on one line. A model cannot lose itself in white space then."""
 
-_EXACT_INTEGERS = 2**53 - 1
-"""The largest whole number that every reader of JSON takes exactly."""
-
-_ADDING_UP = ("allOf", "if", "dependentSchemas", "unevaluatedProperties")
-_OPENING = {"additionalProperties", "patternProperties", "anyOf", "oneOf", "$ref"}
+_MOST_GROWTH = 4
 
 
 class Compiler(Protocol):
@@ -61,6 +58,10 @@ class Structure:
 
     kind: GrammarKind
     source: str
+    plain: str | None = field(default=None, compare=False, repr=False)
+    """The source to take where :attr:`source` is refused: its schemas are as they came, not narrowed. Not recorded."""
+    pieces: Callable[[], Sequence[Structure]] | None = field(default=None, compare=False, repr=False)
+    """The parameters of the tools that the form calls, each for itself, to tell which is at fault. Not recorded."""
 
     def to_record(self) -> dict[str, str]:
         return {"kind": self.kind, "source": self.source}
@@ -82,8 +83,20 @@ class Structure:
     @classmethod
     def json(cls, schema: Mapping[str, Any]) -> Structure:
         """Answers that fit a JSON Schema, in the order of its properties."""
-        # why not sorted: the order of properties is the order of the answer's
-        return cls("json_schema", json.dumps({"x-guidance": _ONE_LINE} | _narrowed(schema), ensure_ascii=False))
+        given = _written(schema)
+        try:
+            as_it_came, source = _written(plain(schema)), _written(narrowed(schema))
+        except NotFollowed:
+            return cls("json_schema", given)
+        if len(as_it_came) > _MOST_GROWTH * len(given):  # references into what holds them
+            return cls("json_schema", given)
+        return cls("json_schema", source, as_it_came if as_it_came != source else None)
+
+    def within(self, kind: GrammarKind, wrap: Callable[[str], str]) -> Structure:
+        """A form whose source has this one's in it."""
+        return replace(
+            self, kind=kind, source=wrap(self.source), plain=None if self.plain is None else wrap(self.plain)
+        )
 
 
 def structure_of(response_format: Mapping[str, Any] | None) -> Structure | None:
@@ -114,8 +127,8 @@ def structure_of(response_format: Mapping[str, Any] | None) -> Structure | None:
 
 async def compiled(
     structure: Structure, source: Compiler, seconds: float = COMPILE_SECONDS, threads: Threads = GRAMMAR_THREADS
-) -> Constraint:
-    """Compile off the event loop.
+) -> tuple[Structure, Constraint]:
+    """Compile off the event loop: what was compiled, and the constraint.
 
     Raises:
         InvalidRequest: not a sound grammar, too complex, or not compiled within ``seconds`` of its beginning.
@@ -126,7 +139,33 @@ async def compiled(
     )
     await threads.do(source.prepare)  # not on the caller's time
     # The thread of a grammar that takes too long ends by itself: the compiler's own limits see to that.
-    return await threads.do(lambda: source.compile(structure.kind, structure.source), Limit(seconds, late))
+    return await threads.do(lambda: _compiled(structure, source), Limit(seconds, late))
+
+
+def _compiled(structure: Structure, source: Compiler) -> tuple[Structure, Constraint]:
+    """Narrowed if it can be; a schema that only its narrowing leaves without a value is taken as it came."""
+    try:
+        return structure, source.compile(structure.kind, structure.source)
+    except InvalidRequest:
+        if structure.plain is None:
+            _find_fault(structure, source)
+            raise
+    as_it_came = replace(structure, source=structure.plain, plain=None)
+    return _compiled(as_it_came, source)
+
+
+def _find_fault(structure: Structure, source: Compiler) -> None:
+    """Raises what is wrong with the first piece of a refused form that cannot be compiled by itself, if any."""
+    pieces = structure.pieces() if structure.pieces else ()
+    for place, piece in enumerate(pieces, start=1):
+        try:
+            source.compile(piece.kind, piece.plain or piece.source)
+        except UnsupportedFeature:
+            raise
+        except InvalidRequest as error:
+            fault = error.message.partition(": ")[2]
+            tool = f"tool {place} of {len(pieces)}" if len(pieces) > 1 else "the tool"
+            raise InvalidRequest(f"response_format: the parameters of {tool}: {fault}", param=error.param) from None
 
 
 class LazyGrammars:
@@ -156,35 +195,9 @@ class LazyGrammars:
             return self._compiler
 
 
-def _narrowed(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A schema whose answers all fit ``schema``, without room to get lost in: integers that have no bounds get some,
-    and objects that name their properties have no others, unless the schema asks for others or adds up parts."""
-    text = json.dumps(schema)
-    return _bounded(schema, closed=not any(f'"{word}"' in text for word in _ADDING_UP))
-
-
-def _bounded(schema: Mapping[str, Any], *, closed: bool) -> dict[str, Any]:
-    parts_closed = closed and "properties" not in schema
-    found = {name: _bounded_part(name, value, closed, parts_closed) for name, value in schema.items()}
-    if closed and "properties" in found and not found.keys() & _OPENING:
-        found["additionalProperties"] = False
-    if found.get("type") == "integer" and not found.keys() & {"enum", "const"}:
-        if not found.keys() & {"minimum", "exclusiveMinimum"}:
-            found["minimum"] = -_EXACT_INTEGERS
-        if not found.keys() & {"maximum", "exclusiveMaximum"}:
-            found["maximum"] = _EXACT_INTEGERS
-    return found
-
-
-def _bounded_part(name: str, value: Any, closed: bool, parts_closed: bool) -> Any:
-    if name in ("items", "additionalProperties") and isinstance(value, Mapping):
-        return _bounded(value, closed=closed)
-    if name in ("properties", "$defs", "definitions") and isinstance(value, Mapping):
-        return {key: _bounded(one, closed=closed) if isinstance(one, Mapping) else one for key, one in value.items()}
-    if name in ("anyOf", "oneOf", "allOf", "prefixItems") and isinstance(value, list):
-        within = closed if name == "prefixItems" else parts_closed
-        return [_bounded(one, closed=within) if isinstance(one, Mapping) else one for one in value]
-    return value
+def _written(schema: Mapping[str, Any]) -> str:
+    # why not sorted: the order of properties is the order of the answer's
+    return json.dumps({"x-guidance": _ONE_LINE} | dict(schema), ensure_ascii=False)
 
 
 def _schema_of(asked: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
@@ -102,27 +102,38 @@ def written(name: str, arguments: str) -> str:
 def structure_of_calls(tools: Sequence[JsonObject], dialect: Dialect, *, several: bool) -> Structure:
     """The form of an answer that calls one of ``tools``, or with ``several`` up to :data:`MAX_CALLS`."""
     schema = _calls_schema(tools, "parameters" if dialect is Dialect.OBJECT else "arguments")
-    if dialect is Dialect.OBJECT:
-        return Structure.json(schema)
     most = MAX_CALLS if several else 1
     if dialect is Dialect.LIST:
         definitions = {"$defs": schema.pop("$defs")}
-        return Structure.json({"type": "array", "items": schema, "minItems": 1, "maxItems": most} | definitions)
+        schema = {"type": "array", "items": schema, "minItems": 1, "maxItems": most} | definitions
+    form = replace(Structure.json(schema), pieces=lambda: [_arguments(tool) for tool in tools])
+    if dialect is not Dialect.TAGGED:
+        return form
     more = f' ("\\n" call){{0,{most - 1}}}' if most > 1 else ""
-    inner = Structure.json(schema).source
-    return Structure("lark", f'start: call{more}\ncall: "{OPEN}\\n" object "\\n{CLOSE}"\nobject: %json {inner}')
+    rules = f'start: call{more}\ncall: "{OPEN}\\n" object "\\n{CLOSE}"\nobject: %json '
+    return form.within("lark", lambda source: rules + source)
+
+
+def _arguments(tool: JsonObject) -> Structure:
+    """The form of a tool's arguments alone."""
+    return Structure.json(tool["function"].get("parameters") or _NOTHING)
 
 
 def _either(calls: Structure, form: Structure) -> Structure:
     """Answers of one form or of the other."""
     if form.kind == "lark":
         raise UnsupportedFeature("response_format: a grammar cannot be used beside tools", param="response_format")
-    if form.kind == "regex":
-        words = "form: /" + re.sub(r"(?<!\\)((?:\\\\)*)/", r"\1\/", form.source) + "/"
-    else:
-        words = f"form: %json {form.source}"
-    called = calls.source.removeprefix("start") if calls.kind == "lark" else f": %json {calls.source}"
-    return Structure("lark", f"start: calls | form\ncalls{called}\n{words}")
+
+    def rules(calls_source: str, form_source: str) -> str:
+        if form.kind == "regex":
+            words = "form: /" + re.sub(r"(?<!\\)((?:\\\\)*)/", r"\1\/", form_source) + "/"
+        else:
+            words = f"form: %json {form_source}"
+        called = calls_source.removeprefix("start") if calls.kind == "lark" else f": %json {calls_source}"
+        return f"start: calls | form\ncalls{called}\n{words}"
+
+    source, plain = rules(calls.source, form.source), rules(calls.plain or calls.source, form.plain or form.source)
+    return Structure("lark", source, plain if plain != source else None, calls.pieces)
 
 
 def _calls_schema(tools: Sequence[JsonObject], arguments: str) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class Preparer:
             structure = await _structure(request, prompt.calling)
         sampling = self._sampling(request, prompt, model)
         with named_as_sent(request, prompt.calling, structure):
-            constraint = await constraint_of(model, structure)
+            structure, constraint = await constraint_of(model, structure)
         named = request if request.request_id else replace(request, request_id=self._new_id())
         return Prepared(
             request=named,
@@ -158,8 +158,8 @@ def guessed_prompt(prepared: Prepared) -> int:
     return len(prepared.prompt_token_ids) or len(prepared.prompt_text) // CHARACTERS_A_TOKEN
 
 
-async def constraint_of(model: ServedModel, structure: Structure | None) -> Constraint | None:
-    """What holds an answer to its form.
+async def constraint_of(model: ServedModel, structure: Structure | None) -> tuple[Structure | None, Constraint | None]:
+    """The form as it was compiled, which is what is recorded, and what holds an answer to it.
 
     Raises:
         UnsupportedFeature: the model's engine cannot.
@@ -167,7 +167,7 @@ async def constraint_of(model: ServedModel, structure: Structure | None) -> Cons
         Overloaded: so many others compile that it did not begin.
     """
     if structure is None:
-        return None
+        return None, None
     if model.grammars is None:
         raise UnsupportedFeature(
             "response_format: this model's engine cannot hold answers to a form", param="response_format"

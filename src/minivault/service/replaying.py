@@ -121,7 +121,7 @@ class Replayer:
         model = generating(lease.model)
         try:
             structure = Structure.from_record(asked.get("response_format"))
-            constraint = await constraint_of(model, structure)
+            _, constraint = await constraint_of(model, structure)
         except InvalidRequest as refused:  # as by rules that are newer than the record
             return f"{_REFUSED}: {refused.message}"
         return Prepared(
