@@ -6,9 +6,7 @@ service.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
@@ -24,7 +22,7 @@ _OTHER_GRAMMARS = (
     "response_format of the type grammar takes one, in Lark's syntax; those of other syntaxes are not read"
 )
 
-Schema = dict[str, Any] | Annotated[str, Field(min_length=1)]
+Schema = dict[str, Any]
 Pattern = Annotated[str, Field(min_length=1)]
 Choice = Annotated[Items[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=MOST_CHOICES)]
 Form = tuple[dict[str, Any], FormNames]
@@ -36,7 +34,7 @@ class StructuredOutputs(LenientBody):
 
     model_config = ConfigDict(populate_by_name=True)
 
-    schema_: Schema | None = Field(None, alias="json", description="A JSON Schema, or its text.")
+    schema_: Schema | None = Field(None, alias="json", description="A JSON Schema.")
     regex: Pattern | None = None
     choice: Choice | None = Field(None, description="The answer is one of these texts.")
     json_object: bool | None = None
@@ -58,7 +56,7 @@ class Constraints(LenientBody):
         """What one of them asks for.
 
         Raises:
-            InvalidRequest: there are two, or one is no JSON Schema.
+            InvalidRequest: there are two.
             UnsupportedFeature: it is a grammar.
         """
         asked = {name: value for name in Constraints.model_fields if (value := getattr(self, name)) not in (None, "")}
@@ -87,18 +85,4 @@ def _form(name: str, value: Any) -> Form:
             return {"type": "regex", "regex": "|".join(_MEANT.sub(r"\\\g<0>", one) for one in value)}, names
         case "json_object":
             return {"type": "json_object"}, names
-    return json_schema_format(_schema(name, value)), names
-
-
-def _schema(name: str, value: Any) -> Mapping[str, Any]:
-    """
-    Raises:
-        InvalidRequest: it is no JSON object.
-    """
-    try:
-        schema = json.loads(value) if isinstance(value, str) else value
-    except (ValueError, RecursionError):
-        schema = None
-    if not isinstance(schema, Mapping):
-        raise InvalidRequest(f"{name} must be a JSON Schema, which is an object, or the text of one", param=name)
-    return schema
+    return json_schema_format(value), names
