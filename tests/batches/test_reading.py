@@ -18,7 +18,7 @@ GOOD = {"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": {"
 
 def parse(raw: bytes) -> Any:
     try:
-        return json.loads(raw)
+        return json.loads(raw.decode())
     except ValueError:
         raise ValueError("not JSON") from None
 
@@ -40,6 +40,12 @@ def test_lines_read_the_same_in_any_pieces(cuts: list[int]) -> None:
     lines, faults = read(*(data[start:end] for start, end in itertools.pairwise(places)))
     assert lines == [Line(0, "a", '{"prompt": "hé"}'), Line(1, "b", '{"prompt": "hé"}')]
     assert faults == []
+
+
+def test_a_mark_of_byte_order_at_the_beginning_is_no_part_of_the_first_line() -> None:
+    mark = b"\xef\xbb\xbf"
+    assert read(mark[:1], mark[1:] + line()) == read(line())
+    assert read(line() + mark + line(custom_id="b"))[1] == [("invalid_json_line", 2)]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ Pure, and strict: everything wrong is found, up to a number, before anything is 
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -37,6 +38,8 @@ class LineReader:
             if raw is None:
                 self._fault("line_too_long", f"The line is longer than {self._max} bytes.", place)
                 return
+            if place == 1:
+                raw = raw.removeprefix(codecs.BOM_UTF8)
             if not raw.strip():
                 continue
             if count == MAX_LINES:
