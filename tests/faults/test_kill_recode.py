@@ -27,7 +27,7 @@ def made(folder: Path, key: VaultKey | None) -> Path:
     record_calls(ledger, 2)
     ledger.close()
     db = open_database(folder / "batches.db", key)
-    db.execute("INSERT INTO marks VALUES ('made', 7)")
+    db.execute("INSERT INTO marks VALUES ('made', '7')")
     db.close()
     return folder
 
@@ -53,7 +53,7 @@ def opens(folder: Path, key: VaultKey | None) -> bool:
         if plain != (key is None):
             raise ConfigError("another key")
         db = open_database(folder / "batches.db", key)
-        found.append(db.execute("SELECT value FROM marks").get == 7)
+        found.append(db.execute("SELECT value FROM marks").get == "7")
         db.close()
     except ConfigError:
         found.append(False)

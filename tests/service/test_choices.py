@@ -97,11 +97,13 @@ async def test_more_choices_than_there_is_room_for_are_all_refused() -> None:
     assert len(await (await bench.service.open_all(spread(asked(), 3), CALLER)).result()) == 3
 
 
-@pytest.mark.parametrize(("waiting", "most"), [(1, 3), (4, 5)])
-async def test_more_choices_than_there_are_places_for_one_client_are_refused_for_good(waiting: int, most: int) -> None:
-    bench = make_bench(limits=ServiceLimits(max_running=2, max_waiting=waiting))
+@pytest.mark.parametrize(("key", "most"), [(None, 6), ("a key", 5)])
+async def test_more_choices_than_there_are_places_for_one_client_are_refused_for_good(
+    key: str | None, most: int
+) -> None:
+    bench = make_bench(limits=ServiceLimits(max_running=2, max_waiting=4))
     with pytest.raises(InvalidRequest, match=f"^n: .* {most} at most") as refused:
-        await bench.service.open_all(spread(asked(), most + 1), CALLER)
+        await bench.service.open_all(spread(asked(), most + 1), Caller("local", api_key_id=key))
     assert (refused.value.param, refused.value.retry_after, bench.ledger.intents) == ("n", None, [])
     assert len(await (await bench.service.open_all(spread(asked(), most), CALLER)).result()) == most
 
@@ -109,7 +111,7 @@ async def test_more_choices_than_there_are_places_for_one_client_are_refused_for
 async def test_choices_whose_prompts_are_never_in_the_line_together_are_refused_for_good() -> None:
     bench = make_bench(limits=ServiceLimits(max_waiting_tokens=16))  # a prompt is 3, and 2 are kept
     with pytest.raises(InvalidRequest, match="15 tokens, of 14") as refused:
-        await bench.service.open_all(spread(asked(), 5), CALLER)
+        await bench.service.open_all(spread(asked(), 5), Caller("local", api_key_id="a key"))
     assert (refused.value.param, bench.ledger.intents, bench.models.leases) == ("n", [], 0)
     assert len(await (await bench.service.open_all(spread(asked(), 4), CALLER)).result()) == 4
 

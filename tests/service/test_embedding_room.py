@@ -68,7 +68,7 @@ async def test_answers_find_their_places_beside_an_embedding_of_many_texts(tmp_p
 
 
 async def test_who_finds_no_place_is_refused_before_any_work_and_counted(tmp_path: Path) -> None:
-    async with opened(tmp_path, max_running=2, max_waiting=3) as (service, client):
+    async with opened(tmp_path, max_running=2, max_waiting=2) as (service, client):
         body = {"input": texts(8)}
         answers = await asyncio.gather(*(client.post("/v1/embeddings", json=body) for _ in range(10)))
         codes = [answer.status_code for answer in answers]

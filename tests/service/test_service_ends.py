@@ -157,29 +157,31 @@ async def test_more_than_running_and_waiting_are_refused() -> None:
     assert len(bench.ledger.intents) == 2
 
 
-async def test_one_client_leaves_a_place_for_another() -> None:
+async def test_one_key_leaves_a_place_for_another() -> None:
     bench = make_bench(limits=ServiceLimits(max_running=2, max_waiting=4))
     bench.engine.hold_after = 0
-    held = [await bench.service.open(ask(), CALLER) for _ in range(5)]
+    one, another, third = (Caller("local", api_key_id=name) for name in ("one", "another", "third"))
+    held = [await bench.service.open(ask(), one) for _ in range(5)]
     with pytest.raises(Overloaded, match="kept for other clients") as caught:
-        await bench.service.open(ask(), CALLER)
+        await bench.service.open(ask(), one)
     assert caught.value.retry_after
-    held.append(await bench.service.open(ask(), Caller("another")))
+    held.append(await bench.service.open(ask(), another))
     with pytest.raises(Overloaded, match=r"is full\.$"):
-        await bench.service.open(ask(), Caller("third"))
+        await bench.service.open(ask(), third)
     for generation in held:
         generation.close()
     await bench.service.drain(60)
     assert len(bench.ledger.outcomes) == 6
 
 
-async def test_one_client_leaves_room_for_anothers_prompt() -> None:
+async def test_one_key_leaves_room_for_anothers_prompt() -> None:
     bench = make_bench(limits=ServiceLimits(max_waiting_tokens=16))  # a prompt is 3, and 2 are kept
     bench.engine.hold_after = 0
-    held = [await bench.service.open(ask(), CALLER) for _ in range(4)]
+    one, another = (Caller("local", api_key_id=name) for name in ("one", "another"))
+    held = [await bench.service.open(ask(), one) for _ in range(4)]
     with pytest.raises(Overloaded, match="Too many tokens"):
-        await bench.service.open(ask(), CALLER)
-    held.append(await bench.service.open(ask(), Caller("another")))
+        await bench.service.open(ask(), one)
+    held.append(await bench.service.open(ask(), another))
     for generation in held:
         generation.close()
     await bench.service.drain(60)

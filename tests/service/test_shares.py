@@ -21,9 +21,17 @@ def taken(shares: Shares, holder: str, times: int = 1000) -> int:
 @pytest.mark.parametrize(("most", "kept"), [(320, 40), (6, 1), (3, 0), (1, 0), (7, 3)])
 def test_one_alone_comes_to_all_but_what_is_kept(most: int, kept: int) -> None:
     shares = Shares(most, kept)
-    assert taken(shares, "a") == shares.alone == most - kept
+    assert taken(shares, "a") == shares.alone("a") == most - kept
     assert shares.has_room(kept)
     assert not shares.has_room(kept + 1)
+
+
+def test_nobody_in_particular_gets_what_is_free() -> None:
+    shares = Shares(320, 40)
+    assert shares.alone(None) == 320
+    while shares.fits(None, 1):
+        shares.take(None, 1)
+    assert shares.taken == 320
 
 
 def test_who_has_nothing_finds_room_behind_one_who_wants_all() -> None:
@@ -60,7 +68,7 @@ def test_never_more_than_there_is_and_to_nobody_all_but_what_is_kept(
 ) -> None:
     shares = Shares(most, data.draw(st.integers(0, most - 1)))
     for holder, amount in wanted:
-        if shares.fits(holder, amount) and amount <= shares.alone:
+        if shares.fits(holder, amount) and amount <= shares.alone(holder):
             shares.take(holder, amount)
     assert shares.taken <= most
-    assert all(held <= shares.alone for held in shares._held.values())
+    assert all(held <= shares.alone("a") for held in shares._held.values())

@@ -55,7 +55,7 @@ class Pace:
 
 
 class Places:
-    """Of requests that run and wait. An eighth is kept from who has many, but no more than half of those that wait."""
+    """Of requests that run and wait. An eighth is kept from a key that has many, or half of those that wait."""
 
     def __init__(self, running: int, waiting: int, pace: Pace) -> None:
         self._shares = Shares(running + waiting, min(max(1, (running + waiting) // 8), waiting // 2))
@@ -65,21 +65,21 @@ class Places:
     def taken(self) -> int:
         return self._shares.taken
 
-    def enter(self, client: str, count: int) -> None:
+    def enter(self, client: str | None, count: int) -> None:
         """Places for so many choices of one request. Then :meth:`leave`.
 
         Raises:
             InvalidRequest: one client never gets so many, so waiting would not help.
             Overloaded: there are none, or the last are kept for clients who have fewer.
         """
-        if count > self._shares.alone:
-            raise InvalidRequest(f"n: prompts times n may be {self._shares.alone} at most on this server", param="n")
+        if count > (most := self._shares.alone(client)):
+            raise InvalidRequest(f"n: prompts times n may be {most} at most on this server", param="n")
         if not self._shares.fits(client, count):
             full = "full, but for what is kept for other clients" if self._shares.has_room(count) else "full"
             raise Overloaded(f"The queue is {full}.", retry_after=self._pace.refused())
         self._shares.take(client, count)
 
-    def leave(self, client: str, count: int) -> None:
+    def leave(self, client: str | None, count: int) -> None:
         self._shares.give(client, count)
 
 
@@ -89,7 +89,7 @@ class Place:
 
     line: Line | None = None
     tokens: int = 0
-    client: str = ""
+    client: str | None = None
 
     def release(self) -> None:
         if self.line is not None:
@@ -98,7 +98,7 @@ class Place:
 
 
 class Line:
-    """Prompts that wait, in tokens. An eighth is kept from who has many."""
+    """Prompts that wait, in tokens. An eighth is kept from a key that has many."""
 
     def __init__(self, most: int, pace: Pace) -> None:
         self._shares = Shares(most, most // 8)
@@ -108,7 +108,7 @@ class Line:
     def tokens(self) -> int:
         return self._shares.taken
 
-    def enter(self, tokens: int, client: str) -> Place:
+    def enter(self, tokens: int, client: str | None) -> Place:
         """A place for a prompt of so many tokens. One that finds nobody waiting always gets it.
 
         Raises:
@@ -122,14 +122,14 @@ class Line:
     def leave(self, place: Place) -> None:
         self._shares.give(place.client, place.tokens)
 
-    def require_room(self, tokens: Sequence[int]) -> None:
+    def require_room(self, tokens: Sequence[int], client: str | None) -> None:
         """That the prompts of one request's choices can be in the line together; one alone always can.
 
         Raises:
             InvalidRequest: they never can, so waiting would not help.
         """
-        if len(tokens) > 1 and sum(tokens) > self._shares.alone:
+        if len(tokens) > 1 and sum(tokens) > (most := self._shares.alone(client)):
             raise InvalidRequest(
-                f"n: the prompts of all choices come to {sum(tokens)} tokens, of {self._shares.alone} that may wait",
+                f"n: the prompts of all choices come to {sum(tokens)} tokens, of {most} that may wait",
                 param="n",
             )

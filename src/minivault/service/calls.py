@@ -134,7 +134,7 @@ class Calls:
         try:
             if self.draining:
                 raise Draining("The server is shutting down.", retry_after=5)
-            self._places.enter(caller.fairness_key, count)
+            self._places.enter(caller.api_key_id, count)
         except MiniVaultError as error:
             self.metrics.rejected(error.code)
             raise
@@ -142,7 +142,7 @@ class Calls:
 
     def leave(self, caller: Caller, count: int = 1) -> None:
         """Give places back that :meth:`admit` took."""
-        self._places.leave(caller.fairness_key, count)
+        self._places.leave(caller.api_key_id, count)
         if self._places.taken == 0:
             self._all_settled.set()
 
@@ -163,14 +163,14 @@ class Calls:
         Raises:
             Overloaded: they are too many tokens already, or the caller's are.
         """
-        return self._line.enter(tokens, caller.fairness_key)
+        return self._line.enter(tokens, caller.api_key_id)
 
-    def require_room_in_line(self, tokens: Sequence[int]) -> None:
+    def require_room_in_line(self, tokens: Sequence[int], caller: Caller) -> None:
         """
         Raises:
             InvalidRequest: the prompts of one request's choices are never in the line together.
         """
-        self._line.require_room(tokens)
+        self._line.require_room(tokens, caller.api_key_id)
 
     def limit_for(self, caller: Caller, asked: float | None = None) -> float | None:
         """Seconds that a request may take: the tightest of what it, its caller and the settings say."""

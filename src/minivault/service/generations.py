@@ -117,7 +117,7 @@ class Generations:
                 for request in requests:
                     prepared.append(await self._preparer.prepare(request, caller, lease, begun_ns))
                     prepared[-1] = await self._with_record(prepared[-1])
-                self._calls.require_room_in_line([len(one.prompt_token_ids) for one in prepared])
+                self._calls.require_room_in_line([len(one.prompt_token_ids) for one in prepared], caller)
                 for place, one in enumerate(prepared):
                     others = [other for other in prepared if other is not one]
                     prepared[place] = await reserved(one, others, len(prepared) - place)

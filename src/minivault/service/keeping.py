@@ -141,7 +141,8 @@ class Keeper:
             MiniVaultError: as :meth:`Catalog.remove`.
         """
         catalog = self.catalog
-        await asyncio.to_thread(catalog.check_removable, name)
+        if name != self.service.models.default_name:
+            await asyncio.to_thread(catalog.check_removable, name)
         state = self.service.models_in_memory().get(name)
         if name == self.service.models.default_name or (state is not None and state["in_use"]):
             raise ModelInUse("This model is in use, or the server's default", param="model")

@@ -11,36 +11,37 @@ from collections import Counter
 class Shares:
     """So much of something for all together.
 
-    Who has nothing of it gets what is free. Who has some may get more while what is free after it is in the proportion
-    to it that what is kept has to the rest. So one alone comes to all but what is kept; two who want all come to nearly
-    half each, with a little left for who is next.
+    Who has nothing of it gets what is free, and so does ``None``, nobody in particular. Who has some may get more while
+    what is free after it is in the proportion to it that what is kept has to the rest. So one alone comes to all but
+    what is kept; two who want all come to nearly half each, with a little left for who is next.
     """
 
     def __init__(self, most: int, kept: int) -> None:
         self.taken = 0
         self._most = most
         self._kept = kept
-        self._held: Counter[str] = Counter()
+        self._held: Counter[str | None] = Counter()
 
-    @property
-    def alone(self) -> int:
-        """What one may have where nobody else has anything."""
-        return self._most - self._kept
+    def alone(self, holder: str | None) -> int:
+        """What ``holder`` may have where nobody else has anything."""
+        return self._most if holder is None else self._most - self._kept
 
     def has_room(self, amount: int) -> bool:
         """Whether so much is free, for whomever."""
         return self.taken + amount <= self._most
 
-    def fits(self, holder: str, amount: int) -> bool:
+    def fits(self, holder: str | None, amount: int) -> bool:
         """Whether ``holder`` may have so much more."""
         held, left = self._held[holder], self._most - self.taken - amount
-        return left >= 0 and (not held or (held + amount) * self._kept <= self.alone * left)
+        if holder is None or not held:
+            return left >= 0
+        return left >= 0 and (held + amount) * self._kept <= (self._most - self._kept) * left
 
-    def take(self, holder: str, amount: int) -> None:
+    def take(self, holder: str | None, amount: int) -> None:
         self.taken += amount
         self._held[holder] += amount
 
-    def give(self, holder: str, amount: int) -> None:
+    def give(self, holder: str | None, amount: int) -> None:
         """Back."""
         self.taken -= amount
         self._held[holder] -= amount
