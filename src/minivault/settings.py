@@ -71,7 +71,8 @@ class Settings(BaseSettings):
     )
     api_key: SecretStr | None = Field(default=None, description="The key that client commands show.")
     ca_file: Path | None = Field(
-        default=None, description="PEM file of the authorities that client commands trust; none: the machine's own."
+        default=None,
+        description="PEM file of the authorities that client commands and remote models trust; none: the usual ones.",
     )
 
     model: str = Field(default="guide", min_length=1, max_length=200, description="The default model.")

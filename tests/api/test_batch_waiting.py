@@ -12,8 +12,9 @@ import pytest
 from minivault.api.batching import Batching
 from minivault.api.line_tries import MOST_RECORDED
 from minivault.api.turns import Turns
-from minivault.batches.values import Batch, Status
-from minivault.errors import CheckpointCorrupt, MiniVaultError, Overloaded, VaultCorrupt
+from minivault.batches.store import BatchStore
+from minivault.batches.values import Batch, Line, Status
+from minivault.errors import CheckpointCorrupt, LedgerUnavailable, MiniVaultError, Overloaded, VaultCorrupt
 from minivault.service.admission import Line as Waiting
 from tests.api.batch_server import CHAT, batching_of, chat, done, ended, lines, rows_of, server_of, started, uploaded
 from tests.api.keyed import Keyring, keyring
@@ -92,6 +93,32 @@ async def test_a_model_that_is_up_again_answers_the_next_try(tmp_path: Path, mon
         batch = await done(client, lines(chat()))
     assert batch["request_counts"]["completed"] == 1
     assert [intent.request_id for intent in bench.ledger.intents] == [f"{batch['id']}-0", f"{batch['id']}-0-r2"]
+
+
+async def test_a_line_that_the_disk_does_not_give_ends_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minivault.api.line_runner.UNREADABLE_SECONDS", 0.01)
+    bench = make_bench(says("Yes."), template=True)
+    bench.engine.hold_after = 0
+    refused = 0
+    real = BatchStore.line
+
+    def line(store: BatchStore, batch_id: str, number: int) -> Line:
+        nonlocal refused
+        if number == 1 and refused < 5:
+            refused += 1
+            raise LedgerUnavailable("the disk fails")
+        return real(store, batch_id, number)
+
+    monkeypatch.setattr(BatchStore, "line", line)
+    async with server_of(bench, tmp_path) as client:
+        batch_id = await started(client, lines(chat(), chat()))
+        await until(lambda: refused == 5 and len(bench.engine.requests) == 2)
+        bench.engine.release()
+        batch = await ended(client, batch_id)
+    assert batch["request_counts"]["completed"] == 2
+    assert len(bench.ledger.intents) == 2
 
 
 async def test_tries_are_counted_over_restarts(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def said(server: Server, path: str = "/v1/chat/completions", **fields: Any) -> s
     "fields",
     [
         {"guided_json": SCHEMA},
-        {"structured_outputs": {"json": SCHEMA}},
+        {"structured_outputs": {"json": SCHEMA, "json_object": False}},
         {"json_schema": SCHEMA},
         {"json_schema": SCHEMA, "response_format": {"type": "text"}},
     ],
@@ -63,6 +63,7 @@ def test_a_choice_is_one_of_its_texts_and_a_pattern_is_met(server: Server, path:
         ({"structured_outputs": {"json": []}}, "structured_outputs.json"),
         ({"guided_json": SCHEMA, "guided_regex": "a"}, "guided_json"),
         ({"structured_outputs": {"json": SCHEMA, "regex": "a"}}, "structured_outputs.json"),
+        ({"structured_outputs": {"json": {}, "regex": "a"}}, "structured_outputs.json"),
         ({"guided_regex": "a", "response_format": {"type": "json_object"}}, "response_format"),
         ({"guided_grammar": "root ::= x"}, "guided_grammar"),
         ({"structured_outputs": {"grammar": "root ::= x"}}, "structured_outputs.grammar"),

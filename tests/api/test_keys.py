@@ -358,3 +358,15 @@ async def test_a_key_bound_to_a_model_that_is_not_there_learns_no_other_name(
     assert [answer.status_code for answer in answers] == [404, 404]
     assert "fake" not in answers[0].text
     assert "guide" not in answers[0].text
+
+
+async def test_a_look_at_a_batch_and_its_end_are_not_counted() -> None:
+    async with keyed_client(make_bench()) as (client, keys):
+        keys.add("narrow", requests="1/hour")
+        sent = keys.headers("narrow")
+        assert (await client.get("/v1/models", headers=sent)).status_code == 200
+        answers = [await client.get("/v1/batches/batch_0", headers=sent) for _ in range(3)]
+        answers.append(await client.post("/v1/batches/batch_0/cancel", headers=sent))
+        refused = [await client.get(path, headers=sent) for path in ("/v1/models", "/v1/batches", "/v1/files")]
+    assert [answer.status_code for answer in answers] == [404] * 4
+    assert [answer.status_code for answer in refused] == [429] * 3

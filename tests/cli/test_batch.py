@@ -55,6 +55,17 @@ def test_every_line_is_answered_in_its_order(server: RunningServer, tmp_path: Pa
     assert httpx2.get(f"{server.url}/v1/files").json()["data"] == []
 
 
+def test_a_batch_waits_for_what_its_own_lines_have_used_up(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    made = minivault("keys", "create", "narrow", "--requests", "4/second", "--json", "--data-dir", str(data))
+    key = json.loads(made.stdout)["key"]
+    source, output = asked(tmp_path, 12), tmp_path / "out.jsonl"
+    with serving(data) as server:
+        done = minivault("batch", str(source), "-o", str(output), "--url", server.url, MINIVAULT_API_KEY=key)
+    assert done.returncode == 0, done.stderr
+    assert [row["response"]["status_code"] for row in rows_of(output)] == [200] * 12
+
+
 def test_an_output_that_is_there_is_not_written_over(server: RunningServer, tmp_path: Path) -> None:
     (tmp_path / "out.jsonl").write_text("mine")
     done = minivault("batch", str(asked(tmp_path, 1)), "-o", str(tmp_path / "out.jsonl"), "--url", server.url)

@@ -18,9 +18,11 @@ from minivault.cli.client import Client
 from minivault.cli.connection import ConnectionLimits
 from minivault.cli.console import CliError
 from minivault.cli.server import tls_of
-from minivault.errors import ConfigError
+from minivault.errors import ConfigError, EngineFailed, Overloaded
+from minivault.service.loading_remote import trusted_by
 from minivault.settings import Settings, load_settings
 from tests.api.raw import listening
+from tests.engine.remote import engine_for, hear
 from tests.fakes import make_bench
 
 BEGIN = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
@@ -123,3 +125,24 @@ def test_client_commands_of_this_machine_use_https_when_the_server_does(tmp_path
 def test_a_ca_file_that_is_none_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(CliError, match="ca_file must be a PEM file"):
         Client("https://127.0.0.1:1", ca_file=tmp_path / "none.pem")
+
+
+async def test_a_server_behind_is_believed_by_the_certificate_that_ca_file_names(tmp_path: Path) -> None:
+    cert, key = make_pair(tmp_path)
+    context = tls_of(Settings(tls_cert=cert, tls_key=key))
+    app = create_app(Settings(rate_limit=""), service=make_bench().service)
+    async with listening(app, ConnectionLimits(), ssl_context_factory=lambda *_: context) as port:
+        url = f"https://127.0.0.1:{port}/v1"
+        async with engine_for(url, trusted=trusted_by(cert)) as engine:
+            with pytest.raises(EngineFailed, match="in a circle"):  # it is this process that answers, and it is heard
+                await hear(engine)
+        async with engine_for(url) as engine:
+            with pytest.raises(Overloaded, match="certificate that is not trusted"):
+                await hear(engine)
+
+
+def test_a_ca_file_that_is_none_is_told(tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").write_text("")
+    for name in ("empty.pem", "absent.pem"):
+        with pytest.raises(ConfigError, match="ca_file must be a PEM file"):
+            trusted_by(tmp_path / name)

@@ -24,8 +24,8 @@ async def engine_for(*upstreams: ScriptedUpstream | str, **config: Any) -> Async
     urls = tuple(one if isinstance(one, str) else one.url for one in upstreams)
     given: dict[str, Any] = {"health_interval": 3600.0} | config
     key = given.pop("api_key", None)
-    waiting = given.pop("max_waiting", 256)
-    engine = RemoteEngine(RemoteConfig(urls, "theirs", **given), api_key=key, max_waiting=waiting)
+    waiting, trusted = given.pop("max_waiting", 256), given.pop("trusted", None)
+    engine = RemoteEngine(RemoteConfig(urls, "theirs", **given), api_key=key, max_waiting=waiting, trusted=trusted)
     try:
         yield engine
     finally:

@@ -321,6 +321,12 @@ def test_a_folder_that_was_put_there_by_hand_is_told_of_and_can_be_removed(catal
     assert leftovers(catalog) == []
 
 
+@pytest.mark.parametrize("name", ["lost+found", ".pulling"])
+def test_what_is_no_concern_of_models_is_not_told_of(catalog: Catalog, name: str) -> None:
+    (catalog.models_dir / name).mkdir(parents=True)
+    assert catalog.survey().damaged == {}
+
+
 def test_a_folder_that_no_model_can_be_called_as_is_not_served(catalog: Catalog) -> None:
     entry = catalog.import_folder(DATA / "gpt2", "mine")
     entry.path.rename(catalog.models_dir / "Mine")

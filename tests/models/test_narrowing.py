@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minivault.models.named_properties import Named
 from minivault.models.narrowing import NotFollowed, narrowed, plain
 from minivault.models.structure import Structure
 
@@ -113,6 +115,26 @@ def test_a_schema_that_cannot_be_followed_is_compiled_as_it_came(schema: dict[st
         narrowed(schema)
     source = json.loads(Structure.json(schema).source)
     assert {name: value for name, value in source.items() if name != "x-guidance"} == schema
+
+
+@pytest.mark.parametrize("part", [True, False, None, 1, "x", [["type", "string"]], {"allOf": [True]}])
+def test_a_part_that_is_no_object_is_left_to_the_compiler(part: Any) -> None:
+    innermost = part["allOf"][0] if isinstance(part, dict) else part
+    assert json.loads(Structure.json({"allOf": [part]}).source)["allOf"] == [innermost]
+    assert Structure.json({"type": "object", "properties": {"a": {"allOf": [part]}}}).source
+
+
+def test_what_many_parts_name_is_put_together_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    gathered: list[int] = []
+    together = Named.together
+
+    def counted(all_of: Sequence[Named]) -> Named:
+        gathered.append(sum(one.weight for one in all_of))
+        return together(all_of)
+
+    monkeypatch.setattr(Named, "together", counted)
+    narrowed({"allOf": [{"properties": {f"p{number}": {}}} for number in range(300)]})
+    assert sum(gathered) < 10 * 300
 
 
 def test_what_is_said_at_the_top_stays_there() -> None:

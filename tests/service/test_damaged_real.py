@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -61,6 +63,29 @@ async def test_it_is_shown_in_memory_and_can_be_unloaded(tmp_path: Path, damage:
         assert (left.status_code, left.json()["state"]) == (200, "unloaded")
         assert (await told(client))[0] is None
         assert "mine" not in (await client.get("/health")).json()["models"]
+
+
+async def test_one_whose_files_are_gone_leaves_memory_by_the_same_request(tmp_path: Path) -> None:
+    async with with_mine_in_memory(tmp_path) as (client, folder):
+        shutil.rmtree(folder)
+        assert (await client.delete("/models/mine")).status_code == 204
+        assert await told(client) == (None, None)
+        assert (await client.delete("/models/mine")).status_code == 404
+
+
+async def test_one_whose_load_failed_is_removed(tmp_path: Path) -> None:
+    async with with_mine_in_memory(tmp_path) as (client, folder):
+        await client.post("/models/mine/unload")
+        weights = folder / "model.safetensors"
+        facts = weights.stat()
+        weights.write_bytes(bytes(facts.st_size))
+        manifest = json.loads((folder / "minivault.json").read_text())
+        manifest["files"]["model.safetensors"]["sha256"] = hashlib.sha256(bytes(facts.st_size)).hexdigest()
+        (folder / "minivault.json").write_text(json.dumps(manifest))
+        assert (await client.post("/models/mine/load")).status_code == 503
+        change(folder)
+        assert (await client.delete("/models/mine")).status_code == 204
+        assert not folder.exists()
 
 
 async def test_it_is_unloaded_and_removed_by_one_request(tmp_path: Path) -> None:

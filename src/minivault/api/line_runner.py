@@ -58,11 +58,7 @@ class LineRunner:
         self._metrics = metrics
 
     async def run(self, store: BatchStore, batch: Batch, number: int, turns: Turns) -> None:
-        """Bring a line to its result, unless there are no more ``turns`` before.
-
-        Raises:
-            LedgerUnavailable: the disk did not let it be read.
-        """
+        """Bring a line to its result, unless there are no more ``turns`` before."""
         tries = Tries()
         while True:
             async with turns.place() as given:
@@ -73,7 +69,11 @@ class LineRunner:
 
     async def _turn(self, store: BatchStore, batch: Batch, number: int, tries: Tries) -> float | None:
         """The seconds to wait before another turn, ``None`` if there need be none."""
-        line = await asyncio.to_thread(store.line, batch.id, number)  # each time: it may have been erased
+        # why no fault of the disk leaves: it would end the other lines' tries, which the vault would count
+        try:
+            line = await asyncio.to_thread(store.line, batch.id, number)  # each time: it may have been erased
+        except LedgerUnavailable:
+            return UNREADABLE_SECONDS
         if line.ended or (line.calls is not None and not await self.settle(store, batch.id, line)):
             return None
         try:

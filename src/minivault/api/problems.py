@@ -155,8 +155,8 @@ def problem_of(error: Exception, *, bound: bool = False) -> Problem:
 
 
 def _may_pass(error: errors.MiniVaultError) -> bool:
-    """Whether it may go away by itself. What is wrong with a model's files does not."""
-    return not isinstance(error, errors.CheckpointError)
+    """Whether it may go away by itself. What is wrong with the files of a model or of the vault does not."""
+    return not isinstance(error, errors.CheckpointError | errors.VaultCorrupt)
 
 
 def validated(model: type[Body], value: object) -> Body:

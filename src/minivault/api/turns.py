@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from minivault.api.patience import LONGEST_WAIT, Patience
+from minivault.errors import LedgerUnavailable
 
 CALM_SECONDS = 0.05
 """Between looks at whether live work leaves room."""
@@ -38,7 +39,12 @@ class Turns:
 
     async def go_on(self) -> bool:
         """Whether there may be a further turn."""
-        return not self._patience.ended and await self._may_go_on()
+        if self._patience.ended:
+            return False
+        try:
+            return await self._may_go_on()
+        except LedgerUnavailable:  # who takes the turn finds that out too, and waits
+            return True
 
     async def wait(self, seconds: float) -> None:
         """Between two tries, without a place. Over at once when the batch goes no further."""

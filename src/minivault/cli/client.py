@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 from urllib.parse import quote
 
 import httpx2
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from minivault.settings import Settings
 
 JsonObject = dict[str, Any]
+Response: TypeAlias = httpx2.Response
 
 # Connecting to this machine is instant or hopeless; an answer may take as long as it takes.
 _TIMEOUT = httpx2.Timeout(connect=5.0, read=None, write=30.0, pool=5.0)

@@ -214,7 +214,8 @@ def tls_of(settings: Settings) -> ssl.SSLContext | None:
 
 def _with_room(settings: Settings) -> Settings:
     """With as many connections as the system has descriptors for: files could not be opened otherwise."""
-    room = max(_FEWEST_CONNECTIONS, allow_descriptors(settings.max_connections + MOST_HANDSHAKES) - MOST_HANDSHAKES)
+    handshakes = MOST_HANDSHAKES if settings.tls_cert is not None else 0
+    room = max(_FEWEST_CONNECTIONS, allow_descriptors(settings.max_connections + handshakes) - handshakes)
     if room >= settings.max_connections:
         return settings
     logging.getLogger("minivault").warning(

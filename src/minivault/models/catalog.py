@@ -344,8 +344,9 @@ class Catalog:
 
 
 def _is_shown(name: str) -> bool:
-    """Whether a folder is told of: not those of imports, pulls and removals that are under way, which begin so."""
-    return not name.startswith(".") and name.isprintable()
+    """Whether a folder is told of: not those of imports, pulls and removals that are under way, which begin so, nor
+    what a file system puts at its top."""
+    return not name.startswith(".") and name.isprintable() and name != "lost+found"
 
 
 def _instead(name: str, names: tuple[str, ...]) -> str:

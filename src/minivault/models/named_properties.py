@@ -6,7 +6,7 @@ Knows nothing of references: see :mod:`minivault.models.narrowing`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,14 +46,26 @@ class Named:
         )
 
     def __or__(self, other: Named) -> Named:
-        kinds = [one for one in (self.kinds, other.kinds) if one is not None]
-        return Named(
-            {**self.names, **other.names},
-            {**self.required, **other.required},
-            {**self.patterns, **other.patterns},
-            {**self.values, **other.values},
-            self.is_object or other.is_object,
-            self.asks_more or other.asks_more,
+        return Named.together((self, other))
+
+    @classmethod
+    def together(cls, all_of: Sequence[Named]) -> Named:
+        """What several name that hold together."""
+        kinds = [one.kinds for one in all_of if one.kinds is not None]
+        names, required, patterns = dict[str, None](), dict[str, None](), dict[str, None]()
+        values = dict[str, frozenset[str]]()
+        for one in all_of:
+            names.update(one.names)
+            required.update(one.required)
+            patterns.update(one.patterns)
+            values.update(one.values)
+        return cls(
+            names,
+            required,
+            patterns,
+            values,
+            any(one.is_object for one in all_of),
+            any(one.asks_more for one in all_of),
             frozenset.intersection(*kinds) if kinds else None,
         )
 

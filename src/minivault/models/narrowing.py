@@ -68,11 +68,13 @@ class _Narrowing:
         self._waiting: list[tuple[str, Mode]] = []
 
     def whole(self, mode: Mode) -> dict[str, Any]:
-        made, definitions = dict[str, Any](self._in(mode, self._root)), dict[str, Any]()
+        made, definitions = self._in(mode, self._root), dict[str, Any]()
+        if not isinstance(made, Mapping):
+            raise NotFollowed
         while self._waiting:
             pointer, wanted = self._waiting.pop()
             definitions[self._places[pointer, wanted]] = self._in(wanted, self._target(pointer))
-        return self._top | made | ({"$defs": definitions} if definitions else {})
+        return {**self._top, **made} | ({"$defs": definitions} if definitions else {})
 
     def _in(self, mode: Mode, schema: Any) -> Any:
         return self._closed(schema) if mode == "closed" else self._copied(schema, mode)
@@ -85,8 +87,9 @@ class _Narrowing:
         if not isinstance(schema, Mapping):
             return _closer(around) if schema is True and around.closes else schema
         asserting = schema.keys() - _ANNOTATIONS - {*_GROUPS}
-        if asserting == {"allOf"} and isinstance(schema["allOf"], list) and len(schema["allOf"]) == 1:
-            return self._closed(schema["allOf"][0], around)
+        only = _listed(schema["allOf"]) if asserting == {"allOf"} else ()
+        if len(only) == 1 and isinstance(only[0], Mapping):
+            return self._closed(only[0], around)
         if asserting == {"$ref"} and not around:
             return {"$ref": self._place(schema["$ref"], "closed")}
         choice = self._choice(schema, around)
@@ -239,7 +242,5 @@ def _listed(value: object) -> Sequence[Any]:
 
 
 def _all(parts: Iterable[Named]) -> Named:
-    found = NOTHING
-    for part in parts:
-        found |= part
-    return found
+    """What several name that hold together, in one pass: one by one, all names would be copied for each."""
+    return Named.together(tuple(parts))

@@ -149,9 +149,10 @@ class Shelf:
 
     async def _loaded(self, name: str, slot: Slot, base: Leased) -> None:
         loader, model = self._loader, slot.model
-        assert model is not None  # noqa: S101 - ``base`` holds it
         reserved = 0
         try:
+            if model is None:  # as the pool closes
+                raise ModelNotReady("The base of this adapter has left memory.", retry_after=1)
             if not isinstance(loader, AdapterLoader):
                 raise UnsupportedFeature("adapters are not for this engine", param="model")
             entry = await asyncio.to_thread(self._look_up, name)

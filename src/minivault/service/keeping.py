@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minivault.errors import Forbidden, InvalidRequest, MiniVaultError, ModelInUse
+from minivault.errors import Forbidden, InvalidRequest, MiniVaultError, ModelInUse, UnknownModel
 from minivault.models.catalog import Catalog, FileCheck, ModelEntry
 from minivault.models.details import details
 from minivault.models.hub import Hub
@@ -140,15 +140,22 @@ class Keeper:
             ModelInUse: it is the server's default, or answers right now, or has adapters.
             MiniVaultError: as :meth:`Catalog.remove`.
         """
-        catalog = self.catalog
-        if name != self.service.models.default_name:
-            await asyncio.to_thread(catalog.check_removable, name)
+        catalog, models = self.catalog, self.service.models
         state = self.service.models_in_memory().get(name)
-        if name == self.service.models.default_name or (state is not None and state["in_use"]):
+        has_files = True
+        if name != models.default_name:
+            try:
+                await asyncio.to_thread(catalog.check_removable, name)
+            except UnknownModel:
+                if state is None:
+                    raise
+                has_files = False  # somebody took them away; what is in memory leaves
+        if name == models.default_name or (state is not None and state["in_use"]):
             raise ModelInUse("This model is in use, or the server's default", param="model")
         if state is not None:
-            await self.service.unload_model(name)
-        await asyncio.to_thread(catalog.remove, name)
+            await models.unload(name)
+        if has_files:
+            await asyncio.to_thread(catalog.remove, name)
         logger.info("model removed", model=name, by=self.by)
 
     async def verify(self, name: str) -> tuple[FileCheck, ...]:
@@ -161,9 +168,10 @@ class Keeper:
 
 def _is_there(catalog: Catalog, model: str) -> bool:
     names = catalog.names()
-    if model in names:
-        return True
     try:
+        if model in names:
+            catalog.manifest(model)
+            return True
         reference = parse_reference(model)
         if reference.revision is not None or reference.name not in names:
             return False

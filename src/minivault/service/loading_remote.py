@@ -5,6 +5,7 @@ Opens no connection. Knows nothing of requests.
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 
 from minivault.errors import ConfigError
@@ -32,8 +33,27 @@ class RemoteLoader:
         from minivault.engine.remote.engine import RemoteEngine
 
         config = remote_config(entry)
-        engine = RemoteEngine(config, api_key=api_key_of(config), max_waiting=self._settings.max_waiting)
+        engine = RemoteEngine(
+            config,
+            api_key=api_key_of(config),
+            max_waiting=self._settings.max_waiting,
+            trusted=trusted_by(self._settings.ca_file),
+        )
         return RemoteModel(entry.name, engine)
+
+
+def trusted_by(ca_file: Path | None) -> ssl.SSLContext | None:
+    """Which servers' certificates are believed; ``None``: those that are believed anywhere.
+
+    Raises:
+        ConfigError: the file is no list of certificates.
+    """
+    if ca_file is None:
+        return None
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError:
+        raise ConfigError("ca_file must be a PEM file of certificates that can be read", param="ca_file") from None
 
 
 def api_key_of(config: RemoteConfig) -> str | None:

@@ -39,6 +39,8 @@ def named_as_sent(request: GenerationRequest, calling: Calling | None, structure
             names = request.form_names
             message = error.message.replace(RESPONSE_FORMAT.schema, names.schema)
             message = message.replace(RESPONSE_FORMAT.form, names.form)
+            if names.form == names.schema:  # a field of its own
+                message = message.replace(f"{names.form}.regex", names.form)
         else:
             fault = _fault(error.message)
             # A line of the grammar that the calls were made into is none of the client's.

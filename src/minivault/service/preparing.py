@@ -48,7 +48,7 @@ class Preparer:
             raise ModelNotReady(ENGINE_STOPPED, retry_after=ENGINE_RETRY_SECONDS)
         info = model.engine.info
         if info.speaks_text:
-            return self._in_words(request, caller, lease, begun_ns)
+            return await self._in_words(request, caller, lease, begun_ns)
         prompt = await read_prompt(request, model.tokenizer, model.chat_template, info.vocab_size)
         with named_as_sent(request, prompt.calling, None):
             structure = await _structure(request, prompt.calling)
@@ -86,12 +86,12 @@ class Preparer:
             fit=request.fit,
         )
 
-    def _in_words(self, request: GenerationRequest, caller: Caller, lease: ModelLease, begun_ns: int) -> Prepared:
+    async def _in_words(self, request: GenerationRequest, caller: Caller, lease: ModelLease, begun_ns: int) -> Prepared:
         """For a model that other servers run: there are no tokens, and the servers hold answers to a form."""
         model = generating(lease.model)
         prompt = read_words(request)
         with named_as_sent(request, prompt.calling, None):
-            structure = structure_of(request.response_format)
+            structure = await _structure(request, None)
         default, seed = self._default_max_tokens, self._draw_seed()
         sampling = limited(request.sampling, default_max_tokens=default, seed=seed)
         # A limit that cannot be passed on is at least on record as such.

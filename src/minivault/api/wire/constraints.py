@@ -39,6 +39,7 @@ class StructuredOutputs(LenientBody):
     choice: Choice | None = Field(None, description="The answer is one of these texts.")
     json_object: bool | None = None
     grammar: str | None = Field(None, description="Refused: see `response_format`.")
+    structural_tag: Any = Field(None, description="Refused.")
 
 
 class Constraints(LenientBody):
@@ -70,8 +71,10 @@ class Constraints(LenientBody):
 
 def _named(outer: StructuredOutputs) -> dict[str, Any]:
     """What is set, as the client calls it."""
-    fields = {"json": outer.schema_, "regex": outer.regex, "choice": outer.choice, "grammar": outer.grammar}
-    return {name: value for name, value in (fields | {"json_object": outer.json_object}).items() if value}
+    fields = {"json": outer.schema_, "regex": outer.regex, "choice": outer.choice, "grammar": outer.grammar,
+              "structural_tag": outer.structural_tag}  # fmt: skip
+    set_ = fields | {"json_object": outer.json_object or None}
+    return {name: value for name, value in set_.items() if value not in (None, "")}
 
 
 def _form(name: str, value: Any) -> Form:
@@ -79,6 +82,8 @@ def _form(name: str, value: Any) -> Form:
     match name.rpartition(".")[2].removeprefix("guided_"):
         case "grammar":
             raise UnsupportedFeature(f"{name}: {_OTHER_GRAMMARS}", param=name)
+        case "structural_tag":
+            raise UnsupportedFeature(f"{name}: forms of this kind are not taken", param=name)
         case "regex":
             return {"type": "regex", "regex": value}, names
         case "choice":

@@ -157,7 +157,7 @@ class ConversationTurn(LenientBody):
             yield text
 
 
-class CommonRequest(Constraints):
+class CommonRequest(LenientBody):
     """What both kinds of completion take. Leave a field out, or send null, for its default."""
 
     model: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(untagged)] | None = Field(
@@ -237,7 +237,7 @@ class CommonRequest(Constraints):
         self.refuse_limits()
         form = None if self.response_format is None else self.response_format.model_dump()
         names = form_names(form)
-        if (constraint := self.constraint()) is not None:
+        if isinstance(self, Constraints) and (constraint := self.constraint()) is not None:
             if form is not None and form["type"] != "text":
                 field = constraint[1].form
                 raise InvalidRequest(f"response_format and {field} are one form: send one", param="response_format")
@@ -262,7 +262,7 @@ class TemplateOptions(LenientBody):
     enable_thinking: bool | None = Field(None, description="False: as `reasoning_effort` of `none`.")
 
 
-class ChatCompletionRequest(CommonRequest):
+class ChatCompletionRequest(CommonRequest, Constraints):
     """What `POST /v1/chat/completions` takes."""
 
     model_config = ConfigDict(
@@ -385,7 +385,7 @@ def texts_or_tokens(value: Any, taken: ValidatorFunctionWrapHandler, most: int) 
         raise ValueError(f"must be text, token ids, or a list of 1 to {most} texts or lists of token ids") from None
 
 
-class CompletionRequest(CommonRequest):
+class CompletionRequest(CommonRequest, Constraints):
     """What `POST /v1/completions` takes: a bare prompt, or several, as text or as token ids."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"model": "guide", "prompt": "Once upon a time"}})

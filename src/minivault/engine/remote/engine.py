@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import ssl
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
@@ -120,9 +121,10 @@ class RemoteEngine:
         *,
         api_key: str | None = None,
         max_waiting: int = 256,
+        trusted: ssl.SSLContext | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Opens no connection yet."""
+        """Opens no connection yet. ``trusted``: whose certificates are believed, if not those that are anywhere."""
         self.info = EngineInfo(
             name="remote",
             build="openai-v1",
@@ -142,6 +144,7 @@ class RemoteEngine:
             timeout=httpx2.Timeout(None, connect=config.connect_timeout),
             limits=httpx2.Limits(max_connections=places + 2 * len(config.urls)),
             trust_env=False,  # why: only the servers that were named are spoken to
+            verify=True if trusted is None else trusted,
         )
         self._upstreams = tuple(Upstream(url, config, self._client, clock) for url in config.urls)
         self._router = Router(self._upstreams, config.health_interval)

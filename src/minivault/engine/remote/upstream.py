@@ -37,6 +37,8 @@ Take = Callable[[Mapping[str, Any]], bool]
 
 UNREACHABLE = "The upstream server cannot be reached."
 CIRCLE = "The upstream server of this model would ask this server again, in a circle: it needs another address."
+UNTRUSTED = "The upstream server shows a certificate that is not trusted here."
+NOT_TRUSTED = "its certificate is not trusted; the setting ca_file names a file of those that are"
 LATE = "The upstream server gave no token in time."
 TOO_LONG = "The upstream server sends far more than an answer of max_tokens takes."
 
@@ -142,10 +144,10 @@ class Upstream:
         except TimeoutError:
             raise Fault(EngineFailed(LATE), elsewhere=True, down=not began) from None
         except httpx2.RequestError as error:
-            logger.warning("upstream %s: %s", self.address, type(error).__name__)
-            gone = (
-                EngineFailed(wire.BROKEN_OFF) if began else Overloaded(UNREACHABLE, retry_after=config.health_interval)
-            )
+            unknown = "CERTIFICATE_VERIFY_FAILED" in str(error)
+            logger.warning("upstream %s: %s", self.address, NOT_TRUSTED if unknown else type(error).__name__)
+            why = UNTRUSTED if unknown else UNREACHABLE
+            gone = EngineFailed(wire.BROKEN_OFF) if began else Overloaded(why, retry_after=config.health_interval)
             reached = not isinstance(error, httpx2.TransportError)  # but what it said cannot be decoded
             raise Fault(EngineFailed(wire.UNREADABLE) if reached else gone, elsewhere=True, down=not reached) from None
         except EngineFailed as error:

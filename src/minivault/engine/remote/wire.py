@@ -45,7 +45,7 @@ def body_of(asked: GenerationRequest, sampling: SamplingParams, model: str) -> d
     if not may_fill(asked):
         body["max_tokens"] = sampling.max_tokens
     if asked.response_format is not None and asked.response_format.get("type", "text") != "text":
-        body["response_format"] = dict(asked.response_format)
+        body["response_format"] = _named_form(asked.response_format)
     if asked.raw:
         body["prompt"] = asked.prompt or ""
         return body if sampling.logprobs is None else body | {"logprobs": sampling.logprobs}
@@ -80,6 +80,12 @@ def _sampling(sampling: SamplingParams) -> dict[str, Any]:
 def _turns(asked: GenerationRequest) -> Sequence[Message]:
     turns = asked.messages or (Message("user", asked.prompt or ""),)
     return turns if asked.system is None else (Message("system", asked.system), *turns)
+
+
+def _named_form(form: Mapping[str, Any]) -> dict[str, Any]:
+    """With a name for its schema, which OpenAI's API asks for and other surfaces do not have."""
+    held = form.get("json_schema")
+    return {**form, "json_schema": {"name": "answer", **held}} if isinstance(held, Mapping) else dict(form)
 
 
 def _message(turn: Message) -> dict[str, Any]:
