@@ -162,16 +162,6 @@ async def test_an_unload_holds_though_a_load_that_wanted_the_room_is_given_up() 
     assert bench.state("a") == "unloaded"
 
 
-async def test_a_model_stays_where_a_load_that_wanted_its_room_is_given_up() -> None:
-    bench = Bench(budget=25)
-    lease = await bench.pool.acquire("a")
-    waiting = asyncio.ensure_future(bench.pool.acquire("c"))
-    await until(is_state(bench, "a", "leaving"))
-    waiting.cancel()
-    await until(is_state(bench, "a", "loaded"))
-    lease.release()
-
-
 async def test_a_model_that_broke_is_loaded_anew_for_the_next_who_asks() -> None:
     bench = Bench()
     leases = [await bench.pool.acquire("b") for _ in range(2)]

@@ -55,12 +55,17 @@ def test_a_model_leaves_memory_and_comes_back(page: Page) -> None:
     expect(card.locator(".badge").first).to_have_text("in memory")
 
 
-def test_a_damaged_model_is_shown_with_what_is_wrong_and_can_be_removed(page: Page) -> None:
-    def with_damaged(route: Route) -> None:
-        found = route.fetch().json()
-        route.fulfill(json=found | {"damaged": [{"name": "mine", "error": "config.json changed"}]})
+def damage(page: Page, name: str) -> None:
+    """Have the server tell of ``name`` as damaged, beside what it tells."""
 
-    page.route("**/models", with_damaged)
+    def told(route: Route) -> None:
+        route.fulfill(json=route.fetch().json() | {"damaged": [{"name": name, "error": "config.json changed"}]})
+
+    page.route("**/models", told)
+
+
+def test_a_damaged_model_is_shown_with_what_is_wrong_and_can_be_removed(page: Page) -> None:
+    damage(page, "mine")
     page.get_by_role("link", name="Models").click()
     card = page.get_by_label("mine", exact=True)
     expect(card.locator(".badge").first).to_have_text("failed")
@@ -69,11 +74,7 @@ def test_a_damaged_model_is_shown_with_what_is_wrong_and_can_be_removed(page: Pa
 
 
 def test_a_model_in_memory_whose_files_changed_has_one_card_and_can_be_unloaded(page: Page) -> None:
-    def with_damaged(route: Route) -> None:
-        found = route.fetch().json()
-        route.fulfill(json=found | {"damaged": [{"name": "guide", "error": "config.json changed"}]})
-
-    page.route("**/models", with_damaged)
+    damage(page, "guide")
     page.get_by_role("link", name="Models").click()
     card = page.get_by_label("guide", exact=True)
     expect(card).to_contain_text("config.json changed")

@@ -59,7 +59,7 @@ class ModelBody(BaseModel):
 
 
 class DamagedModelBody(BaseModel):
-    """A model that is here and cannot be served."""
+    """A model that cannot be loaded; one that is in memory serves until it leaves."""
 
     name: str
     error: str = Field(description="Why, and what to do.")
@@ -67,7 +67,7 @@ class DamagedModelBody(BaseModel):
 
 class ModelsBody(BaseModel):
     models: list[ModelBody]
-    damaged: list[DamagedModelBody] = Field(description="Their files changed or are gone since they were imported.")
+    damaged: list[DamagedModelBody] = Field(description="Their files changed or are gone, or no import made them.")
 
 
 @router.get(

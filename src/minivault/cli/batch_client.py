@@ -82,7 +82,7 @@ class BatchClient(Client):
 
 
 def _patiently(send: Callable[[], Response]) -> Response:
-    """The answer, asked for again where a limit of the key refuses it: the batch's own lines may have used it up."""
+    """The answer, asked for again where a limit of the key refuses it, which the batch's own lines may have used up."""
     while _waited(response := send()):
         pass
     return response
@@ -94,6 +94,6 @@ def _waited(response: Response) -> bool:
         return False
     told = response.headers.get("retry-after", "")
     seconds = min(MOST_WAIT, max(LEAST_WAIT, float(told) if told.isdecimal() else LEAST_WAIT))
-    note(f"The limits of this key are used up; going on in {seconds:.0f} s.")
+    note(f"A limit is reached; going on in {seconds:.0f} s.")
     time.sleep(seconds)
     return True

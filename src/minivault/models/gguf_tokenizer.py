@@ -274,7 +274,7 @@ def _ways(rank: Mapping[str, float]) -> Iterator[tuple[float, int, str, str]]:
 _LONGEST = 512
 """Characters of a token that is put together from others; pieces of real vocabularies have under 100."""
 _MERGES_A_TOKEN = 8
-"""Llama's vocabulary has 1.9 for each token, and Gemma's 2.3."""
+"""Llama's vocabulary has 1.9 for each token."""
 _FEW_MERGES = 100_000
 """So many are fine whatever the vocabulary."""
 

@@ -14,11 +14,11 @@ from typing import Any, Final
 
 from minivault.errors import InvalidRequest, UnknownRecord
 from minivault.vault.database import stored_node
-from minivault.vault.head import Head, HeadPaths, VerifierKey, from_base64, open_note
+from minivault.vault.head import PROOF, Head, HeadPaths, VerifierKey, from_base64, open_note
 from minivault.vault.merkle import inclusion_proof, leaf_hash, verify_inclusion
 from minivault.vault.reader import Reader
 
-FIRST_LINE: Final = "c2sp.org/tlog-proof@v1"
+FIRST_LINE: Final = f"{PROOF}v1"
 MAX_PROOF_BYTES: Final = 16 << 20
 _HEADING = re.compile(r"c2sp\.org/tlog-proof@v1\nextra (\S+)\nindex (0|[1-9][0-9]{0,17})\n((?:\S+\n)*)\n")
 
